@@ -1,0 +1,36 @@
+"""Writes through RabbitMQ that are never lost, doubled or reordered."""
+
+from .api import publish
+from .exceptions import (
+    InvalidMessage,
+    MessagingError,
+    PublishError,
+    Reject,
+    Retry,
+    TooLarge,
+    Unconfirmed,
+    Unroutable,
+)
+from .message import Fact, Message
+from .registry import Applied, handles, projects
+
+__all__ = [  # noqa: RUF022 grouped by what they are for
+    # Messages
+    "Message",
+    "Fact",
+    # Publishing
+    "publish",
+    # Handling
+    "handles",
+    "projects",
+    "Applied",
+    # Errors
+    "MessagingError",
+    "InvalidMessage",
+    "PublishError",
+    "Reject",
+    "Retry",
+    "TooLarge",
+    "Unconfirmed",
+    "Unroutable",
+]

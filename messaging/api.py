@@ -1,0 +1,62 @@
+"""The verb that publishes everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from .conf import settings
+from .message import PARTITION_KEY, Envelope, Fact, Message
+from .publisher import publisher
+
+
+def publish(
+    *messages: Message,
+    message_id: str | None = None,
+    headers: dict[str, Any] | None = None,
+    timeout: float | None = None,
+) -> list[str]:
+    """
+    Publish messages, in order, and return their `message_id`s.
+
+    Inside `transaction.atomic()` they are stored in the outbox and leave with the
+    commit, or never. Outside they are sent now, in one round trip, and this returns
+    when the broker has confirmed each; it waits `timeout` seconds at most
+    (`MESSAGING["CONFIRM_TIMEOUT"]`).
+
+    Raises `TooLarge`, `Unroutable` or `Unconfirmed`; after the last it is unknown
+    whether the broker has the messages, and publishing one again under the same
+    `message_id` is safe.
+    """
+    envelopes = [
+        envelope_for(message, message_id=message_id, headers=headers)
+        for message in messages
+    ]
+    if transaction.get_connection(settings.DATABASE).in_atomic_block:
+        from .models import Outbox  # models load after this package
+
+        Outbox.objects.add(envelopes)
+    else:
+        publisher().publish(*envelopes, timeout=timeout)
+    return [str(envelope.message_id) for envelope in envelopes]
+
+
+def envelope_for(
+    message: Message,
+    *,
+    message_id: str | None = None,
+    headers: dict[str, Any] | None = None,
+) -> Envelope:
+    """Give the envelope in which a message travels."""
+    fact = isinstance(message, Fact)
+    envelope = Envelope(
+        message.encode(),
+        routing_key=message.event_type if fact else message.queue,
+        exchange=settings.FACTS_EXCHANGE if fact else "",
+        type=message.event_type,
+        headers={PARTITION_KEY: message.partition_key, **(headers or {})},
+        # Nobody need be listening to a fact; a command nobody takes is an error.
+        mandatory=not fact,
+    )
+    return envelope.copy(message_id=message_id) if message_id else envelope

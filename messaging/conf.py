@@ -1,0 +1,77 @@
+"""
+Settings of this package: one dictionary over the defaults below.
+
+    MESSAGING = {"URL": "amqp://guest:guest@127.0.0.1:5672/"}
+
+Nothing else in the package reads `django.conf.settings`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+DEFAULTS: dict[str, Any] = {
+    #: Where the broker is; `amqps://` for TLS.
+    "URL": "amqp://guest:guest@127.0.0.1:5672/",
+    #: Sent with every message as `app_id`.
+    "APP_ID": "messaging",
+    #: Alias of the database that holds inbox and outbox beside the effects.
+    "DATABASE": "default",
+    #: Seconds a publish may take, reconnecting included, before it is `Unconfirmed`.
+    "CONFIRM_TIMEOUT": 5.0,
+    #: Bytes of the largest body that is published or handled.
+    "MAX_BODY": 1024 * 1024,
+    #: Messages of one process that await their confirm at a time.
+    "MAX_IN_FLIGHT": 2000,
+    #: Seconds between heartbeats; a dead peer is noticed after two.
+    "HEARTBEAT": 15,
+    #: Messages a consumer holds at most: half of them are its largest batch, and the
+    #: other half arrives meanwhile.
+    "PREFETCH": 1000,
+    #: Bytes of bodies a consumer holds before it asks for fewer messages at a time.
+    "PREFETCH_BYTES": 32 * 1024 * 1024,
+    #: "quorum", or "classic" where a broker has no quorum queues.
+    "QUEUE_TYPE": "quorum",
+    #: Times the broker hands out a message whose consumers die before it gives up.
+    "DELIVERY_LIMIT": 100,
+    #: Times a message that fails for no known reason is tried.
+    "MAX_ATTEMPTS": 5,
+    #: Seconds: the first pause before another try, and the longest.
+    "BACKOFF": (0.2, 15.0),
+    #: Topic exchange to which facts go.
+    "FACTS_EXCHANGE": "facts",
+    #: Days the inbox remembers a message; older ones are refused as expired.
+    "RETENTION_DAYS": 30,
+    #: Seconds a consumer may take to finish what is in hand after SIGTERM.
+    "STOP_TIMEOUT": 8.0,
+}
+
+
+class Settings:
+    """`settings.CONFIRM_TIMEOUT` reads `MESSAGING["CONFIRM_TIMEOUT"]` or its default."""
+
+    def __getattr__(self, name: str) -> Any:
+        given = getattr(django_settings, "MESSAGING", {})
+        if unknown := given.keys() - DEFAULTS.keys():
+            raise ImproperlyConfigured(
+                f"MESSAGING has unknown keys {sorted(unknown)}; "
+                f"known are {sorted(DEFAULTS)}."
+            )
+        if name not in DEFAULTS:
+            raise AttributeError(f"There is no setting MESSAGING[{name!r}].")
+        # Cached as an attribute, so that the next access does not come here.
+        value = self.__dict__[name] = given.get(name, DEFAULTS[name])
+        return value
+
+    def reload(self, *, setting: str, **_: Any) -> None:
+        """Forget what was read when a test overrides `MESSAGING`."""
+        if setting == "MESSAGING":
+            self.__dict__.clear()
+
+
+settings = Settings()
+setting_changed.connect(settings.reload, dispatch_uid="messaging.conf")

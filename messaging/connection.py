@@ -1,0 +1,232 @@
+"""
+One AMQP connection whose I/O runs in a thread of its own.
+
+Heartbeats are answered however long the work in other threads takes, and a lost
+connection is made again with growing pauses until `close()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import pika
+from pika.channel import Channel
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from . import topology
+from .conf import settings
+from .exceptions import MessagingError, TopologyMismatch
+
+logger = logging.getLogger(__name__)
+
+#: Seconds: the first pause before connecting again, and the longest.
+RECONNECT_PAUSE = (0.1, 5.0)
+
+T = TypeVar("T")
+
+
+class ChannelUser(Protocol):
+    """What lives on a channel of its own, opened again after every loss."""
+
+    def opened(self, channel: Channel) -> None:
+        """Use the new channel; called in the I/O thread."""
+
+    def closed(self, reason: str) -> None:
+        """Forget the old channel; called in the I/O thread."""
+
+
+def parameters(name: str) -> pika.URLParameters:
+    """Give connection parameters for `MESSAGING["URL"]`; `name` shows in the console."""
+    result = pika.URLParameters(settings.URL)
+    result.heartbeat = settings.HEARTBEAT
+    result.socket_timeout = 5
+    result.stack_timeout = 10
+    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
+    return result
+
+
+def broker_address() -> str:
+    """Give host, port and virtual host of the broker, without credentials."""
+    url = urlsplit(settings.URL)
+    return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
+
+
+class Connection:
+    """
+    A connection that stays: its `users` get a fresh channel each time it is made.
+
+    Nothing of pika may be touched outside the I/O thread; `submit` gets there.
+    """
+
+    def __init__(self, name: str, *users: ChannelUser) -> None:
+        self.name = name
+        self._users = users
+        self._closing = threading.Event()
+        #: Held to use or replace `_pika` from different threads.
+        self._lock = threading.Lock()
+        self._pika: pika.SelectConnection | None = None
+        self.blocked: str | None = None
+        self.last_error = "not connected yet"
+        self._thread = threading.Thread(
+            target=self._run, name=f"amqp-{name}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        self._thread.start()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close for good; waits up to `timeout` seconds for the broker's goodbye."""
+        self._closing.set()
+        self.submit(self._say_goodbye)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def submit(self, callback: Callable[[], None]) -> None:
+        """
+        Run `callback` in the I/O thread soon.
+
+        Without a connection it is dropped: whoever needs it is told by `opened`.
+        """
+        with self._lock:
+            if self._pika is not None:
+                self._pika.ioloop.add_callback_threadsafe(callback)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker can be talked to right now, as far as we know."""
+        return self._pika is not None and self._pika.is_open
+
+    def _run(self) -> None:
+        pause = RECONNECT_PAUSE[0]
+        while not self._closing.is_set():
+            connection = pika.SelectConnection(
+                parameters(self.name),
+                on_open_callback=self._opened,
+                on_open_error_callback=self._failed,
+                on_close_callback=self._failed,
+            )
+            self._was_open = False
+            with self._lock:
+                self._pika = connection
+            try:
+                connection.ioloop.start()
+            except Exception:
+                # pika's own state is unknown now; a new connection is the only cure.
+                logger.exception("The I/O loop of %s failed; connecting anew", self.name)
+            finally:
+                with self._lock:
+                    self._pika = None
+                self.blocked = None
+                connection.ioloop.close()
+            pause = RECONNECT_PAUSE[0] if self._was_open else pause * 2
+            pause = min(pause, RECONNECT_PAUSE[1])
+            self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter
+
+    def _opened(self, connection: pika.SelectConnection) -> None:
+        self._was_open = True
+        logger.info("%s is connected to %s", self.name, broker_address())
+        connection.add_on_connection_blocked_callback(self._blocked)
+        connection.add_on_connection_unblocked_callback(self._unblocked)
+        for user in self._users:
+            self._open_channel(connection, user)
+
+    def _open_channel(
+        self, connection: pika.SelectConnection, user: ChannelUser
+    ) -> None:
+        def on_open(channel: Channel) -> None:
+            channel.add_on_close_callback(on_close)
+            user.opened(channel)
+
+        def on_close(_channel: Channel, reason: Exception) -> None:
+            user.closed(str(reason))
+            if connection.is_open and not self._closing.is_set():
+                logger.warning("A channel of %s was closed: %s", self.name, reason)
+                connection.ioloop.call_later(
+                    RECONNECT_PAUSE[0], lambda: reopen(connection)
+                )
+
+        def reopen(connection: pika.SelectConnection) -> None:
+            if connection.is_open:
+                connection.channel(on_open_callback=on_open)
+
+        reopen(connection)
+
+    def _failed(self, connection: pika.SelectConnection, error: Any) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        if not self._closing.is_set():
+            logger.warning(
+                "%s has no connection to %s: %s",
+                self.name,
+                broker_address(),
+                self.last_error,
+            )
+        connection.ioloop.stop()
+
+    def _blocked(self, _connection: Any, frame: Any) -> None:
+        self.blocked = frame.method.reason
+        logger.warning("The broker takes no messages for now: %s", self.blocked)
+
+    def _unblocked(self, _connection: Any, _frame: Any) -> None:
+        self.blocked = None
+        logger.info("The broker takes messages again")
+
+    def _say_goodbye(self) -> None:
+        if self._pika is not None:
+            if self._pika.is_open:
+                self._pika.close()
+            elif not self._pika.is_closing:
+                self._pika.ioloop.stop()
+
+
+def declare() -> list[str]:
+    """
+    Declare all queues and exchanges, and give their names.
+
+    What exists with the same arguments stays as it is. Raises `TopologyMismatch` when
+    something exists with others, and `MessagingError` when the broker is away.
+    """
+    names = []
+
+    def declare_all(channel: Any) -> None:
+        for item in topology.declared():
+            names.append(item.name)
+            if isinstance(item, topology.Exchange):
+                channel.exchange_declare(item.name, item.type, durable=True)
+            else:
+                channel.queue_declare(
+                    item.name, durable=True, arguments=item.arguments
+                )
+
+    with_channel("topology", declare_all)
+    return names
+
+
+def with_channel(name: str, work: Callable[[Any], T]) -> T:
+    """
+    Give `work` a blocking channel of a short-lived connection, for tools.
+
+    Raises `TopologyMismatch` or `MessagingError` in place of pika's errors.
+    """
+    try:
+        connection = pika.BlockingConnection(parameters(name))
+    except (AMQPError, OSError) as error:
+        raise MessagingError(
+            f"There is no broker at {broker_address()}: {error!r}"
+        ) from error
+    try:
+        return work(connection.channel())
+    except ChannelClosedByBroker as error:
+        if error.reply_code == 406:  # PRECONDITION_FAILED
+            raise TopologyMismatch(error.reply_text) from error
+        raise MessagingError(error.reply_text) from error
+    except AMQPError as error:
+        raise MessagingError(f"The connection failed: {error!r}") from error
+    finally:
+        if connection.is_open:
+            connection.close()

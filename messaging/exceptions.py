@@ -1,0 +1,86 @@
+"""
+The errors of this package.
+
+MessagingError
+├── PublishError             the broker did not take the message
+│   ├── Unroutable
+│   ├── Unconfirmed
+│   └── TooLarge
+├── TopologyMismatch
+├── InvalidMessage           the body is not what the event type says
+├── Reject                   raised by handlers: never try this one again
+└── Retry                    raised by handlers: try the batch again later
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .message import Message
+
+
+class MessagingError(Exception):
+    """Base of every error this package raises; the docstring is the default text."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or (" ".join((self.__doc__ or "").split()),)))
+
+
+class PublishError(MessagingError):
+    """The broker did not take the message."""
+
+
+class Unroutable(PublishError):
+    """No queue takes this message: run `manage.py topology apply`."""
+
+
+class Unconfirmed(PublishError):
+    """The broker did not confirm in time: whether it has the message is unknown."""
+
+
+class TooLarge(PublishError):
+    """The body is larger than MESSAGING["MAX_BODY"]: send a reference to it instead."""
+
+
+class TopologyMismatch(MessagingError):
+    """The broker has this queue or exchange with other arguments than ours."""
+
+
+class InvalidMessage(MessagingError):
+    """
+    The body is not JSON, not an object, or not what its event type says.
+
+    `errors` maps each field to the texts to show for it; the key "" holds those
+    that concern the whole body.
+    """
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        self.errors = errors
+        super().__init__(
+            "; ".join(
+                f"{field}: {' '.join(texts)}" if field else " ".join(texts)
+                for field, texts in errors.items()
+            )
+        )
+
+
+class Reject(MessagingError):
+    """
+    A permanent failure: the message can never succeed and goes to the dead letters.
+
+    A batch handler names the messages that are at fault; the others are tried again
+    at once without them. With none named, the batch is split until they are found.
+    `code` tells programs what `reason` tells people: "rejected", "not_found" or
+    "conflict".
+    """
+
+    def __init__(self, reason: str, *messages: Message, code: str = "rejected") -> None:
+        self.reason = reason
+        self.messages = messages
+        self.code = code
+        super().__init__(reason)
+
+
+class Retry(MessagingError):
+    """A transient failure: keep the batch and try it again after a pause."""

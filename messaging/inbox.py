@@ -1,0 +1,229 @@
+"""
+Apply a batch of deliveries exactly once.
+
+One transaction holds the effects of the handlers, their facts and the inbox rows. The
+projection to a second store follows the commit. Deliveries that were handled before
+skip the handler but are projected again, for the process that handled them may have
+died in between.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from types import MappingProxyType
+
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.utils.translation import gettext as _
+
+from .conf import settings
+from .exceptions import InvalidMessage, PublishError, Reject, Retry
+from .message import Delivery, Message, decode
+from .models import Inbox
+from .registry import Applied, Handler, handlers, projections, queues
+
+logger = logging.getLogger(__name__)
+
+#: What another try may cure without anybody changing anything.
+TRANSIENT = (
+    Retry,
+    PublishError,
+    OperationalError,
+    InterfaceError,
+    ConnectionError,
+    TimeoutError,
+)
+
+NOTHING: Mapping[str, Exception] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was given up: `kind` for operators, `code` for programs."""
+
+    #: "rejected" (the sender's fault), "exhausted", "poison" or "expired".
+    kind: str
+    reason: str
+    code: str = "rejected"
+    exception: str = ""
+
+
+class Unexpected(Exception):
+    """A handler failed on one message for a reason that nobody foresaw."""
+
+    def __init__(self, delivery: Delivery, reason: Exception) -> None:
+        self.delivery = delivery
+        self.reason = reason
+        super().__init__(delivery.inbox_id, reason)
+
+
+class Entry:
+    """A delivery on its way through one batch."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.id = delivery.inbox_id
+        self.message: Message | None = None
+        self.failure: Failure | None = None
+        #: What the handler returned, once it has run.
+        self.reference: str | None = None
+        #: Whether it was handled in an earlier batch.
+        self.recalled = False
+        #: Whether the same message stands earlier in this batch.
+        self.repeated = False
+        #: Whether an inbox row of another try gives way to this one's.
+        self.replaces = False
+        try:
+            self.message = self._decode()
+        except InvalidMessage as error:
+            self.failure = Failure("rejected", str(error), exception="InvalidMessage")
+
+    def _decode(self) -> Message:
+        if len(self.delivery.envelope.body) > settings.MAX_BODY:
+            raise InvalidMessage(
+                {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
+            )
+        return decode(self.delivery.envelope.body, queues()[self.delivery.queue])
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the handler has yet to see it."""
+        return self.failure is None and self.reference is None and not self.repeated
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether it is older than what the inbox remembers."""
+        sent = self.delivery.envelope.timestamp
+        retention = timedelta(days=settings.RETENTION_DAYS)
+        return sent is not None and sent < datetime.now(UTC) - retention
+
+    def recognise(self, row: Inbox | None, earlier: set[str]) -> None:
+        """Compare with the inbox row of the same id and the ids earlier in the batch."""
+        # Equal bodies without an id may be two requests, unless the broker says that
+        # this one was delivered before.
+        named = self.delivery.envelope.message_id is not None
+        done = row is not None and row.status == Inbox.Status.DONE
+        if row is not None and done and (named or self.delivery.redelivered):
+            self.recalled = True
+            self.reference = row.reference
+            self.failure = None
+        elif named and self.id in earlier:
+            self.repeated = True
+        else:
+            self.replaces = row is not None
+            if self.failure is None and self.is_expired:
+                self.failure = Failure("expired", _("The message is too old."))
+
+    def fail(self, error: Exception, kind: str = "rejected") -> None:
+        """Give the message up."""
+        self.failure = Failure(
+            kind,
+            str(error),
+            code=getattr(error, "code", "failed"),
+            exception=type(error).__name__,
+        )
+
+
+def apply_batch(
+    deliveries: Sequence[Delivery], given_up: Mapping[str, Exception] = NOTHING
+) -> list[tuple[Delivery, Failure]]:
+    """
+    Apply `deliveries` of one queue in their order, and give those that failed for good.
+
+    The ids in `given_up` have used up their tries. Raises one of `TRANSIENT`, or
+    `Unexpected` with the delivery at fault; nothing is applied then that another call
+    would apply again.
+    """
+    entries = [Entry(delivery) for delivery in deliveries]
+    for entry in entries:
+        if error := given_up.get(entry.id):
+            entry.fail(error, "exhausted")
+    with transaction.atomic(using=settings.DATABASE):
+        _recognise(entries)
+        new = [entry for entry in entries if entry.is_new]
+        for event_type, run in groupby(new, key=lambda entry: entry.message.event_type):
+            _handle(handlers[event_type], list(run))
+        _remember(entries)
+    _project(deliveries[0].queue, entries)
+    return [(e.delivery, e.failure) for e in entries if e.failure is not None]
+
+
+def _recognise(entries: list[Entry]) -> None:
+    """Find out which entries were handled before, in this batch or an earlier one."""
+    known = Inbox.objects.using(settings.DATABASE).known(entry.id for entry in entries)
+    earlier: set[str] = set()
+    for entry in entries:
+        entry.recognise(known.get(entry.id), earlier)
+        earlier.add(entry.id)
+
+
+def _handle(handler: Handler, entries: list[Entry]) -> None:
+    """Run a handler on messages of its type; on failure find out whose fault it is."""
+    if not entries:
+        return
+    messages = [entry.message for entry in entries if entry.message is not None]
+    try:
+        with transaction.atomic(using=settings.DATABASE):
+            references = handler(messages)
+    except TRANSIENT:
+        raise
+    except Reject as error:
+        at_fault = [e for e in entries if any(e.message is m for m in error.messages)]
+        if at_fault or len(entries) == 1:
+            for entry in at_fault or entries:
+                entry.fail(error)
+            _handle(handler, [entry for entry in entries if entry.is_new])
+        else:
+            _handle_halves(handler, entries)
+    except Exception as error:
+        # Whatever a handler raises concerns its message, not the consumer.
+        if len(entries) == 1:
+            raise Unexpected(entries[0].delivery, error) from error
+        _handle_halves(handler, entries)
+    else:
+        for entry, reference in zip(entries, references, strict=True):
+            entry.reference = "" if reference is None else str(reference)
+
+
+def _handle_halves(handler: Handler, entries: list[Entry]) -> None:
+    middle = len(entries) // 2
+    _handle(handler, entries[:middle])
+    _handle(handler, entries[middle:])
+
+
+def _remember(entries: list[Entry]) -> None:
+    now = datetime.now(UTC)
+    rows = {
+        entry.id: Inbox(
+            message_id=entry.id,
+            event_type=entry.message.event_type if entry.message else "",
+            status=Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
+            reference=entry.reference or "",
+            reason=entry.failure.reason[:1000] if entry.failure else "",
+            code=entry.failure.code if entry.failure else "",
+            processed_at=now,
+        )
+        for entry in entries
+        if not (entry.recalled or entry.repeated)
+    }
+    inbox = Inbox.objects.using(settings.DATABASE)
+    # Rows of failed tries, and of equal bodies without an id, give way.
+    inbox.filter(message_id__in=[e.id for e in entries if e.replaces]).delete()
+    try:
+        with transaction.atomic(using=settings.DATABASE):
+            inbox.bulk_create(rows.values())
+    except IntegrityError as error:
+        raise Retry("Another consumer has just handled one of these.") from error
+
+
+def _project(queue: str, entries: list[Entry]) -> None:
+    applied = [
+        Applied(entry.message, entry.reference)
+        for entry in entries
+        if entry.message is not None and entry.reference is not None
+    ]
+    if applied and queue in projections:
+        projections[queue](applied)

@@ -1,0 +1,127 @@
+"""What Django sends, put so that nx-27017 answers as MongoDB would."""
+
+import pymongo
+from django.db import NotSupportedError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+DUPLICATE_KEY = 11000
+
+#: True of every document, and not to be said in SQL: the server then tests the whole
+#: filter in Python. Its SQL compares dates by the second and confuses null and missing.
+IN_PYTHON = {"_id": {"$regex": ""}}
+#: Of no effect, but the server has no SQL for an update that comes with such: in SQL it
+#: would set dates as text, and true as 1.
+ARRAY_FILTERS = [{"no_array": None}]
+
+
+class Collection(pymongo.collection.Collection):
+    def aggregate(self, pipeline, session=None):
+        """Ask by `find` and `count`: `aggregate` sees no dates in its filters."""
+        stages = [stage for step in pipeline for stage in step.items()]
+        query = {"filter": {}}
+        for position, (name, value) in enumerate(stages):
+            if name == "$match" and position == 0:
+                query["filter"] = exact(value)
+            elif name in ("$sort", "$skip", "$limit"):
+                query[name.removeprefix("$")] = value
+            elif name == "$project" and all(shown == 1 for shown in value.values()):
+                query["projection"] = value
+            elif name == "$project" and value == {"a": {"$literal": 1}}:  # exists()
+                query["projection"] = {"_id": 1}
+            elif name == "$addFields" and is_identity(value):
+                continue
+            elif name == "$facet" and is_count(value):
+                return Answer([{"__count": self._count(query)}])
+            else:
+                raise NotSupportedError(f"nx-27017 cannot answer {name} {value}.")
+        return Answer(self.find(**query))
+
+    def _count(self, query):
+        limits = {name: query[name] for name in ("skip", "limit") if name in query}
+        command = {"count": self.name, "query": query["filter"], **limits}
+        return self.database.command(command)["n"]
+
+    def update_many(self, filter, update, session=None):
+        """Take Django's pipeline of literals for what it says: the server knows none."""
+        if isinstance(update, list):
+            update = {"$set": literals(update)}
+        return super().update_many(exact(filter), update, array_filters=ARRAY_FILTERS)
+
+    def delete_many(self, filter, session=None):
+        return super().delete_many(exact(filter))
+
+    def bulk_write(self, requests, **kwargs):
+        for request in requests:
+            if isinstance(request, pymongo.UpdateOne):
+                request._array_filters = ARRAY_FILTERS
+        return super().bulk_write(requests, **kwargs)
+
+    def insert_many(self, documents, session=None):
+        """Say duplicate key as MongoDB says it: Django looks for its words."""
+        try:
+            return super().insert_many(documents)
+        except BulkWriteError as exc:
+            error = exc.details["writeErrors"][0]
+            if error["code"] != DUPLICATE_KEY:
+                raise
+            raise DuplicateKeyError(error["errmsg"], DUPLICATE_KEY, error) from exc
+
+    def create_indexes(self, indexes, session=None):
+        """Make none: filters are tested in Python, and `_id` in one is an error."""
+        if any(index.document.get("unique") for index in indexes):
+            raise NotSupportedError("nx-27017 takes no unique index of Django's.")
+
+    def drop_index(self, name, session=None):
+        """There is none to drop."""
+
+
+class Answer:
+    """A cursor over documents that have arrived, so that errors are raised early."""
+
+    def __init__(self, documents):
+        self._documents = iter(list(documents))
+
+    def __iter__(self):
+        return self._documents
+
+    def next(self):
+        return next(self._documents)
+
+
+def exact(filter):
+    """Leave plain equalities to SQL, which is right and fast; the rest to Python."""
+    parts = filter["$and"] if list(filter) == ["$and"] else [filter]
+    conditions = [condition for part in parts for condition in part.items()]
+    merged = dict(conditions)
+    if len(merged) == len(conditions) and all(map(is_plain, merged, merged.values())):
+        return merged
+    return {"$and": [filter, IN_PYTHON]}
+
+
+def is_plain(field, value):
+    if field != "_id":
+        return isinstance(value, bool | int | float)
+    if isinstance(value, dict):
+        return list(value) == ["$in"] and all(map(is_plain, "_id", value["$in"]))
+    # The server takes text that begins like a date for one, "2024-01-01" say.
+    return isinstance(value, str) and value[:8].isalnum()
+
+
+def literals(pipeline):
+    values = {
+        name: value for stage in pipeline for name, value in stage["$set"].items()
+    }
+    if not all(
+        isinstance(v, dict) and list(v) == ["$literal"] for v in values.values()
+    ):
+        raise NotSupportedError("nx-27017 updates fields with literals only.")
+    return {name: value["$literal"] for name, value in values.items()}
+
+
+def is_identity(fields):
+    return all(value == f"${name}" for name, value in fields.items())
+
+
+def is_count(facet):
+    group = facet["group"][0]["$group"]
+    return set(group) == {"__count", "_id"} and group["_id"] is None

@@ -1,0 +1,174 @@
+"""What private servers have in common."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import psutil
+
+from .processes import end, find, free_port, identity, is_free
+
+#: Seconds a server may take to answer; a cold disk makes the first start slow.
+START_DEADLINE = 90
+#: Seconds a server may take to leave before it is killed.
+STOP_DEADLINE = 10
+
+
+class ServerError(Exception):
+    """A private server cannot be started."""
+
+
+class Server:
+    """A server with a directory, a port and a log."""
+
+    port_names: ClassVar[tuple[str, ...]] = ("port",)
+
+    def __init__(self, directory: Path, port: int | None = None) -> None:
+        self.directory = Path(directory).absolute()
+        self.data = self.directory / "data"
+        self.log = self.directory / "server.log"
+        self.ports = {"port": port} if port else {}
+        self._processes: list[psutil.Popen] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """Known from the first start on, unless it was given."""
+        return self.ports["port"]
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Return once the server answers; do nothing if it is running."""
+        if self._processes and self._processes[-1].poll() is None:
+            return
+        self.kill()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        state = self._read_state()
+        self._end_leftovers(state)
+        self._choose_ports(state.get("ports", {}))
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        try:
+            self.launch()
+            self._wait_until_it_answers()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ask the server to leave, and kill it when it does not."""
+        self._end(patience=STOP_DEADLINE)
+
+    def kill(self) -> None:
+        """Kill the server and its children at once, as a crash would."""
+        self._end(patience=0)
+
+    def pause(self) -> None:
+        """Freeze the server: connections stay open, nothing answers."""
+        for process in self._processes:
+            process.suspend()
+
+    def resume(self) -> None:
+        for process in self._processes:
+            process.resume()
+
+    def launch(self) -> None:
+        """Spawn the server's processes, the one that serves last."""
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        """Raise unless the server, whose port is open, serves a client."""
+        raise NotImplementedError
+
+    def spawn(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            process = psutil.Popen(
+                command,
+                env=env,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in the terminal is for the caller, who stops servers in order.
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        self._save_state()
+
+    def _end(self, patience: float) -> None:
+        if self._processes:
+            while self._processes:
+                end(self._processes[-1], patience)
+                self._processes.pop()
+            self._save_state()
+
+    def _end_leftovers(self, state: dict[str, Any]) -> None:
+        """End what a killed run left behind; refuse if that run still lives."""
+        leftovers = [
+            found for pair in state.get("processes", []) if (found := find(*pair))
+        ]
+        owner = find(*state["owner"]) if leftovers else None
+        if owner and owner.pid != os.getpid():
+            raise ServerError(f"{self.directory} is in use by process {owner.pid}.")
+        for process in reversed(leftovers):
+            end(process, STOP_DEADLINE)
+
+    def _choose_ports(self, remembered: dict[str, int]) -> None:
+        for name in self.port_names:
+            if name not in self.ports:
+                port = remembered.get(name)
+                self.ports[name] = port if port and is_free(port) else free_port()
+            elif not is_free(self.ports[name]):
+                raise ServerError(f"Port {self.ports[name]} is taken.")
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                self.ping()
+                return
+            # Each client library has its own errors for a server that is starting.
+            except Exception as exc:  # noqa: BLE001
+                problem = exc
+            if (code := self._processes[-1].poll()) is not None:
+                raise self._failure(f"ended with exit code {code}")
+            if time.monotonic() > deadline:
+                raise self._failure(f"does not answer ({problem!r})")
+            time.sleep(0.03)
+
+    def _failure(self, what: str) -> ServerError:
+        lines = self.log.read_text(errors="replace").splitlines()[-20:]
+        title = f"{type(self).__name__} {what}. The end of {self.log}:"
+        return ServerError("\n".join([title, *lines]))
+
+    def _read_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            state = json.loads((self.directory / "state.json").read_text())
+        return state
+
+    def _save_state(self) -> None:
+        state = {
+            "ports": self.ports,
+            "owner": identity(os.getpid()),
+            "processes": [identity(process.pid) for process in self._processes],
+        }
+        draft = self.directory / "state.json.new"
+        draft.write_text(json.dumps(state))
+        draft.replace(self.directory / "state.json")

@@ -1,0 +1,219 @@
+"""
+Private RabbitMQ, MariaDB and MongoDB servers, for development, tests and the lab.
+
+Each keeps data, ports and log in a directory of its own, listens on 127.0.0.1 only,
+and can be killed and started again on the same data and port. Needs psutil.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .processes import find_program
+from .server import Server, ServerError
+
+__all__ = ["MariaDB", "MongoDB", "RabbitMQ", "Server", "ServerError"]
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ node with its own epmd, and on request the management plugin."""
+
+    port_names = ("port", "distribution", "epmd", "management")
+
+    def __init__(
+        self, directory: Path, port: int | None = None, *, management: bool = False
+    ) -> None:
+        super().__init__(directory, port)
+        self.plugins = ["rabbitmq_management"] if management else []
+        # The node's data are found by its name.
+        digest = hashlib.sha256(bytes(self.directory)).hexdigest()
+        self.node = f"lab-{digest[:12]}@localhost"
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['management']}/"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the node runs with; its `rabbitmqctl` needs the same."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))
+        }
+        return inherited | {
+            "HOME": str(self.directory),  # where the cookie lies
+            "ERL_EPMD_PORT": str(self.ports["epmd"]),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.ports["distribution"]),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
+            "RABBITMQ_LOG_BASE": str(self.directory),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": str(self.directory / "rabbitmq.pid"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2"
+            " -kernel inet_dist_use_interface {127,0,0,1}",
+            # Makes the script become the node, so that the recorded pid is the node's.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    @staticmethod
+    def program(name: str) -> str:
+        """The script itself: Debian's command is a wrapper that switches user."""
+        command = Path(required("rabbitmq-server", name)).resolve()
+        beside = command.parent / name
+        return str(beside.resolve() if beside.exists() else command)
+
+    def launch(self) -> None:
+        server = self.program("rabbitmq-server")
+        epmd = required("erlang-base", "epmd")
+        settings = [
+            "vm_memory_high_watermark.absolute = 1GB",
+            "disk_free_limit.absolute = 50MB",
+            "log.console.level = warning",
+        ]
+        if self.plugins:
+            settings += [
+                "management.tcp.ip = 127.0.0.1",
+                f"management.tcp.port = {self.ports['management']}",
+            ]
+        config = self.directory / "rabbitmq.conf"
+        config.write_text("\n".join([*settings, ""]))
+        plugins = self.directory / "enabled_plugins"
+        plugins.write_text(f"[{','.join(self.plugins)}].\n")
+        # One that the node starts by itself would outlive it.
+        self.spawn([epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"])
+        self.spawn([server], self.environment)
+
+    def ping(self) -> None:
+        import pika
+
+        parameters = pika.URLParameters(self.url)
+        parameters.socket_timeout = parameters.stack_timeout = 2
+        parameters.blocked_connection_timeout = 2
+        pika.BlockingConnection(parameters).close()
+
+
+class MariaDB(Server):
+    """A MariaDB server, or MySQL where only that is installed."""
+
+    @property
+    def url(self) -> str:
+        return f"mysql://root@127.0.0.1:{self.port}/messaging"
+
+    def launch(self) -> None:
+        server = required("mariadb-server", "mariadbd", "mysqld")
+        options = ["--no-defaults", *(["--user=root"] if os.geteuid() == 0 else [])]
+        if not self.data.exists():
+            self._install(server, options)
+        setup = self.directory / "setup.sql"
+        setup.write_text(
+            "CREATE DATABASE IF NOT EXISTS messaging CHARACTER SET utf8mb4;\n"
+            "CREATE USER IF NOT EXISTS root@'127.0.0.1';\n"
+            "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n"
+        )
+        options += [
+            f"--datadir={self.data}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            # None: its path could be longer than the system allows.
+            "--socket=",
+            f"--init-file={setup}",
+            "--character-set-server=utf8mb4",
+            "--innodb-flush-log-at-trx-commit=1",
+            "--innodb-buffer-pool-size=64M",
+            "--loose-mysqlx=OFF",
+        ]
+        self.spawn([server, *options])
+
+    def _install(self, server: str, options: list[str]) -> None:
+        """Make the data under another name first: half of them must not stay."""
+        draft = self.directory / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        if Path(server).resolve().name == "mariadbd":
+            command = [required("mariadb-server", "mariadb-install-db"), *options]
+            command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        else:
+            command = [server, *options, "--initialize-insecure"]
+        with self.log.open("ab") as log:
+            done = subprocess.run(
+                [*command, f"--datadir={draft}"], stdout=log, stderr=log
+            )
+        if done.returncode:
+            raise self._failure(f"cannot be installed (exit code {done.returncode})")
+        draft.rename(self.data)
+
+    def ping(self) -> None:
+        import MySQLdb
+
+        MySQLdb.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="root",
+            database="messaging",
+            connect_timeout=2,
+        ).close()
+
+
+class MongoDB(Server):
+    """A `mongod` where one is installed, else the embedded nx-27017."""
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/reports"
+
+    @property
+    def engine(self) -> str:
+        """The Django database engine that speaks to this server."""
+        found = find_program("mongod")
+        return "django_mongodb_backend" if found else "messaging.lab.nx_mongodb"
+
+    def launch(self) -> None:
+        port, pid_file = str(self.port), self.directory / "server.pid"
+        if mongod := find_program("mongod"):
+            data = self.data / "mongod"
+            command = [mongod, "--dbpath", str(data), "--port", port, "--quiet"]
+            command += ["--bind_ip", "127.0.0.1", "--nounixsocket"]
+            command += ["--wiredTigerCacheSizeGB", "0.25"]
+        elif importlib.util.find_spec("nx_27017"):
+            data = self.data / "nx"
+            command = [sys.executable, "-m", "nx_27017.nx_27017", "--port", port]
+            command += ["--data-dir", str(data), "--pid-file", str(pid_file)]
+            # What it logs comes on stderr as well.
+            command += ["--log-file", os.devnull]
+        else:
+            raise ServerError(
+                "Neither mongod nor nx-27017 is installed: pip install nx-27017."
+            )
+        pid_file.unlink(missing_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
+        self.spawn(command)
+
+    def ping(self) -> None:
+        import pymongo
+
+        client: pymongo.MongoClient[dict[str, Any]]
+        with pymongo.MongoClient(self.url, serverSelectionTimeoutMS=2000) as client:
+            client.admin.command("ping")
+
+
+def required(package: str, *names: str) -> str:
+    """The path of the first of these programs that is installed."""
+    if path := find_program(*names):
+        return path
+    raise ServerError(f"{names[0]} is not installed: apt-get install {package}.")

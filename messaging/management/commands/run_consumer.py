@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from messaging.connection import broker_address
+from messaging.registry import consumer_name, handlers, queues
+from messaging.worker import run_consumers
+
+
+class Command(BaseCommand):
+    """Consume queues until SIGTERM or Ctrl-C."""
+
+    help = "Handles what arrives in the queues of the named consumers, until stopped."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take names of consumers, or all."""
+        parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
+        parser.add_argument("--all", action="store_true", help="every consumer")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Say what is consumed, then run."""
+        known = {consumer_name(queue): queue for queue in queues()}
+        names = sorted(known) if options["all"] else options["names"]
+        if not names:
+            raise CommandError(f"Name consumers, or --all. Known: {', '.join(known)}.")
+        if unknown := set(names) - known.keys():
+            raise CommandError(
+                f"There is no consumer {', '.join(sorted(unknown))}. "
+                f"Known: {', '.join(known)}."
+            )
+        chosen = [known[name] for name in dict.fromkeys(names)]
+        self.stdout.write(f"Consuming from {broker_address()}")
+        for queue in chosen:
+            types = [name for name, h in handlers.items() if h.message.queue == queue]
+            self.stdout.write(f"  {queue}: {', '.join(types)}")
+        self.stdout.flush()
+        sys.exit(run_consumers(chosen))

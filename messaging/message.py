@@ -1,0 +1,216 @@
+"""What travels: `Message` (the body, one class per event type) and `Envelope`."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
+from pydantic import ValidationError as PydanticError
+
+from .exceptions import InvalidMessage
+
+#: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
+FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
+
+#: Header that names the partition key of a message.
+PARTITION_KEY = "partition_key"
+
+
+class Message(BaseModel):
+    """
+    The fields of one event type: the definition that publishers, consumers, HTTP
+    serializers and the documentation share.
+
+        class UserDelete(Message):
+            event_type: Literal["user.delete"] = "user.delete"
+            queue: ClassVar = "users_queue"
+            user_id: integer(1, 2**63 - 1)
+
+    Fields that are None are left out of the body; unknown fields are ignored.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    event_type: str
+    #: The queue that takes this message.
+    queue: ClassVar[str]
+    #: Name of the URL that shows what the message was about, given its reference.
+    view_name: ClassVar[str | None] = None
+
+    _if_version: int | None = PrivateAttr(default=None)
+
+    @property
+    def partition_key(self) -> str:
+        """Messages with the same key take effect in the order they were accepted."""
+        raise NotImplementedError
+
+    @property
+    def if_version(self) -> int | None:
+        """The version the entity must still have for the message to apply, if any."""
+        return self._if_version
+
+    def encode(self) -> bytes:
+        """Give the JSON body, as UTF-8."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @classmethod
+    def parse(cls, data: Any, *, strict: bool = True) -> Self:
+        """
+        Make a message of already parsed JSON, or of form data with `strict=False`.
+
+        Raises `InvalidMessage`.
+        """
+        try:
+            return cls.model_validate(data, strict=strict)
+        except PydanticError as error:
+            raise InvalidMessage(readable_errors(error)) from None
+
+
+class Fact(Message):
+    """
+    What has happened to an entity, told to whoever listens.
+
+    Facts go to the exchange `MESSAGING["FACTS_EXCHANGE"]` with the event type as
+    routing key. Publish them inside the transaction that they tell of.
+    """
+
+    queue: ClassVar = ""
+
+
+def decode(body: bytes, classes: tuple[type[Message], ...]) -> Message:
+    """
+    Make the one of `classes` that the `event_type` of a JSON body names.
+
+    Raises `InvalidMessage`.
+    """
+    try:
+        return _adapter(classes).validate_json(body)
+    except PydanticError as error:
+        raise InvalidMessage(readable_errors(error)) from None
+
+
+@cache
+def _adapter(classes: tuple[type[Message], ...]) -> TypeAdapter[Message]:
+    if len(classes) == 1:
+        return TypeAdapter(classes[0])
+    union: Any = classes[0]
+    for other in classes[1:]:
+        union |= other
+    return TypeAdapter(Annotated[union, Field(discriminator="event_type")])
+
+
+def readable_errors(error: PydanticError) -> dict[str, list[str]]:
+    """Give the texts to show per field, in the active language."""
+    texts: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        # Behind a discriminator the first place names the event type, not a field.
+        place = [part for part in detail["loc"] if "." not in str(part)]
+        texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
+    return texts
+
+
+def _readable(detail: Any) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] != "missing" and detail["input"] is None:
+        return _("This field cannot be null.")
+    match detail["type"]:
+        case "missing":
+            return _("This field is required.")
+        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
+            return _("Enter a whole number.")
+        case "float_type" | "float_parsing" | "finite_number":
+            return _("Enter a number.")
+        case "string_too_short":
+            return _("This field cannot be blank.")
+        case "string_too_long":
+            limit = context["max_length"]
+            return ngettext(
+                "Ensure this value has at most %(limit_value)d character (it has "
+                "%(show_value)d).",
+                "Ensure this value has at most %(limit_value)d characters (it has "
+                "%(show_value)d).",
+                limit,
+            ) % {"limit_value": limit, "show_value": len(detail["input"].strip())}
+        case "greater_than_equal":
+            return _(
+                "Ensure this value is greater than or equal to %(limit_value)s."
+            ) % {"limit_value": context["ge"]}
+        case "less_than_equal":
+            return _("Ensure this value is less than or equal to %(limit_value)s.") % {
+                "limit_value": context["le"]
+            }
+        case "value_error":
+            return str(context["error"])
+        case "union_tag_not_found":
+            return "event_type: " + _("This field is required.")
+        case "union_tag_invalid" | "literal_error":
+            return _(
+                "Select a valid choice. %(value)s is not one of the available choices."
+            ) % {"value": str(context.get("tag", detail["input"]))[:100]}
+        case "json_invalid":
+            return _("Enter a valid JSON.") + f" ({context['error']})"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return _("Enter a valid JSON.") + " {…}"
+        case _:
+            return _("Enter a valid value.")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body and the AMQP properties it travels with."""
+
+    body: bytes
+    routing_key: str
+    exchange: str = ""
+    message_id: str | None = field(default_factory=lambda: str(uuid.uuid4()))
+    type: str | None = None
+    content_type: str | None = "application/json"
+    timestamp: datetime | None = field(default_factory=lambda: datetime.now(UTC))
+    app_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    #: Whether it is an error if no queue takes the message.
+    mandatory: bool = True
+
+    def copy(self, **changes: Any) -> Envelope:
+        """Give the same envelope with `changes`."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An envelope as a consumer got it from a queue."""
+
+    envelope: Envelope
+    queue: str
+    tag: int
+    #: The channel on which `tag` means this delivery.
+    channel: Any = None
+    redelivered: bool = False
+    #: How often it was handed out before without being settled.
+    delivery_count: int = 0
+
+    @property
+    def inbox_id(self) -> str:
+        """
+        The identity under which the inbox knows it, in the form of a UUID.
+
+        That is the `message_id`; one that is no UUID is mapped to one, and a message
+        without any is known by the digest of its body.
+        """
+        given = self.envelope.message_id
+        if given is None:
+            digest = hashlib.blake2b(self.envelope.body, digest_size=16).digest()
+            return str(uuid.UUID(bytes=digest))
+        try:
+            return str(uuid.UUID(given))
+        except ValueError:
+            return str(uuid.uuid5(FOREIGN_IDS, given))

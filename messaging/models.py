@@ -1,0 +1,153 @@
+"""Rows that live beside the effects: what was handled, what is to be told."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from django.db import connections, models
+
+from .message import PARTITION_KEY, Envelope
+
+
+#: Shares into which the outbox is divided: as many relays can work side by side.
+OUTBOX_SHARDS = 16
+
+
+class InboxQuerySet(models.QuerySet["Inbox"]):
+    """What was handled before."""
+
+    def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
+        """Give the rows of those `ids` that were handled before."""
+        return {row.message_id: row for row in self.filter(message_id__in=list(ids))}
+
+
+class Inbox(models.Model):
+    """
+    One handled message, written in the transaction of its effect.
+
+    Its primary key is what makes a second delivery harmless: whoever commits second
+    fails and finds the message handled.
+    """
+
+    class Status(models.TextChoices):
+        """What became of the message."""
+
+        DONE = "done"
+        FAILED = "failed"
+
+    # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
+    message_id = models.CharField(max_length=36, primary_key=True)
+    event_type = models.CharField(max_length=100)
+    status = models.CharField(max_length=10, choices=Status)
+    #: The id of what was written.
+    reference = models.CharField(max_length=255, default="")
+    #: Why it failed, for people and for programs.
+    reason = models.CharField(max_length=1000, default="")
+    code = models.CharField(max_length=20, default="")
+    processed_at = models.DateTimeField(db_index=True)
+
+    objects = InboxQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "inbox"
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.message_id} {self.status}"
+
+
+class OutboxQuerySet(models.QuerySet["Outbox"]):
+    """What waits to be published."""
+
+    def add(self, envelopes: Iterable[Envelope]) -> None:
+        """Store envelopes; to be called inside a transaction."""
+        self.bulk_create(Outbox.of(envelope) for envelope in envelopes)
+
+
+class Outbox(models.Model):
+    """One message to publish, written in the transaction it tells of."""
+
+    message_id = models.CharField(max_length=36)
+    exchange = models.CharField(max_length=255)
+    routing_key = models.CharField(max_length=255)
+    type = models.CharField(max_length=100)
+    headers = models.JSONField(default=dict)
+    mandatory = models.BooleanField()
+    body = models.BinaryField()
+    #: Rows of one key are published in the order of their ids, by one relay at a time.
+    shard = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField()
+
+    objects = OutboxQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "outbox"
+        indexes = [models.Index(fields=["shard", "id"], name="outbox_shard")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id}"
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> Outbox:
+        """Make the row of an envelope."""
+        key = envelope.headers[PARTITION_KEY]
+        return cls(
+            message_id=envelope.message_id,
+            exchange=envelope.exchange,
+            routing_key=envelope.routing_key,
+            type=envelope.type or "",
+            headers=envelope.headers,
+            mandatory=envelope.mandatory,
+            body=envelope.body,
+            shard=zlib.crc32(key.encode()) % OUTBOX_SHARDS,
+            created_at=datetime.now(UTC),
+        )
+
+    @property
+    def envelope(self) -> Envelope:
+        """Give the envelope to publish."""
+        return Envelope(
+            bytes(self.body),
+            self.routing_key,
+            exchange=self.exchange,
+            message_id=self.message_id,
+            type=self.type or None,
+            timestamp=self.created_at,
+            headers=self.headers,
+            mandatory=self.mandatory,
+        )
+
+
+class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
+    """The locks that keep relays apart."""
+
+    def lock(self, shard: int) -> bool:
+        """Lock a shard until the transaction ends; false if another relay has it."""
+        skip_locked = connections[self.db].features.has_select_for_update_skip_locked
+        rows = self.select_for_update(skip_locked=skip_locked).filter(pk=shard)
+        return bool(list(rows))
+
+
+class OutboxShard(models.Model):
+    """A share of the keys; the relay that holds its row lock publishes it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True)
+
+    objects = OutboxShardQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"shard {self.id}"
+
+
+class Ledger(models.Model):
+    """
+    The permanent record of an entity: it outlives it, so that versions never start
+    again and a deleted entity is known from one that never was.
+    """
+
+    version = models.PositiveIntegerField(default=1)
+    deleted = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True

@@ -1,0 +1,34 @@
+"""Graceful stop on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def on_stop(callback: Callable[[], None]) -> Iterator[None]:
+    """
+    Call `callback` on the first SIGTERM or SIGINT, and restore the handlers at the end.
+
+    Python runs signal handlers in the main thread between two bytecodes, so the main
+    thread must not sit in a call without a timeout. A second signal has its usual
+    effect: an operator who presses Ctrl-C twice means it.
+    """
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, previous[number])
+        callback()
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

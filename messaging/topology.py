@@ -1,0 +1,78 @@
+"""
+Every name and argument of queues and exchanges, and how they are declared.
+
+Arguments of a queue cannot be changed while it lives, so they are final here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .conf import settings
+from .registry import queues
+
+#: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
+#: otherwise drop a dead letter that was looked at twenty times.
+BROWSING_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: str
+
+
+def dead_queue(queue: str) -> str:
+    """Give the name of the queue that holds the dead letters of `queue`."""
+    return f"{queue}.dead"
+
+
+def work_queue(name: str) -> Queue:
+    """
+    Give the queue that commands wait in.
+
+    A single active consumer keeps the order; the delivery limit takes messages that
+    kill every consumer to the dead letters, at least once
+    (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
+    """
+    arguments: dict[str, Any] = {
+        "x-queue-type": settings.QUEUE_TYPE,
+        "x-single-active-consumer": True,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead_queue(name),
+        "x-overflow": "reject-publish",
+    }
+    if settings.QUEUE_TYPE == "quorum":
+        arguments |= {
+            "x-delivery-limit": settings.DELIVERY_LIMIT,
+            "x-dead-letter-strategy": "at-least-once",
+        }
+    return Queue(name, arguments)
+
+
+def dead_letter_queue(queue: str) -> Queue:
+    """Give the queue in which the dead letters of `queue` wait for an operator."""
+    arguments: dict[str, Any] = {"x-queue-type": settings.QUEUE_TYPE}
+    if settings.QUEUE_TYPE == "quorum":
+        arguments["x-delivery-limit"] = BROWSING_LIMIT
+    return Queue(dead_queue(queue), arguments)
+
+
+def declared() -> Iterator[Queue | Exchange]:
+    """Give all that the registered handlers need, in the order to declare it."""
+    yield Exchange(settings.FACTS_EXCHANGE, "topic")
+    for name in queues():
+        yield dead_letter_queue(name)
+        yield work_queue(name)

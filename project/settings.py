@@ -1,0 +1,118 @@
+"""Settings, read from the environment, then `.env`, then what `make run` started."""
+
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+# The private servers of `make run` write their addresses here.
+env.read_env(BASE_DIR / ".local" / "servers.env")
+
+DEBUG = env.bool("DEBUG", default=False)
+#: Lets anyone read and write without a token; for development only.
+OPEN_ACCESS = env.bool("OPEN_ACCESS", default=False)
+if OPEN_ACCESS and not DEBUG:
+    raise ImproperlyConfigured(
+        "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
+        "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
+    )
+SECRET_KEY = env.str(
+    "SECRET_KEY",
+    # A development key keeps `make run` free of questions; production must set its own.
+    **({"default": "insecure-development-key-of-at-least-32-bytes"} if DEBUG else {}),
+)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "messaging",
+    "users",
+    "reports",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+MONGODB_URL = env.str("MONGODB_URL", default="mongodb://127.0.0.1:27017/reports")
+DATABASES = {
+    "default": env.db_url(
+        "DATABASE_URL", default="mysql://root@127.0.0.1:3306/messaging"
+    ),
+    "reports": {
+        "ENGINE": env.str("MONGODB_ENGINE", default="django_mongodb_backend"),
+        "HOST": MONGODB_URL,
+        "NAME": MONGODB_URL.rpartition("/")[2].partition("?")[0] or "reports",
+    },
+}
+if DATABASES["default"]["ENGINE"].endswith("mysql"):
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        charset="utf8mb4",
+        # Seconds; a hung server must not hold a consumer past its stop deadline.
+        connect_timeout=5,
+        read_timeout=20,
+        write_timeout=20,
+    )
+DATABASES["default"]["CONN_MAX_AGE"] = 60
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASE_ROUTERS = ["reports.router.ReportsRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Errors shown to people are in the language of the contract.
+LANGUAGE_CODE = "es"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / ".local" / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+
+MESSAGING = {
+    "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+}
+
+#: What a penalty takes off an author's rating, which never falls below 0.
+AUTHOR_PENALTY = env.float("AUTHOR_PENALTY", default=0.5)

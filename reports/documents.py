@@ -1,0 +1,112 @@
+"""Writes to MongoDB in which an older version of a report never undoes a newer one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import connections
+from pymongo import UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError
+
+from .models import Report
+
+#: Acknowledged once it outlives the loss of a server; after 10 s, an error to retry.
+DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+#: MongoDB's code for an upsert that passed over its document, which is newer.
+DUPLICATE_KEY = 11000
+#: What a tombstone goes without.
+CONTENT = [
+    field
+    for field in Report._meta.concrete_fields
+    if field.name not in ("id_reporte", "version", "deleted")
+]
+
+
+class DocumentMissing(Exception):
+    """Reports to change are not stored, not even as tombstones."""
+
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(f"No document of {', '.join(ids)}.")
+        self.ids = ids
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a report becomes at this version, unless it has it or a newer one."""
+
+    id_reporte: str
+    version: int
+    change: dict
+    #: Whether the document is made where there is none.
+    upsert: bool = True
+
+    def operation(self) -> UpdateOne:
+        older = {"_id": self.id_reporte, "version": {"$lt": self.version}}
+        return UpdateOne(older, self.change, upsert=self.upsert)
+
+
+def store(report: Report) -> Write:
+    """The whole report, new or not."""
+    connection = connections["reports"]
+    values = {
+        field.column: field.get_db_prep_save(getattr(report, field.attname), connection)
+        for field in CONTENT
+    }
+    values |= {"version": report.version, "deleted": False}
+    return Write(report.id_reporte, report.version, {"$set": values})
+
+
+def set_visibility(id_reporte: str, version: int, visibilidad: float) -> Write:
+    """One field of a report that must be stored already."""
+    values = {"visibilidad": visibilidad, "version": version}
+    return Write(id_reporte, version, {"$set": values}, upsert=False)
+
+
+def bury(id_reporte: str, version: int) -> Write:
+    """A tombstone in place of the report, stored or not."""
+    values = {"version": version, "deleted": True}
+    content = {field.column: "" for field in CONTENT}
+    return Write(id_reporte, version, {"$set": values, "$unset": content})
+
+
+def write_documents(writes: Sequence[Write]) -> None:
+    """
+    Apply at most one write for each report; to repeat it is harmless.
+
+    DocumentMissing is raised once everything else is applied.
+    """
+    if len({write.id_reporte for write in writes}) < len(writes):
+        raise ValueError("Writes to one report have no order within a batch.")
+    met, refused = _apply(writes)
+    # Of two upserts at once the newer may be the one refused. Tried again it finds the
+    # document of the older; refused again, it is the older.
+    _apply(refused)
+    if met + len(refused) < len(writes):
+        _raise_missing([write.id_reporte for write in writes if not write.upsert])
+
+
+def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
+    """Return how many met or made their document, and the upserts that were refused."""
+    if not writes:
+        return 0, []
+    try:
+        operations = [write.operation() for write in writes]
+        result = _collection().bulk_write(operations, ordered=False).bulk_api_result
+    except BulkWriteError as exc:
+        result = exc.details
+        codes = {error["code"] for error in result["writeErrors"]}
+        if result["writeConcernErrors"] or codes != {DUPLICATE_KEY}:
+            raise
+    refused = [writes[error["index"]] for error in result["writeErrors"]]
+    return result["nMatched"] + result["nUpserted"], refused
+
+
+def _raise_missing(ids: list[str]) -> None:
+    found = _collection().find({"_id": {"$in": ids}}, {"_id": True})
+    stored = {document["_id"] for document in found}
+    if missing := [id_reporte for id_reporte in ids if id_reporte not in stored]:
+        raise DocumentMissing(missing)
+
+
+def _collection():
+    connection = connections["reports"]
+    return connection.get_collection(Report._meta.db_table, write_concern=DURABLE)

@@ -1,0 +1,82 @@
+"""
+Reports in two stores: the ledger in MySQL decides, the documents in MongoDB are read.
+"""
+
+from django.db import models
+
+from messaging.models import Ledger
+
+
+class Reports(models.Manager):
+    """The reports themselves, without what deleted ones left behind."""
+
+    def get_queryset(self):
+        return super().get_queryset().filter(deleted=False)
+
+
+class Report(models.Model):
+    """
+    A report, written only by `reports.documents`.
+
+    Deleted, it leaves a tombstone of id, version and `deleted`, so that a write which
+    comes late finds a newer version there and changes nothing.
+    """
+
+    id_reporte = models.CharField(
+        "id del reporte", max_length=36, primary_key=True, db_column="_id"
+    )
+    id_usuario = models.BigIntegerField("id del usuario")
+    tipo_reporte = models.IntegerField("tipo de reporte")
+    descripcion = models.TextField("descripción")
+    ubicacion = models.CharField("ubicación", max_length=255, blank=True)
+    visibilidad = models.FloatField("visibilidad", default=1.0)
+    fecha_creacion = models.DateTimeField("fecha de creación")
+    version = models.IntegerField("versión", editable=False)
+    # A value in every document: MongoDB finds `false` by index, but not "missing".
+    deleted = models.BooleanField("eliminado", default=False, editable=False)
+
+    objects = Reports()
+    with_tombstones = models.Manager()
+
+    class Meta:
+        db_table = "reports"
+        verbose_name = "reporte"
+        verbose_name_plural = "reportes"
+        # `deleted` first, for every query names it; `_id` last, for it breaks the ties
+        # of pages.
+        indexes = (
+            models.Index(
+                fields=["deleted", "-fecha_creacion", "-id_reporte"],
+                name="report_fecha",
+            ),
+            models.Index(
+                fields=["deleted", "id_usuario", "-fecha_creacion", "-id_reporte"],
+                name="report_usuario",
+            ),
+            models.Index(
+                fields=["deleted", "tipo_reporte", "-fecha_creacion", "-id_reporte"],
+                name="report_tipo",
+            ),
+            models.Index(
+                fields=["deleted", "-visibilidad", "-id_reporte"],
+                name="report_visibilidad",
+            ),
+        )
+
+    def __str__(self):
+        return f"Reporte {self.id_reporte}"
+
+
+class ReportLedger(Ledger):
+    """What MySQL knows of a report for good, whatever becomes of its document."""
+
+    # MongoDB regards case in ids, so MySQL must as well.
+    id_reporte = models.CharField(
+        max_length=36, primary_key=True, db_collation="utf8mb4_bin"
+    )
+    id_usuario = models.BigIntegerField(db_index=True)
+    visibilidad = models.FloatField()
+    fecha_creacion = models.DateTimeField()
+
+    def __str__(self):
+        return f"report {self.id_reporte} v{self.version}"

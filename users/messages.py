@@ -1,0 +1,158 @@
+"""What can be asked of users, and what is told about them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from pydantic import model_validator
+
+from messaging import Fact, Message
+from messaging.fields import Email, Moment, Url, checked_by, integer, number, text
+
+if TYPE_CHECKING:
+    from .models import User
+
+
+def not_in_future(value: datetime) -> None:
+    """Refuse a moment that has not come yet."""
+    if value > timezone.now():
+        raise ValidationError("La fecha no puede estar en el futuro.")
+
+
+UserId = integer(1, 2**63 - 1)
+Name = text(100, min_length=1)
+Biography = text(5000)
+PastMoment = Annotated[Moment, checked_by(not_in_future)]
+Rating = number(0, 5)
+Count = integer(0, 2**31 - 1)
+
+
+def normalised(email: str) -> str:
+    """Give the form in which two equal addresses are the same text."""
+    return email.strip().lower()
+
+
+class UserMessage(Message):
+    """What all commands about users share."""
+
+    queue: ClassVar = "users_queue"
+    view_name: ClassVar = "user-detail"
+
+
+class UserCreate(UserMessage):
+    """Insert a user; an id in the message is not honoured."""
+
+    event_type: Literal["user.create"] = "user.create"
+    nombre: Name
+    apellido: Name
+    email: Email
+    fecha_nacimiento: PastMoment | None = None
+    url_foto_perfil: Url | None = None
+    biografia: Biography | None = None
+    # Not checked against the clock: the consumer's may be behind the publisher's.
+    fecha_creacion: Moment | None = None
+    calificacion: Rating | None = None
+    numero_reportes: Count | None = None
+
+    @property
+    def partition_key(self) -> str:
+        """The e-mail, for there is no id yet."""
+        return f"email:{normalised(self.email)}"
+
+
+class UserUpdate(UserMessage):
+    """Change the given fields of a user; None leaves a field as it is."""
+
+    event_type: Literal["user.update"] = "user.update"
+    user_id: UserId
+    nombre: Name | None = None
+    apellido: Name | None = None
+    email: Email | None = None
+    fecha_nacimiento: PastMoment | None = None
+    url_foto_perfil: Url | None = None
+    biografia: Biography | None = None
+    calificacion: Rating | None = None
+    numero_reportes: Count | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.changes:
+            raise ValueError("Indique al menos un campo para actualizar.")
+        return self
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The fields that change, with their new values."""
+        return self.model_dump(
+            exclude={"event_type", "user_id"}, exclude_none=True
+        )
+
+    @property
+    def partition_key(self) -> str:
+        """The user's id."""
+        return f"user:{self.user_id}"
+
+
+class UserDelete(UserMessage):
+    """Remove a user."""
+
+    event_type: Literal["user.delete"] = "user.delete"
+    user_id: UserId
+
+    @property
+    def partition_key(self) -> str:
+        """The user's id."""
+        return f"user:{self.user_id}"
+
+
+class UserFact(Fact):
+    """What all facts about users share."""
+
+    user_id: int
+    version: int
+
+    @property
+    def partition_key(self) -> str:
+        """The user's id."""
+        return f"user:{self.user_id}"
+
+
+class UserState(UserFact):
+    """A fact with the fields of the user as they are after it."""
+
+    nombre: str
+    apellido: str
+    email: str
+    fecha_nacimiento: datetime | None
+    fecha_creacion: datetime
+    calificacion: float
+    numero_reportes: int
+    url_foto_perfil: str
+    biografia: str
+
+    @classmethod
+    def of(cls, user: User, version: int) -> Self:
+        """Take the fields of a user as they are now."""
+        names = cls.model_fields.keys() - {"event_type", "version"}
+        return cls(version=version, **{name: getattr(user, name) for name in names})
+
+
+class UserCreated(UserState):
+    """A user was inserted."""
+
+    event_type: Literal["user.created"] = "user.created"
+
+
+class UserUpdated(UserState):
+    """A user has changed."""
+
+    event_type: Literal["user.updated"] = "user.updated"
+
+
+class UserDeleted(UserFact):
+    """A user was removed."""
+
+    event_type: Literal["user.deleted"] = "user.deleted"
