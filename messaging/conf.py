@@ -52,7 +52,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Settings:
-    """`settings.CONFIRM_TIMEOUT` reads `MESSAGING["CONFIRM_TIMEOUT"]` or its default."""
+    """`settings.URL` reads `MESSAGING["URL"]` or its default."""
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})

@@ -41,7 +41,7 @@ class ChannelUser(Protocol):
 
 
 def parameters(name: str) -> pika.URLParameters:
-    """Give connection parameters for `MESSAGING["URL"]`; `name` shows in the console."""
+    """Give the parameters of a connection that shows as `name` in the console."""
     result = pika.URLParameters(settings.URL)
     result.heartbeat = settings.HEARTBEAT
     result.socket_timeout = 5
@@ -67,6 +67,7 @@ class Connection:
         self.name = name
         self._users = users
         self._closing = threading.Event()
+        self._open = threading.Event()
         #: Held to use or replace `_pika` from different threads.
         self._lock = threading.Lock()
         self._pika: pika.SelectConnection | None = None
@@ -97,10 +98,17 @@ class Connection:
             if self._pika is not None:
                 self._pika.ioloop.add_callback_threadsafe(callback)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the broker can be talked to right now, as far as we know."""
-        return self._pika is not None and self._pika.is_open
+    def problem(self, patience: float = 0.0) -> str | None:
+        """
+        Say why nothing can be published right now, if so.
+
+        Waits `patience` seconds for a connection that is being made.
+        """
+        if not self._open.wait(patience):
+            return f"No connection to {broker_address()}: {self.last_error}."
+        if self.blocked:
+            return f"The broker takes no messages for now: {self.blocked}."
+        return None
 
     def _run(self) -> None:
         pause = RECONNECT_PAUSE[0]
@@ -118,8 +126,11 @@ class Connection:
                 connection.ioloop.start()
             except Exception:
                 # pika's own state is unknown now; a new connection is the only cure.
-                logger.exception("The I/O loop of %s failed; connecting anew", self.name)
+                logger.exception(
+                    "The I/O loop of %s failed; connecting anew", self.name
+                )
             finally:
+                self._open.clear()
                 with self._lock:
                     self._pika = None
                 self.blocked = None
@@ -130,6 +141,7 @@ class Connection:
 
     def _opened(self, connection: pika.SelectConnection) -> None:
         self._was_open = True
+        self._open.set()
         logger.info("%s is connected to %s", self.name, broker_address())
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
@@ -199,9 +211,7 @@ def declare() -> list[str]:
             if isinstance(item, topology.Exchange):
                 channel.exchange_declare(item.name, item.type, durable=True)
             else:
-                channel.queue_declare(
-                    item.name, durable=True, arguments=item.arguments
-                )
+                channel.queue_declare(item.name, durable=True, arguments=item.arguments)
 
     with_channel("topology", declare_all)
     return names

@@ -47,7 +47,7 @@ class Subscription:
         self._submit = connection.submit
 
     def take(self, limit: int, timeout: float) -> list[Delivery]:
-        """Give what has arrived, at most `limit`; wait `timeout` seconds for a first."""
+        """Give what has arrived, at most `limit`; wait `timeout` seconds for any."""
         with self._changed:
             self._changed.wait_for(lambda: self._held, timeout)
             batch = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
@@ -138,7 +138,7 @@ def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
 def _moment(timestamp: int | None) -> datetime | None:
     """Give the time of a message, unless its sender made that up."""
     try:
-        return timestamp and datetime.fromtimestamp(timestamp, UTC)
+        return datetime.fromtimestamp(timestamp, UTC) if timestamp else None
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -168,12 +168,18 @@ class Consumer:
         while True:
             try:
                 self._apply(batch, tries.given_up)
-            except TRANSIENT as error:
-                logger.warning(
-                    "%d messages of %s wait: %s", len(batch), self.queue, error
-                )
             except Unexpected as error:
                 tries.count(error)
+            except Exception as error:
+                # Not the fault of a message: a server is away, or a table is missing.
+                # To wait loses nothing; to go on would.
+                logger.warning(
+                    "%d messages of %s wait: %s",
+                    len(batch),
+                    self.queue,
+                    error,
+                    exc_info=not isinstance(error, TRANSIENT),
+                )
             else:
                 break
             # Whatever state the connections were left in, the next try gets new ones.
@@ -182,9 +188,7 @@ class Consumer:
                 return
         self.subscription.acknowledge(batch)
 
-    def _apply(
-        self, batch: list[Delivery], given_up: dict[str, Exception]
-    ) -> None:
+    def _apply(self, batch: list[Delivery], given_up: dict[str, Exception]) -> None:
         started = time.monotonic()
         failed = apply_batch(batch, given_up)
         if failed:
@@ -235,6 +239,6 @@ class Backoff:
 
     def __call__(self) -> float:
         """Give the next pause."""
-        pause = self.next * random.uniform(0.5, 1.0)  # noqa: S311 jitter
+        pause: float = self.next * random.uniform(0.5, 1.0)  # noqa: S311 jitter
         self.next = min(self.next * 2, self._longest)
         return pause

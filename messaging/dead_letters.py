@@ -100,7 +100,7 @@ def browse(queue: str) -> Iterator[DeadLetter]:
     """
 
     def read_all(channel: Any) -> list[DeadLetter]:
-        letters = []
+        letters: list[DeadLetter] = []
         while True:
             # Unsettled messages go back, in their order, when the connection closes.
             method, properties, body = channel.basic_get(dead_queue(queue))

@@ -1,7 +1,7 @@
 """
 Types for the fields of messages, strict on the wire and readable by people.
 
-Texts are trimmed and hold no NUL characters, dates are ISO 8601 and become UTC.
+    Name = Annotated[Text, Field(min_length=1, max_length=100)]
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import (
-    EmailValidator,
-    ProhibitNullCharactersValidator,
-    URLValidator,
-)
+from django.core.validators import EmailValidator, URLValidator
 from django.utils.translation import gettext as _
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
@@ -34,27 +30,6 @@ def checked_by(validator: Callable[[Any], None]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def text(max_length: int, *, min_length: int = 0) -> Any:
-    """Text of at most `max_length` characters; `min_length=1` refuses a blank one."""
-    return Annotated[
-        str,
-        StringConstraints(
-            strip_whitespace=True, min_length=min_length, max_length=max_length
-        ),
-        checked_by(ProhibitNullCharactersValidator()),
-    ]
-
-
-def number(low: float, high: float) -> Any:
-    """A finite number from `low` to `high`, both included."""
-    return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
-
-
-def integer(low: int, high: int) -> Any:
-    """A whole number from `low` to `high`, both included."""
-    return Annotated[int, Field(ge=low, le=high)]
-
-
 def _ascii(value: str) -> None:
     if not value.isascii():
         raise ValidationError(EmailValidator.message)
@@ -67,7 +42,7 @@ def _moment(value: object) -> datetime:
         except ValueError:
             value = None
     if not isinstance(value, datetime):
-        raise ValueError(_("Enter a valid date/time."))  # noqa: TRY004 pydantic wants it
+        raise ValueError(_("Enter a valid date/time."))
     try:
         value = (
             value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -82,6 +57,9 @@ def _moment(value: object) -> datetime:
 #: The first year that MySQL's DATETIME is documented to hold.
 EARLIEST_YEAR = 1000
 
+#: Text without NUL, trimmed; narrow it with `Field(min_length=1, max_length=100)`.
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
+
 #: An e-mail address. ASCII only (an international domain in its `xn--` form), so that
 #: every database agrees on which two addresses are equal.
 Email = Annotated[
@@ -89,6 +67,7 @@ Email = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=254),
     checked_by(_ascii),
     checked_by(EmailValidator()),
+    Field(json_schema_extra={"format": "email"}),
 ]
 
 #: An absolute http or https address, or "".
@@ -96,6 +75,7 @@ Url = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500),
     checked_by(URLValidator(schemes=["http", "https"])),
+    Field(json_schema_extra={"format": "uri"}),
 ]
 
 #: A moment in UTC; one given without a zone is taken as UTC.

@@ -89,6 +89,11 @@ class Entry:
         return decode(self.delivery.envelope.body, queues()[self.delivery.queue])
 
     @property
+    def event_type(self) -> str:
+        """What the body says it is, or "" if it says nothing that is known."""
+        return self.message.event_type if self.message else ""
+
+    @property
     def is_new(self) -> bool:
         """Whether the handler has yet to see it."""
         return self.failure is None and self.reference is None and not self.repeated
@@ -101,7 +106,7 @@ class Entry:
         return sent is not None and sent < datetime.now(UTC) - retention
 
     def recognise(self, row: Inbox | None, earlier: set[str]) -> None:
-        """Compare with the inbox row of the same id and the ids earlier in the batch."""
+        """Compare with the inbox row of its id, and with ids earlier in the batch."""
         # Equal bodies without an id may be two requests, unless the broker says that
         # this one was delivered before.
         named = self.delivery.envelope.message_id is not None
@@ -144,7 +149,7 @@ def apply_batch(
     with transaction.atomic(using=settings.DATABASE):
         _recognise(entries)
         new = [entry for entry in entries if entry.is_new]
-        for event_type, run in groupby(new, key=lambda entry: entry.message.event_type):
+        for event_type, run in groupby(new, key=lambda entry: entry.event_type):
             _handle(handlers[event_type], list(run))
         _remember(entries)
     _project(deliveries[0].queue, entries)
@@ -199,7 +204,7 @@ def _remember(entries: list[Entry]) -> None:
     rows = {
         entry.id: Inbox(
             message_id=entry.id,
-            event_type=entry.message.event_type if entry.message else "",
+            event_type=entry.event_type,
             status=Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
             reference=entry.reference or "",
             reason=entry.failure.reason[:1000] if entry.failure else "",

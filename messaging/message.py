@@ -31,7 +31,7 @@ class Message(BaseModel):
         class UserDelete(Message):
             event_type: Literal["user.delete"] = "user.delete"
             queue: ClassVar = "users_queue"
-            user_id: integer(1, 2**63 - 1)
+            user_id: Annotated[int, Field(ge=1)]
 
     Fields that are None are left out of the body; unknown fields are ignored.
     """
@@ -146,6 +146,8 @@ def _readable(detail: Any) -> str:
             return _("Ensure this value is less than or equal to %(limit_value)s.") % {
                 "limit_value": context["le"]
             }
+        case "string_pattern_mismatch" if "\0" in detail["input"]:
+            return _("Null characters are not allowed.")
         case "value_error":
             return str(context["error"])
         case "union_tag_not_found":

@@ -10,7 +10,6 @@ from django.db import connections, models
 
 from .message import PARTITION_KEY, Envelope
 
-
 #: Shares into which the outbox is divided: as many relays can work side by side.
 OUTBOX_SHARDS = 16
 
@@ -93,7 +92,7 @@ class Outbox(models.Model):
         """Make the row of an envelope."""
         key = envelope.headers[PARTITION_KEY]
         return cls(
-            message_id=envelope.message_id,
+            message_id=str(envelope.message_id),
             exchange=envelope.exchange,
             routing_key=envelope.routing_key,
             type=envelope.type or "",
@@ -124,6 +123,8 @@ class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
 
     def lock(self, shard: int) -> bool:
         """Lock a shard until the transaction ends; false if another relay has it."""
+        if not self.filter(pk=shard).exists():
+            self.bulk_create([OutboxShard(id=shard)], ignore_conflicts=True)
         skip_locked = connections[self.db].features.has_select_for_update_skip_locked
         rows = self.select_for_update(skip_locked=skip_locked).filter(pk=shard)
         return bool(list(rows))

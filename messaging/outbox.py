@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 
 from .conf import settings
 from .consumer import Backoff
-from .exceptions import PublishError
+from .inbox import TRANSIENT
 from .models import Outbox, OutboxShard
 from .publisher import publisher
 
@@ -44,8 +44,13 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 published = self.drain()
-            except (OperationalError, PublishError) as error:
-                logger.warning("The outbox waits: %s", error)
+            except Exception as error:
+                # Whatever it is, the rows are still there; to wait loses nothing.
+                logger.warning(
+                    "The outbox waits: %s",
+                    error,
+                    exc_info=not isinstance(error, TRANSIENT),
+                )
                 connections.close_all()
                 self._stopping.wait(pause())
             else:
@@ -60,12 +65,13 @@ class Relay:
         return sum(self._drain_shard(shard) for shard in list(shards))
 
     def _drain_shard(self, shard: int) -> int:
+        outbox = Outbox.objects.using(settings.DATABASE)
         with transaction.atomic(using=settings.DATABASE):
-            if not OutboxShard.objects.lock(shard):
+            if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0
-            rows = list(Outbox.objects.filter(shard=shard).order_by("id")[:BATCH])
+            rows = list(outbox.filter(shard=shard).order_by("id")[:BATCH])
             publisher().publish(*(row.envelope for row in rows), limit=False)
-            Outbox.objects.filter(pk__in=[row.pk for row in rows]).delete()
+            outbox.filter(pk__in=[row.pk for row in rows]).delete()
         if rows:
             logger.info("%d messages of shard %d are published", len(rows), shard)
         return len(rows)

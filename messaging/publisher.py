@@ -93,19 +93,14 @@ class Publisher:
 
     def _give_up(self, publications: list[Publication]) -> None:
         """Forget those of `publications` that are not confirmed yet."""
-        if any([publication.cancel() for publication in publications]):
+        if [one for one in publications if one.cancel()]:
             with self._lock:
                 waiting = [one for one in self._waiting if not one.cancelled()]
                 self._waiting.clear()
                 self._waiting.extend(waiting)
 
     def _why(self) -> str:
-        connection = self.connection
-        if connection.blocked:
-            return f"It is blocking publishers: {connection.blocked}."
-        if not connection.is_open:
-            return f"No connection: {connection.last_error}."
-        return self._last_problem
+        return self.connection.problem() or self._last_problem
 
     # What follows runs in the I/O thread.
 
@@ -237,4 +232,3 @@ def publisher() -> Publisher:
             if process not in _publishers:
                 _publishers[process] = Publisher(f"publisher-{process}")
     return _publishers[process]
-

@@ -42,7 +42,9 @@ handlers: dict[str, Handler] = {}
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
 
-def handles(message: type[Message], *, batch: bool = False) -> Callable[[Function], Function]:
+def handles(
+    message: type[Message], *, batch: bool = False
+) -> Callable[[Function], Function]:
     """
     Register a function as the handler of one class of message.
 

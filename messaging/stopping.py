@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -19,7 +20,7 @@ def on_stop(callback: Callable[[], None]) -> Iterator[None]:
     thread must not sit in a call without a timeout. A second signal has its usual
     effect: an operator who presses Ctrl-C twice means it.
     """
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    previous: dict[int, Any] = {n: signal.getsignal(n) for n in SIGNALS}
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, previous[number])
@@ -30,5 +31,5 @@ def on_stop(callback: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -41,9 +41,7 @@ def run_consumers(queues: list[str]) -> int:
         publisher().close()
 
 
-def run_until_stopped(
-    loops: list[Callable[[], None]], stop: Callable[[], None]
-) -> int:
+def run_until_stopped(loops: list[Callable[[], None]], stop: Callable[[], None]) -> int:
     """
     Run `loops` in threads until a signal calls `stop`, or one of them dies.
 

@@ -1,5 +1,6 @@
 """Settings, read from the environment, then `.env`, then what `make run` started."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -81,6 +82,13 @@ DATABASES = {
         "ENGINE": env.str("MONGODB_ENGINE", default="django_mongodb_backend"),
         "HOST": MONGODB_URL,
         "NAME": MONGODB_URL.rpartition("/")[2].partition("?")[0] or "reports",
+        "OPTIONS": {
+            # Milliseconds; a hung server must not hold a consumer past its stop.
+            "serverSelectionTimeoutMS": 3000,
+            "connectTimeoutMS": 3000,
+            "socketTimeoutMS": 15000,
+        },
+        "TEST": {"DEPENDENCIES": []},
     },
 }
 if DATABASES["default"]["ENGINE"].endswith("mysql"):
@@ -88,8 +96,8 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
         charset="utf8mb4",
         # Seconds; a hung server must not hold a consumer past its stop deadline.
         connect_timeout=5,
-        read_timeout=20,
-        write_timeout=20,
+        read_timeout=15,
+        write_timeout=15,
     )
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
@@ -110,8 +118,56 @@ MESSAGING = {
 }
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": []
+    if OPEN_ACCESS
+    else [
+        # First, so that a request with a token touches no database.
+        "rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.AllowAny"
+        if OPEN_ACCESS
+        else "project.access.HasRole"
+    ],
+    "DEFAULT_PARSER_CLASSES": [
+        "messaging.rest_framework.formats.StrictJSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "messaging.rest_framework.formats.FormsRenderer",
+    ],
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.SearchFilter",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "messaging.rest_framework.errors.exception_handler",
+    # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"]
+    if env.str("THROTTLE", default="")
+    else [],
+    "DEFAULT_THROTTLE_RATES": {"anon": env.str("THROTTLE", default="") or None},
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(hours=env.int("TOKEN_HOURS", default=8)),
+    # Claims alone say who the caller is; there need be no such user in MySQL.
+    "USER_ID_CLAIM": "sub",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Usuarios y reportes",
+    "DESCRIPTION": "Las escrituras se encolan en RabbitMQ; las lecturas van a la base.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 #: What a penalty takes off an author's rating, which never falls below 0.

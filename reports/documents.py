@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connections
 from pymongo import UpdateOne, WriteConcern
+from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from .models import Report
@@ -35,7 +37,7 @@ class Write:
 
     id_reporte: str
     version: int
-    change: dict
+    change: dict[str, Any]
     #: Whether the document is made where there is none.
     upsert: bool = True
 
@@ -90,7 +92,9 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
         return 0, []
     try:
         operations = [write.operation() for write in writes]
-        result = _collection().bulk_write(operations, ordered=False).bulk_api_result
+        result: Any = (
+            _collection().bulk_write(operations, ordered=False).bulk_api_result
+        )
     except BulkWriteError as exc:
         result = exc.details
         codes = {error["code"] for error in result["writeErrors"]}
@@ -107,6 +111,9 @@ def _raise_missing(ids: list[str]) -> None:
         raise DocumentMissing(missing)
 
 
-def _collection():
-    connection = connections["reports"]
-    return connection.get_collection(Report._meta.db_table, write_concern=DURABLE)
+def _collection() -> Collection[dict[str, Any]]:
+    connection: Any = connections["reports"]
+    collection: Collection[dict[str, Any]] = connection.get_collection(
+        Report._meta.db_table, write_concern=DURABLE
+    )
+    return collection

@@ -20,13 +20,19 @@ from pymongo.errors import PyMongoError
 from messaging import Applied, Reject, Retry, handles, projects
 from users.changes import UserChanges
 
-from .documents import DocumentMissing, Write, bury, set_visibility, store, write_documents
+from .documents import (
+    DocumentMissing,
+    Write,
+    bury,
+    set_visibility,
+    store,
+    write_documents,
+)
 from .messages import (
     ReportCreate,
     ReportCreated,
     ReportDelete,
     ReportDeleted,
-    ReportMessage,
     ReportUpdateVisibility,
     ReportVisibilityUpdated,
 )

@@ -6,10 +6,10 @@ import re
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from messaging import Fact, Message
-from messaging.fields import Moment, integer, number, text
+from messaging.fields import Moment, Text
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -24,11 +24,11 @@ ReportId = Annotated[
     StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,36}$"),
     AfterValidator(canonical),
 ]
-UserId = integer(1, 2**63 - 1)
-Kind = integer(0, 2**31 - 1)
-Description = text(10_000, min_length=1)
-Place = text(255)
-Visibility = number(0, 1000)
+UserId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Kind = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Description = Annotated[Text, Field(min_length=1, max_length=10_000)]
+Place = Annotated[Text, Field(max_length=255)]
+Visibility = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
 
 class ReportMessage(Message):

@@ -2,15 +2,18 @@
 Reports in two stores: the ledger in MySQL decides, the documents in MongoDB are read.
 """
 
+from __future__ import annotations
+
 from django.db import models
 
 from messaging.models import Ledger
 
 
-class Reports(models.Manager):
+class Reports(models.Manager["Report"]):
     """The reports themselves, without what deleted ones left behind."""
 
-    def get_queryset(self):
+    def get_queryset(self) -> models.QuerySet[Report]:
+        """Leave out tombstones."""
         return super().get_queryset().filter(deleted=False)
 
 
@@ -36,7 +39,7 @@ class Report(models.Model):
     deleted = models.BooleanField("eliminado", default=False, editable=False)
 
     objects = Reports()
-    with_tombstones = models.Manager()
+    with_tombstones: models.Manager[Report] = models.Manager()
 
     class Meta:
         db_table = "reports"
@@ -63,7 +66,7 @@ class Report(models.Model):
             ),
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Reporte {self.id_reporte}"
 
 
@@ -78,5 +81,5 @@ class ReportLedger(Ledger):
     visibilidad = models.FloatField()
     fecha_creacion = models.DateTimeField()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"report {self.id_reporte} v{self.version}"

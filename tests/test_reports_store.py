@@ -8,13 +8,14 @@ answer Python gives, so that a wrong one is noticed.
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import ClassVar
 from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import IntegrityError, NotSupportedError, connections, models
+from django.db import IntegrityError, NotSupportedError, connections, models, router
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django_filters import rest_framework as filters
@@ -97,7 +98,7 @@ def stored(id_reporte: str) -> dict:
 
 FILTERS = [
     ({"id_reporte": REPORTS[3].id_reporte}, lambda r: r is REPORTS[3]),
-    ({"pk__in": ids(REPORTS[2:5]) + [BURIED]}, lambda r: r in REPORTS[2:5]),
+    ({"pk__in": [*ids(REPORTS[2:5]), BURIED]}, lambda r: r in REPORTS[2:5]),
     ({"pk__gt": REPORTS[3].pk}, lambda r: r.pk > REPORTS[3].pk),
     ({"pk__lt": REPORTS[3].pk}, lambda r: r.pk < REPORTS[3].pk),
     ({"id_usuario": 2**40}, lambda r: r.id_usuario == 2**40),
@@ -241,7 +242,7 @@ def test_the_search_of_the_api_wants_every_word_in_some_field(reports):
 class ReportFilter(filters.FilterSet):
     class Meta:
         model = Report
-        fields = {
+        fields: ClassVar = {
             "id_usuario": ["exact"],
             "tipo_reporte": ["exact", "in"],
             "visibilidad": ["gte", "lte"],
@@ -288,7 +289,7 @@ def test_cursor_pages_show_every_report_once_there_and_back(reports, page_size):
         link = pages.get_previous_link()
 
     in_order = sorted(reports, key=lambda r: (r.fecha_creacion, r.pk), reverse=True)
-    assert sum(there, []) == ids(in_order)
+    assert [key for page in there for key in page] == ids(in_order)
     assert back == there[-2::-1]
 
 
@@ -466,6 +467,15 @@ def test_the_embedded_server_is_not_asked_what_it_would_answer_wrong(reports, as
         ask()
 
 
+def test_mongodb_has_no_other_table_and_mysql_none_of_reports():
+    tables = connections["reports"].introspection.table_names()
+
+    assert set(tables) == {"django_migrations", Report._meta.db_table}
+    assert not router.allow_migrate_model("default", Report)
+    assert not router.allow_migrate_model("reports", User)
+    assert router.db_for_write(User) == "default"
+
+
 # Tombstones
 
 
@@ -588,6 +598,19 @@ def test_five_hundred_documents_are_written_at_once_and_again():
     write_documents(newer)
 
     assert Report.objects.filter(visibilidad=3, version=2).count() == 500
+
+
+@pytest.mark.parametrize("key", ["2024-01-01", "2024-01-01-b", "7", "a_b"])
+def test_a_key_may_look_like_something_else(key):
+    write_documents([store(report(7, id_reporte=key)), store(report(8))])
+    write_documents([store(report(7, id_reporte=key, version=2))])
+    write_documents([set_visibility(key, 3, 9.0)])
+    write_documents([set_visibility(key, 2, 0.0)])
+
+    assert Report.objects.get(pk=key).visibilidad == 9
+    assert ids(Report.objects.filter(pk__in=[key])) == [key]
+    write_documents([bury(key, 4)])
+    assert stored(key) == {"_id": key, "version": 4, "deleted": True}
 
 
 def test_two_writes_to_one_report_are_no_batch():

@@ -4,7 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import MySQLdb
@@ -50,8 +52,8 @@ def mongodb(tmp_path: Path) -> Iterator[MongoDB]:
 def family(server: Server) -> list[psutil.Process]:
     """The server's processes and all their descendants."""
     parents = [psutil.Process(process.pid) for process in server._processes]
-    children = [parent.children(recursive=True) for parent in parents]
-    return [*parents, *sum(children, [])]
+    children = (parent.children(recursive=True) for parent in parents)
+    return [*parents, *chain.from_iterable(children)]
 
 
 def connect(server: MariaDB) -> "MySQLdb.Connection":
@@ -76,6 +78,9 @@ def test_messages_survive_a_killed_broker(rabbitmq: RabbitMQ) -> None:
     channel.queue_declare("kept", durable=True, arguments=arguments)
     channel.basic_publish("", "kept", b"hello", pika.BasicProperties(delivery_mode=2))
 
+    # RabbitMQ 3.10 tells the disk of a new quorum queue up to a second later, and never
+    # recovers a queue of which it has not.
+    time.sleep(1.5)
     rabbitmq.kill()
     assert not any(processes.lives(part) for part in parts)
     rabbitmq.start()

@@ -7,8 +7,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from .messages import UserCreate, UserCreated, UserDeleted, UserFact, UserUpdated
-from .messages import normalised
+from .messages import (
+    UserCreate,
+    UserCreated,
+    UserDeleted,
+    UserFact,
+    UserUpdated,
+    normalised,
+)
 from .models import BEST_RATING, User, UserLedger
 from .signals import users_changed
 

@@ -64,4 +64,3 @@ def delete_users(messages: list[UserDelete]) -> list[int]:
         raise Reject(UNKNOWN, *refused, code="not_found")
     users.save()
     return [message.user_id for message in messages]
-

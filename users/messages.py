@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from messaging import Fact, Message
-from messaging.fields import Email, Moment, Url, checked_by, integer, number, text
+from messaging.fields import Email, Moment, Text, Url, checked_by
 
 if TYPE_CHECKING:
     from .models import User
@@ -22,12 +22,12 @@ def not_in_future(value: datetime) -> None:
         raise ValidationError("La fecha no puede estar en el futuro.")
 
 
-UserId = integer(1, 2**63 - 1)
-Name = text(100, min_length=1)
-Biography = text(5000)
+UserId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Name = Annotated[Text, Field(min_length=1, max_length=100)]
+Biography = Annotated[Text, Field(max_length=5000)]
 PastMoment = Annotated[Moment, checked_by(not_in_future)]
-Rating = number(0, 5)
-Count = integer(0, 2**31 - 1)
+Rating = Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def normalised(email: str) -> str:
@@ -86,9 +86,7 @@ class UserUpdate(UserMessage):
     @property
     def changes(self) -> dict[str, object]:
         """The fields that change, with their new values."""
-        return self.model_dump(
-            exclude={"event_type", "user_id"}, exclude_none=True
-        )
+        return self.model_dump(exclude={"event_type", "user_id"}, exclude_none=True)
 
     @property
     def partition_key(self) -> str:

@@ -34,7 +34,9 @@ class User(models.Model):
     email = models.EmailField(
         "e-mail", max_length=254, unique=True, db_collation="utf8mb4_general_ci"
     )
-    fecha_nacimiento = models.DateTimeField("fecha de nacimiento", null=True, blank=True)
+    fecha_nacimiento = models.DateTimeField(
+        "fecha de nacimiento", null=True, blank=True
+    )
     fecha_creacion = models.DateTimeField("fecha de creación", db_index=True)
     calificacion = models.FloatField(
         "calificación",

@@ -144,7 +144,7 @@ class Server:
                 self.ping()
                 return
             # Each client library has its own errors for a server that is starting.
-            except Exception as exc:  # noqa: BLE001
+            except Exception as exc:
                 problem = exc
             if (code := self._processes[-1].poll()) is not None:
                 raise self._failure(f"ended with exit code {code}")

@@ -15,15 +15,18 @@ ARRAY_FILTERS = [{"no_array": None}]
 
 
 class Collection(pymongo.collection.Collection):
+    def find(self, filter=None, *args, **kwargs):
+        return super().find(exact(filter or {}), *args, **kwargs)
+
     def aggregate(self, pipeline, session=None):
         """Ask by `find` and `count`: `aggregate` sees no dates in its filters."""
         stages = [stage for step in pipeline for stage in step.items()]
         query = {"filter": {}}
         for position, (name, value) in enumerate(stages):
             if name == "$match" and position == 0:
-                query["filter"] = exact(value)
-            elif name in ("$sort", "$skip", "$limit"):
-                query[name.removeprefix("$")] = value
+                query["filter"] = value
+            elif name in ("$sort", "$skip", "$limit") and name[1:] not in query:
+                query[name[1:]] = value
             elif name == "$project" and all(shown == 1 for shown in value.values()):
                 query["projection"] = value
             elif name == "$project" and value == {"a": {"$literal": 1}}:  # exists()
@@ -31,35 +34,38 @@ class Collection(pymongo.collection.Collection):
             elif name == "$addFields" and is_identity(value):
                 continue
             elif name == "$facet" and is_count(value):
-                return Answer([{"__count": self._count(query)}])
+                return Answer([{"__count": self._count(query, session)}])
             else:
                 raise NotSupportedError(f"nx-27017 cannot answer {name} {value}.")
-        return Answer(self.find(**query))
+        return Answer(self.find(**query, session=session))
 
-    def _count(self, query):
+    def _count(self, query, session):
         limits = {name: query[name] for name in ("skip", "limit") if name in query}
-        command = {"count": self.name, "query": query["filter"], **limits}
-        return self.database.command(command)["n"]
+        command = {"count": self.name, "query": exact(query["filter"]), **limits}
+        return self.database.command(command, session=session)["n"]
 
-    def update_many(self, filter, update, session=None):
-        """Take Django's pipeline of literals for what it says: the server knows none."""
+    def update_many(self, filter, update, **kwargs):
+        """Put Django's pipeline as a plain `$set`: the server takes no pipeline."""
         if isinstance(update, list):
             update = {"$set": literals(update)}
-        return super().update_many(exact(filter), update, array_filters=ARRAY_FILTERS)
+        kwargs["array_filters"] = ARRAY_FILTERS
+        return super().update_many(exact(filter), update, **kwargs)
 
-    def delete_many(self, filter, session=None):
-        return super().delete_many(exact(filter))
+    def delete_many(self, filter, **kwargs):
+        return super().delete_many(exact(filter), **kwargs)
 
     def bulk_write(self, requests, **kwargs):
         for request in requests:
             if isinstance(request, pymongo.UpdateOne):
                 request._array_filters = ARRAY_FILTERS
+                if not is_plain("_id", request._filter["_id"]):
+                    request._filter = {**request._filter, "$and": [IN_PYTHON]}
         return super().bulk_write(requests, **kwargs)
 
-    def insert_many(self, documents, session=None):
-        """Say duplicate key as MongoDB says it: Django looks for its words."""
+    def insert_many(self, documents, **kwargs):
+        """Name a duplicate key as such: Django looks for MongoDB's words."""
         try:
-            return super().insert_many(documents)
+            return super().insert_many(documents, **kwargs)
         except BulkWriteError as exc:
             error = exc.details["writeErrors"][0]
             if error["code"] != DUPLICATE_KEY:
@@ -102,18 +108,14 @@ def is_plain(field, value):
     if field != "_id":
         return isinstance(value, bool | int | float)
     if isinstance(value, dict):
-        return list(value) == ["$in"] and all(map(is_plain, "_id", value["$in"]))
+        return list(value) == ["$in"] and all(is_plain("_id", v) for v in value["$in"])
     # The server takes text that begins like a date for one, "2024-01-01" say.
     return isinstance(value, str) and value[:8].isalnum()
 
 
 def literals(pipeline):
-    values = {
-        name: value for stage in pipeline for name, value in stage["$set"].items()
-    }
-    if not all(
-        isinstance(v, dict) and list(v) == ["$literal"] for v in values.values()
-    ):
+    values = dict(value for stage in pipeline for value in stage["$set"].items())
+    if any(not isinstance(v, dict) or list(v) != ["$literal"] for v in values.values()):
         raise NotSupportedError("nx-27017 updates fields with literals only.")
     return {name: value["$literal"] for name, value in values.items()}
 

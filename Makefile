@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all soak bench lint format clean
+bin := .venv/bin
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install system packages and .venv, whatever is missing
+	@./project/setup.sh
+
+run: setup ## start servers, API and consumers; Ctrl-C stops all
+	@$(bin)/python -m project.run
+
+test: setup ## the default tests
+	$(bin)/python -m pytest -m "not slow and not soak"
+
+test-all: setup ## also the slow ones
+	$(bin)/python -m pytest -m "not soak"
+
+soak: setup ## the long ones
+	$(bin)/python -m pytest -m soak
+
+bench: setup ## measure speed
+	$(bin)/python -m bench
+
+lint: setup ## style, types, missing migrations
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy .
+	DEBUG=1 DATABASE_URL=sqlite://:memory: $(bin)/python manage.py makemigrations --check --dry-run
+
+format: setup ## rewrite the code in the project's style
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+clean: ## remove .venv, caches, and .local with the private servers' data
+	rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,262 @@
+"""
+What `make run` does: private servers, migrations, topology, then API and consumers.
+
+A server whose URL is in the environment or in `.env` is used as it is. Everything
+else lives under `.local/` and ends with this process.
+"""
+
+import fcntl
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import environ
+import honcho.manager
+import psutil
+
+from messaging.lab.processes import is_free, lives, wait
+from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
+
+BASE = Path(__file__).resolve().parent.parent
+LOCAL = BASE / ".local"
+#: Marks, in the environment, every process of a run, so that the next one can end
+#: what a killed one left behind.
+MARK = "MAKE_RUN_DIRECTORY"
+#: Seconds for API and consumers to finish what is in hand.
+STOP_DEADLINE = 10
+SERVERS = {"RABBITMQ_URL": RabbitMQ, "DATABASE_URL": MariaDB, "MONGODB_URL": MongoDB}
+#: Ctrl-C, a plain kill, and the terminal's window closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Prints how to log in, for as long as the first administrator is as it was made.
+ADMINISTRATOR = """
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+users = get_user_model().objects
+if not users.filter(is_superuser=True).exists():
+    users.create_superuser("admin", "admin@localhost", "admin")
+user = users.filter(username="admin").first()
+if user and user.check_password("admin"):
+    print(", log in as admin with password admin", end="")
+"""
+
+
+class Stopped(Exception):
+    """One of SIGNALS came."""
+
+
+class Failed(Exception):
+    """There is no going on; the message says why."""
+
+
+class Processes(honcho.manager.Manager):
+    def terminate(self) -> None:
+        # honcho itself waits for ever while none of them leaves.
+        threading.Thread(target=self._kill_late, daemon=True).start()
+        super().terminate()
+
+    def _kill_late(self) -> None:
+        time.sleep(STOP_DEADLINE)
+        self.kill()
+
+
+def main() -> int:
+    os.chdir(BASE)
+    if os.environ.get(MARK) != str(LOCAL):
+        # The mark must be there from a process's start to be seen by others.
+        command = [sys.executable, "-m", "project.run"]
+        os.execve(sys.executable, command, os.environ | {MARK: str(LOCAL)})
+    environ.Env.read_env(BASE / ".env")
+    try:
+        with lock(LOCAL / "lock") as notice:
+            return run(notice)
+    except (Failed, ServerError) as exc:
+        print(exc, file=sys.stderr)
+        return 1
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[TextIO]:
+    """Hold the lock; what is written to the file is told to those who come later."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            # Unlike flock's, this lock is not held on by children of a killed run.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failed(f"already running at {path.read_text()}") from None
+        file.truncate(0)
+        yield file
+
+
+def run(notice: TextIO) -> int:
+    for signum in SIGNALS:
+        signal.signal(signum, stop)
+    servers: dict[str, Server] = {
+        name: kind(LOCAL / kind.__name__.lower())
+        for name, kind in SERVERS.items()
+        if not os.environ.get(name)
+    }
+    try:
+        end_leftovers()
+        port = choose_port()
+        url = f"http://127.0.0.1:{port}/"
+        # Not with another open file: closing that would release the lock.
+        print(f"{url} (pid {os.getpid()})", file=notice, end="", flush=True)
+        start(servers)
+        hint = prepare("DATABASE_URL" in servers)
+        return serve(port, f"Open {url} ({url}admin/{hint}). Ctrl-C stops everything.")
+    except Stopped:
+        return 0
+    finally:
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.stop(), servers.values()))
+        end_leftovers()
+        (LOCAL / "servers.env").unlink(missing_ok=True)
+
+
+def stop(signum: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def end_leftovers() -> None:
+    """End every other process that a run, this or a killed one, has started."""
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == str(LOCAL) and process.pid != os.getpid():
+                left.append(process)
+                process.terminate()
+                process.resume()
+    wait(left, STOP_DEADLINE)
+    for process in filter(lives, left):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait(left, STOP_DEADLINE)
+
+
+def choose_port() -> int:
+    wanted = os.environ.get("PORT")
+    if not wanted:
+        return next(port for port in itertools.count(8000) if is_free(port))
+    if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
+        raise Failed(f"PORT is {wanted}, which is no port.")
+    if not is_free(int(wanted)):
+        raise Failed(f"Port {wanted} (PORT) is taken; unset PORT to use a free one.")
+    return int(wanted)
+
+
+def start(servers: dict[str, Server]) -> None:
+    """Start them together, and tell their addresses to all commands."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda server: server.start(), servers.values()))
+    os.environ |= {name: server.url for name, server in servers.items()}
+    if isinstance(mongodb := servers.get("MONGODB_URL"), MongoDB):
+        os.environ["MONGODB_ENGINE"] = mongodb.engine
+    os.environ.setdefault("DEBUG", "1")
+    os.environ.setdefault("OPEN_ACCESS", os.environ["DEBUG"])
+    os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    names = [*SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS"]
+    lines = [f"{name}='{os.environ[name]}'\n" for name in names if name in os.environ]
+    file = LOCAL / "servers.env"
+    file.touch(mode=0o600)
+    file.write_text("".join(lines))
+    for name in SERVERS:
+        print(name, "is", without_secrets(os.environ[name]), flush=True)
+
+
+def without_secrets(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def prepare(administrator: bool) -> str:
+    """Bring databases and broker up to date; return how to log in, if known."""
+
+    def default() -> str:
+        python("manage.py", "migrate", "--verbosity", "0", "--database", "default")
+        return python("-c", ADMINISTRATOR) if administrator else ""
+
+    def reports() -> None:
+        python("manage.py", "migrate", "--verbosity", "0", "--database", "reports")
+
+    def exchanges() -> None:
+        python("manage.py", "topology", "apply")
+
+    with ThreadPoolExecutor() as pool:
+        hint, *others = map(pool.submit, (default, reports, exchanges))
+        for other in others:
+            other.result()
+        return hint.result()
+
+
+def python(*arguments: str) -> str:
+    """What the program prints; its errors go to the terminal."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C waits for it: a migration cut in two is worse.
+        start_new_session=True,
+    )
+    if done.returncode:
+        raise Failed(f"{shlex.join(arguments)} failed; see above.\n{done.stdout}")
+    return done.stdout
+
+
+def serve(port: int, welcome: str) -> int:
+    """Run API, consumers and relay until one ends or a signal comes."""
+    manage = [sys.executable, "manage.py"]
+    granian = [sys.executable, "-m", "granian", "project.wsgi:application"]
+    granian += ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+    commands = {
+        # One thread may wait seconds for an outcome that its client asked for.
+        "api": [*granian, "--blocking-threads", "32", "--log-level", "error"],
+        "consumers": [*manage, "run_consumer", "--all"],
+        "relay": [*manage, "relay_outbox"],
+    }
+    honcho.manager.KILL_WAIT = STOP_DEADLINE
+    processes = Processes()
+    for name, command in commands.items():
+        processes.add_process(name, f"exec {shlex.join(command)}")
+    threading.Thread(target=announce, args=[port, welcome], daemon=True).start()
+    # honcho takes over the first two of SIGNALS while it runs.
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    # A signal before all have told their pids makes honcho raise this.
+    with suppress(KeyError):
+        processes.loop()
+    code: int = processes.returncode
+    if code in {info["rc"] for info in honcho.manager.SIGNALS.values()}:
+        return 0
+    return code if code >= 0 else 128 - code
+
+
+def announce(port: int, welcome: str) -> None:
+    """Print the welcome once the API answers, be it an error."""
+    while True:
+        with suppress(OSError):
+            with suppress(HTTPError):
+                urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5).close()
+            print(welcome, flush=True)
+            return
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+#!/bin/sh
+# Installs what `make run` and the tests need: system packages, then .venv.
+# Servers that RABBITMQ_URL or DATABASE_URL name are not installed.
+set -eu
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+stamp=.venv/requirements.sha256
+policy=/usr/sbin/policy-rc.d
+# Debian keeps servers where ordinary users do not look.
+PATH=$PATH:/usr/sbin:/sbin
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+has() {
+    command -v "$1" >/dev/null
+}
+
+given() {
+    eval "[ -n \"\${$1:-}\" ]" || grep -Eqs "^(export )?$1=." .env
+}
+
+missing_packages() {
+    given RABBITMQ_URL || has rabbitmq-server || echo rabbitmq-server
+    given DATABASE_URL || has mariadbd || has mysqld || echo mariadb-server
+    if has "$python"; then
+        has_module venv && has_module ensurepip || echo python3-venv
+    else
+        echo python3 python3-venv
+    fi
+    # The rest is for building mysqlclient.
+    if ! is_current; then
+        header="import os, sysconfig as s; open(s.get_path('include') + '/Python.h')"
+        "$python" -c "$header" 2>/dev/null || echo python3-dev
+        has gcc || echo gcc libc6-dev
+        has pkg-config || echo pkg-config
+        has_library libmariadb || has_library mysqlclient || echo libmariadb-dev
+    fi
+}
+
+has_module() {
+    "$python" -c "import $1" 2>/dev/null
+}
+
+has_library() {
+    pkg-config --exists "$1" 2>/dev/null
+}
+
+is_current() {
+    [ -x .venv/bin/python ] && sha256sum --check --status "$stamp" 2>/dev/null
+}
+
+install_packages() {
+    by_hand="Install these by hand: $*"
+    has apt-get || fail "apt-get is missing. $by_hand"
+    sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        has sudo || fail "only root can install packages. $by_hand"
+        sudo=sudo
+    fi
+    echo "setup: installing $*"
+    # The packages' own servers stay off: private ones are used.
+    if [ ! -e $policy ] || grep -q project/setup.sh $policy; then
+        trap '$sudo rm -f $policy' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\n# Temporary, from project/setup.sh\nexit 101\n' |
+            $sudo tee $policy >/dev/null
+        $sudo chmod +x $policy
+    fi
+    $sudo apt-get update -q || echo "setup: apt-get update failed; going on" >&2
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+        --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" ||
+        fail "apt-get failed. $by_hand"
+}
+
+packages=$(missing_packages)
+# shellcheck disable=SC2086 # one word a package
+[ -z "$packages" ] || install_packages $packages
+
+if ! is_current; then
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed; PYTHON=/path/to/python names one."
+    echo "setup: making .venv"
+    .venv/bin/python -m pip --version >/dev/null 2>&1 ||
+        "$python" -m venv --clear .venv || fail "making .venv failed."
+    .venv/bin/python -m pip install -q --disable-pip-version-check \
+        -r requirements-dev.txt || fail "pip failed; see above."
+    sha256sum requirements.txt requirements-dev.txt >"$stamp"
+fi

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.text import Truncator
+
+from messaging import Message
+from messaging.admin import MessageForm, PublishingAdmin
+
+from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .models import Report
+
+
+class ReportCreateForm(MessageForm):
+    """Publishes `report.create`."""
+
+    class Meta:
+        model = Report
+        fields = ["id_usuario", "tipo_reporte", "descripcion", "ubicacion"]
+
+    def make_message(self, changes: dict[str, Any]) -> Message:
+        """Make a creation with an id of our own, as the API does."""
+        self.instance.id_reporte = str(uuid.uuid4())
+        made = {
+            "id_reporte": self.instance.id_reporte,
+            "fecha_creacion": timezone.now(),
+        }
+        return ReportCreate.parse(changes | made)
+
+
+class ReportVisibilityForm(MessageForm):
+    """Publishes `report.update_visibility`."""
+
+    penalize_author = forms.BooleanField(label="penalizar al autor", required=False)
+
+    class Meta:
+        model = Report
+        fields = ["visibilidad"]
+
+    def make_message(self, changes: dict[str, Any]) -> Message:
+        """Make a change of visibility; a penalty alone leaves it as it is."""
+        return ReportUpdateVisibility.parse(
+            {
+                "id_reporte": self.instance.pk,
+                "visibilidad": self.cleaned_data["visibilidad"],
+                "penalize_author": self.cleaned_data["penalize_author"],
+            }
+        )
+
+
+class VisibilityFilter(admin.SimpleListFilter):
+    """Hidden, normal and boosted reports."""
+
+    title = "visibilidad"
+    parameter_name = "visibilidad"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Name the choices."""
+        return [("hidden", "oculto"), ("normal", "normal"), ("boosted", "destacado")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Report]
+    ) -> QuerySet[Report]:
+        """Filter by the choice."""
+        match self.value():
+            case "hidden":
+                return queryset.filter(visibilidad=0)
+            case "normal":
+                return queryset.filter(visibilidad__gt=0, visibilidad__lte=1)
+            case "boosted":
+                return queryset.filter(visibilidad__gt=1)
+        return queryset
+
+
+@admin.register(Report)
+class ReportAdmin(PublishingAdmin):
+    """Reports; every change goes through the queue."""
+
+    form = ReportVisibilityForm
+    list_display = (
+        "id_reporte",
+        "id_usuario",
+        "tipo_reporte",
+        "descripcion_corta",
+        "visibilidad",
+        "fecha_creacion",
+    )
+    list_filter = (VisibilityFilter, "fecha_creacion")
+    search_fields = ("id_reporte__exact", "descripcion", "ubicacion")
+    ordering = ("-fecha_creacion",)
+    readonly_fields = (
+        "id_reporte",
+        "id_usuario",
+        "tipo_reporte",
+        "descripcion",
+        "ubicacion",
+        "fecha_creacion",
+    )
+    show_full_result_count = False
+    actions = ("hide", "hide_and_penalise", "delete_selected")
+
+    @admin.display(description="descripción")
+    def descripcion_corta(self, report: Report) -> str:
+        """Show the beginning of the description."""
+        return Truncator(report.descripcion).chars(40)
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: Report | None = None,
+        change: bool = False,
+        **kwargs: Any,
+    ) -> type[forms.ModelForm]:
+        """Ask for all of a new report, and for the visibility of one that is there."""
+        if obj is None:
+            kwargs["form"] = ReportCreateForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fields(
+        self, request: HttpRequest, obj: Report | None = None
+    ) -> tuple[str, ...]:
+        """Show what the form asks for, and what cannot be changed."""
+        if obj is None:
+            return tuple(ReportCreateForm.Meta.fields)
+        return (*self.readonly_fields, "visibilidad", "penalize_author")
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Report | None = None
+    ) -> tuple[str, ...]:
+        """Let everything of a new report be given."""
+        return () if obj is None else self.readonly_fields
+
+    def make_delete(self, instance: Report) -> Message:
+        """Publish `report.delete`."""
+        return ReportDelete(id_reporte=instance.pk)
+
+    @admin.action(description="Ocultar", permissions=["change"])
+    def hide(self, request: HttpRequest, queryset: QuerySet[Report]) -> None:
+        """Set the visibility of the selected reports to 0."""
+        self.queue(
+            request,
+            queryset,
+            lambda report: ReportUpdateVisibility(id_reporte=report.pk, visibilidad=0),
+        )
+
+    @admin.action(description="Ocultar y penalizar al autor", permissions=["change"])
+    def hide_and_penalise(
+        self, request: HttpRequest, queryset: QuerySet[Report]
+    ) -> None:
+        """Set the visibility to 0 and lower the rating of each author."""
+        self.queue(
+            request,
+            queryset,
+            lambda report: ReportUpdateVisibility(
+                id_reporte=report.pk, visibilidad=0, penalize_author=True
+            ),
+        )

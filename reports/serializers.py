@@ -1,0 +1,62 @@
+"""How reports are read and what may be sent about them over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+
+from messaging.rest_framework.serializers import MessageSerializer
+
+from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .models import Report
+
+
+class ReportSerializer(serializers.ModelSerializer):
+    """A report as it is read."""
+
+    class Meta:
+        model = Report
+        fields = [
+            "id_reporte",
+            "id_usuario",
+            "tipo_reporte",
+            "descripcion",
+            "ubicacion",
+            "visibilidad",
+            "fecha_creacion",
+        ]
+
+
+class ReportCreateSerializer(MessageSerializer):
+    """Publishes `report.create`."""
+
+    class Meta:
+        message = ReportCreate
+        fields = ["id_usuario", "tipo_reporte", "descripcion", "ubicacion"]
+
+    def given(self) -> dict[str, Any]:
+        """The API makes the id, so that the client can go on with it at once."""
+        return {"id_reporte": str(uuid.uuid4()), "fecha_creacion": timezone.now()}
+
+
+class ReportVisibilitySerializer(MessageSerializer):
+    """Publishes `report.update_visibility`."""
+
+    class Meta:
+        message = ReportUpdateVisibility
+        fields = ["visibilidad", "penalize_author"]
+
+    def given(self) -> dict[str, Any]:
+        """The id is that of the URL."""
+        return {"id_reporte": self.context["view"].kwargs["pk"]}
+
+
+class ReportDeleteSerializer(ReportVisibilitySerializer):
+    """Publishes `report.delete`."""
+
+    class Meta:
+        message = ReportDelete
+        fields: list[str] = []

@@ -1,0 +1,37 @@
+"""
+The servers of the tests: private, on free ports, with data that are thrown away.
+
+Loaded as a plugin before Django's settings, which read these addresses. Whoever needs
+the servers asks for the fixture `servers`, which starts them once.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from messaging.lab.processes import free_port
+from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ
+
+DIRECTORY = Path(tempfile.mkdtemp(prefix="messaging-tests-"))
+
+rabbitmq = RabbitMQ(DIRECTORY / "rabbitmq", free_port())
+mariadb = MariaDB(DIRECTORY / "mariadb", free_port())
+mongodb = MongoDB(DIRECTORY / "mongodb", free_port())
+
+os.environ.update(
+    RABBITMQ_URL=rabbitmq.url,
+    DATABASE_URL=mariadb.url,
+    MONGODB_URL=mongodb.url,
+    MONGODB_ENGINE=mongodb.engine,
+    DEBUG="1",
+    OPEN_ACCESS="1",
+    SECRET_KEY="a key for tests that is long enough for HMAC-SHA256",
+)
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    for server in (rabbitmq, mariadb, mongodb):
+        server.stop()
+    shutil.rmtree(DIRECTORY, ignore_errors=True)

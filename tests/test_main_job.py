@@ -1,0 +1,62 @@
+"""From HTTP or AMQP to row and document: what the project is for."""
+
+from __future__ import annotations
+
+import uuid
+
+from reports.models import Report
+from tests.conftest import API, eventually
+from users.models import User
+
+JOHN = {
+    "nombre": "John",
+    "apellido": "Doe",
+    "email": "john@example.com",
+    "fecha_nacimiento": "1990-01-01T00:00:00",
+    "url_foto_perfil": "http://example.com/photo.jpg",
+    "biografia": "A test user",
+}
+ISSUE = {
+    "id_usuario": 1,
+    "tipo_reporte": 1,
+    "descripcion": "Issue description",
+    "ubicacion": "Location info",
+}
+
+
+def user(**wanted: object) -> User:
+    """Wait for a user with these fields."""
+    return eventually(User.objects.filter(**wanted).first, f"a user with {wanted}")
+
+
+def report(**wanted: object) -> Report:
+    """Wait for a report with these fields."""
+    return eventually(Report.objects.filter(**wanted).first, f"a report with {wanted}")
+
+
+def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
+    api: API, consumers: None
+) -> None:
+    answer = api.post("/users/", JOHN)
+
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "status": "queued",
+        "message": "Usuario enviado a cola para procesamiento",
+        "email": "john@example.com",
+    }
+    row = user(email="john@example.com")
+    assert row.user_id == 1
+    assert row.fecha_nacimiento.isoformat() == "1990-01-01T00:00:00+00:00"
+    assert (row.calificacion, row.numero_reportes) == (5.0, 0)
+
+    answer = api.post("/reports/", ISSUE)
+
+    assert answer.status_code == 202
+    assert answer.json().keys() == {"status", "message", "id_reporte"}
+    assert answer.json()["message"] == "Reporte enviado a cola para procesamiento"
+    document = report(id_reporte=answer.json()["id_reporte"])
+    assert uuid.UUID(document.id_reporte).version == 4
+    assert document.descripcion == "Issue description"
+    assert document.visibilidad == 1.0
+    user(pk=1, numero_reportes=1)

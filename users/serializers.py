@@ -1,0 +1,73 @@
+"""How users are read and what may be sent about them over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+
+from messaging.rest_framework.serializers import MessageSerializer
+
+from .messages import UserCreate, UserDelete, UserUpdate
+from .models import User
+
+EDITABLE = [
+    "nombre",
+    "apellido",
+    "email",
+    "fecha_nacimiento",
+    "url_foto_perfil",
+    "biografia",
+]
+
+
+class UserSerializer(serializers.ModelSerializer):
+    """A user as it is read."""
+
+    class Meta:
+        model = User
+        fields = [
+            "user_id",
+            "nombre",
+            "apellido",
+            "email",
+            "fecha_nacimiento",
+            "fecha_creacion",
+            "calificacion",
+            "numero_reportes",
+            "url_foto_perfil",
+            "biografia",
+        ]
+
+
+class UserCreateSerializer(MessageSerializer):
+    """Publishes `user.create`."""
+
+    class Meta:
+        message = UserCreate
+        fields = EDITABLE
+
+    def given(self) -> dict[str, Any]:
+        """A user is as old as its request."""
+        return {"fecha_creacion": timezone.now()}
+
+
+class UserUpdateSerializer(MessageSerializer):
+    """Publishes `user.update`."""
+
+    class Meta:
+        message = UserUpdate
+        fields = EDITABLE
+
+    def given(self) -> dict[str, Any]:
+        """The id is that of the URL."""
+        return {"user_id": int(self.context["view"].kwargs["pk"])}
+
+
+class UserDeleteSerializer(UserUpdateSerializer):
+    """Publishes `user.delete`."""
+
+    class Meta:
+        message = UserDelete
+        fields: list[str] = []

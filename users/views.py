@@ -1,0 +1,59 @@
+"""Users over HTTP: reads from MySQL, writes through the queue."""
+
+from __future__ import annotations
+
+from messaging.rest_framework.viewsets import QueuedViewSet, Write
+from project.access import EDITOR, MODERATOR
+
+from .filters import UserFilter
+from .models import User
+from .serializers import (
+    UserCreateSerializer,
+    UserDeleteSerializer,
+    UserSerializer,
+    UserUpdateSerializer,
+)
+
+CHANGE = Write(
+    UserUpdateSerializer,
+    "Actualización de usuario enviada a cola para procesamiento",
+    echo="user_id",
+)
+
+
+class UserViewSet(QueuedViewSet):
+    """Las personas que escriben reportes."""
+
+    queryset = User.objects.all()
+    serializer_class = UserSerializer
+    lookup_value_regex = r"\d{1,18}"
+    filterset_class = UserFilter
+    search_fields = ["^email", "^apellido", "^nombre"]
+    ordering_fields = [
+        "user_id",
+        "apellido",
+        "fecha_creacion",
+        "calificacion",
+        "numero_reportes",
+    ]
+    ordering = ["user_id"]
+    roles = {
+        "create": EDITOR,
+        "update": EDITOR,
+        "partial_update": EDITOR,
+        "destroy": MODERATOR,
+    }
+    writes = {
+        "create": Write(
+            UserCreateSerializer,
+            "Usuario enviado a cola para procesamiento",
+            echo="email",
+        ),
+        "update": CHANGE,
+        "partial_update": CHANGE,
+        "destroy": Write(
+            UserDeleteSerializer,
+            "Eliminación de usuario enviada a cola para procesamiento",
+            echo="user_id",
+        ),
+    }
