@@ -35,7 +35,8 @@ def _ascii(value: str) -> None:
         raise ValidationError(EmailValidator.message)
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
+    """Give a moment of ISO 8601, or one that is ready-made, in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -79,4 +80,4 @@ Url = Annotated[
 ]
 
 #: A moment in UTC; one given without a zone is taken as UTC.
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(moment)]

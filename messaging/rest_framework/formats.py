@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from pydantic_core import from_json
-from rest_framework import exceptions, parsers, renderers
+from rest_framework import exceptions, parsers, renderers, views
+
+from messaging.wording import invalid_json
 
 
 class StrictJSONParser(parsers.JSONParser):
@@ -19,9 +22,20 @@ class StrictJSONParser(parsers.JSONParser):
         try:
             return from_json(stream.read(), allow_inf_nan=False)
         except ValueError as error:
-            raise exceptions.ParseError(
-                f"{_('Enter a valid JSON.')} ({error})"
-            ) from None
+            raise exceptions.ParseError(invalid_json(str(error))) from None
+
+
+class MultiPartParser(parsers.MultiPartParser):
+    """`multipart/form-data`, with errors in the language of the others."""
+
+    def parse(
+        self, stream: Any, media_type: Any = None, parser_context: Any = None
+    ) -> Any:
+        """Give the parsed fields and files."""
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except exceptions.ParseError:
+            raise exceptions.ParseError(_("The form cannot be read.")) from None
 
 
 class FormsRenderer(renderers.BrowsableAPIRenderer):
@@ -37,3 +51,14 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
                 data, context["view"], "PATCH", context["request"]
             )
         return context
+
+
+def view_name(view: views.APIView) -> str:
+    """Give the title of a page: what its model is called, where it has one."""
+    model = getattr(getattr(view, "queryset", None), "model", None)
+    if model is None:
+        return views.get_view_name(view)
+    names = model._meta
+    is_list = getattr(view, "suffix", None) == "List"
+    name = names.verbose_name_plural if is_list else names.verbose_name
+    return capfirst(str(name))
