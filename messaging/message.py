@@ -21,6 +21,8 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: Header that names the version an entity must have for the message to apply.
+IF_VERSION = "if_version"
 
 
 class Message(BaseModel):
@@ -55,6 +57,14 @@ class Message(BaseModel):
     def if_version(self) -> int | None:
         """The version the entity must still have for the message to apply, if any."""
         return self._if_version
+
+    def expecting(self, version: int | None) -> Self:
+        """Give this message on the condition that its entity has that version."""
+        if version is None:
+            return self
+        conditional = self.model_copy()
+        conditional._if_version = version
+        return conditional
 
     def encode(self) -> bytes:
         """Give the JSON body, as UTF-8."""

@@ -42,6 +42,7 @@ from .signals import reports_changed
 logger = logging.getLogger(__name__)
 
 UNKNOWN = "No existe ningún reporte con ese id_reporte."
+STALE = "El reporte ya no tiene esa versión."
 TAKEN = "Ya existe un reporte con ese id_reporte."
 UNKNOWN_AUTHOR = "No existe ningún usuario con ese id_usuario."
 #: Visibility of a new report: 0 hides it, above 1 boosts it.
@@ -59,10 +60,10 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
             refused.append(message)
         taken.add(id_reporte)
     if refused:
-        raise Reject(TAKEN, *refused)
+        raise Reject(TAKEN, *refused, code="conflict")
     authors = UserChanges(message.id_usuario for message in messages)
     if unknown := [m for m in messages if m.id_usuario not in authors]:
-        raise Reject(UNKNOWN_AUTHOR, *unknown, code="not_found")
+        raise Reject(UNKNOWN_AUTHOR, *unknown)
 
     now = timezone.now()
     rows = ReportLedger.objects.bulk_create(
@@ -110,11 +111,14 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     if unknown := [
         m for m in penalised if rows[m.id_reporte].id_usuario not in authors
     ]:
-        raise Reject("El autor del reporte ya no existe.", *unknown, code="not_found")
+        raise Reject("El autor del reporte ya no existe.", *unknown)
 
-    facts = []
+    facts, stale = [], []
     for message in messages:
         row = rows[message.id_reporte]
+        if message.if_version not in (None, row.version):
+            stale.append(message)
+            continue
         row.visibilidad = message.visibilidad
         row.version += 1
         if message.penalize_author:
@@ -129,6 +133,8 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
                 penalize_author=bool(message.penalize_author),
             )
         )
+    if stale:
+        raise Reject(STALE, *stale, code="precondition_failed")
     ReportLedger.objects.bulk_update(rows.values(), ["visibilidad", "version"], 100)
     authors.save()
     reports_changed.send(Report, facts=facts)
@@ -143,6 +149,10 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     first = {message.id_reporte: message for message in reversed(messages)}
     if again := [m for m in messages if m is not first[m.id_reporte]]:
         raise Reject(UNKNOWN, *again, code="not_found")
+    if stale := [
+        m for m in messages if m.if_version not in (None, rows[m.id_reporte].version)
+    ]:
+        raise Reject(STALE, *stale, code="precondition_failed")
 
     facts = []
     for row in rows.values():
