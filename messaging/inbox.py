@@ -25,7 +25,7 @@ from .message import IF_VERSION, Delivery, Envelope, Message, decode
 from .models import Inbox
 from .operations import Outcome
 from .publisher import publisher
-from .registry import Applied, Handler, handlers, projections, queues
+from .registry import Applied, Handler, handlers, messages_of, projections
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Entry:
             raise InvalidMessage(
                 {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
             )
-        message = decode(envelope.body, queues()[self.delivery.queue])
+        message = decode(envelope.body, messages_of(self.delivery.queue))
         return message.expecting(envelope.headers.get(IF_VERSION))
 
     @property
@@ -155,6 +155,7 @@ def apply_batch(
     `Unexpected` with the delivery at fault; nothing is applied then that another call
     would apply again.
     """
+    queue = deliveries[0].queue
     entries = [Entry(delivery) for delivery in deliveries]
     for entry in entries:
         if error := given_up.get(entry.id):
@@ -163,9 +164,9 @@ def apply_batch(
         _recognise(entries)
         new = [entry for entry in entries if entry.is_new]
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
-            _handle(handlers[event_type], list(run))
+            _handle(handlers[queue][event_type], list(run))
         _remember(entries)
-    _project(deliveries[0].queue, entries)
+    _project(queue, entries)
     _reply(entries)
     return [(e.delivery, e.failure) for e in entries if e.failure is not None]
 

@@ -216,12 +216,14 @@ class Delivery:
         The identity under which the inbox knows it, in the form of a UUID.
 
         That is the `message_id`; one that is no UUID is mapped to one, and a message
-        without any is known by the digest of its body.
+        without any is known by the digest of its body. What came through an exchange
+        may lie in several queues, each of which handles it once.
         """
         given = self.envelope.message_id
         if given is None:
-            digest = hashlib.blake2b(self.envelope.body, digest_size=16).digest()
-            return str(uuid.UUID(bytes=digest))
+            given = hashlib.blake2b(self.envelope.body, digest_size=16).hexdigest()
+        if self.envelope.exchange:
+            given = f"{given} in {self.queue}"
         try:
             return str(uuid.UUID(given))
         except ValueError:

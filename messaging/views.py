@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 from .conf import settings
 from .models import Inbox
 from .operations import OperationExpired, OperationUnknown, Outcome, message_of
-from .registry import handlers
+from .registry import message_class
 
 
 @require_safe
@@ -35,7 +35,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
 
 def link_to(row: Inbox) -> str | None:
     """Give the address of what was written, if there is one to see."""
-    message = handlers[row.event_type].message
+    message = message_class(row.event_type)
     if message.view_name is None:
         return None
     return reverse(message.view_name, args=[row.reference])

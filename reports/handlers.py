@@ -21,10 +21,11 @@ from messaging import Applied, Reject, Retry, handles, projects
 from users.changes import UserChanges
 
 from .documents import (
+    NOBODY,
     DocumentMissing,
     Write,
     bury,
-    set_visibility,
+    change,
     store,
     write_documents,
 )
@@ -190,26 +191,31 @@ def write_reports(applied: list[Applied]) -> None:
         for message, reference in applied
         if isinstance(message, ReportCreate)
     }
-    rows = ReportLedger.objects.filter(pk__in={reference for _, reference in applied})
-    try:
-        write_documents([document_of(row, created.get(row.pk)) for row in rows])
-    except DocumentMissing as error:
-        # To wait for them would stop the queue: MongoDB has lost what it confirmed.
-        logger.critical("Documents are gone from MongoDB: %s", error)
-    except (PyMongoError, DatabaseError) as error:
-        raise Retry(f"MongoDB: {error}") from error
+    ids = {reference for _, reference in applied}
+    write(
+        [
+            document_of(row, created.get(row.pk))
+            for row in ReportLedger.objects.filter(pk__in=ids)
+        ]
+    )
 
 
-def document_of(row: ReportLedger, message: ReportCreate | None) -> Write:
+def document_of(row: ReportLedger, message: ReportCreate | None = None) -> Write:
     """Give the write that brings a document to what its ledger row says."""
     if row.deleted:
         return bury(row.id_reporte, row.version)
+    author = NOBODY if row.anonymous else row.id_usuario
     if message is None:
-        return set_visibility(row.id_reporte, row.version, row.visibilidad)
+        return change(
+            row.id_reporte,
+            row.version,
+            id_usuario=author,
+            visibilidad=row.visibilidad,
+        )
     return store(
         Report(
             id_reporte=row.id_reporte,
-            id_usuario=row.id_usuario,
+            id_usuario=author,
             tipo_reporte=message.tipo_reporte,
             descripcion=message.descripcion,
             ubicacion=message.ubicacion or "",
@@ -218,3 +224,14 @@ def document_of(row: ReportLedger, message: ReportCreate | None) -> Write:
             version=row.version,
         )
     )
+
+
+def write(documents: list[Write]) -> None:
+    """Write to MongoDB; raises `Retry` while it is away."""
+    try:
+        write_documents(documents)
+    except DocumentMissing as error:
+        # To wait for them would stop the queue: MongoDB has lost what it confirmed.
+        logger.critical("Documents are gone from MongoDB: %s", error)
+    except (PyMongoError, DatabaseError) as error:
+        raise Retry(f"MongoDB: {error}") from error
