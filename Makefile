@@ -26,7 +26,7 @@ bench: setup ## measure speed
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/mypy .
+	DEBUG=1 $(bin)/mypy .
 	DEBUG=1 DATABASE_URL=sqlite://:memory: $(bin)/python manage.py makemigrations --check --dry-run
 
 format: setup ## rewrite the code in the project's style

@@ -12,7 +12,7 @@ from .exceptions import (
     Unroutable,
 )
 from .message import Fact, Message
-from .registry import Applied, handles, projects
+from .registry import Applied, handles, listens, projects
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     # Messages
@@ -22,6 +22,7 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "publish",
     # Handling
     "handles",
+    "listens",
     "projects",
     "Applied",
     # Errors

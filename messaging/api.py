@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.db import transaction
@@ -15,6 +16,7 @@ def publish(
     *messages: Message,
     message_id: str | None = None,
     headers: dict[str, Any] | None = None,
+    reply_to: str | None = None,
     timeout: float | None = None,
 ) -> list[str]:
     """
@@ -23,14 +25,14 @@ def publish(
     Inside `transaction.atomic()` they are stored in the outbox and leave with the
     commit, or never. Outside they are sent now, in one round trip, and this returns
     when the broker has confirmed each; it waits `timeout` seconds at most
-    (`MESSAGING["CONFIRM_TIMEOUT"]`).
+    (`MESSAGING["CONFIRM_TIMEOUT"]`). The outcome is sent to the queue `reply_to`.
 
     Raises `TooLarge`, `Unroutable` or `Unconfirmed`; after the last it is unknown
     whether the broker has the messages, and publishing one again under the same
     `message_id` is safe.
     """
     envelopes = [
-        envelope_for(message, message_id=message_id, headers=headers)
+        envelope_for(message, message_id=message_id, headers=headers, reply_to=reply_to)
         for message in messages
     ]
     if transaction.get_connection(settings.DATABASE).in_atomic_block:
@@ -47,16 +49,20 @@ def envelope_for(
     *,
     message_id: str | None = None,
     headers: dict[str, Any] | None = None,
+    reply_to: str | None = None,
 ) -> Envelope:
     """Give the envelope in which a message travels."""
     fact = isinstance(message, Fact)
-    envelope = Envelope(
+    message_id = message_id or str(uuid.uuid4())
+    return Envelope(
         message.encode(),
         routing_key=message.event_type if fact else message.queue,
         exchange=settings.FACTS_EXCHANGE if fact else "",
+        message_id=message_id,
         type=message.event_type,
+        correlation_id=message_id if reply_to else None,
+        reply_to=reply_to,
         headers={PARTITION_KEY: message.partition_key, **(headers or {})},
         # Nobody need be listening to a fact; a command nobody takes is an error.
         mandatory=not fact,
     )
-    return envelope.copy(message_id=message_id) if message_id else envelope

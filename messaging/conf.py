@@ -46,6 +46,8 @@ DEFAULTS: dict[str, Any] = {
     "FACTS_EXCHANGE": "facts",
     #: Days the inbox remembers a message; older ones are refused as expired.
     "RETENTION_DAYS": 30,
+    #: Clients of one process that wait for the outcome of their write at a time.
+    "MAX_WAITERS": 16,
     #: Seconds a consumer may take to finish what is in hand after SIGTERM.
     "STOP_TIMEOUT": 8.0,
 }

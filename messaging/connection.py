@@ -207,11 +207,15 @@ def declare() -> list[str]:
 
     def declare_all(channel: Any) -> None:
         for item in topology.declared():
-            names.append(item.name)
-            if isinstance(item, topology.Exchange):
-                channel.exchange_declare(item.name, item.type, durable=True)
-            else:
-                channel.queue_declare(item.name, durable=True, arguments=item.arguments)
+            match item:
+                case topology.Exchange(name, type_):
+                    channel.exchange_declare(name, type_, durable=True)
+                    names.append(name)
+                case topology.Queue(name, arguments):
+                    channel.queue_declare(name, durable=True, arguments=arguments)
+                    names.append(name)
+                case topology.Binding(queue, exchange, key):
+                    channel.queue_bind(queue, exchange, key)
 
     with_channel("topology", declare_all)
     return names

@@ -75,6 +75,8 @@ class Subscription:
             topology.work_queue(self.queue),
         ):
             channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+        for binding in topology.bindings_of(self.queue):
+            channel.queue_bind(self.queue, binding.exchange, binding.routing_key)
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         channel.basic_qos(prefetch_count=self._prefetch)
         channel.basic_consume(self.queue, self._arrived)

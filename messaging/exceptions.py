@@ -71,8 +71,8 @@ class Reject(MessagingError):
 
     A batch handler names the messages that are at fault; the others are tried again
     at once without them. With none named, the batch is split until they are found.
-    `code` tells programs what `reason` tells people: "rejected", "not_found" or
-    "conflict".
+    `code` tells programs what `reason` tells people: "rejected", "not_found" (what it
+    is about), "conflict" (with something else) or "precondition_failed" (its version).
     """
 
     def __init__(self, reason: str, *messages: Message, code: str = "rejected") -> None:

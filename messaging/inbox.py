@@ -21,9 +21,11 @@ from django.utils.translation import gettext as _
 
 from .conf import settings
 from .exceptions import InvalidMessage, PublishError, Reject, Retry
-from .message import Delivery, Message, decode
+from .message import IF_VERSION, Delivery, Envelope, Message, decode
 from .models import Inbox
-from .registry import Applied, Handler, handlers, projections, queues
+from .operations import Outcome
+from .publisher import publisher
+from .registry import Applied, Handler, handlers, messages_of, projections
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ TRANSIENT = (
     TimeoutError,
 )
 
+#: Seconds to wait until the broker has the replies to those who wait for outcomes.
+REPLY_TIMEOUT = 1.0
 NOTHING: Mapping[str, Exception] = MappingProxyType({})
 
 
@@ -82,11 +86,13 @@ class Entry:
             self.failure = Failure("rejected", str(error), exception="InvalidMessage")
 
     def _decode(self) -> Message:
-        if len(self.delivery.envelope.body) > settings.MAX_BODY:
+        envelope = self.delivery.envelope
+        if len(envelope.body) > settings.MAX_BODY:
             raise InvalidMessage(
                 {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
             )
-        return decode(self.delivery.envelope.body, queues()[self.delivery.queue])
+        message = decode(envelope.body, messages_of(self.delivery.queue))
+        return message.expecting(envelope.headers.get(IF_VERSION))
 
     @property
     def event_type(self) -> str:
@@ -122,6 +128,13 @@ class Entry:
             if self.failure is None and self.is_expired:
                 self.failure = Failure("expired", _("The message is too old."))
 
+    @property
+    def outcome(self) -> Outcome:
+        """What becomes of it, for those who wait."""
+        if self.failure is None:
+            return Outcome(Inbox.Status.DONE, self.reference or "")
+        return Outcome(Inbox.Status.FAILED, "", self.failure.code, self.failure.reason)
+
     def fail(self, error: Exception, kind: str = "rejected") -> None:
         """Give the message up."""
         self.failure = Failure(
@@ -142,6 +155,7 @@ def apply_batch(
     `Unexpected` with the delivery at fault; nothing is applied then that another call
     would apply again.
     """
+    queue = deliveries[0].queue
     entries = [Entry(delivery) for delivery in deliveries]
     for entry in entries:
         if error := given_up.get(entry.id):
@@ -150,9 +164,10 @@ def apply_batch(
         _recognise(entries)
         new = [entry for entry in entries if entry.is_new]
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
-            _handle(handlers[event_type], list(run))
+            _handle(handlers[queue][event_type], list(run))
         _remember(entries)
-    _project(deliveries[0].queue, entries)
+    _project(queue, entries)
+    _reply(entries)
     return [(e.delivery, e.failure) for e in entries if e.failure is not None]
 
 
@@ -232,3 +247,23 @@ def _project(queue: str, entries: list[Entry]) -> None:
     ]
     if applied and queue in projections:
         projections[queue](applied)
+
+
+def _reply(entries: list[Entry]) -> None:
+    """Tell those who wait what became of their messages."""
+    answers = [
+        Envelope(
+            entry.outcome.encode(),
+            routing_key=entry.delivery.envelope.reply_to,
+            correlation_id=entry.delivery.envelope.correlation_id,
+            mandatory=False,
+        )
+        for entry in entries
+        if entry.delivery.envelope.reply_to and not entry.repeated
+    ]
+    try:
+        if answers:
+            publisher().publish(*answers, timeout=REPLY_TIMEOUT)
+    except PublishError as error:
+        # They wait for a limited time and can ask for the operation.
+        logger.info("Nobody was told of %d outcomes: %s", len(answers), error)

@@ -20,6 +20,8 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: Header that names the version an entity must have for the message to apply.
+IF_VERSION = "if_version"
 
 
 class Message(BaseModel):
@@ -54,6 +56,14 @@ class Message(BaseModel):
     def if_version(self) -> int | None:
         """The version the entity must still have for the message to apply, if any."""
         return self._if_version
+
+    def expecting(self, version: int | None) -> Self:
+        """Give this message on the condition that its entity has that version."""
+        if version is None:
+            return self
+        conditional = self.model_copy()
+        conditional._if_version = version
+        return conditional
 
     def encode(self) -> bytes:
         """Give the JSON body, as UTF-8."""
@@ -147,12 +157,14 @@ class Delivery:
         The identity under which the inbox knows it, in the form of a UUID.
 
         That is the `message_id`; one that is no UUID is mapped to one, and a message
-        without any is known by the digest of its body.
+        without any is known by the digest of its body. What came through an exchange
+        may lie in several queues, each of which handles it once.
         """
         given = self.envelope.message_id
         if given is None:
-            digest = hashlib.blake2b(self.envelope.body, digest_size=16).digest()
-            return str(uuid.UUID(bytes=digest))
+            given = hashlib.blake2b(self.envelope.body, digest_size=16).hexdigest()
+        if self.envelope.exchange:
+            given = f"{given} in {self.queue}"
         try:
             return str(uuid.UUID(given))
         except ValueError:

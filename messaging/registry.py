@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import Message
+from .message import Fact, Message
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,8 +36,10 @@ class Handler:
         return [self.function(message) for message in messages]
 
 
-#: By event type.
-handlers: dict[str, Handler] = {}
+#: By queue, then by event type.
+handlers: dict[str, dict[str, Handler]] = {}
+#: Facts that come to a queue, by queue.
+bindings: dict[str, list[str]] = {}
 #: By queue.
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
@@ -46,26 +48,51 @@ def handles(
     message: type[Message], *, batch: bool = False
 ) -> Callable[[Function], Function]:
     """
-    Register a function as the handler of one class of message.
+    Register a function as the handler of one class of commands.
 
     It runs in a transaction of `MESSAGING["DATABASE"]` together with the inbox row,
     and returns the id of what it wrote. With `batch=True` it takes a list of messages,
     in their order, and returns a list of ids. It raises `Reject` for what can never
     succeed and `Retry` for what may succeed later.
     """
-    event_type = message.model_fields["event_type"].default
+    return _register(message.queue, message, batch)
+
+
+def listens(
+    queue: str, fact: type[Fact], *, batch: bool = False
+) -> Callable[[Function], Function]:
+    """
+    Register a function that reacts to a fact; its `queue` gets every one of them.
+
+    Each queue gets its own copy. The function works as one of `handles` does.
+    """
+    bindings.setdefault(queue, []).append(event_type_of(fact))
+    return _register(queue, fact, batch)
+
+
+def _register(
+    queue: str, message: type[Message], batch: bool
+) -> Callable[[Function], Function]:
+    event_type = event_type_of(message)
 
     def register(function: Function) -> Function:
-        if event_type in handlers:
+        others = handlers.setdefault(queue, {})
+        if event_type in others:
             raise ImproperlyConfigured(
-                f"{event_type} has two handlers: "
-                f"{handlers[event_type].function.__qualname__} and "
+                f"{event_type} has two handlers in {queue}: "
+                f"{others[event_type].function.__qualname__} and "
                 f"{function.__qualname__}."
             )
-        handlers[event_type] = Handler(message, function, batch)
+        others[event_type] = Handler(message, function, batch)
         return function
 
     return register
+
+
+def event_type_of(message: type[Message]) -> str:
+    """Give the event type of a class of messages."""
+    event_type: str = message.model_fields["event_type"].default
+    return event_type
 
 
 def projects(queue: str) -> Callable[[Function], Function]:
@@ -85,12 +112,16 @@ def projects(queue: str) -> Callable[[Function], Function]:
     return register
 
 
-def queues() -> dict[str, tuple[type[Message], ...]]:
-    """Give the message classes of each queue that has handlers."""
-    table: dict[str, list[type[Message]]] = {}
-    for handler in handlers.values():
-        table.setdefault(handler.message.queue, []).append(handler.message)
-    return {queue: tuple(messages) for queue, messages in sorted(table.items())}
+def messages_of(queue: str) -> tuple[type[Message], ...]:
+    """Give the classes of the messages that a queue takes."""
+    return tuple(handler.message for handler in handlers[queue].values())
+
+
+def message_class(event_type: str) -> type[Message]:
+    """Give the class of an event type; raises `KeyError`."""
+    return {
+        name: h.message for types in handlers.values() for name, h in types.items()
+    }[event_type]
 
 
 def consumer_name(queue: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .conf import settings
-from .registry import queues
+from .registry import bindings, handlers
 
 #: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
 #: otherwise drop a dead letter that was looked at twenty times.
@@ -32,6 +32,15 @@ class Exchange:
 
     name: str
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What brings messages of an exchange with a routing key into a queue."""
+
+    queue: str
+    exchange: str
+    routing_key: str
 
 
 def dead_queue(queue: str) -> str:
@@ -70,9 +79,17 @@ def dead_letter_queue(queue: str) -> Queue:
     return Queue(dead_queue(queue), arguments)
 
 
-def declared() -> Iterator[Queue | Exchange]:
+def declared() -> Iterator[Queue | Exchange | Binding]:
     """Give all that the registered handlers need, in the order to declare it."""
     yield Exchange(settings.FACTS_EXCHANGE, "topic")
-    for name in queues():
+    for name in sorted(handlers):
         yield dead_letter_queue(name)
         yield work_queue(name)
+        yield from bindings_of(name)
+
+
+def bindings_of(queue: str) -> list[Binding]:
+    """Give what brings facts into a queue."""
+    return [
+        Binding(queue, settings.FACTS_EXCHANGE, key) for key in bindings.get(queue, [])
+    ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from .conf import settings
 from .models import Inbox
-from .operations import OperationExpired, OperationUnknown, message_of
-from .registry import handlers
+from .operations import OperationExpired, OperationUnknown, Outcome, message_of
+from .registry import message_class
 
 
 @require_safe
@@ -26,15 +24,18 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     except OperationUnknown:
         return JsonResponse({"detail": "No existe esa operación."}, status=404)
     row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
-    return JsonResponse(outcome(row))
+    outcome = Outcome.of(row)
+    body: dict[str, str | None] = {"status": outcome.status}
+    if row and outcome.status == Inbox.Status.FAILED:
+        body |= {"code": outcome.code, "reason": outcome.reason}
+    elif row:
+        body |= {"link": link_to(row)}
+    return JsonResponse(body)
 
 
-def outcome(row: Inbox | None) -> dict[str, Any]:
-    """Give what an inbox row says, for people."""
-    if row is None:
-        return {"status": "queued"}
-    if row.status == Inbox.Status.FAILED:
-        return {"status": "failed", "code": row.code, "reason": row.reason}
-    view_name = handlers[row.event_type].message.view_name
-    link = reverse(view_name, args=[row.reference]) if view_name else None
-    return {"status": "done", "reference": row.reference, "link": link}
+def link_to(row: Inbox) -> str | None:
+    """Give the address of what was written, if there is one to see."""
+    message = message_class(row.event_type)
+    if message.view_name is None:
+        return None
+    return reverse(message.view_name, args=[row.reference])

@@ -193,16 +193,11 @@ def prepare(administrator: bool) -> str:
         python("manage.py", "migrate", "--verbosity", "0", "--database", "default")
         return python("-c", ADMINISTRATOR) if administrator else ""
 
-    def reports() -> None:
-        python("manage.py", "migrate", "--verbosity", "0", "--database", "reports")
-
-    def exchanges() -> None:
-        python("manage.py", "topology", "apply")
-
+    reports = ["manage.py", "migrate", "--verbosity", "0", "--database", "reports"]
     with ThreadPoolExecutor() as pool:
-        hint, *others = map(pool.submit, (default, reports, exchanges))
-        for other in others:
-            other.result()
+        hint = pool.submit(default)
+        others = [reports, ["manage.py", "topology", "apply"]]
+        list(pool.map(lambda arguments: python(*arguments), others))
         return hint.result()
 
 

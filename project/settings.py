@@ -192,3 +192,7 @@ SPECTACULAR_SETTINGS = {
 
 #: What a penalty takes off an author's rating, which never falls below 0.
 AUTHOR_PENALTY = env.float("AUTHOR_PENALTY", default=0.5)
+#: What becomes of the reports of a user who is deleted: "keep" or "anonymise".
+DELETED_AUTHORS = env.str("DELETED_AUTHORS", default="keep")
+if DELETED_AUTHORS not in ("keep", "anonymise"):
+    raise ImproperlyConfigured('DELETED_AUTHORS must be "keep" or "anonymise".')

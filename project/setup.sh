@@ -60,6 +60,7 @@ install_packages() {
     if [ "$(id -u)" -ne 0 ]; then
         has sudo || fail "only root can install packages. $by_hand"
         sudo=sudo
+        sudo true || fail "sudo refuses. $by_hand"
     fi
     echo "setup: installing $*"
     # The packages' own servers stay off: private ones are used.

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ReportsConfig(AppConfig):
@@ -8,7 +9,10 @@ class ReportsConfig(AppConfig):
     verbose_name = "reportes"
 
     def ready(self) -> None:
-        """Connect the receiver."""
+        """Connect the receiver, and what reacts to other apps."""
+        from . import reactions
         from .signals import reports_changed, tell_the_world
 
+        if settings.DELETED_AUTHORS == "anonymise":
+            reactions.connect()
         reports_changed.connect(tell_the_world, dispatch_uid="reports.tell_the_world")

@@ -15,6 +15,8 @@ from .models import Report
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 #: MongoDB's code for an upsert that passed over its document, which is newer.
 DUPLICATE_KEY = 11000
+#: The author of reports whose author is no longer told.
+NOBODY = 0
 #: What a tombstone goes without.
 CONTENT = [
     field
@@ -57,10 +59,13 @@ def store(report: Report) -> Write:
     return Write(report.id_reporte, report.version, {"$set": values})
 
 
-def set_visibility(id_reporte: str, version: int, visibilidad: float) -> Write:
-    """One field of a report that must be stored already."""
-    values = {"visibilidad": visibilidad, "version": version}
-    return Write(id_reporte, version, {"$set": values}, upsert=False)
+def change(id_reporte: str, version: int, **values: Any) -> Write:
+    """
+    Fields of a report that must be stored already.
+
+    All that can ever change must be among them, for a later version may come first.
+    """
+    return Write(id_reporte, version, {"$set": values | {"version": version}}, False)
 
 
 def bury(id_reporte: str, version: int) -> Write:

@@ -21,10 +21,11 @@ from messaging import Applied, Reject, Retry, handles, projects
 from users.changes import UserChanges
 
 from .documents import (
+    NOBODY,
     DocumentMissing,
     Write,
     bury,
-    set_visibility,
+    change,
     store,
     write_documents,
 )
@@ -42,6 +43,7 @@ from .signals import reports_changed
 logger = logging.getLogger(__name__)
 
 UNKNOWN = "No existe ningún reporte con ese id_reporte."
+STALE = "El reporte ya no tiene esa versión."
 TAKEN = "Ya existe un reporte con ese id_reporte."
 UNKNOWN_AUTHOR = "No existe ningún usuario con ese id_usuario."
 #: Visibility of a new report: 0 hides it, above 1 boosts it.
@@ -59,10 +61,10 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
             refused.append(message)
         taken.add(id_reporte)
     if refused:
-        raise Reject(TAKEN, *refused)
+        raise Reject(TAKEN, *refused, code="conflict")
     authors = UserChanges(message.id_usuario for message in messages)
     if unknown := [m for m in messages if m.id_usuario not in authors]:
-        raise Reject(UNKNOWN_AUTHOR, *unknown, code="not_found")
+        raise Reject(UNKNOWN_AUTHOR, *unknown)
 
     now = timezone.now()
     rows = ReportLedger.objects.bulk_create(
@@ -110,11 +112,14 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     if unknown := [
         m for m in penalised if rows[m.id_reporte].id_usuario not in authors
     ]:
-        raise Reject("El autor del reporte ya no existe.", *unknown, code="not_found")
+        raise Reject("El autor del reporte ya no existe.", *unknown)
 
-    facts = []
+    facts, stale = [], []
     for message in messages:
         row = rows[message.id_reporte]
+        if message.if_version not in (None, row.version):
+            stale.append(message)
+            continue
         row.visibilidad = message.visibilidad
         row.version += 1
         if message.penalize_author:
@@ -129,6 +134,8 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
                 penalize_author=bool(message.penalize_author),
             )
         )
+    if stale:
+        raise Reject(STALE, *stale, code="precondition_failed")
     ReportLedger.objects.bulk_update(rows.values(), ["visibilidad", "version"], 100)
     authors.save()
     reports_changed.send(Report, facts=facts)
@@ -143,6 +150,10 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     first = {message.id_reporte: message for message in reversed(messages)}
     if again := [m for m in messages if m is not first[m.id_reporte]]:
         raise Reject(UNKNOWN, *again, code="not_found")
+    if stale := [
+        m for m in messages if m.if_version not in (None, rows[m.id_reporte].version)
+    ]:
+        raise Reject(STALE, *stale, code="precondition_failed")
 
     facts = []
     for row in rows.values():
@@ -180,26 +191,31 @@ def write_reports(applied: list[Applied]) -> None:
         for message, reference in applied
         if isinstance(message, ReportCreate)
     }
-    rows = ReportLedger.objects.filter(pk__in={reference for _, reference in applied})
-    try:
-        write_documents([document_of(row, created.get(row.pk)) for row in rows])
-    except DocumentMissing as error:
-        # To wait for them would stop the queue: MongoDB has lost what it confirmed.
-        logger.critical("Documents are gone from MongoDB: %s", error)
-    except (PyMongoError, DatabaseError) as error:
-        raise Retry(f"MongoDB: {error}") from error
+    ids = {reference for _, reference in applied}
+    write(
+        [
+            document_of(row, created.get(row.pk))
+            for row in ReportLedger.objects.filter(pk__in=ids)
+        ]
+    )
 
 
-def document_of(row: ReportLedger, message: ReportCreate | None) -> Write:
+def document_of(row: ReportLedger, message: ReportCreate | None = None) -> Write:
     """Give the write that brings a document to what its ledger row says."""
     if row.deleted:
         return bury(row.id_reporte, row.version)
+    author = NOBODY if row.anonymous else row.id_usuario
     if message is None:
-        return set_visibility(row.id_reporte, row.version, row.visibilidad)
+        return change(
+            row.id_reporte,
+            row.version,
+            id_usuario=author,
+            visibilidad=row.visibilidad,
+        )
     return store(
         Report(
             id_reporte=row.id_reporte,
-            id_usuario=row.id_usuario,
+            id_usuario=author,
             tipo_reporte=message.tipo_reporte,
             descripcion=message.descripcion,
             ubicacion=message.ubicacion or "",
@@ -208,3 +224,14 @@ def document_of(row: ReportLedger, message: ReportCreate | None) -> Write:
             version=row.version,
         )
     )
+
+
+def write(documents: list[Write]) -> None:
+    """Write to MongoDB; raises `Retry` while it is away."""
+    try:
+        write_documents(documents)
+    except DocumentMissing as error:
+        # To wait for them would stop the queue: MongoDB has lost what it confirmed.
+        logger.critical("Documents are gone from MongoDB: %s", error)
+    except (PyMongoError, DatabaseError) as error:
+        raise Retry(f"MongoDB: {error}") from error

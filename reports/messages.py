@@ -105,6 +105,12 @@ class ReportVisibilityUpdated(ReportFact):
     penalize_author: bool
 
 
+class ReportAnonymised(ReportFact):
+    """A report no longer says who wrote it."""
+
+    event_type: Literal["report.anonymised"] = "report.anonymised"
+
+
 class ReportDeleted(ReportFact):
     """A report was removed."""
 

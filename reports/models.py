@@ -80,6 +80,8 @@ class ReportLedger(Ledger):
     id_usuario = models.BigIntegerField(db_index=True)
     visibilidad = models.FloatField()
     fecha_creacion = models.DateTimeField()
+    #: Whether the document no longer says who the author was.
+    anonymous = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return f"report {self.id_reporte} v{self.version}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django.utils import timezone
@@ -39,7 +38,10 @@ class ReportCreateSerializer(MessageSerializer):
 
     def given(self) -> dict[str, Any]:
         """The API makes the id, so that the client can go on with it at once."""
-        return {"id_reporte": str(uuid.uuid4()), "fecha_creacion": timezone.now()}
+        return {
+            "id_reporte": self.context["preferences"].made_id,
+            "fecha_creacion": timezone.now(),
+        }
 
 
 class ReportVisibilitySerializer(MessageSerializer):

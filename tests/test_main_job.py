@@ -46,11 +46,10 @@ def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
         "email": "john@example.com",
     }
     row = user(email="john@example.com")
-    assert row.user_id == 1
     assert row.fecha_nacimiento.isoformat() == "1990-01-01T00:00:00+00:00"
     assert (row.calificacion, row.numero_reportes) == (5.0, 0)
 
-    answer = api.post("/reports/", ISSUE)
+    answer = api.post("/reports/", ISSUE | {"id_usuario": row.user_id})
 
     assert answer.status_code == 202
     assert answer.json().keys() == {"status", "message", "id_reporte"}
@@ -59,4 +58,4 @@ def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
     assert uuid.UUID(document.id_reporte).version == 4
     assert document.descripcion == "Issue description"
     assert document.visibilidad == 1.0
-    user(pk=1, numero_reportes=1)
+    user(pk=row.user_id, numero_reportes=1)

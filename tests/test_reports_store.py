@@ -28,7 +28,7 @@ from reports import documents
 from reports.documents import (
     DocumentMissing,
     bury,
-    set_visibility,
+    change,
     store,
     write_documents,
 )
@@ -515,10 +515,10 @@ def test_a_newer_version_replaces_the_whole_report():
     "write",
     [
         store(report(8, id_reporte=KEY)),
-        set_visibility(KEY, 1, 9.0),
+        change(KEY, 1, visibilidad=9.0),
         bury(KEY, 1),
     ],
-    ids=["store", "set_visibility", "bury"],
+    ids=["store", "change", "bury"],
 )
 def test_an_older_or_equal_version_changes_nothing(write, version):
     write_documents([store(report(7, version=5))])
@@ -531,7 +531,7 @@ def test_an_older_or_equal_version_changes_nothing(write, version):
 def test_the_visibility_changes_and_nothing_else():
     write_documents([store(report(7))])
     before = stored(KEY)
-    write_documents([set_visibility(KEY, 2, 0.25)])
+    write_documents([change(KEY, 2, visibilidad=0.25)])
 
     assert stored(KEY) == before | {"visibilidad": 0.25, "version": 2}
 
@@ -546,15 +546,15 @@ def test_a_tombstone_replaces_a_report_of_an_older_version():
 def test_nothing_older_comes_back_from_under_a_tombstone():
     write_documents([bury(KEY, 3)])
     write_documents([store(report(7))])
-    write_documents([set_visibility(KEY, 2, 9.0)])
+    write_documents([change(KEY, 2, visibilidad=9.0)])
 
     assert stored(KEY) == {"_id": KEY, "version": 3, "deleted": True}
 
 
 def test_a_late_write_of_a_worker_believed_dead_is_refused():
-    zombie = [store(report(7)), set_visibility(report(8).pk, 2, 0.0)]
+    zombie = [store(report(7)), change(report(8).pk, 2, visibilidad=0.0)]
     write_documents([store(report(7)), store(report(8))])
-    write_documents([set_visibility(KEY, 2, 5.0), bury(report(8).pk, 3)])
+    write_documents([change(KEY, 2, visibilidad=5.0), bury(report(8).pk, 3)])
     write_documents(zombie)
 
     assert stored(KEY)["visibilidad"] == 5.0
@@ -563,9 +563,9 @@ def test_a_late_write_of_a_worker_believed_dead_is_refused():
 
 def test_a_change_of_a_report_never_stored_is_told_and_the_rest_applied():
     write_documents([store(report(8))])
-    missing = set_visibility(KEY, 2, 9.0)
+    missing = change(KEY, 2, visibilidad=9.0)
     with pytest.raises(DocumentMissing) as caught:
-        write_documents([missing, set_visibility(report(8).pk, 2, 9.0)])
+        write_documents([missing, change(report(8).pk, 2, visibilidad=9.0)])
 
     assert caught.value.ids == [KEY]
     assert stored(KEY) is None
@@ -576,8 +576,8 @@ def test_a_batch_mixes_what_is_new_newer_and_refused():
     write_documents([store(report(n, version=5)) for n in range(10)])
     write_documents(
         [store(report(n, version=4, visibilidad=9.0)) for n in range(3)]
-        + [set_visibility(report(n).pk, 6, 9.0) for n in range(3, 5)]
-        + [set_visibility(report(n).pk, 5, 9.0) for n in range(5, 7)]
+        + [change(report(n).pk, 6, visibilidad=9.0) for n in range(3, 5)]
+        + [change(report(n).pk, 5, visibilidad=9.0) for n in range(5, 7)]
         + [bury(report(n).pk, 6) for n in range(7, 9)]
         + [store(report(10))]
     )
@@ -604,8 +604,8 @@ def test_five_hundred_documents_are_written_at_once_and_again():
 def test_a_key_may_look_like_something_else(key):
     write_documents([store(report(7, id_reporte=key)), store(report(8))])
     write_documents([store(report(7, id_reporte=key, version=2))])
-    write_documents([set_visibility(key, 3, 9.0)])
-    write_documents([set_visibility(key, 2, 0.0)])
+    write_documents([change(key, 3, visibilidad=9.0)])
+    write_documents([change(key, 2, visibilidad=0.0)])
 
     assert Report.objects.get(pk=key).visibilidad == 9
     assert ids(Report.objects.filter(pk__in=[key])) == [key]
@@ -615,7 +615,7 @@ def test_a_key_may_look_like_something_else(key):
 
 def test_two_writes_to_one_report_are_no_batch():
     with pytest.raises(ValueError, match="no order"):
-        write_documents([store(report(7)), set_visibility(KEY, 2, 1.0)])
+        write_documents([store(report(7)), change(KEY, 2, visibilidad=1.0)])
 
 
 def test_no_writes_are_no_error():

@@ -169,7 +169,9 @@ def test_a_killed_run_does_not_hinder_the_next(checkout: Path) -> None:
     wait_until_open(first)
     left = marked(checkout) - {psutil.Process(first.pid)}
     first.kill()
-    first.communicate()
+    first.wait()
+    assert first.stdout
+    first.stdout.close()
     assert any(map(lives, left))
 
     second = start(checkout)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def test_messages_survive_a_killed_broker(rabbitmq: RabbitMQ) -> None:
     channel.queue_declare("kept", durable=True, arguments=arguments)
     channel.basic_publish("", "kept", b"hello", pika.BasicProperties(delivery_mode=2))
 
+    connection.close()
     # RabbitMQ 3.10 tells the disk of a new quorum queue up to a second later, and never
     # recovers a queue of which it has not.
     time.sleep(1.5)
@@ -90,6 +92,22 @@ def test_messages_survive_a_killed_broker(rabbitmq: RabbitMQ) -> None:
     body = connection.channel().basic_get("kept", auto_ack=True)[2]
     assert body == b"hello"
     connection.close()
+
+
+def test_servers_listen_on_the_loopback_interface_only(
+    rabbitmq: RabbitMQ, mariadb: MariaDB, mongodb: MongoDB
+) -> None:
+    rabbitmq.start()
+    mariadb.start()
+    parts = [*family(rabbitmq), *family(mariadb), *family(mongodb)]
+    addresses = {
+        socket_.laddr.ip
+        for part in parts
+        for socket_ in part.net_connections("inet")
+        if socket_.status == psutil.CONN_LISTEN
+    }
+
+    assert addresses <= {"127.0.0.1", "::1"}
 
 
 def test_a_stopped_broker_leaves_no_process(rabbitmq: RabbitMQ) -> None:
@@ -106,16 +124,16 @@ def test_a_stopped_broker_leaves_no_process(rabbitmq: RabbitMQ) -> None:
 def test_committed_rows_survive_a_killed_mariadb(mariadb: MariaDB) -> None:
     mariadb.start()
     url = mariadb.url
-    connection = connect(mariadb)
-    connection.query("CREATE TABLE kept (word VARCHAR(10))")
-    connection.query("INSERT INTO kept VALUES ('año 💾')")
-    connection.commit()
+    with closing(connect(mariadb)) as connection:
+        connection.query("CREATE TABLE kept (word VARCHAR(10))")
+        connection.query("INSERT INTO kept VALUES ('año 💾')")
+        connection.commit()
 
     mariadb.kill()
     mariadb.start()
 
     assert mariadb.url == url
-    with connect(mariadb).cursor() as cursor:
+    with closing(connect(mariadb)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT COUNT(*), @@character_set_database FROM kept")
         assert cursor.fetchone() == (1, "utf8mb4")
 
@@ -166,22 +184,6 @@ def test_a_given_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         with pytest.raises(ServerError, match=f"Port {port} is taken"):
             MongoDB(tmp_path, port).start()
-
-
-def test_servers_listen_on_the_loopback_interface_only(
-    rabbitmq: RabbitMQ, mariadb: MariaDB, mongodb: MongoDB
-) -> None:
-    rabbitmq.start()
-    mariadb.start()
-    parts = [*family(rabbitmq), *family(mariadb), *family(mongodb)]
-    addresses = {
-        socket_.laddr.ip
-        for part in parts
-        for socket_ in part.net_connections("inet")
-        if socket_.status == psutil.CONN_LISTEN
-    }
-
-    assert addresses <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize("kind", [MariaDB, MongoDB, RabbitMQ])

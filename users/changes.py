@@ -74,6 +74,10 @@ class UserChanges:
     def __getitem__(self, user_id: int) -> User:
         return self._users[user_id]
 
+    def version(self, user_id: int) -> int:
+        """Give the version a user has by now."""
+        return self._ledger[user_id].version
+
     def update(self, user_id: int, **values: Any) -> None:
         """Set fields of a user: one change, one version, one fact."""
         user = self._users[user_id]

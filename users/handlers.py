@@ -10,6 +10,7 @@ from .models import User
 
 UNKNOWN = "No existe ningún usuario con ese user_id."
 TAKEN = "Ya existe un usuario con ese e-mail."
+STALE = "El usuario ya no tiene esa versión."
 
 
 @handles(UserCreate, batch=True)
@@ -23,7 +24,7 @@ def create_users(messages: list[UserCreate]) -> list[int]:
             refused.append(message)
         taken.add(email)
     if refused:
-        raise Reject(TAKEN, *refused)
+        raise Reject(TAKEN, *refused, code="conflict")
     return [user.pk for user in insert_users(messages)]
 
 
@@ -34,8 +35,11 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
     if unknown := [message for message in messages if message.user_id not in users]:
         raise Reject(UNKNOWN, *unknown, code="not_found")
     owners = User.objects.ids_by_email(m.email for m in messages if m.email)
-    refused = []
+    refused, stale = [], []
     for message in messages:
+        if message.if_version not in (None, users.version(message.user_id)):
+            stale.append(message)
+            continue
         if message.email:
             email = normalised(message.email)
             if owners.get(email, message.user_id) != message.user_id:
@@ -44,8 +48,10 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
             owners.pop(normalised(users[message.user_id].email), None)
             owners[email] = message.user_id
         users.update(message.user_id, **message.changes)
+    if stale:
+        raise Reject(STALE, *stale, code="precondition_failed")
     if refused:
-        raise Reject(TAKEN, *refused)
+        raise Reject(TAKEN, *refused, code="conflict")
     users.save()
     return [message.user_id for message in messages]
 
@@ -54,13 +60,17 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
 def delete_users(messages: list[UserDelete]) -> list[int]:
     """Remove users."""
     users = UserChanges(message.user_id for message in messages)
-    refused = []
+    unknown, stale = [], []
     for message in messages:
-        if message.user_id in users:
-            users.delete(message.user_id)
+        if message.user_id not in users:
+            unknown.append(message)
+        elif message.if_version not in (None, users.version(message.user_id)):
+            stale.append(message)
         else:
-            refused.append(message)
-    if refused:
-        raise Reject(UNKNOWN, *refused, code="not_found")
+            users.delete(message.user_id)
+    if stale:
+        raise Reject(STALE, *stale, code="precondition_failed")
+    if unknown:
+        raise Reject(UNKNOWN, *unknown, code="not_found")
     users.save()
     return [message.user_id for message in messages]

@@ -16,7 +16,12 @@ BEST_RATING = 5.0
 
 
 class UserQuerySet(models.QuerySet["User"]):
-    """Users by what identifies them."""
+    """Users by what identifies them, and with what is told of them."""
+
+    def with_version(self) -> UserQuerySet:
+        """Add the version, as of the same moment."""
+        ledger = UserLedger.objects.filter(pk=models.OuterRef("pk"))
+        return self.annotate(version=models.Subquery(ledger.values("version")))
 
     def ids_by_email(self, emails: Iterable[str]) -> dict[str, int]:
         """Give who has these addresses, by the normalised address."""

@@ -6,7 +6,7 @@ from messaging.rest_framework.viewsets import QueuedViewSet, Write
 from project.access import EDITOR, MODERATOR
 
 from .filters import UserFilter
-from .models import User
+from .models import User, UserQuerySet
 from .serializers import (
     UserCreateSerializer,
     UserDeleteSerializer,
@@ -57,3 +57,8 @@ class UserViewSet(QueuedViewSet):
             echo="user_id",
         ),
     }
+
+    def get_queryset(self) -> UserQuerySet:
+        """Add the version to a single user, for its ETag."""
+        users = User.objects.all()
+        return users if self.action == "list" else users.with_version()

@@ -72,10 +72,15 @@ class MessageSerializer(serializers.Serializer):
         """Give the values that do not come from the client's body."""
         return {}
 
-    def save(self, **headers: Any) -> str:
-        """Publish the message and give its `message_id`."""
-        (message_id,) = publish(self.validated_data, headers=headers)
-        return message_id
+    def save(self, **kwargs: Any) -> None:
+        """Publish the message; its outcome goes to the queue `reply_to`, if given."""
+        preferences = self.context["preferences"]
+        publish(
+            self.validated_data,
+            message_id=preferences.message_id,
+            headers=preferences.headers,
+            **kwargs,
+        )
 
 
 def form_field(schema: dict[str, Any], required: bool) -> serializers.Field:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.dead_letters import browse
 from messaging.exceptions import MessagingError
-from messaging.registry import queues
+from messaging.registry import handlers
 
 
 class Command(BaseCommand):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """List them."""
-        known = list(queues())
+        known = sorted(handlers)
         if options["queue"] and options["queue"] not in known:
             raise CommandError(f"No such queue. Known: {', '.join(known)}.")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
-from messaging.registry import consumer_name, handlers, queues
+from messaging.registry import consumer_name, handlers
 from messaging.worker import run_consumers
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is consumed, then run."""
-        known = {consumer_name(queue): queue for queue in queues()}
+        known = {consumer_name(queue): queue for queue in handlers}
         names = sorted(known) if options["all"] else options["names"]
         if not names:
             raise CommandError(f"Name consumers, or --all. Known: {', '.join(known)}.")
@@ -35,7 +35,6 @@ class Command(BaseCommand):
         chosen = [known[name] for name in dict.fromkeys(names)]
         self.stdout.write(f"Consuming from {broker_address()}")
         for queue in chosen:
-            types = [name for name, h in handlers.items() if h.message.queue == queue]
-            self.stdout.write(f"  {queue}: {', '.join(types)}")
+            self.stdout.write(f"  {queue}: {', '.join(handlers[queue])}")
         self.stdout.flush()
         sys.exit(run_consumers(chosen))

@@ -1,0 +1,60 @@
+"""
+What becomes of the reports of a user who was deleted.
+
+The setting DELETED_AUTHORS says "keep", and nothing happens, or "anonymise", and their
+documents no longer say who wrote them.
+"""
+
+from __future__ import annotations
+
+from messaging import Applied, listens, projects
+from users.messages import UserDeleted
+
+from .handlers import document_of, write
+from .messages import ReportAnonymised
+from .models import Report, ReportLedger
+from .signals import reports_changed
+
+QUEUE = "deleted_authors_queue"
+#: Reports that are changed in one go.
+CHUNK = 500
+
+
+def connect() -> None:
+    """Listen to the deletion of users."""
+    listens(QUEUE, UserDeleted)(anonymise_reports)
+    projects(QUEUE)(write_anonymised)
+
+
+def anonymise_reports(fact: UserDeleted) -> int:
+    """Take the author off all reports of a user."""
+    rows = ReportLedger.objects.select_for_update().filter(
+        id_usuario=fact.user_id, anonymous=False, deleted=False
+    )
+    changed = list(rows.order_by("pk"))
+    for row in changed:
+        row.anonymous = True
+        row.version += 1
+    ReportLedger.objects.bulk_update(changed, ["anonymous", "version"], CHUNK)
+    reports_changed.send(
+        Report,
+        facts=[
+            ReportAnonymised(
+                id_reporte=row.id_reporte,
+                version=row.version,
+                id_usuario=fact.user_id,
+            )
+            for row in changed
+        ],
+    )
+    return fact.user_id
+
+
+def write_anonymised(applied: list[Applied]) -> None:
+    """Bring the documents of their reports to what the ledger says."""
+    rows = ReportLedger.objects.filter(
+        id_usuario__in={reference for _, reference in applied}, anonymous=True
+    )
+    documents = [document_of(row) for row in rows]
+    for start in range(0, len(documents), CHUNK):
+        write(documents[start : start + CHUNK])
