@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import APIRootView, DefaultRouter
@@ -48,5 +48,5 @@ urlpatterns = [
         if settings.OPEN_ACCESS
         else [path("session/", include("rest_framework.urls"))]
     ),
-    path("<path:path>", missing),
+    re_path("(?s:(?P<path>.*))", missing),
 ]
