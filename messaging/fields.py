@@ -58,8 +58,11 @@ def moment(value: object) -> datetime:
 #: The first year that MySQL's DATETIME is documented to hold.
 EARLIEST_YEAR = 1000
 
+#: NUL ends a text in some programs and not in others.
+NO_NUL = r"^[^\x00]*$"
+
 #: Text without NUL, trimmed; narrow it with `Field(min_length=1, max_length=100)`.
-Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=NO_NUL)]
 
 #: An e-mail address. ASCII only (an international domain in its `xn--` form), so that
 #: every database agrees on which two addresses are equal.
@@ -74,7 +77,7 @@ Email = Annotated[
 #: An absolute http or https address, or "".
 Url = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=500),
+    StringConstraints(strip_whitespace=True, max_length=500, pattern=NO_NUL),
     checked_by(URLValidator(schemes=["http", "https"])),
     Field(json_schema_extra={"format": "uri"}),
 ]

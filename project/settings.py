@@ -134,6 +134,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
+    "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
 }
 
 REST_FRAMEWORK = {
@@ -165,7 +166,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "VIEW_NAME_FUNCTION": "messaging.rest_framework.formats.view_name",
+    "VIEW_NAME_FUNCTION": "messaging.rest_framework.names.view_name",
     "EXCEPTION_HANDLER": "messaging.rest_framework.errors.exception_handler",
     # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"]

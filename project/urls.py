@@ -48,5 +48,5 @@ urlpatterns = [
         if settings.OPEN_ACCESS
         else [path("session/", include("rest_framework.urls"))]
     ),
-    re_path("(?s:(?P<path>.*))", missing),
+    re_path(r"(?P<path>[\s\S]*)", missing),
 ]

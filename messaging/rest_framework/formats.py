@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from pydantic_core import from_json
-from rest_framework import exceptions, parsers, renderers, views
+from rest_framework import exceptions, parsers, renderers
 
 from messaging.wording import invalid_json
 
@@ -51,14 +50,3 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
                 data, context["view"], "PATCH", context["request"]
             )
         return context
-
-
-def view_name(view: views.APIView) -> str:
-    """Give the title of a page: what its model is called, where it has one."""
-    model = getattr(getattr(view, "queryset", None), "model", None)
-    if model is None:
-        return views.get_view_name(view)
-    names = model._meta
-    is_list = getattr(view, "suffix", None) == "List"
-    name = names.verbose_name_plural if is_list else names.verbose_name
-    return capfirst(str(name))
