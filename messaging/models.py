@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from .bulk import insert
 from .message import PARTITION_KEY, Envelope
@@ -65,6 +65,43 @@ class Inbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Who works on messages that may kill."""
+
+    def begin(self, message_id: str) -> int:
+        """Leave a mark, and give how many others have left one and not come back."""
+        with transaction.atomic(using=self.db):
+            mark, is_first = self.select_for_update().get_or_create(
+                message_id=message_id, defaults={"started_at": datetime.now(UTC)}
+            )
+            if not is_first:
+                mark.deaths += 1
+                mark.save(update_fields=["deaths"])
+        return mark.deaths
+
+    def end(self, ids: Iterable[str]) -> None:
+        """Remove the marks."""
+        self.filter(message_id__in=list(ids)).delete()
+
+
+class Attempt(models.Model):
+    """
+    The mark on a message that is being worked on and may kill its consumer.
+
+    It is committed before the work begins and removed when it ends, so one that is
+    found at the beginning is that of a process which died in between.
+    """
+
+    message_id = models.CharField(max_length=36, primary_key=True)
+    deaths = models.PositiveSmallIntegerField(default=0)
+    started_at = models.DateTimeField(db_index=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.message_id} {self.deaths}"
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):

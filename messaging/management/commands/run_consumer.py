@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
 from messaging.registry import consumer_name, handlers
-from messaging.worker import run_consumers
+from messaging.worker import EXIT_CODES, run_consumers
 
 
 class Command(BaseCommand):
@@ -18,6 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take names of consumers, or all."""
+        parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
         parser.add_argument("--all", action="store_true", help="every consumer")
 
