@@ -152,3 +152,7 @@ class Ledger(models.Model):
 
     class Meta:
         abstract = True
+
+
+# Django finds the models of an app here alone.
+from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
 from messaging.registry import consumer_name, handlers, queues
+from messaging.topology import dead_queue
 from messaging.worker import run_consumers
 
 
@@ -23,7 +24,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is consumed, then run."""
-        known = {consumer_name(queue): queue for queue in queues()}
+        known = {consumer_name(queue): [queue] for queue in queues()}
+        known["dead_letters"] = [dead_queue(queue) for queue in queues()]
         names = sorted(known) if options["all"] else options["names"]
         if not names:
             raise CommandError(f"Name consumers, or --all. Known: {', '.join(known)}.")
@@ -32,10 +34,10 @@ class Command(BaseCommand):
                 f"There is no consumer {', '.join(sorted(unknown))}. "
                 f"Known: {', '.join(known)}."
             )
-        chosen = [known[name] for name in dict.fromkeys(names)]
+        chosen = [queue for name in dict.fromkeys(names) for queue in known[name]]
         self.stdout.write(f"Consuming from {broker_address()}")
         for queue in chosen:
             types = [name for name, h in handlers.items() if h.message.queue == queue]
-            self.stdout.write(f"  {queue}: {', '.join(types)}")
+            self.stdout.write(f"  {queue}: {', '.join(types) or 'to the archive'}")
         self.stdout.flush()
         sys.exit(run_consumers(chosen))
