@@ -228,22 +228,14 @@ def declare() -> list[str]:
     What exists with the same arguments stays as it is. Raises `TopologyMismatch` when
     something exists with others, and `MessagingError` when the broker is away.
     """
-    names = []
+    items = list(topology.declared())
 
     def declare_all(channel: Any) -> None:
-        for item in topology.declared():
-            match item:
-                case topology.Exchange(name, type_):
-                    channel.exchange_declare(name, type_, durable=True)
-                    names.append(name)
-                case topology.Queue(name, arguments):
-                    channel.queue_declare(name, durable=True, arguments=arguments)
-                    names.append(name)
-                case topology.Binding(queue, exchange, key):
-                    channel.queue_bind(queue, exchange, key)
+        for item in items:
+            topology.declare(channel, item)
 
     with_channel("topology", declare_all)
-    return names
+    return [item.name for item in items if not isinstance(item, topology.Binding)]
 
 
 def with_channel(name: str, work: Callable[[Any], T]) -> T:

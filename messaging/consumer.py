@@ -16,12 +16,13 @@ from django.db import close_old_connections, connections
 from . import inbox
 from .backoff import Backoff
 from .conf import settings
-from .dead_letters import dead_letter
+from .dead_letters.archive import archive
+from .dead_letters.burial import bury
 from .inbox import TRANSIENT, Entry, Unexpected, apply_batch
 from .message import Delivery
 from .models import Attempt
-from .publisher import publisher
 from .subscription import Subscription, is_suspect
+from .topology import is_dead_queue
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,13 @@ class Work:
         self._steps: list[Callable[[], None]] = [
             close_old_connections,
             *(partial(self._mark, suspect) for suspect in self._suspects),
-            self._apply,
-            self._project,
-            self._bury,
-            self._reply,
+            *([self._archive] if is_dead_queue(queue) else self._commands),
             self._unmark,
         ]
+
+    @property
+    def _commands(self) -> list[Callable[[], None]]:
+        return [self._apply, self._project, self._bury, self._reply]
 
     def go_on(self) -> None:
         """Take the steps that are left; each may raise, and is then tried again."""
@@ -137,6 +139,9 @@ class Work:
         elif deaths:
             logger.warning("%d consumers have died of message %s", deaths, suspect)
 
+    def _archive(self) -> None:
+        archive(self.batch)
+
     def _apply(self) -> None:
         self._entries = apply_batch(self.batch, self.tries.given_up, self._since)
 
@@ -144,21 +149,13 @@ class Work:
         inbox.project(self.queue, self._entries)
 
     def _bury(self) -> None:
-        failed = [
-            (entry.delivery, entry.failure)
-            for entry in self._entries
-            if entry.failure is not None
-        ]
-        if failed:
-            publisher().publish(*(dead_letter(*one) for one in failed), limit=False)
-        for delivery, failure in failed:
-            logger.error(
-                "Message %s of %s is a dead letter (%s): %s",
-                delivery.inbox_id,
-                self.queue,
-                failure.kind,
-                failure.reason,
-            )
+        bury(
+            [
+                (entry.delivery, entry.failure)
+                for entry in self._entries
+                if entry.failure is not None
+            ]
+        )
 
     def _reply(self) -> None:
         inbox.reply(self._entries)

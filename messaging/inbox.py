@@ -227,6 +227,7 @@ def _remember(entries: list[Entry]) -> None:
         entry.id: (
             entry.id,
             entry.event_type,
+            entry.message.partition_key[:300] if entry.message else "",
             Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
             entry.reference or "",
             entry.failure.reason[:1000] if entry.failure else "",

@@ -40,6 +40,8 @@ class Inbox(models.Model):
     # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
+    #: The partition key, to find what came later about the same entity.
+    key = models.CharField(max_length=300, default="")
     status = models.CharField(max_length=10, choices=Status)
     #: The id of what was written.
     reference = models.CharField(max_length=255, default="")
@@ -51,6 +53,7 @@ class Inbox(models.Model):
     COLUMNS = (
         "message_id",
         "event_type",
+        "key",
         "status",
         "reference",
         "reason",
@@ -62,6 +65,7 @@ class Inbox(models.Model):
 
     class Meta:
         verbose_name_plural = "inbox"
+        indexes = [models.Index(fields=["key", "processed_at"], name="inbox_key")]
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"
@@ -216,3 +220,7 @@ class Ledger(models.Model):
 
     class Meta:
         abstract = True
+
+
+# Django finds the models of an app here alone.
+from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401

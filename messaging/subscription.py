@@ -105,13 +105,8 @@ class Subscription:
         self._channel = channel
         self._opened_at = time.monotonic()
         self._asked = self._starved = False
-        for queue in (
-            topology.dead_letter_queue(self.queue),
-            topology.work_queue(self.queue),
-        ):
-            channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
-        for binding in topology.bindings_of(self.queue):
-            channel.queue_bind(self.queue, binding.exchange, binding.routing_key)
+        for item in topology.needed_by(self.queue):
+            topology.declare(channel, item)
         channel.add_on_cancel_callback(self._cancelled)
         self._consume()
         self._watch_later()
@@ -247,30 +242,37 @@ def delivery_of(
     queue: str, channel: Any, method: Any, properties: Any, body: bytes
 ) -> Delivery:
     """Give the delivery that pika's parts of it make up."""
-    headers = properties.headers or {}
-    count = headers.get("x-delivery-count")
+    count = (properties.headers or {}).get("x-delivery-count")
     if not isinstance(count, int):
         # Queues that do not count only tell whether a message comes again.
         count = INNOCENT_DELIVERIES + 1 if method.redelivered else 0
     return Delivery(
-        envelope=Envelope(
-            body=body,
-            routing_key=method.routing_key,
-            exchange=method.exchange,
-            message_id=properties.message_id and str(properties.message_id),
-            type=properties.type,
-            content_type=properties.content_type,
-            timestamp=moment(properties.timestamp),
-            app_id=properties.app_id,
-            correlation_id=properties.correlation_id,
-            reply_to=properties.reply_to,
-            headers=headers,
-        ),
+        envelope=envelope_of(method, properties, body),
         queue=queue,
         tag=method.delivery_tag,
         channel=channel,
         redelivered=method.redelivered,
         delivery_count=count,
+        consumer_tag=method.consumer_tag,
+    )
+
+
+def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
+    """Give the envelope that pika's parts of a message make up."""
+    return Envelope(
+        body=body,
+        routing_key=method.routing_key,
+        exchange=method.exchange,
+        message_id=properties.message_id and str(properties.message_id),
+        type=properties.type,
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        priority=properties.priority,
+        timestamp=moment(properties.timestamp),
+        app_id=properties.app_id,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        headers=properties.headers or {},
     )
 
 
