@@ -18,7 +18,7 @@ from messaging.models import Outbox
 from messaging.registry import handlers
 
 from .drive import Driver, Record
-from .faults import Faults
+from .faults import WEIGHTS, Faults
 from .sender import Messages, Requests
 from .system import Plan, System
 from .verdict import Given, Told, Verdict, judge
@@ -46,6 +46,7 @@ class Options:
     seed: int = 1
     seconds: float = 60
     kill_every: float = 4
+    faults: tuple[str, ...] = tuple(WEIGHTS)
     processes: int = 4
     #: Operations per second, at most.
     rate: float = 80
@@ -63,7 +64,9 @@ class Experiment:
         self.options = options
         self.workloads = discover()
         self.system = System(plan, options.processes, options.manage, options.api)
-        self.faults = Faults(self.system, options.seed, options.kill_every)
+        self.faults = Faults(
+            self.system, options.seed, options.kill_every, options.faults
+        )
         self.record = Record(on_request=self._request_succeeded)
         self.witness = Witness(
             plan.servers()["rabbitmq"].url, self.workloads, self._fact_came
@@ -178,6 +181,7 @@ class Experiment:
 
         What they had in hand without acknowledging it would be in the queues again.
         """
+        connections.close_all()  # older than the last kill of the server
         deadline = time.monotonic() + DRAIN_DEADLINE
         while True:
             self._wait(
@@ -209,7 +213,6 @@ class Experiment:
         return waiting + Outbox.objects.using(settings.DATABASE).count()
 
     def _judge(self) -> Verdict:
-        connections.close_all()
         return judge(
             self.record.attempts,
             self.witness.told,

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +59,8 @@ class Faults:
     seed: int
     #: Seconds between two faults, on average.
     every: float
+    #: Those of `WEIGHTS` to choose from.
+    kinds: Sequence[str] = tuple(WEIGHTS)
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,7 +122,8 @@ class Faults:
                 program.start()
 
     def _break_something(self) -> None:
-        kind = self._random.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
+        weights = [WEIGHTS[kind] for kind in self.kinds]
+        kind = self._random.choices(self.kinds, weights)[0]
         verb, _, victim = kind.partition(" ")
         if victim == "consumer":
             victim = self._random.choice(self.system.consumers).name

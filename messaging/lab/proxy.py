@@ -161,12 +161,8 @@ class Proxy:
                 self._server.close()
             for link in self._links:
                 link.cut()
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(
-                asyncio.gather(*tasks, return_exceptions=True)
-            )
+            if tasks := asyncio.all_tasks(self._loop):
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=1))
             self._loop.close()
 
     async def _accept(

@@ -49,6 +49,11 @@ class Verdict:
     def __bool__(self) -> bool:
         return not any(self.columns.values())
 
+    @property
+    def wrong_effects(self) -> int:
+        """Breaches that show in the stores."""
+        return sum(self.columns[name] for name in (LOST, DOUBLED, DISORDERED, PARTIAL))
+
     def find(self, column: str, subject: object, what: str, times: int = 1) -> None:
         """Enter a breach, unless there are none of it."""
         if times:
@@ -143,7 +148,7 @@ class Docket:
 def examine(case: Case, verdict: Verdict) -> None:
     """Find what is wrong with one entity."""
     row, name = case.row, case.entity
-    breaches = sum(verdict.columns.values())
+    before = verdict.wrong_effects
     if row is None:
         number = len(case.changes)
         verdict.find(LOST, name, f"{number} changes, but there is nothing", number)
@@ -154,7 +159,7 @@ def examine(case: Case, verdict: Verdict) -> None:
             verdict.find(LOST, name, what, times[number] == 0)
             verdict.find(DOUBLED, name, what, max(0, times[number] - 1))
     examine_facts(case, verdict)
-    if row is not None and sum(verdict.columns.values()) == breaches:
+    if row is not None and verdict.wrong_effects == before:
         examine_content(case, row, verdict)
     examine_other_stores(case, verdict)
 

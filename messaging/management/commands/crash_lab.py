@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.lab.experiment import DrainFailed, Experiment, Options
+from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
 from messaging.lab.system import Plan
@@ -20,6 +21,8 @@ API = (
     "python -m granian {application} --interface wsgi --host 127.0.0.1 "
     "--port {{port}} --blocking-threads 16 --log-level error"
 )
+
+KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
 class Command(BaseCommand):
@@ -37,6 +40,7 @@ class Command(BaseCommand):
         add("--seed", type=int, default=1, help="of everything that is random")
         add("--seconds", type=float, default=60, help="for which things break")
         add("--kill-every", type=float, default=4, metavar="SECONDS", help="on average")
+        add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
         add("--processes", type=int, default=4, help="that consume")
         add("--partitions", type=int, default=1, help="of each queue")
         add("--rate", type=float, default=80, help="operations per second at most")
@@ -88,6 +92,7 @@ def options_of(options: dict[str, Any]) -> Options:
         seed=options["seed"],
         seconds=options["seconds"],
         kill_every=options["kill_every"],
+        faults=tuple(options["faults"] or WEIGHTS),
         processes=options["processes"],
         rate=options["rate"],
         manage=options["manage"],
