@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected as confirm_deletion
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.utils import model_ngettext
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.csrf import csrf_protect
 
 from .api import publish
 from .exceptions import InvalidMessage, PublishError
 from .message import Message
 from .models import Inbox, Outbox
+
+logger = logging.getLogger(__name__)
 
 
 class MessageForm(forms.ModelForm):
@@ -24,6 +32,8 @@ class MessageForm(forms.ModelForm):
 
     #: What saving will publish; None when nothing was changed.
     to_publish: Message | None = None
+    #: Why publishing it has just failed.
+    problem: str | None = None
 
     def make_message(self, changes: dict[str, Any]) -> Message:
         """Give the message for the changed fields; raises `InvalidMessage`."""
@@ -32,6 +42,8 @@ class MessageForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         """Make the message and show its errors beside the fields."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.problem:
+            raise forms.ValidationError(self.problem)
         changes = {name: cleaned[name] for name in self.changed_data if name in cleaned}
         if changes and not self.errors:
             try:
@@ -43,7 +55,12 @@ class MessageForm(forms.ModelForm):
 
 
 class PublishingAdmin(admin.ModelAdmin):
-    """Adds, changes and deletes by publishing messages; consumers do the writing."""
+    """
+    Adds, changes and deletes by publishing messages; consumers do the writing.
+
+    Unlike Django's, its views open no transaction: inside one a message would wait in
+    the outbox, and whoever clicks would not learn that the broker is away.
+    """
 
     form: type[MessageForm]
     actions: Sequence[str] = ("delete_selected",)
@@ -52,28 +69,74 @@ class PublishingAdmin(admin.ModelAdmin):
         """Give the message that deletes an instance."""
         raise NotImplementedError
 
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Add or change; when the broker is away, show the form again and say so."""
+        view: Any = self._changeform_view  # type: ignore[attr-defined]
+        try:
+            return view(request, object_id, form_url, extra_context)
+        except PublishError as error:
+            request.publish_problem = explained(error)  # type: ignore[attr-defined]
+            return view(request, object_id, form_url, extra_context)
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Give a form that knows why it is shown again."""
+        form: Any = super().get_form(request, *args, **kwargs)
+        form.problem = getattr(request, "publish_problem", None)
+        return form
+
+    @method_decorator(csrf_protect)
+    def delete_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Delete; when the broker is away, say so."""
+        view = self._delete_view  # type: ignore[attr-defined]
+        return self._or_say_why(view, request, object_id, extra_context)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """List and run actions; when the broker is away, say so."""
+        return self._or_say_why(super().changelist_view, request, *args, **kwargs)
+
     def save_model(
         self, request: HttpRequest, obj: Model, form: Any, change: bool
     ) -> None:
         """Publish in place of saving."""
-        if form.to_publish is not None:
-            publish(form.to_publish)
+        if form.to_publish is None:
+            self.message_user(request, _("Nothing was changed."), messages.WARNING)
+            return
+        publish(form.to_publish)
+        self._say_queued(request, str(obj))
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         """Publish in place of deleting."""
         publish(self.make_delete(obj))
+        log(request, [obj], DELETION)
+        self._say_queued(request, str(obj))
 
-    @admin.action(description="Eliminar %(verbose_name_plural)s seleccionados/as")
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Log nothing yet, for Django asks for it before anything is published."""
+
+    @admin.action(
+        description=gettext_lazy("Delete selected %(verbose_name_plural)s"),
+        permissions=["delete"],
+    )
     def delete_selected(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
         """Publish the deletions once they are confirmed."""
         if not request.POST.get("post"):
             return confirm_deletion(self, request, queryset)
-        if not self.has_delete_permission(request):
-            return None
-        self.log_deletions(request, queryset)
-        self.queue(request, queryset, self.make_delete)
+        chosen = self._publish_all(request, queryset, self.make_delete)
+        log(request, chosen, DELETION)
         return None
 
     def queue(
@@ -81,41 +144,37 @@ class PublishingAdmin(admin.ModelAdmin):
         request: HttpRequest,
         queryset: QuerySet[Any],
         make: Callable[[Any], Message],
+        change: str,
     ) -> None:
-        """Publish one message for each selected instance, and say so."""
+        """Publish one message for each selected instance, say so and log `change`."""
+        chosen = self._publish_all(request, queryset, make)
+        log(request, chosen, CHANGE, change)
+
+    def _publish_all(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],
+        make: Callable[[Any], Message],
+    ) -> Any:
         chosen = list(queryset)
         publish(*(make(instance) for instance in chosen))
         name = model_ngettext(self.opts, len(chosen))
         self._say_queued(request, f"{len(chosen)} {name}")
+        return chosen
 
     def response_add(self, request: HttpRequest, obj: Model, *_: Any) -> HttpResponse:
-        """Say that it was queued; there is nothing to show yet."""
-        self._say_queued(request, str(obj))
+        """Go to the list; there is nothing to show yet."""
         return self._to_list()
 
     def response_change(self, request: HttpRequest, obj: Model) -> HttpResponse:
-        """Say that it was queued; what is stored is still as it was."""
-        self._say_queued(request, str(obj))
+        """Go to the list; what is stored is still as it was."""
         return self._to_list()
 
     def response_delete(
         self, request: HttpRequest, obj_display: str, obj_id: Any
     ) -> HttpResponse:
-        """Say that it was queued; it is still there."""
-        self._say_queued(request, obj_display)
+        """Go to the list; it is still there."""
         return self._to_list()
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change; when the broker is away, say so."""
-        return self._or_say_why(super().changeform_view, request, *args, **kwargs)
-
-    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """List and run actions; when the broker is away, say so."""
-        return self._or_say_why(super().changelist_view, request, *args, **kwargs)
-
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Delete; when the broker is away, say so."""
-        return self._or_say_why(super().delete_view, request, *args, **kwargs)
 
     def _or_say_why(
         self, view: Callable[..., Any], request: HttpRequest, *args: Any, **kwargs: Any
@@ -123,18 +182,28 @@ class PublishingAdmin(admin.ModelAdmin):
         try:
             return view(request, *args, **kwargs)
         except PublishError as error:
-            self.message_user(
-                request, f"No se ha encolado: {error}", level=messages.ERROR
-            )
+            self.message_user(request, explained(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     def _say_queued(self, request: HttpRequest, what: str) -> None:
-        text = f"Enviado a cola para procesamiento: {what}"
-        self.message_user(request, text, level=messages.SUCCESS)
+        text = _("Sent to the queue for processing: %(what)s") % {"what": what}
+        self.message_user(request, text, messages.SUCCESS)
 
     def _to_list(self) -> HttpResponse:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
         return HttpResponseRedirect(reverse(name, current_app=self.admin_site.name))
+
+
+def log(request: HttpRequest, chosen: Any, flag: int, change: str = "") -> None:
+    """Write who did what to which instances."""
+    assert request.user.pk is not None  # the admin lets nobody else in
+    LogEntry.objects.log_actions(request.user.pk, chosen, flag, change)
+
+
+def explained(error: PublishError) -> str:
+    """Give what to tell a person; the log tells the rest."""
+    logger.error("A change in the admin was not queued: %s", error)
+    return _("The queue did not confirm in time. Try again later.")
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

@@ -35,7 +35,8 @@ def _ascii(value: str) -> None:
         raise ValidationError(EmailValidator.message)
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
+    """Give a moment of ISO 8601, or one that is ready-made, in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -57,8 +58,11 @@ def _moment(value: object) -> datetime:
 #: The first year that MySQL's DATETIME is documented to hold.
 EARLIEST_YEAR = 1000
 
+#: NUL ends a text in some programs and not in others.
+NO_NUL = r"^[^\x00]*$"
+
 #: Text without NUL, trimmed; narrow it with `Field(min_length=1, max_length=100)`.
-Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=NO_NUL)]
 
 #: An e-mail address. ASCII only (an international domain in its `xn--` form), so that
 #: every database agrees on which two addresses are equal.
@@ -73,10 +77,10 @@ Email = Annotated[
 #: An absolute http or https address, or "".
 Url = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=500),
+    StringConstraints(strip_whitespace=True, max_length=500, pattern=NO_NUL),
     checked_by(URLValidator(schemes=["http", "https"])),
     Field(json_schema_extra={"format": "uri"}),
 ]
 
 #: A moment in UTC; one given without a zone is taken as UTC.
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(moment)]

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
+from .bulk import insert
 from .conf import settings
 from .exceptions import InvalidMessage, PublishError, Reject, Retry
 from .message import IF_VERSION, Delivery, Envelope, Message, decode
@@ -217,24 +218,24 @@ def _handle_halves(handler: Handler, entries: list[Entry]) -> None:
 def _remember(entries: list[Entry]) -> None:
     now = datetime.now(UTC)
     rows = {
-        entry.id: Inbox(
-            message_id=entry.id,
-            event_type=entry.event_type,
-            status=Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
-            reference=entry.reference or "",
-            reason=entry.failure.reason[:1000] if entry.failure else "",
-            code=entry.failure.code if entry.failure else "",
-            processed_at=now,
+        entry.id: (
+            entry.id,
+            entry.event_type,
+            Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
+            entry.reference or "",
+            entry.failure.reason[:1000] if entry.failure else "",
+            entry.failure.code if entry.failure else "",
+            now,
         )
         for entry in entries
         if not (entry.recalled or entry.repeated)
     }
-    inbox = Inbox.objects.using(settings.DATABASE)
     # Rows of failed tries, and of equal bodies without an id, give way.
-    inbox.filter(message_id__in=[e.id for e in entries if e.replaces]).delete()
+    if replaced := [entry.id for entry in entries if entry.replaces]:
+        Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
     try:
         with transaction.atomic(using=settings.DATABASE):
-            inbox.bulk_create(rows.values())
+            insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         raise Retry("Another consumer has just handled one of these.") from error
 

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
+from .wording import readable_errors
 
 #: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
 FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
@@ -114,64 +113,6 @@ def _adapter(classes: tuple[type[Message], ...]) -> TypeAdapter[Message]:
     for other in classes[1:]:
         union |= other
     return TypeAdapter(Annotated[union, Field(discriminator="event_type")])
-
-
-def readable_errors(error: PydanticError) -> dict[str, list[str]]:
-    """Give the texts to show per field, in the active language."""
-    texts: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False):
-        # Behind a discriminator the first place names the event type, not a field.
-        place = [part for part in detail["loc"] if "." not in str(part)]
-        texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
-    return texts
-
-
-def _readable(detail: Any) -> str:
-    context = detail.get("ctx", {})
-    if detail["type"] != "missing" and detail["input"] is None:
-        return _("This field cannot be null.")
-    match detail["type"]:
-        case "missing":
-            return _("This field is required.")
-        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
-            return _("Enter a whole number.")
-        case "float_type" | "float_parsing" | "finite_number":
-            return _("Enter a number.")
-        case "string_too_short":
-            return _("This field cannot be blank.")
-        case "string_too_long":
-            limit = context["max_length"]
-            return ngettext(
-                "Ensure this value has at most %(limit_value)d character (it has "
-                "%(show_value)d).",
-                "Ensure this value has at most %(limit_value)d characters (it has "
-                "%(show_value)d).",
-                limit,
-            ) % {"limit_value": limit, "show_value": len(detail["input"].strip())}
-        case "greater_than_equal":
-            return _(
-                "Ensure this value is greater than or equal to %(limit_value)s."
-            ) % {"limit_value": context["ge"]}
-        case "less_than_equal":
-            return _("Ensure this value is less than or equal to %(limit_value)s.") % {
-                "limit_value": context["le"]
-            }
-        case "string_pattern_mismatch" if "\0" in detail["input"]:
-            return _("Null characters are not allowed.")
-        case "value_error":
-            return str(context["error"])
-        case "union_tag_not_found":
-            return "event_type: " + _("This field is required.")
-        case "union_tag_invalid" | "literal_error":
-            return _(
-                "Select a valid choice. %(value)s is not one of the available choices."
-            ) % {"value": str(context.get("tag", detail["input"]))[:100]}
-        case "json_invalid":
-            return _("Enter a valid JSON.") + f" ({context['error']})"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return _("Enter a valid JSON.") + " {…}"
-        case _:
-            return _("Enter a valid value.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from django.db import connections, models
 
+from .bulk import insert
 from .message import PARTITION_KEY, Envelope
 
 #: Shares into which the outbox is divided: as many relays can work side by side.
@@ -19,7 +20,7 @@ class InboxQuerySet(models.QuerySet["Inbox"]):
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Give the rows of those `ids` that were handled before."""
-        return {row.message_id: row for row in self.filter(message_id__in=list(ids))}
+        return self.in_bulk(list(ids))
 
 
 class Inbox(models.Model):
@@ -47,6 +48,16 @@ class Inbox(models.Model):
     code = models.CharField(max_length=20, default="")
     processed_at = models.DateTimeField(db_index=True)
 
+    COLUMNS = (
+        "message_id",
+        "event_type",
+        "status",
+        "reference",
+        "reason",
+        "code",
+        "processed_at",
+    )
+
     objects = InboxQuerySet.as_manager()
 
     class Meta:
@@ -61,7 +72,27 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; to be called inside a transaction."""
-        self.bulk_create(Outbox.of(envelope) for envelope in envelopes)
+        now = datetime.now(UTC)
+        insert(
+            self.db,
+            Outbox,
+            Outbox.COLUMNS,
+            [
+                (
+                    envelope.message_id,
+                    envelope.exchange,
+                    envelope.routing_key,
+                    envelope.type or "",
+                    envelope.headers,
+                    envelope.mandatory,
+                    envelope.body,
+                    zlib.crc32(envelope.headers[PARTITION_KEY].encode())
+                    % OUTBOX_SHARDS,
+                    now,
+                )
+                for envelope in envelopes
+            ],
+        )
 
 
 class Outbox(models.Model):
@@ -78,6 +109,18 @@ class Outbox(models.Model):
     shard = models.PositiveSmallIntegerField()
     created_at = models.DateTimeField()
 
+    COLUMNS = (
+        "message_id",
+        "exchange",
+        "routing_key",
+        "type",
+        "headers",
+        "mandatory",
+        "body",
+        "shard",
+        "created_at",
+    )
+
     objects = OutboxQuerySet.as_manager()
 
     class Meta:
@@ -86,22 +129,6 @@ class Outbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.message_id}"
-
-    @classmethod
-    def of(cls, envelope: Envelope) -> Outbox:
-        """Make the row of an envelope."""
-        key = envelope.headers[PARTITION_KEY]
-        return cls(
-            message_id=str(envelope.message_id),
-            exchange=envelope.exchange,
-            routing_key=envelope.routing_key,
-            type=envelope.type or "",
-            headers=envelope.headers,
-            mandatory=envelope.mandatory,
-            body=envelope.body,
-            shard=zlib.crc32(key.encode()) % OUTBOX_SHARDS,
-            created_at=datetime.now(UTC),
-        )
 
     @property
     def envelope(self) -> Envelope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .conf import settings
@@ -18,11 +19,9 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     try:
         message_id = message_of(operation)
     except OperationExpired:
-        return JsonResponse(
-            {"detail": "La operación es demasiado antigua."}, status=410
-        )
+        return JsonResponse({"detail": _("The operation is too old.")}, status=410)
     except OperationUnknown:
-        return JsonResponse({"detail": "No existe esa operación."}, status=404)
+        return JsonResponse({"detail": _("There is no such operation.")}, status=404)
     row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
     outcome = Outcome.of(row)
     body: dict[str, str | None] = {"status": outcome.status}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AbstractUser
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
@@ -30,10 +32,31 @@ class HasRole(BasePermission):
 
 
 def roles_of(request: Request) -> list[str]:
-    """Give the claims of the token or, in a browser session, what staff may do."""
+    """Give the claims of the token or, in a browser session, those of the account."""
     if isinstance(request.auth, Token):
-        return list(request.auth.payload.get(CLAIM, []))
-    return list(ROLES) if request.user.is_staff else []
+        claims = request.auth.payload.get(CLAIM)
+        return claims if isinstance(claims, list) else []
+    user = request.user
+    return roles_of_account(user) if isinstance(user, AbstractUser) else []
+
+
+def roles_of_account(user: AbstractUser) -> list[str]:
+    """Give the roles after which the groups of an account are named."""
+    if user.is_superuser:
+        return list(ROLES)
+    names = set(user.groups.values_list("name", flat=True))
+    return [role for role in ROLES if role in names]
+
+
+class BrowserSession(SessionAuthentication):
+    """The login of the admin, for the browsable API."""
+
+    def enforce_csrf(self, request: Request) -> None:
+        """Refuse what another site made the browser send."""
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied as error:
+            raise PermissionDenied("Falta el token CSRF o no es válido.") from error
 
 
 def issue_token(name: str, roles: list[str]) -> Token:
@@ -51,7 +74,6 @@ class TokenSerializer(TokenObtainSerializer):
         """Check the password and give the token."""
         super().validate(attrs)
         user = self.user
-        assert isinstance(user, User)  # what this project's accounts are
-        names = set(user.groups.values_list("name", flat=True))
-        roles = [role for role in ROLES if user.is_superuser or role in names]
-        return {"access": str(issue_token(user.get_username(), roles))}
+        assert isinstance(user, AbstractUser)  # or its password had been refused
+        token = issue_token(user.get_username(), roles_of_account(user))
+        return {"access": str(token)}

@@ -4,25 +4,124 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.core import signing
+from django.db.models import Model, Q, QuerySet
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.utils.urls import replace_query_param
+
+#: Tells the signatures of cursors from those of other things.
+SALT = "project.pagination"
 
 
 class KeysetPagination(CursorPagination):
-    """Cursor pages without counts; the primary key breaks ties of the ordering."""
+    """
+    Pages that begin after, or end before, the row that the cursor names.
 
-    page_size = 50
+    DRF's own cursors count the rows of equal rank, up to a thousand: they never get
+    past a rating that most users have. These compare the primary key as well. They are
+    signed, so that nobody can put values into them that no row has.
+    """
+
+    page_size: int = 50
     page_size_query_param = "page_size"
     max_page_size = 500
+
+    def paginate_queryset(
+        self, queryset: Any, request: Request, view: Any = None
+    ) -> list[Any]:
+        """Read one page, and one row more to know whether there is another."""
+        self.request = request
+        self.base_url = request.build_absolute_uri()
+        self.order = self.get_ordering(request, queryset, view)
+        size = self.get_page_size(request) or self.page_size
+        backwards, position = self.position(request)
+        ordering = opposite(self.order) if backwards else self.order
+        if position:
+            queryset = queryset.filter(beyond(ordering, position))
+        rows = list(queryset.order_by(*ordering)[: size + 1])
+        has_more = len(rows) > size
+        self.page = rows[size - 1 :: -1] if backwards else rows[:size]
+        # Where a page was asked for by cursor, there is one on the side it came from.
+        self.has_next = bool(position) if backwards else has_more
+        self.has_previous = has_more if backwards else bool(position)
+        self.position_asked_for = position
+        self.display_page_controls = self.has_next or self.has_previous
+        return self.page
 
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: Any
     ) -> tuple[str, ...]:
-        """Add the primary key, in the direction of the last field."""
+        """End with the primary key, in the direction of the field before it."""
         self.ordering = tuple(view.ordering)
         ordering = super().get_ordering(request, queryset, view)
         key = queryset.model._meta.pk.name
-        if ordering[-1].lstrip("-") == key:
-            return ordering
+        names = [field.lstrip("-") for field in ordering]
+        if key in names:
+            # Nothing is equal from the key on.
+            return ordering[: names.index(key) + 1]
         return (*ordering, f"-{key}" if ordering[-1].startswith("-") else key)
+
+    def position(self, request: Request) -> tuple[bool, list[Any]]:
+        """Give the direction and the row that the cursor of a request names."""
+        cursor = request.query_params.get(self.cursor_query_param)
+        if cursor is None:
+            return False, []
+        try:
+            ordering, backwards, position = signing.loads(cursor, salt=SALT)
+        except signing.BadSignature:
+            raise NotFound(self.invalid_cursor_message) from None
+        if ordering != list(self.order):
+            raise NotFound(self.invalid_cursor_message)
+        return backwards, position
+
+    def get_next_link(self) -> str | None:
+        """Give the address of the page after this one."""
+        return self.link(backwards=False) if self.has_next else None
+
+    def get_previous_link(self) -> str | None:
+        """Give the address of the page before this one."""
+        return self.link(backwards=True) if self.has_previous else None
+
+    def link(self, *, backwards: bool) -> str:
+        """Give the address of the page that begins or ends where this one does."""
+        if self.page:
+            row = self.page[0] if backwards else self.page[-1]
+            position = position_of(row, self.order)
+        else:
+            position = self.position_asked_for
+        cursor = signing.dumps([self.order, backwards, position], salt=SALT)
+        address: str = replace_query_param(
+            self.base_url or "", self.cursor_query_param, cursor
+        )
+        return address
+
+
+def opposite(ordering: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the ordering from back to front."""
+    return tuple(
+        field.removeprefix("-") if field.startswith("-") else f"-{field}"
+        for field in ordering
+    )
+
+
+def position_of(row: Model, ordering: tuple[str, ...]) -> list[str]:
+    """Give the values, as text, that place a row in an ordering."""
+    fields = {field.name: field for field in row._meta.concrete_fields}
+    return [fields[name.lstrip("-")].value_to_string(row) for name in ordering]
+
+
+def beyond(ordering: tuple[str, ...], position: list[str]) -> Q:
+    """Give the condition of what comes after a position in an ordering."""
+    first, *others = ordering
+    value, *other_values = position
+    name = first.lstrip("-")
+    comparison = "lt" if first.startswith("-") else "gt"
+    after = Q((f"{name}__{comparison}", value))
+    if not others:
+        return after
+    # The range comes first, for it is what an index can be asked.
+    return Q((f"{name}__{comparison}e", value)) & (
+        after | beyond(tuple(others), other_values)
+    )

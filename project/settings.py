@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "messaging",
     "users",
     "reports",
+    "project",  # for its commands
 ]
 
 MIDDLEWARE = [
@@ -109,12 +110,31 @@ LANGUAGE_CODE = "es"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
+LOGIN_URL = "rest_framework:login"
+LOGIN_REDIRECT_URL = "/"
+
+#: Whether clients come over TLS, to this server or to a proxy before it.
+HTTPS = env.bool("HTTPS", default=not DEBUG)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Whoever asks for the health comes from within, and takes a redirect for an answer.
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
+if env.bool("BEHIND_PROXY", default=False):
+    # Only a proxy that sets this header itself may be trusted with it.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SILENCED_SYSTEM_CHECKS = [
+    # These bind other hosts of the domain, of which this project knows nothing.
+    "security.W005",  # HSTS for subdomains
+    "security.W021",  # HSTS preloading
+]
+
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".local" / "static"
 WHITENOISE_USE_FINDERS = DEBUG
 
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
+    "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
 }
 
 REST_FRAMEWORK = {
@@ -123,7 +143,7 @@ REST_FRAMEWORK = {
     else [
         # First, so that a request with a token touches no database.
         "rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "project.access.BrowserSession",
     ],
     "DEFAULT_PERMISSION_CLASSES": [
         "rest_framework.permissions.AllowAny"
@@ -133,7 +153,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": [
         "messaging.rest_framework.formats.StrictJSONParser",
         "rest_framework.parsers.FormParser",
-        "rest_framework.parsers.MultiPartParser",
+        "messaging.rest_framework.formats.MultiPartParser",
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
@@ -146,6 +166,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "VIEW_NAME_FUNCTION": "messaging.rest_framework.names.view_name",
     "EXCEPTION_HANDLER": "messaging.rest_framework.errors.exception_handler",
     # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"]

@@ -1,17 +1,35 @@
 """Every address of the project."""
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import APIRootView, DefaultRouter
 from rest_framework_simplejwt.views import TokenViewBase
 
 from project import health
 from project.access import TokenSerializer
+from project.missing import missing
 from reports.views import ReportViewSet
 from users.views import UserViewSet
 
+handler400 = "project.missing.bad_request"
+handler404 = "project.missing.not_found"
+handler500 = "project.missing.server_error"
+
+admin.site.site_header = admin.site.site_title = "Usuarios y reportes"
+admin.site.index_title = "Administración"
+
+
+class Root(APIRootView):
+    """Las lecturas van a la base de datos; las escrituras se encolan."""
+
+    name = "API"
+
+
 router = DefaultRouter()
+router.APIRootView = Root
 router.register("users", UserViewSet)
 router.register("reports", ReportViewSet)
 
@@ -20,8 +38,15 @@ urlpatterns = [
     path("", include("messaging.urls")),
     path("token/", TokenViewBase.as_view(serializer_class=TokenSerializer)),
     path("admin/", admin.site.urls),
-    path("health/live", health.live),
-    path("health/ready", health.ready),
+    path("health/live", csrf_exempt(health.live)),
+    path("health/ready", csrf_exempt(health.ready)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    # In open access there is nobody to log in.
+    *(
+        []
+        if settings.OPEN_ACCESS
+        else [path("session/", include("rest_framework.urls"))]
+    ),
+    re_path(r"(?P<path>[\s\S]*)", missing),
 ]

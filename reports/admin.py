@@ -116,7 +116,7 @@ class ReportAdmin(PublishingAdmin):
         obj: Report | None = None,
         change: bool = False,
         **kwargs: Any,
-    ) -> type[forms.ModelForm]:
+    ) -> Any:
         """Ask for all of a new report, and for the visibility of one that is there."""
         if obj is None:
             kwargs["form"] = ReportCreateForm
@@ -147,6 +147,7 @@ class ReportAdmin(PublishingAdmin):
             request,
             queryset,
             lambda report: ReportUpdateVisibility(id_reporte=report.pk, visibilidad=0),
+            change="Ocultado",
         )
 
     @admin.action(description="Ocultar y penalizar al autor", permissions=["change"])
@@ -160,4 +161,5 @@ class ReportAdmin(PublishingAdmin):
             lambda report: ReportUpdateVisibility(
                 id_reporte=report.pk, visibilidad=0, penalize_author=True
             ),
+            change="Ocultado, con penalización del autor",
         )

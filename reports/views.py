@@ -6,6 +6,7 @@ from messaging.rest_framework.viewsets import QueuedViewSet, Write
 from project.access import EDITOR, MODERATOR
 
 from .filters import ReportFilter
+from .messages import canonical
 from .models import Report
 from .serializers import (
     ReportCreateSerializer,
@@ -49,3 +50,9 @@ class ReportViewSet(QueuedViewSet):
             echo="id_reporte",
         ),
     }
+
+    def get_object(self) -> Report:
+        """Find a report however its id is written."""
+        self.kwargs["pk"] = canonical(self.kwargs["pk"])
+        report: Report = super().get_object()
+        return report

@@ -2,6 +2,12 @@
 
 from django_filters import rest_framework as filters
 
+from messaging.rest_framework.filters import (
+    MomentFilter,
+    NumberFilter,
+    WholeNumberFilter,
+)
+
 from .models import User
 
 
@@ -10,9 +16,12 @@ class UserFilter(filters.FilterSet):
 
     email = filters.CharFilter()
     apellido = filters.CharFilter()
-    calificacion = filters.RangeFilter()
-    numero_reportes = filters.RangeFilter()
-    fecha_creacion = filters.IsoDateTimeFromToRangeFilter()
+    calificacion_min = NumberFilter("calificacion", "gte")
+    calificacion_max = NumberFilter("calificacion", "lte")
+    numero_reportes_min = WholeNumberFilter("numero_reportes", "gte")
+    numero_reportes_max = WholeNumberFilter("numero_reportes", "lte")
+    fecha_creacion_after = MomentFilter("fecha_creacion", "gte")
+    fecha_creacion_before = MomentFilter("fecha_creacion", "lte")
 
     class Meta:
         model = User

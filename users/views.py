@@ -26,7 +26,7 @@ class UserViewSet(QueuedViewSet):
 
     queryset = User.objects.all()
     serializer_class = UserSerializer
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = "[1-9][0-9]{0,17}"
     filterset_class = UserFilter
     search_fields = ["^email", "^apellido", "^nombre"]
     ordering_fields = [

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import DatabaseError
+from django.http import Http404
+from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.conf import settings
-from messaging.exceptions import PublishError
+from messaging.exceptions import PublishError, TooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,9 @@ class PayloadTooLarge(exceptions.APIException):
     default_code = "payload_too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"El cuerpo de la petición supera {settings.MAX_BODY} bytes.")
+        super().__init__(
+            _("The body is larger than %(size)d bytes.") % {"size": settings.MAX_BODY}
+        )
 
 
 class Unavailable(exceptions.APIException):
@@ -39,12 +44,24 @@ class Unavailable(exceptions.APIException):
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer 503 with `Retry-After` while the broker or a database is away."""
-    if isinstance(error, PublishError):
-        logger.error("A write was not queued: %s", error)
-        error = Unavailable(
-            "No se pudo confirmar el envío a la cola. Inténtelo de nuevo más tarde."
-        )
-    elif isinstance(error, DatabaseError):
-        logger.error("A read failed: %s", error)
-        error = Unavailable("La base de datos no está disponible en este momento.")
-    return default_exception_handler(error, context)
+    return default_exception_handler(answered(error), context)
+
+
+def answered(error: Exception) -> Exception:
+    """Give what is told of an error, in place of what is known of it."""
+    match error:
+        case Http404():
+            # Its own text is in English and names the model.
+            return exceptions.NotFound()
+        case SuspiciousOperation():
+            logger.warning("A request was refused: %s", error)
+            return exceptions.ParseError()
+        case TooLarge():
+            return PayloadTooLarge()
+        case PublishError():
+            logger.error("A write was not queued: %s", error)
+            return Unavailable(_("The queue did not confirm in time. Try again later."))
+        case DatabaseError():
+            logger.error("A read failed: %s", error)
+            return Unavailable(_("The database is not available at the moment."))
+    return error

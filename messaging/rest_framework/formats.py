@@ -8,6 +8,8 @@ from django.utils.translation import gettext as _
 from pydantic_core import from_json
 from rest_framework import exceptions, parsers, renderers
 
+from messaging.wording import invalid_json
+
 
 class StrictJSONParser(parsers.JSONParser):
     """JSON as RFC 8259 has it: no NaN, no broken UTF-8, no endless nesting."""
@@ -19,9 +21,20 @@ class StrictJSONParser(parsers.JSONParser):
         try:
             return from_json(stream.read(), allow_inf_nan=False)
         except ValueError as error:
-            raise exceptions.ParseError(
-                f"{_('Enter a valid JSON.')} ({error})"
-            ) from None
+            raise exceptions.ParseError(invalid_json(str(error))) from None
+
+
+class MultiPartParser(parsers.MultiPartParser):
+    """`multipart/form-data`, with errors in the language of the others."""
+
+    def parse(
+        self, stream: Any, media_type: Any = None, parser_context: Any = None
+    ) -> Any:
+        """Give the parsed fields and files."""
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except exceptions.ParseError:
+            raise exceptions.ParseError(_("The form cannot be read.")) from None
 
 
 class FormsRenderer(renderers.BrowsableAPIRenderer):

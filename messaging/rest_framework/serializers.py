@@ -45,7 +45,7 @@ class MessageSerializer(serializers.Serializer):
             raise exceptions.ValidationError(
                 {
                     api_settings.NON_FIELD_ERRORS_KEY: [
-                        gettext("Enter a valid JSON.") + " {…}"
+                        gettext("The body must be a JSON object.")
                     ]
                 }
             )
