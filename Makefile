@@ -21,7 +21,7 @@ soak: setup ## the long ones
 	$(bin)/python -m pytest -m soak
 
 bench: setup ## measure speed
-	$(bin)/python -m bench
+	$(bin)/python -m tests.bench
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

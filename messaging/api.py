@@ -38,7 +38,7 @@ def publish(
     if transaction.get_connection(settings.DATABASE).in_atomic_block:
         from .models import Outbox  # models load after this package
 
-        Outbox.objects.add(envelopes)
+        Outbox.objects.using(settings.DATABASE).add(envelopes)
     else:
         publisher().publish(*envelopes, timeout=timeout)
     return [str(envelope.message_id) for envelope in envelopes]

@@ -14,11 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from types import MappingProxyType
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
 from django.utils.translation import gettext as _
 
+from .bulk import insert
 from .conf import settings
 from .exceptions import InvalidMessage, PublishError, Reject, Retry
 from .message import IF_VERSION, Delivery, Envelope, Message, decode
@@ -35,13 +41,13 @@ TRANSIENT = (
     PublishError,
     OperationalError,
     InterfaceError,
+    ProgrammingError,  # a table or column that a migration is yet to make
     ConnectionError,
     TimeoutError,
 )
 
 #: Seconds to wait until the broker has the replies to those who wait for outcomes.
 REPLY_TIMEOUT = 1.0
-NOTHING: Mapping[str, Exception] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +117,16 @@ class Entry:
         retention = timedelta(days=settings.RETENTION_DAYS)
         return sent is not None and sent < datetime.now(UTC) - retention
 
-    def recognise(self, row: Inbox | None, earlier: set[str]) -> None:
+    def recognise(self, row: Inbox | None, earlier: set[str], since: datetime) -> None:
         """Compare with the inbox row of its id, and with ids earlier in the batch."""
-        # Equal bodies without an id may be two requests, unless the broker says that
-        # this one was delivered before.
         named = self.delivery.envelope.message_id is not None
         done = row is not None and row.status == Inbox.Status.DONE
-        if row is not None and done and (named or self.delivery.redelivered):
+        # Equal bodies without an id may be two requests, unless the broker says that
+        # this one was delivered before, or the row is of an earlier try of this batch.
+        again = row is not None and (
+            named or self.delivery.redelivered or row.processed_at >= since
+        )
+        if row is not None and done and again:
             self.recalled = True
             self.reference = row.reference
             self.failure = None
@@ -146,37 +155,35 @@ class Entry:
 
 
 def apply_batch(
-    deliveries: Sequence[Delivery], given_up: Mapping[str, Exception] = NOTHING
-) -> list[tuple[Delivery, Failure]]:
+    deliveries: Sequence[Delivery], given_up: Mapping[str, Exception], since: datetime
+) -> list[Entry]:
     """
-    Apply `deliveries` of one queue in their order, and give those that failed for good.
+    Commit the effects of `deliveries` of one queue, in their order, and give them.
 
-    The ids in `given_up` have used up their tries. Raises one of `TRANSIENT`, or
-    `Unexpected` with the delivery at fault; nothing is applied then that another call
-    would apply again.
+    The ids in `given_up` have used up their tries; the first try of this batch began
+    at `since`. Raises one of `TRANSIENT`, or `Unexpected` with the delivery at fault;
+    nothing is applied then that another call would apply again. `project` comes next.
     """
     queue = deliveries[0].queue
     entries = [Entry(delivery) for delivery in deliveries]
     for entry in entries:
         if error := given_up.get(entry.id):
-            entry.fail(error, "exhausted")
+            entry.fail(error, getattr(error, "kind", "exhausted"))
     with transaction.atomic(using=settings.DATABASE):
-        _recognise(entries)
+        _recognise(entries, since)
         new = [entry for entry in entries if entry.is_new]
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
             _handle(handlers[queue][event_type], list(run))
         _remember(entries)
-    _project(queue, entries)
-    _reply(entries)
-    return [(e.delivery, e.failure) for e in entries if e.failure is not None]
+    return entries
 
 
-def _recognise(entries: list[Entry]) -> None:
+def _recognise(entries: list[Entry], since: datetime) -> None:
     """Find out which entries were handled before, in this batch or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(entry.id for entry in entries)
     earlier: set[str] = set()
     for entry in entries:
-        entry.recognise(known.get(entry.id), earlier)
+        entry.recognise(known.get(entry.id), earlier, since)
         earlier.add(entry.id)
 
 
@@ -217,29 +224,31 @@ def _handle_halves(handler: Handler, entries: list[Entry]) -> None:
 def _remember(entries: list[Entry]) -> None:
     now = datetime.now(UTC)
     rows = {
-        entry.id: Inbox(
-            message_id=entry.id,
-            event_type=entry.event_type,
-            status=Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
-            reference=entry.reference or "",
-            reason=entry.failure.reason[:1000] if entry.failure else "",
-            code=entry.failure.code if entry.failure else "",
-            processed_at=now,
+        entry.id: (
+            entry.id,
+            entry.event_type,
+            entry.message.partition_key[:300] if entry.message else "",
+            Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
+            entry.reference or "",
+            entry.failure.reason[:1000] if entry.failure else "",
+            entry.failure.code if entry.failure else "",
+            now,
         )
         for entry in entries
         if not (entry.recalled or entry.repeated)
     }
-    inbox = Inbox.objects.using(settings.DATABASE)
     # Rows of failed tries, and of equal bodies without an id, give way.
-    inbox.filter(message_id__in=[e.id for e in entries if e.replaces]).delete()
+    if replaced := [entry.id for entry in entries if entry.replaces]:
+        Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
     try:
         with transaction.atomic(using=settings.DATABASE):
-            inbox.bulk_create(rows.values())
+            insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         raise Retry("Another consumer has just handled one of these.") from error
 
 
-def _project(queue: str, entries: list[Entry]) -> None:
+def project(queue: str, entries: list[Entry]) -> None:
+    """Carry committed effects to the second store; to repeat it is harmless."""
     applied = [
         Applied(entry.message, entry.reference)
         for entry in entries
@@ -249,7 +258,7 @@ def _project(queue: str, entries: list[Entry]) -> None:
         projections[queue](applied)
 
 
-def _reply(entries: list[Entry]) -> None:
+def reply(entries: list[Entry]) -> None:
     """Tell those who wait what became of their messages."""
     answers = [
         Envelope(

@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
+from .bulk import insert
 from .message import PARTITION_KEY, Envelope
 
 #: Shares into which the outbox is divided: as many relays can work side by side.
@@ -19,7 +20,7 @@ class InboxQuerySet(models.QuerySet["Inbox"]):
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Give the rows of those `ids` that were handled before."""
-        return {row.message_id: row for row in self.filter(message_id__in=list(ids))}
+        return self.in_bulk(list(ids))
 
 
 class Inbox(models.Model):
@@ -39,6 +40,8 @@ class Inbox(models.Model):
     # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
+    #: The partition key, to find what came later about the same entity.
+    key = models.CharField(max_length=300, default="")
     status = models.CharField(max_length=10, choices=Status)
     #: The id of what was written.
     reference = models.CharField(max_length=255, default="")
@@ -47,13 +50,62 @@ class Inbox(models.Model):
     code = models.CharField(max_length=20, default="")
     processed_at = models.DateTimeField(db_index=True)
 
+    COLUMNS = (
+        "message_id",
+        "event_type",
+        "key",
+        "status",
+        "reference",
+        "reason",
+        "code",
+        "processed_at",
+    )
+
     objects = InboxQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "inbox"
+        indexes = [models.Index(fields=["key", "processed_at"], name="inbox_key")]
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Who works on messages that may kill."""
+
+    def begin(self, message_id: str) -> int:
+        """Leave a mark, and give how many others have left one and not come back."""
+        with transaction.atomic(using=self.db):
+            mark, is_first = self.select_for_update().get_or_create(
+                message_id=message_id, defaults={"started_at": datetime.now(UTC)}
+            )
+            if not is_first:
+                mark.deaths += 1
+                mark.save(update_fields=["deaths"])
+        return mark.deaths
+
+    def end(self, ids: Iterable[str]) -> None:
+        """Remove the marks."""
+        self.filter(message_id__in=list(ids)).delete()
+
+
+class Attempt(models.Model):
+    """
+    The mark on a message that is being worked on and may kill its consumer.
+
+    It is committed before the work begins and removed when it ends, so one that is
+    found at the beginning is that of a process which died in between.
+    """
+
+    message_id = models.CharField(max_length=36, primary_key=True)
+    deaths = models.PositiveSmallIntegerField(default=0)
+    started_at = models.DateTimeField(db_index=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.message_id} {self.deaths}"
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
@@ -61,7 +113,27 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; to be called inside a transaction."""
-        self.bulk_create(Outbox.of(envelope) for envelope in envelopes)
+        now = datetime.now(UTC)
+        insert(
+            self.db,
+            Outbox,
+            Outbox.COLUMNS,
+            [
+                (
+                    envelope.message_id,
+                    envelope.exchange,
+                    envelope.routing_key,
+                    envelope.type or "",
+                    envelope.headers,
+                    envelope.mandatory,
+                    envelope.body,
+                    zlib.crc32(envelope.headers[PARTITION_KEY].encode())
+                    % OUTBOX_SHARDS,
+                    now,
+                )
+                for envelope in envelopes
+            ],
+        )
 
 
 class Outbox(models.Model):
@@ -78,6 +150,18 @@ class Outbox(models.Model):
     shard = models.PositiveSmallIntegerField()
     created_at = models.DateTimeField()
 
+    COLUMNS = (
+        "message_id",
+        "exchange",
+        "routing_key",
+        "type",
+        "headers",
+        "mandatory",
+        "body",
+        "shard",
+        "created_at",
+    )
+
     objects = OutboxQuerySet.as_manager()
 
     class Meta:
@@ -86,22 +170,6 @@ class Outbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.message_id}"
-
-    @classmethod
-    def of(cls, envelope: Envelope) -> Outbox:
-        """Make the row of an envelope."""
-        key = envelope.headers[PARTITION_KEY]
-        return cls(
-            message_id=str(envelope.message_id),
-            exchange=envelope.exchange,
-            routing_key=envelope.routing_key,
-            type=envelope.type or "",
-            headers=envelope.headers,
-            mandatory=envelope.mandatory,
-            body=envelope.body,
-            shard=zlib.crc32(key.encode()) % OUTBOX_SHARDS,
-            created_at=datetime.now(UTC),
-        )
 
     @property
     def envelope(self) -> Envelope:
@@ -152,3 +220,7 @@ class Ledger(models.Model):
 
     class Meta:
         abstract = True
+
+
+# Django finds the models of an app here alone.
+from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.db import router
 from django.utils import timezone
+
+from messaging.bulk import insert
 
 from .messages import (
     UserCreate,
@@ -45,7 +48,12 @@ def insert_users(messages: list[UserCreate]) -> list[User]:
         ids = User.objects.ids_by_email(user.email for user in users)
         for user in users:
             user.pk = ids[normalised(user.email)]
-    UserLedger.objects.bulk_create(UserLedger(user_id=user.pk) for user in users)
+    insert(
+        router.db_for_write(UserLedger),
+        UserLedger,
+        ["user_id", "version", "deleted"],
+        [(user.pk, 1, False) for user in users],
+    )
     facts = [UserCreated.of(user, version=1) for user in users]
     users_changed.send(User, facts=facts)
     return users

@@ -1,0 +1,147 @@
+"""The clients: each drives entities of its own, one operation after the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .sender import Messages, Pace, Requests
+from .verdict import Told
+from .workload import Attempt, Client, Entity, Operation, Outcome, Workload
+
+#: Share of the operations that go over HTTP, of those that can.
+HTTP_SHARE = 0.4
+#: Share of the messages that are sent a second time under the same id, at once or
+#: after later ones.
+TWICE_SHARE = 0.06
+#: Operations after which a message may be sent again.
+LATER = 5
+
+
+@dataclass(slots=True)
+class Record:
+    """Everything that was sent, by all clients."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    #: Accepted operations and second sendings, by how they went.
+    counts: Counter[str] = field(default_factory=Counter)
+    #: Called with the time of each request that the API has accepted.
+    on_request: Callable[[float], None] = lambda _: None
+    _entities: dict[tuple[str, str], Entity] = field(default_factory=dict)
+    #: Entities by kind and id, for those who follow facts.
+    _references: dict[tuple[str, str], Entity] = field(default_factory=dict)
+
+    def know(self, entity: Entity) -> None:
+        """Enter an entity before anything is told of it."""
+        self._entities[entity.kind, entity.name] = entity
+        if entity.reference is not None:
+            self._references[entity.kind, entity.reference] = entity
+
+    def entity_of(self, told: Told) -> Entity | None:
+        """Give the entity of a fact; one that had no id yet gets it."""
+        key = (told.kind, told.fact.reference)
+        entity = self._references.get(key)
+        if entity is None and told.fact.name is not None:
+            entity = self._entities.get((told.kind, told.fact.name))
+            if entity is not None and entity.reference is None:
+                entity.reference = told.fact.reference
+                self._references[key] = entity
+        if entity is not None:
+            entity.visible = True
+        return entity
+
+    def add(self, attempt: Attempt, way: str) -> None:
+        """Enter what was sent."""
+        self.attempts.append(attempt)
+        attempt.operation.entity.history.append(attempt)
+        if attempt.outcome is Outcome.ACCEPTED:
+            self.counts[way] += 1
+            if way == "http":
+                self.on_request(attempt.at)
+
+
+class Driver:
+    """One client in a thread of its own."""
+
+    def __init__(
+        self,
+        client: Client,
+        workloads: Mapping[str, Workload],
+        record: Record,
+        ways: tuple[Messages, Requests | None],
+        rate: float,
+    ) -> None:
+        self.client = client
+        self.record = record
+        self.error: Exception | None = None
+        self._workloads = list(workloads.values())
+        self._messages, self._requests = ways
+        self._pace = Pace(rate)
+        #: Messages to send a second time, and after how many operations.
+        self._again: deque[tuple[int, Operation, str]] = deque()
+        self._sent = 0
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def stop(self) -> None:
+        """Finish the operation in hand, then end."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._pace.wait(self._stopping)
+                self._step()
+        except Exception as error:
+            # Whatever it is, the workload or the API is not what the lab takes it for.
+            self.error = error
+        finally:
+            self._messages.close()
+
+    def _step(self) -> None:
+        workload = self.client.random.choice(self._workloads)
+        operation = workload.next_operation(self.client)
+        if operation is None:
+            return
+        self.record.know(operation.entity)
+        roll = self.client.random.random()
+        if self._requests and operation.request and roll < HTTP_SHARE:
+            self._send_request(operation)
+        else:
+            self._send_message(operation)
+        self._sent += 1
+        while self._again and self._again[0][0] <= self._sent:
+            _, earlier, message_id = self._again.popleft()
+            self._messages.send(earlier, message_id)
+            self.record.counts["sent twice"] += 1
+
+    def _send_message(self, operation: Operation) -> None:
+        message_id = str(uuid.UUID(int=self.client.random.getrandbits(128), version=4))
+        self._finish(operation, self._messages.send(operation, message_id), "amqp")
+        roll = self.client.random.random()
+        # A refused one that is sent again is a new request, and might succeed then.
+        if operation.change is not None and roll < TWICE_SHARE:
+            later = self.client.random.randrange(LATER)
+            self._again.append((self._sent + 1 + later, operation, message_id))
+
+    def _send_request(self, operation: Operation) -> None:
+        assert self._requests is not None
+        assert operation.request is not None
+        outcome, answer = self._requests.send(operation.request)
+        name = operation.request.reference
+        if name and outcome is Outcome.ACCEPTED and operation.change:
+            operation.entity.reference = str(answer[name])
+            self.record.know(operation.entity)
+        self._finish(operation, outcome, "http")
+
+    def _finish(self, operation: Operation, outcome: Outcome, way: str) -> None:
+        entity = operation.entity
+        self.record.add(Attempt(operation, outcome, time.monotonic()), way)
+        if outcome is Outcome.UNKNOWN:
+            entity.retired = True
+        elif operation.change is not None and operation.change.deletes:
+            entity.deleted = True

@@ -1,0 +1,183 @@
+"""A TCP proxy whose connections can be cut, frozen and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+#: Bytes forwarded at a time.
+CHUNK = 65536
+#: Makes a closed socket send a reset, and drop what it still holds.
+RESET = struct.pack("ii", 1, 0)
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Link:
+    """One connection through the proxy: two sockets and two directions."""
+
+    def __init__(self, near: Stream, far: Stream) -> None:
+        self._writers = (near[1], far[1])
+        self._directions = [
+            asyncio.ensure_future(self._forward(near[0], far[1])),
+            asyncio.ensure_future(self._forward(far[0], near[1])),
+        ]
+        self._flows = asyncio.Event()
+        self._forgotten = False
+
+    @property
+    def client_port(self) -> int:
+        """The port at the client's end."""
+        port: int = self._writers[0].get_extra_info("peername")[1]
+        return port
+
+    def freeze(self) -> None:
+        """Hold back everything."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Carry what was held back, and all that follows."""
+        if not self._forgotten:
+            self._flows.set()
+
+    def forget(self) -> None:
+        """Hold back everything for good."""
+        self._forgotten = True
+        self._flows.clear()
+
+    def cut(self) -> None:
+        """Reset both ends; what was on its way is lost."""
+        for writer in self._writers:
+            with suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, RESET
+                )
+            writer.transport.abort()
+        for direction in self._directions:
+            direction.cancel()
+
+    async def closed(self) -> None:
+        """Return when either end has closed, and close the other."""
+        await asyncio.wait(self._directions, return_when=asyncio.FIRST_COMPLETED)
+        for direction in self._directions:
+            direction.cancel()
+        for writer in self._writers:
+            writer.close()
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+            # A frozen network carries no goodbyes either.
+            await self._flows.wait()
+
+
+class Proxy:
+    """
+    Forwards a port of this machine to another one.
+
+    It runs in a thread of its own; its methods may be called from any.
+    """
+
+    def __init__(self, port: int, target: int) -> None:
+        self.port = port
+        self.target = target
+        self._links: list[Link] = []
+        self._frozen = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run, name=f"proxy-{port}", daemon=True
+        )
+        self._server: asyncio.Server | None = None
+
+    def start(self) -> None:
+        """Listen."""
+        self._server = self._loop.run_until_complete(
+            asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cut everything and listen no more."""
+        if self._thread.is_alive():
+            self._submit(self._loop.stop)
+            self._thread.join()
+
+    def cut(self, ports: Collection[int] | None = None) -> None:
+        """Reset all connections, or those of these ports at the client's end."""
+        self._each(Link.cut, ports)
+
+    def forget(self) -> None:
+        """
+        Leave all connections half open: nothing on them ever arrives again.
+
+        New connections work.
+        """
+        self._each(Link.forget)
+
+    def freeze(self) -> None:
+        """Carry nothing any more, without closing anything."""
+        self._set_frozen(True)
+        self._each(Link.freeze)
+
+    def thaw(self) -> None:
+        """Carry what has been held back since `freeze`, and all that follows."""
+        self._set_frozen(False)
+        self._each(Link.thaw)
+
+    def _set_frozen(self, frozen: bool) -> None:
+        def set_frozen() -> None:
+            self._frozen = frozen
+
+        self._submit(set_frozen)
+
+    def _each(
+        self, action: Callable[[Link], None], ports: Collection[int] | None = None
+    ) -> None:
+        def act() -> None:
+            for link in list(self._links):
+                if ports is None or link.client_port in ports:
+                    action(link)
+
+        self._submit(act)
+
+    def _submit(self, action: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(action)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            if self._server is not None:
+                self._server.close()
+            for link in self._links:
+                link.cut()
+            if tasks := asyncio.all_tasks(self._loop):
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+            self._loop.close()
+
+    async def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            far = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        link = Link((reader, writer), far)
+        if not self._frozen:
+            link.thaw()
+        self._links.append(link)
+        try:
+            await link.closed()
+        finally:
+            self._links.remove(link)

@@ -1,0 +1,61 @@
+"""What a run has shown, as text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median
+
+from .experiment import Experiment
+from .faults import Fault
+from .verdict import COLUMNS, Verdict
+
+#: Findings that are printed; the rest is more of the same.
+FINDINGS = 20
+
+
+def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
+    """Give the lines of the verdict."""
+    options, counts = experiment.options, experiment.record.counts
+    attempts = experiment.record.attempts
+    accepted = counts["http"] + counts["amqp"]
+    yield (
+        f"seed {options.seed}, {options.seconds:.0f} s, {options.processes} consumers, "
+        f"{experiment.faults.kills} kills, "
+        f"{len(experiment.faults.faults) - experiment.faults.kills} other faults"
+    )
+    yield row("requests accepted", accepted)
+    for name in COLUMNS:
+        yield row(name, verdict.columns[name])
+    yield ""
+    yield (
+        f"accepted: {counts['http']} over HTTP, {counts['amqp']} as messages, "
+        f"of which {counts['sent twice']} were sent twice; outcome unknown: "
+        f"{len(attempts) - accepted}; to be refused: "
+        f"{sum(one.operation.change is None for one in attempts)}; "
+        f"facts: {len(experiment.witness.told)}"
+    )
+    yield from recoveries(experiment.faults.faults)
+    for program in experiment.system.programs:
+        if program.exits:
+            yield f"{program.name} left by itself, with exit codes {program.exits}"
+    yield from verdict.findings[:FINDINGS]
+    if len(verdict.findings) > FINDINGS:
+        yield f"... and {len(verdict.findings) - FINDINGS} more"
+
+
+def recoveries(faults: list[Fault]) -> Iterator[str]:
+    """Give how long it took from each kind of fault to the next success."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for fault in faults:
+        name = fault.name.rstrip(" 0123456789")
+        times[name].append(fault.seconds or 0.0)
+    yield f"{'fault':24}{'times':>7}{'median s':>11}{'worst s':>11}"
+    for name in sorted(times):
+        seconds = times[name]
+        yield f"{name:24}{len(seconds):7}{median(seconds):11.1f}{max(seconds):11.1f}"
+
+
+def row(name: str, value: int) -> str:
+    """Give a line of the table."""
+    return f"{name:32}{value:8}"

@@ -1,0 +1,158 @@
+"""How operations reach the project: over HTTP, and as messages of a plain client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import threading
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError
+
+from messaging.registry import message_class
+
+from .workload import Operation, Outcome, Request
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two tries to reach what is away.
+PAUSE = 0.2
+#: Seconds to wait for an HTTP answer; the project gives up its own tries earlier.
+HTTP_TIMEOUT = 20
+#: Seconds between heartbeats: half-open connections are noticed after two.
+HEARTBEAT = 4
+
+
+class Refused(Exception):
+    """The API has called a request wrong: the workload has made a bad one."""
+
+
+class Messages:
+    """Sends operations as messages, over a connection that is made again when lost."""
+
+    def __init__(self, url: str, stopping: threading.Event) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._parameters.heartbeat = HEARTBEAT
+        self._parameters.socket_timeout = self._parameters.stack_timeout = HEARTBEAT
+        self._stopping = stopping
+        self._channel: BlockingChannel | None = None
+
+    def send(self, operation: Operation, message_id: str) -> Outcome:
+        """Publish until the broker confirms, always under the same id."""
+        body = {"event_type": operation.event_type, **operation.body}
+        while not self._stopping.is_set():
+            try:
+                self._open().basic_publish(
+                    "",
+                    message_class(operation.event_type).queue,
+                    json.dumps(body).encode(),
+                    pika.BasicProperties(message_id=message_id, delivery_mode=2),
+                    mandatory=True,
+                )
+            except (AMQPError, OSError) as error:
+                logger.debug("Publishing again after %r", error)
+                self.close()
+                self._stopping.wait(PAUSE)
+            else:
+                return Outcome.ACCEPTED
+        return Outcome.UNKNOWN
+
+    def close(self) -> None:
+        """Close the connection."""
+        channel, self._channel = self._channel, None
+        # Of a broken connection nothing more is wanted, not even a reason.
+        with suppress(Exception):
+            if channel is not None:
+                channel.connection.close()
+
+    def _open(self) -> BlockingChannel:
+        if self._channel is None or not self._channel.is_open:
+            self._channel = pika.BlockingConnection(self._parameters).channel()
+            self._channel.confirm_delivery()
+        return self._channel
+
+
+class Requests:
+    """Sends operations over HTTP."""
+
+    def __init__(
+        self, port: int, stopping: threading.Event, *, idempotency_keys: bool
+    ) -> None:
+        self._port = port
+        self._stopping = stopping
+        self._idempotency_keys = idempotency_keys
+
+    def send(self, request: Request) -> tuple[Outcome, dict[str, Any]]:
+        """
+        Send a request until it is answered, as far as it is safe to send it again.
+
+        That is so while nobody listens and, with an Idempotency-Key, always.
+        Gives the answer as well.
+        """
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": str(uuid.uuid4()),
+        }
+        while not self._stopping.is_set():
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self._port, timeout=HTTP_TIMEOUT
+            )
+            try:
+                connection.connect()
+            except OSError:
+                self._stopping.wait(PAUSE)
+                continue
+            try:
+                answer = self._answer(connection, request, headers)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                logger.debug("%s %s: %r", request.method, request.path, error)
+            else:
+                if answer is not None:
+                    return Outcome.ACCEPTED, answer
+            finally:
+                connection.close()
+            if not self._idempotency_keys:
+                break
+            self._stopping.wait(PAUSE)
+        return Outcome.UNKNOWN, {}
+
+    def _answer(
+        self,
+        connection: http.client.HTTPConnection,
+        request: Request,
+        headers: dict[str, str],
+    ) -> dict[str, Any] | None:
+        body = None if request.body is None else json.dumps(request.body)
+        connection.request(request.method, request.path, body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        if response.status == http.client.SERVICE_UNAVAILABLE:
+            return None
+        if response.status != http.client.ACCEPTED:
+            what = content[:300].decode(errors="replace")
+            raise Refused(
+                f"{request.method} {request.path} {body}: {response.status} {what}"
+            )
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+
+class Pace:
+    """Keeps one thread to a number of operations per second."""
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1 / rate
+        self._next = time.monotonic()
+
+    def wait(self, stopping: threading.Event) -> None:
+        """Sleep until the next operation is due."""
+        now = time.monotonic()
+        self._next = max(self._next + self._interval, now - 1)
+        if self._next > now:
+            stopping.wait(self._next - now)

@@ -1,0 +1,255 @@
+"""The judge: compares what was asked with what facts, stores and dead letters say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .case import Case, disorder
+from .workload import Attempt, Entity, Outcome, Sighting
+
+#: The columns of the verdict; all of them must be zero.
+LOST = "lost"
+DOUBLED = "doubled"
+DISORDERED = "out of order"
+PARTIAL = "partial"
+FACTS = "facts missing or false"
+DEAD_LETTERS = "dead letters missing or false"
+COLUMNS = (LOST, DOUBLED, DISORDERED, PARTIAL, FACTS, DEAD_LETTERS)
+
+
+class Told(NamedTuple):
+    """A fact, and the kind of entity it tells of."""
+
+    kind: str
+    fact: Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A dead letter."""
+
+    message_id: str | None
+    event_type: str
+    body: Mapping[str, Any]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How often each promise was broken, and how."""
+
+    columns: Counter[str] = field(default_factory=Counter)
+    #: One line for each breach.
+    findings: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return not any(self.columns.values())
+
+    @property
+    def wrong_effects(self) -> int:
+        """Breaches that show in the stores."""
+        return sum(self.columns[name] for name in (LOST, DOUBLED, DISORDERED, PARTIAL))
+
+    def find(self, column: str, subject: object, what: str, times: int = 1) -> None:
+        """Enter a breach, unless there are none of it."""
+        if times:
+            self.columns[column] += times
+            self.findings.append(f"{column}: {subject}: {what}")
+
+
+def judge(
+    attempts: Iterable[Attempt],
+    told: Iterable[Told],
+    stores: Mapping[str, Mapping[str, Sequence[Sighting]]],
+    dead_letters: Sequence[Given],
+) -> Verdict:
+    """
+    Compare all that was sent with all that came of it.
+
+    `told` is in the order of arrival; `stores` is by kind of entity, then by store.
+    """
+    verdict = Verdict()
+    attempts = list(attempts)
+    docket = Docket(attempts, stores)
+    for kind, fact in told:
+        if case := docket.of(kind, fact):
+            case.add_fact(fact)
+        else:
+            verdict.find(FACTS, f"{kind} {fact.reference}", f"nobody asked for {fact}")
+    for kind, store, row in _rows(stores):
+        if case := docket.of(kind, row):
+            case.rows[store] = row
+        else:
+            verdict.find(DOUBLED, f"{kind} {row.reference}", f"in {store}, unasked for")
+    docket.distribute_side_effects()
+    for case in docket.cases:
+        examine(case, verdict)
+    compare_dead_letters(attempts, dead_letters, verdict)
+    return verdict
+
+
+def _rows(
+    stores: Mapping[str, Mapping[str, Sequence[Sighting]]],
+) -> Iterator[tuple[str, str, Sighting]]:
+    for kind, by_store in stores.items():
+        for store, rows in by_store.items():
+            for row in rows:
+                yield kind, store, row
+
+
+class Docket:
+    """All cases, found by what facts and rows call their entities."""
+
+    def __init__(
+        self, attempts: Iterable[Attempt], stores: Mapping[str, Iterable[str]]
+    ) -> None:
+        added: dict[str, set[str]] = defaultdict(set)
+        entities: dict[Entity, None] = {}
+        for attempt in attempts:
+            entities[attempt.operation.entity] = None
+            for entity, change in attempt.operation.also:
+                added[entity.kind] |= change.adds.keys()
+        self.cases = [
+            Case(one, frozenset(added[one.kind]), tuple(stores.get(one.kind, ())))
+            for one in entities
+        ]
+        self._by_entity = {case.entity: case for case in self.cases}
+        self._by_name = {(c.entity.kind, c.entity.name): c for c in self.cases}
+        self._by_reference = {
+            (c.entity.kind, c.entity.reference): c
+            for c in self.cases
+            if c.entity.reference is not None
+        }
+
+    def of(self, kind: str, seen: Sighting) -> Case | None:
+        """Give the case of what was seen, if anybody has asked for such a thing."""
+        if case := self._by_reference.get((kind, seen.reference)):
+            return case
+        case = self._by_name.get((kind, seen.name or ""))
+        if case is None or case.entity.reference is not None:
+            return None
+        case.entity.reference = seen.reference
+        self._by_reference[kind, seen.reference] = case
+        return case
+
+    def distribute_side_effects(self) -> None:
+        """Tell each case what operations on other entities have done to its own."""
+        for case in self.cases:
+            times = case.times_applied
+            for number, attempt in enumerate(case.attempts):
+                for entity, change in attempt.operation.also:
+                    self._by_entity[entity].side_effects += [change] * times[number]
+
+
+def examine(case: Case, verdict: Verdict) -> None:
+    """Find what is wrong with one entity."""
+    row, name = case.row, case.entity
+    before = verdict.wrong_effects
+    if row is None:
+        number = len(case.changes)
+        verdict.find(LOST, name, f"{number} changes, but there is nothing", number)
+    times = case.times_applied
+    if row is not None:
+        for number, change in enumerate(case.changes):
+            what = f"change {number + 1} of {len(case.changes)} ({change})"
+            verdict.find(LOST, name, what, times[number] == 0)
+            verdict.find(DOUBLED, name, what, max(0, times[number] - 1))
+    examine_facts(case, verdict)
+    if row is not None and verdict.wrong_effects == before:
+        examine_content(case, row, verdict)
+    examine_other_stores(case, verdict)
+
+
+def examine_facts(case: Case, verdict: Verdict) -> None:
+    """Compare facts with versions, and both with the order of what was asked."""
+    name = case.entity
+    missing = set(range(1, case.version + 1)) - case.facts.keys()
+    false = {version for version in case.facts if version > case.version}
+    verdict.find(FACTS, name, f"versions {missing} are not told", len(missing))
+    verdict.find(FACTS, name, f"versions {false} are not there", len(false))
+    verdict.find(FACTS, name, "one version told in two ways", case.contradictions)
+    verdict.find(DISORDERED, name, f"facts came as {case.order}", disorder(case.order))
+    if missing:
+        return
+    sequence = case.sequence
+    verdict.find(FACTS, name, "changes nobody asked for", sequence.count(None))
+    verdict.find(DISORDERED, name, f"took effect as {sequence}", disorder(sequence))
+    found, wanted = case.version - len(sequence), len(case.side_effects)
+    what = f"changed {found} times by others in place of {wanted}"
+    verdict.find(PARTIAL, name, what, abs(found - wanted))
+
+
+def examine_content(case: Case, row: Sighting, verdict: Verdict) -> None:
+    """Find wrong content where the number of changes is right."""
+    deleted = bool(case.changes) and case.changes[-1].deletes
+    if row.deleted != deleted:
+        verdict.find(LOST, case.entity, f"deleted is {row.deleted}")
+        return
+    for name in sorted(case.differences(row)):
+        value, wanted = row.content[name], case.expected_content[name]
+        earlier = [change.sets.get(name) for change in case.changes]
+        column = (
+            PARTIAL if name in case.added else DISORDERED if value in earlier else LOST
+        )
+        verdict.find(column, case.entity, f"{name} is {value!r}, not {wanted!r}")
+
+
+def examine_other_stores(case: Case, verdict: Verdict) -> None:
+    """Compare the other stores with the one that decides."""
+    for store in case.stores[1:]:
+        if not _matches(case, case.rows.get(store)):
+            what = f"{store} has {case.rows.get(store)}, not {case.row}"
+            verdict.find(PARTIAL, case.entity, what)
+
+
+def _matches(case: Case, row: Sighting | None) -> bool:
+    decides = case.row
+    if row is None:
+        # What is deleted may be forgotten.
+        return decides is None or decides.deleted
+    if decides is None:
+        return False
+    same = (row.version, row.deleted) == (decides.version, decides.deleted)
+    return same and case.differences(row) <= case.differences(decides)
+
+
+def compare_dead_letters(
+    attempts: Iterable[Attempt], dead_letters: Sequence[Given], verdict: Verdict
+) -> None:
+    """Compare what must be refused with what was; one letter may come twice."""
+    expected: Counter[tuple[str, str]] = Counter()
+    possible: Counter[tuple[str, str]] = Counter()
+    shapes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for attempt in attempts:
+        operation = attempt.operation
+        if operation.change is None:
+            shape = tuple(sorted(operation.body))
+            shapes[operation.event_type].add(shape)
+            key = (operation.event_type, _extract(operation.body, shape))
+            possible[key] += 1
+            expected[key] += attempt.outcome is Outcome.ACCEPTED
+    found: Counter[tuple[str, str]] = Counter()
+    seen: set[str] = set()
+    for letter in dead_letters:
+        if letter.message_id is not None and letter.message_id in seen:
+            continue
+        seen.add(letter.message_id or "")
+        keys = [
+            (letter.event_type, _extract(letter.body, shape))
+            for shape in shapes[letter.event_type]
+        ]
+        match = next((key for key in keys if found[key] < possible[key]), None)
+        if match is None:
+            verdict.find(DEAD_LETTERS, letter.event_type, f"false: {letter}")
+        else:
+            found[match] += 1
+    for key, number in (expected - found).items():
+        verdict.find(DEAD_LETTERS, key[0], f"missing: {key[1]}", number)
+
+
+def _extract(body: Mapping[str, Any], names: Iterable[str]) -> str:
+    return json.dumps([[name, body.get(name)] for name in names])

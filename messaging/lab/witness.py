@@ -1,0 +1,96 @@
+"""Listens to all facts, through every restart of the broker, and keeps them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError
+
+from messaging.conf import settings
+
+from .verdict import Told
+from .workload import Workload
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "lab.facts"
+#: Facts that may arrive before the earlier ones are acknowledged.
+PREFETCH = 200
+#: Seconds between two tries to reach the broker.
+PAUSE = 0.3
+
+
+class Witness:
+    """Keeps every fact in the order of arrival; tells `on_fact` of each as it comes."""
+
+    def __init__(
+        self,
+        url: str,
+        workloads: Mapping[str, Workload],
+        on_fact: Callable[[Told], None],
+    ) -> None:
+        self._url = url
+        self._workloads = workloads
+        self._on_fact = on_fact
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
+        self.told: list[Told] = []
+        #: When the last fact came.
+        self.last_at = time.monotonic()
+
+    def start(self) -> None:
+        """Declare the queue, then listen in the background."""
+        with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare(
+                QUEUE, durable=True, arguments={"x-queue-type": "quorum"}
+            )
+            channel.queue_bind(QUEUE, settings.FACTS_EXCHANGE, "#")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except (AMQPError, OSError) as error:
+                logger.debug("Listening again after %r", error)
+                self._stopping.wait(PAUSE)
+
+    def _listen(self) -> None:
+        parameters = pika.URLParameters(self._url)
+        parameters.socket_timeout = parameters.stack_timeout = 5
+        connection = pika.BlockingConnection(parameters)
+        try:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=PREFETCH)
+            for method, _, body in channel.consume(QUEUE, inactivity_timeout=0.3):
+                if self._stopping.is_set():
+                    return
+                if method is None or body is None:
+                    continue
+                self._keep(json.loads(body))
+                channel.basic_ack(method.delivery_tag)
+        finally:
+            with suppress(Exception):  # whatever is wrong with it, it is given up
+                connection.close()
+
+    def _keep(self, body: dict[str, Any]) -> None:
+        for kind, workload in self._workloads.items():
+            if fact := workload.read_fact(body["event_type"], body):
+                told = Told(kind, fact)
+                self.told.append(told)
+                self.last_at = time.monotonic()
+                self._on_fact(told)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from messaging.lab.experiment import DrainFailed, Experiment, Options
+from messaging.lab.faults import WEIGHTS
+from messaging.lab.report import report
+from messaging.lab.server import ServerError
+from messaging.lab.system import Plan
+
+API = (
+    "python -m granian {application} --interface wsgi --host 127.0.0.1 "
+    "--port {{port}} --blocking-threads 16 --log-level error"
+)
+
+KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
+
+
+class Command(BaseCommand):
+    """Prove by force that nothing is lost, doubled or reordered."""
+
+    help = (
+        "Starts private servers and a full set of processes, sends a random but seeded "
+        "stream of operations while it kills and cuts what it can, then compares what "
+        "is stored with what was asked. Exits with 1 unless all is as it should be."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take what to do."""
+        add = parser.add_argument
+        add("--seed", type=int, default=1, help="of everything that is random")
+        add("--seconds", type=float, default=60, help="for which things break")
+        add("--kill-every", type=float, default=4, metavar="SECONDS", help="on average")
+        add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
+        add("--processes", type=int, default=4, help="that consume")
+        add("--partitions", type=int, default=1, help="of each queue")
+        add("--rate", type=float, default=80, help="operations per second at most")
+        add("--manage", default="python manage.py", help="what runs the commands")
+        add("--api", metavar="COMMAND", help='serves HTTP on {port}; "" for none')
+        add("--idempotency-keys", action="store_true", help="repeat lost requests")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Start anew with settings that name the private servers, then run."""
+        if options["partitions"] != 1:
+            raise CommandError("A queue has one partition for now: --partitions 1.")
+        plan = Plan.current()
+        if plan is None:
+            Plan.make(Path(tempfile.mkdtemp(prefix="crash-lab-"))).restart()
+        experiment = Experiment(plan, options_of(options), self.say)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            verdict = experiment.run()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (DrainFailed, ServerError) as error:
+            raise CommandError(str(error)) from error
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            experiment.stop()
+        for line in report(experiment, verdict):
+            self.say(line)
+        if not verdict:
+            self.say(f"Logs are in {plan.directory}")
+            sys.exit(1)
+        shutil.rmtree(plan.directory)
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def options_of(options: dict[str, Any]) -> Options:
+    """Give what the command line says."""
+    api = options["api"]
+    if api is None:
+        application = getattr(settings, "WSGI_APPLICATION", None) or ""
+        api = application and API.format(
+            application=":".join(application.rsplit(".", 1))
+        )
+    return Options(
+        seed=options["seed"],
+        seconds=options["seconds"],
+        kill_every=options["kill_every"],
+        faults=tuple(options["faults"] or WEIGHTS),
+        processes=options["processes"],
+        rate=options["rate"],
+        manage=options["manage"],
+        api=api,
+        idempotency_keys=options["idempotency_keys"],
+    )
