@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from messaging.connection import declare
 from messaging.lab.processes import free_port
 from messaging.publisher import publisher
 from tests import private_servers
+
+logger = logging.getLogger(__name__)
 
 BASE = Path(__file__).resolve().parent.parent
 QUEUES = ("users_queue", "users_queue.dead", "reports_queue", "reports_queue.dead")
@@ -131,14 +134,21 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     yield declared
     declared.purge()
     # Consumers may have work in hand; to empty tables below them would be a deadlock.
-    eventually(no_transaction_runs, "consumers are idle")
+    eventually(is_idle, "consumers are idle")
 
 
-def no_transaction_runs() -> bool:
+def is_idle() -> bool:
     """Whether nobody is in the middle of a transaction."""
+    running = transactions()
+    logger.debug("Transactions: %s", running)
+    return not running
+
+
+def transactions() -> list[Any]:
+    """Give the transactions that somebody is in the middle of."""
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
-        return cursor.fetchone() == (0,)
+        cursor.execute("SELECT * FROM information_schema.innodb_trx")
+        return list(cursor.fetchall())
 
 
 class Processes:

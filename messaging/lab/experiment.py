@@ -13,7 +13,7 @@ from django.db import connections
 from pika.exceptions import AMQPError
 
 from messaging.conf import settings
-from messaging.dead_letters import browse
+from messaging.dead_letters.archive import browse
 from messaging.models import Outbox
 from messaging.registry import handlers
 
