@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,10 +22,9 @@ from pika.channel import Channel
 from . import topology
 from .conf import settings
 from .connection import Connection
-from .dead_letters import dead_letter
+from .dead_letters.burial import bury
 from .inbox import TRANSIENT, Unexpected, apply_batch
 from .message import Delivery, Envelope
-from .publisher import publisher
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +69,7 @@ class Subscription:
     def opened(self, channel: Channel) -> None:
         """Subscribe; declaring first, so that a deleted queue comes back."""
         self._channel = channel
-        for queue in (
-            topology.dead_letter_queue(self.queue),
-            topology.work_queue(self.queue),
-        ):
+        for queue in topology.needed_by(self.queue):
             channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
         for binding in topology.bindings_of(self.queue):
             channel.queue_bind(self.queue, binding.exchange, binding.routing_key)
@@ -100,6 +96,7 @@ class Subscription:
             channel=channel,
             redelivered=method.redelivered,
             delivery_count=(properties.headers or {}).get("x-delivery-count", 0),
+            consumer_tag=method.consumer_tag,
         )
         with self._changed:
             self._held.append(delivery)
@@ -129,6 +126,8 @@ def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
         message_id=properties.message_id and str(properties.message_id),
         type=properties.type,
         content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        priority=properties.priority,
         timestamp=_moment(properties.timestamp),
         app_id=properties.app_id,
         correlation_id=properties.correlation_id,
@@ -145,12 +144,23 @@ def _moment(timestamp: int | None) -> datetime | None:
         return None
 
 
-class Consumer:
-    """Applies what arrives in one queue until it is told to stop."""
+#: What is done with a batch, given those whose tries are used up; it returns when the
+#: batch may be acknowledged.
+Work = Callable[[list[Delivery], Mapping[str, Exception]], None]
 
-    def __init__(self, queue: str) -> None:
+
+def apply_or_bury(batch: list[Delivery], given_up: Mapping[str, Exception]) -> None:
+    """Apply a batch of commands; what fails for good becomes a dead letter."""
+    bury(apply_batch(batch, given_up))
+
+
+class Consumer:
+    """Does its work on what arrives in one queue until it is told to stop."""
+
+    def __init__(self, queue: str, work: Work = apply_or_bury) -> None:
         self.subscription = Subscription(queue)
         self.queue = queue
+        self._work = work
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -164,12 +174,13 @@ class Consumer:
                 self._settle(batch)
 
     def _settle(self, batch: list[Delivery]) -> None:
-        """Apply a batch, however long that takes, then acknowledge it."""
+        """Work on a batch, however long that takes, then acknowledge it."""
+        started = time.monotonic()
         pause = Backoff()
         tries = Tries()
         while True:
             try:
-                self._apply(batch, tries.given_up)
+                self._work(batch, tries.given_up)
             except Unexpected as error:
                 tries.count(error)
             except Exception as error:
@@ -189,20 +200,6 @@ class Consumer:
             if self._stopping.wait(pause()):
                 return
         self.subscription.acknowledge(batch)
-
-    def _apply(self, batch: list[Delivery], given_up: dict[str, Exception]) -> None:
-        started = time.monotonic()
-        failed = apply_batch(batch, given_up)
-        if failed:
-            publisher().publish(*(dead_letter(*one) for one in failed), limit=False)
-        for delivery, failure in failed:
-            logger.error(
-                "Message %s of %s is a dead letter (%s): %s",
-                delivery.inbox_id,
-                self.queue,
-                failure.kind,
-                failure.reason,
-            )
         logger.info(
             "%d messages of %s in %.1f ms",
             len(batch),

@@ -46,6 +46,8 @@ class Inbox(models.Model):
     #: Why it failed, for people and for programs.
     reason = models.CharField(max_length=1000, default="")
     code = models.CharField(max_length=20, default="")
+    #: The partition key; without an index, as it is asked for together with the time.
+    key = models.CharField(max_length=255, default="")
     processed_at = models.DateTimeField(db_index=True)
 
     COLUMNS = (
@@ -55,6 +57,7 @@ class Inbox(models.Model):
         "reference",
         "reason",
         "code",
+        "key",
         "processed_at",
     )
 
@@ -179,3 +182,7 @@ class Ledger(models.Model):
 
     class Meta:
         abstract = True
+
+
+# Django finds the models of an app here alone.
+from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401

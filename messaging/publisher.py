@@ -210,6 +210,8 @@ def properties(envelope: Envelope) -> pika.BasicProperties:
         message_id=envelope.message_id,
         type=envelope.type,
         content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        priority=envelope.priority,
         timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
         app_id=envelope.app_id or settings.APP_ID,
         correlation_id=envelope.correlation_id,

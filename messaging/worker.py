@@ -13,8 +13,10 @@ from django.db import connections
 from .conf import settings
 from .connection import Connection
 from .consumer import Consumer
+from .dead_letters.archive import archive
 from .publisher import publisher
 from .stopping import on_stop
+from .topology import is_dead_queue
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,10 @@ LEFT_WORK = 75
 
 def run_consumers(queues: list[str]) -> int:
     """Consume `queues`, one thread each, until SIGTERM or SIGINT; give an exit code."""
-    consumers = [Consumer(queue) for queue in queues]
+    consumers = [
+        Consumer(queue, archive) if is_dead_queue(queue) else Consumer(queue)
+        for queue in queues
+    ]
     connection = Connection("consumer", *(c.subscription for c in consumers))
     for consumer in consumers:
         consumer.subscription.attach(connection)
