@@ -68,6 +68,14 @@ class Program:
         """Whether it has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
+    @property
+    def cpu_seconds(self) -> float:
+        """How much it has worked since it was started."""
+        if self._process is None or self.has_left:
+            return 0.0
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
     def start(self) -> None:
         """Start it, unless it runs."""
         if self.has_left:
