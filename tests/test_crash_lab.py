@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -25,11 +26,14 @@ BLIND_API = (
 )
 
 
-def run_lab(*options: str, seconds: int = 10) -> tuple[int, str]:
+def run_lab(
+    *options: str, seconds: int = 10, settings: str = "project.settings"
+) -> tuple[int, str]:
     """Give exit code and output of a run."""
     done = subprocess.run(
         [*LAB, "--seconds", str(seconds), *options],
         cwd=BASE,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -113,6 +117,22 @@ def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
 
     assert code == 1, output
     assert column(output, "partial") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_drives_the_handlers_of_any_project() -> None:
+    code, output = run_lab("--kill-every", "1.5", settings="tests.notes.settings")
+
+    assert code == 0, output
+    assert column(output, "requests accepted") > 50, output
+    assert "mongodb" not in output
+
+
+def test_the_lab_knows_no_domain_app() -> None:
+    sources = (BASE / "messaging" / "lab").rglob("*.py")
+
+    domain = re.compile("^ *(from|import) (users|reports|project)", re.MULTILINE)
+    assert not [one for one in sources if domain.search(one.read_text())]
 
 
 @pytest.mark.slow

@@ -28,12 +28,14 @@ WEIGHTS = {
     "kill rabbitmq": 1.5,
     "kill mariadb": 2,
     "kill mongodb": 2,
-    "cut": 3,
-    "freeze": 1.5,
-    "lose": 1.5,
+    "cut": 2,
+    "freeze": 1,
+    "lose": 1,
     "forget": 0.5,
     "stun consumer": 2,
 }
+#: What goes wrong with no part of its own.
+FAULTS_OF_ALL = ("consumer", "stun consumer", "cut", "freeze", "lose", "forget")
 #: Share of the consumers' faults that hit the busiest; others may only stand by.
 BUSIEST = 0.6
 #: Seconds between two looks for programs that have left by themselves.
@@ -67,6 +69,8 @@ class Faults:
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        parts = {*self.system.parts, *FAULTS_OF_ALL}
+        self.kinds = [one for one in self.kinds if one.removeprefix("kill ") in parts]
         self._random = random.Random(f"{self.seed}/faults")
         self._stopping = threading.Event()
         self._busy: set[str] = set()
@@ -133,8 +137,7 @@ class Faults:
         if victim == "consumer":
             victim = self._choose_consumer()
         if verb == "kill":
-            if victim in self.system.parts:
-                self._begin(f"kill {victim}", victim, self._kill)
+            self._begin(f"kill {victim}", victim, self._kill)
         elif verb == "stun":
             self._begin(f"stun {victim}", victim, self._stun)
         else:
