@@ -45,7 +45,7 @@ class Options:
 
     seed: int = 1
     seconds: float = 60
-    kill_every: float = 4
+    kill_every: float = 3
     faults: tuple[str, ...] = tuple(WEIGHTS)
     processes: int = 4
     #: Operations per second, at most.
