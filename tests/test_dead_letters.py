@@ -28,7 +28,6 @@ from django.test import Client
 
 from messaging import publisher as publishers
 from messaging.connection import declare
-from messaging.consumer import envelope_of
 from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
@@ -36,13 +35,14 @@ from messaging.dead_letters.models import DeadLetter
 from messaging.inbox import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
+from messaging.subscription import envelope_of
 from tests.conftest import (
     API,
     BASE,
     Broker,
     Processes,
     eventually,
-    no_transaction_runs,
+    is_idle,
     start_api,
 )
 from users.models import User
@@ -81,7 +81,7 @@ def broker(
     declared.purge()
     yield declared
     close_publishers()
-    eventually(no_transaction_runs, "consumers are idle")
+    eventually(is_idle, "consumers are idle")
 
 
 def close_publishers() -> None:
