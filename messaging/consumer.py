@@ -43,12 +43,13 @@ class Consumer:
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping.set()
+        self.subscription.wake()
 
     def run(self) -> None:
         """Handle batches until `stop`."""
         limit = max(1, settings.PREFETCH // 2)
         while not self._stopping.is_set():
-            if batch := self.subscription.take(limit, timeout=0.5):
+            if batch := self.subscription.take(limit):
                 self._settle(Work(self.queue, batch))
 
     def _settle(self, work: Work) -> None:
