@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from django.db import Error as DatabaseFailure
@@ -18,6 +18,7 @@ from .backoff import Backoff
 from .conf import settings
 from .dead_letters.archive import archive
 from .dead_letters.burial import bury
+from .exceptions import Retry
 from .inbox import TRANSIENT, Entry, Unexpected, apply_batch
 from .message import Delivery
 from .models import Attempt
@@ -42,12 +43,13 @@ class Consumer:
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping.set()
+        self.subscription.wake()
 
     def run(self) -> None:
         """Handle batches until `stop`."""
         limit = max(1, settings.PREFETCH // 2)
         while not self._stopping.is_set():
-            if batch := self.subscription.take(limit, timeout=0.5):
+            if batch := self.subscription.take(limit):
                 self._settle(Work(self.queue, batch))
 
     def _settle(self, work: Work) -> None:
@@ -143,7 +145,17 @@ class Work:
         archive(self.batch)
 
     def _apply(self) -> None:
-        self._entries = apply_batch(self.batch, self.tries.given_up, self._since)
+        """Commit what can be; what waits for other messages has another try soon."""
+        age = datetime.now(UTC) - self._since
+        self._entries = apply_batch(
+            self.batch,
+            self.tries.given_up,
+            self._since,
+            patience=age < timedelta(seconds=settings.PATIENCE),
+        )
+        if waiting := sum(entry.waits for entry in self._entries):
+            self._project()
+            raise Retry(f"{waiting} refer to what is not there yet.")
 
     def _project(self) -> None:
         inbox.project(self.queue, self._entries)

@@ -40,7 +40,7 @@ class Inbox(models.Model):
     # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
-    #: The partition key, to find what came later about the same entity.
+    #: The partition key; without an index, as it is asked for together with the time.
     key = models.CharField(max_length=300, default="")
     status = models.CharField(max_length=10, choices=Status)
     #: The id of what was written.
@@ -58,6 +58,7 @@ class Inbox(models.Model):
         "reference",
         "reason",
         "code",
+        "key",
         "processed_at",
     )
 
@@ -65,7 +66,6 @@ class Inbox(models.Model):
 
     class Meta:
         verbose_name_plural = "inbox"
-        indexes = [models.Index(fields=["key", "processed_at"], name="inbox_key")]
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"

@@ -31,6 +31,8 @@ INNOCENT_DELIVERIES = 2
 FRUITLESS_CHANNELS = 3
 #: Messages to hold before anything is known about their size.
 FIRST_PREFETCH = 50
+#: Reply code of a channel that this process has closed.
+NORMAL = 200
 #: Seconds between two questions to the broker whether it knows of this consumer.
 WATCH_PAUSE = 5.0
 
@@ -51,6 +53,7 @@ class Subscription:
         self._tag = ""
         self._held: deque[Delivery] = deque()
         self._changed = threading.Condition()
+        self._is_awake = False
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         #: Number and bytes of what has arrived on this channel and is not settled.
         self._unsettled = 0
@@ -70,9 +73,15 @@ class Subscription:
         """Use `connection` to get at its I/O thread."""
         self._submit = connection.submit
 
-    def take(self, limit: int, timeout: float) -> list[Delivery]:
+    def wake(self) -> None:
+        """Have `take` wait no more, now and later."""
+        with self._changed:
+            self._is_awake = True
+            self._changed.notify_all()
+
+    def take(self, limit: int) -> list[Delivery]:
         """
-        Give what has arrived, at most `limit`; wait `timeout` seconds for any.
+        Wait for deliveries, and give what has arrived, at most `limit`.
 
         Equal bodies without a `message_id`, which share an inbox row, never stand in
         one batch.
@@ -80,7 +89,7 @@ class Subscription:
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
         with self._changed:
-            self._changed.wait_for(lambda: self._held, timeout)
+            self._changed.wait_for(lambda: self._held or self._is_awake)
             while self._held and len(batch) < limit:
                 envelope = self._held[0].envelope
                 if envelope.message_id is None:
@@ -116,6 +125,8 @@ class Subscription:
         if self._channel is None:  # closed by `_subscribe_again`
             return 0.0
         self._forget()
+        if getattr(error, "reply_code", None) == NORMAL:
+            return 0.0
         if time.monotonic() - self._opened_at > WATCH_PAUSE:
             self._pause = Backoff()
         self._fruitless += 1

@@ -60,12 +60,9 @@ def run_until_stopped(
     loop that does not end within `MESSAGING["STOP_TIMEOUT"]` is cut off together with
     the process: its transaction is rolled back and its messages are delivered again.
     """
-    stopping = threading.Event()
+    # Plain lists: the signal handler runs in this thread, which may hold any lock.
+    asked: list[bool] = []
     died: list[str] = []
-
-    def request_stop() -> None:
-        stopping.set()
-        stop()
 
     def guarded(loop: Callable[[], None]) -> None:
         try:
@@ -74,7 +71,7 @@ def run_until_stopped(
             logger.critical("A worker died; this process ends", exc_info=True)
             died.append("worker")
         else:
-            if not stopping.is_set():
+            if not asked:
                 logger.critical("A worker ended unasked; this process ends")
                 died.append("worker")
         finally:
@@ -84,15 +81,16 @@ def run_until_stopped(
         threading.Thread(target=guarded, args=(loop,), daemon=True) for loop in loops
     ]
     used = [*consuming, publisher().connection]
-    with on_stop(request_stop):
+    with on_stop(lambda: asked.append(True)):
         for thread in threads:
             thread.start()
-        while not stopping.wait(0.2):
+        while not (asked or died):
+            time.sleep(0.1)
             if not all(connection.is_alive for connection in used):
                 logger.critical("An I/O thread died; this process ends")
                 died.append("connection")
-            if died:
-                request_stop()
+        asked.append(True)
+        stop()
         deadline = time.monotonic() + settings.STOP_TIMEOUT
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

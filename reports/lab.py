@@ -27,9 +27,8 @@ NOBODY = 10**12
 PENALTIES = 8
 #: Values of `visibilidad` with which the lab numbers the changes of one report.
 CHANGES = range(2, 1000)
-#: Living reports one client has at most: the embedded server looks at all of them to
-#: find one.
-CROWD = 60
+#: Living reports one client has at most; few, so that many operations meet in each.
+CROWD = 12
 FIELDS = ("descripcion", "visibilidad")
 
 

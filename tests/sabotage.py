@@ -70,7 +70,7 @@ def ignore_versions() -> None:
         return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
 
     def write_late(writes: Any) -> None:
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(random.uniform(0, 1))
         write_documents(writes)
 
     documents.Write.operation = operation

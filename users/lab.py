@@ -18,8 +18,8 @@ from .models import BEST_RATING, User, UserLedger
 
 #: An id that no run ever reaches.
 NOBODY = 10**12
-#: Living users one client has at most.
-CROWD = 40
+#: Living users one client has at most; few, so that many operations meet in each.
+CROWD = 15
 #: What facts and rows show of what the lab changes.
 FIELDS = ("biografia", "numero_reportes", "calificacion")
 

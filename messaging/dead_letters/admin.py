@@ -45,6 +45,10 @@ class ReplayForm(forms.ModelForm):
         ),
     )
 
+    class Meta:
+        model = DeadLetter
+        fields: list[str] = []
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         text = as_text(self.instance.body)

@@ -74,6 +74,7 @@ def dead_letter(delivery: Delivery, failure: Failure) -> Envelope:
         "dead-reason": text(failure.reason, REASON_LENGTH),
         "dead-exception": text(failure.exception, 255),
         "dead-queue": delivery.queue,
+        "dead-exchange": envelope.exchange,
         "dead-at": datetime.now(UTC).isoformat(),
         "dead-deliveries": delivery.delivery_count or int(delivery.redelivered),
     }
@@ -106,10 +107,17 @@ def read(envelope: Envelope, queue: str) -> DeadLetter:
         message_id = text(headers.get("dead-id"), 255) or str(
             uuid.uuid5(NAMELESS, f"{fingerprint} {death(headers).get('time')}")
         )
+    replay_id = message_id
+    exchange = headers.get("dead-exchange", death(headers).get("exchange"))
+    if exchange := text(exchange, 255):
+        # It is sent to the one queue, and the inbox tells such messages apart.
+        first = envelope.copy(message_id=message_id, exchange=exchange)
+        replay_id = Delivery(first, queue, tag=0).inbox_id
     letter = DeadLetter(
-        id=digest(queue, message_id, envelope.body),
+        id=digest(queue, replay_id, envelope.body),
         queue=queue,
         message_id=message_id,
+        replay_id=replay_id,
         fingerprint=fingerprint if nameless else "",
         event_type=event_type(envelope),
         properties=json.dumps(properties(envelope), ensure_ascii=False),

@@ -64,11 +64,14 @@ class DeadLetter(models.Model):
         REQUEUED = "requeued", _("requeued")
         DISCARDED = "discarded", _("discarded")
 
-    #: A digest of queue, message id and body: letters with the same are the same.
+    #: A digest of queue, replay id and body: letters with the same are the same.
     id = models.CharField(max_length=32, primary_key=True)
     queue = models.CharField(_("queue"), max_length=255)
-    #: Under which it is sent again; made up where the sender gave none.
+    #: Made up where the sender gave none.
     message_id = models.CharField("message id", max_length=255, db_index=True)
+    #: The message id under which it is sent again: one that means to the inbox what
+    #: that of the original meant.
+    replay_id = models.CharField(max_length=255)
     #: A digest of queue and body where the sender gave no id, else "".
     fingerprint = models.CharField(max_length=32, default="", db_index=True)
     event_type = models.CharField(_("event type"), max_length=100, default="")

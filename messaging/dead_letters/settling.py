@@ -97,7 +97,7 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
     return Envelope(
         letter.body if body is None else body,
         letter.queue,
-        message_id=letter.message_id,
+        message_id=letter.replay_id,
         headers=headers | {REPLAYS: letter.replays + 1},
         **kept,
     )

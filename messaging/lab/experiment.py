@@ -13,7 +13,7 @@ from django.db import connections
 from pika.exceptions import AMQPError
 
 from messaging.conf import settings
-from messaging.dead_letters import browse
+from messaging.dead_letters.archive import browse
 from messaging.models import Outbox
 from messaging.registry import handlers
 
@@ -45,7 +45,7 @@ class Options:
 
     seed: int = 1
     seconds: float = 60
-    kill_every: float = 4
+    kill_every: float = 3
     faults: tuple[str, ...] = tuple(WEIGHTS)
     processes: int = 4
     #: Operations per second, at most.

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,12 +28,16 @@ WEIGHTS = {
     "kill rabbitmq": 1.5,
     "kill mariadb": 2,
     "kill mongodb": 2,
-    "cut": 3,
-    "freeze": 1.5,
-    "lose": 1.5,
+    "cut": 2,
+    "freeze": 1,
+    "lose": 1,
     "forget": 0.5,
-    "stun": 2,
+    "stun consumer": 2,
 }
+#: What goes wrong with no part of its own.
+FAULTS_OF_ALL = ("consumer", "stun consumer", "cut", "freeze", "lose", "forget")
+#: Share of the consumers' faults that hit the busiest; others may only stand by.
+BUSIEST = 0.6
 #: Seconds between two looks for programs that have left by themselves.
 WATCH = 0.2
 
@@ -64,9 +69,13 @@ class Faults:
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        parts = {*self.system.parts, *FAULTS_OF_ALL}
+        self.kinds = [one for one in self.kinds if one.removeprefix("kill ") in parts]
         self._random = random.Random(f"{self.seed}/faults")
         self._stopping = threading.Event()
         self._busy: set[str] = set()
+        #: CPU seconds of consumers when they were last looked at.
+        self._worked: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(thread_name_prefix="faults")
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
@@ -126,13 +135,11 @@ class Faults:
         kind = self._random.choices(self.kinds, weights)[0]
         verb, _, victim = kind.partition(" ")
         if victim == "consumer":
-            victim = self._random.choice(self.system.consumers).name
+            victim = self._choose_consumer()
         if verb == "kill":
-            if victim in self.system.parts:
-                self._begin(f"kill {victim}", victim, self._kill)
+            self._begin(f"kill {victim}", victim, self._kill)
         elif verb == "stun":
-            program = self._random.choice(self.system.consumers)
-            self._begin(f"stun {program.name}", program.name, self._stun)
+            self._begin(f"stun {victim}", victim, self._stun)
         else:
             server = self._random.choice([*self.system.proxies])
             action = {
@@ -142,6 +149,14 @@ class Faults:
                 "forget": self._forget,
             }[verb]
             self._begin(f"{verb} {server}", f"{server} proxy", action)
+
+    def _choose_consumer(self) -> str:
+        """Choose any consumer or, more often, the one that has just worked most."""
+        anyone = self._random.choice(self.system.consumers).name
+        worked = {one.name: one.cpu_seconds for one in self.system.consumers}
+        busiest = max(worked, key=lambda name: worked[name] - self._worked[name])
+        self._worked.update(worked)
+        return busiest if self._random.random() < BUSIEST else anyone
 
     def _begin(
         self, name: str, victim: str, action: Callable[[str, float], None]

@@ -119,6 +119,10 @@ class MariaDB(Server):
     def launch(self) -> None:
         server = required("mariadb-server", "mariadbd", "mysqld")
         options = ["--no-defaults", *(["--user=root"] if os.geteuid() == 0 else [])]
+        # A server that starts removes what others keep in the same place.
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        options.append(f"--tmpdir={temporary}")
         if not self.data.exists():
             self._install(server, options)
         setup = self.directory / "setup.sql"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -20,7 +22,7 @@ from django.core.management import call_command
 
 from messaging.connection import declare
 
-from .processes import end, free_port
+from .processes import end, find, free_port, identity
 from .proxy import Proxy
 from .server import Server
 from .servers import MariaDB, MongoDB, RabbitMQ
@@ -67,6 +69,14 @@ class Program:
     def has_left(self) -> bool:
         """Whether it has ended by itself."""
         return self._process is not None and self._process.poll() is not None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """How much it has worked since it was started."""
+        if self._process is None or self.has_left:
+            return 0.0
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def start(self) -> None:
         """Start it, unless it runs."""
@@ -129,7 +139,10 @@ class Plan:
     @classmethod
     def make(cls, directory: Path) -> Plan:
         """Choose free ports."""
-        servers = ("rabbitmq", "mariadb", "mongodb")
+        engines = [one["ENGINE"] for one in django_settings.DATABASES.values()]
+        servers = ["rabbitmq", "mariadb"]
+        if any("mongodb" in engine for engine in engines):
+            servers.append("mongodb")
         ports: dict[str, int] = {}
         for name in (*servers, *(f"{one} proxy" for one in servers), "api"):
             while (port := free_port()) in ports.values():
@@ -143,15 +156,20 @@ class Plan:
         text = os.environ.get(MARK)
         if text is None:
             return None
-        directory, ports = json.loads(text)
+        _, directory, ports = json.loads(text)
         return cls(Path(directory), ports)
 
     def restart(self) -> NoReturn:
         """Run this program anew with this plan, and settings that follow it."""
         sys.stdout.flush()
-        text = json.dumps([str(self.directory), self.ports])
+        text = json.dumps([identity(os.getpid()), str(self.directory), self.ports])
         environment = self.environment(proxied=False) | {MARK: text}
         os.execve(sys.executable, sys.orig_argv, os.environ | environment)
+
+    def remove_data(self) -> None:
+        """Remove what the servers have stored, but not their logs."""
+        for data in self.directory.glob("*/data"):
+            shutil.rmtree(data)
 
     def servers(self) -> dict[str, Server]:
         """Give the servers, not started."""
@@ -159,6 +177,7 @@ class Plan:
         return {
             name: kind(self.directory / name, self.ports[name])
             for name, kind in kinds.items()
+            if name in self.ports
         }
 
     def environment(self, *, proxied: bool) -> dict[str, str]:
@@ -172,16 +191,27 @@ class Plan:
             else server.url
             for name, server in servers.items()
         }
-        mongodb = servers["mongodb"]
-        assert isinstance(mongodb, MongoDB)
-        return {
+        variables = {
             "RABBITMQ_URL": urls["rabbitmq"],
             "DATABASE_URL": urls["mariadb"],
-            "MONGODB_URL": urls["mongodb"],
-            "MONGODB_ENGINE": mongodb.engine,
             "DEBUG": "1",
             "OPEN_ACCESS": "1",
         }
+        if isinstance(mongodb := servers.get("mongodb"), MongoDB):
+            variables |= {
+                "MONGODB_URL": urls["mongodb"],
+                "MONGODB_ENGINE": mongodb.engine,
+            }
+        return variables
+
+
+def end_leftovers() -> None:
+    """Kill the processes of labs that were killed themselves."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            text = process.environ().get(MARK)
+            if text and not find(*json.loads(text)[0]):
+                process.kill()
 
 
 class System:
@@ -224,7 +254,7 @@ class System:
         for proxy in self.proxies.values():
             proxy.start()
         for alias in django_settings.DATABASES:
-            call_command("migrate", database=alias, verbosity=0)
+            call_command("migrate", database=alias, verbosity=0, run_syncdb=True)
         declare()
         time.sleep(SETTLING)
         for program in self.programs:

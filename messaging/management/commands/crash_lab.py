@@ -6,7 +6,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -15,13 +15,15 @@ from messaging.lab.experiment import DrainFailed, Experiment, Options
 from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
-from messaging.lab.system import Plan
+from messaging.lab.system import Plan, end_leftovers
 
 API = (
     "python -m granian {application} --interface wsgi --host 127.0.0.1 "
     "--port {{port}} --blocking-threads 16 --log-level error"
 )
 
+#: Exit code of what was stopped with Ctrl-C.
+INTERRUPTED = 130
 KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
@@ -39,13 +41,14 @@ class Command(BaseCommand):
         add = parser.add_argument
         add("--seed", type=int, default=1, help="of everything that is random")
         add("--seconds", type=float, default=60, help="for which things break")
-        add("--kill-every", type=float, default=4, metavar="SECONDS", help="on average")
+        add("--kill-every", type=float, default=3, metavar="SECONDS", help="on average")
         add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
         add("--processes", type=int, default=4, help="that consume")
         add("--partitions", type=int, default=1, help="of each queue")
         add("--rate", type=float, default=80, help="operations per second at most")
         add("--manage", default="python manage.py", help="what runs the commands")
         add("--api", metavar="COMMAND", help='serves HTTP on {port}; "" for none')
+        add("--directory", type=Path, help="for logs and data, which stay there")
         add("--idempotency-keys", action="store_true", help="repeat lost requests")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,25 +57,38 @@ class Command(BaseCommand):
             raise CommandError("A queue has one partition for now: --partitions 1.")
         plan = Plan.current()
         if plan is None:
-            Plan.make(Path(tempfile.mkdtemp(prefix="crash-lab-"))).restart()
+            end_leftovers()
+            self.restart(options["directory"])
         experiment = Experiment(plan, options_of(options), self.say)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             verdict = experiment.run()
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except (DrainFailed, ServerError) as error:
             raise CommandError(str(error)) from error
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             experiment.stop()
+            if options["directory"] is None:
+                plan.remove_data()
         for line in report(experiment, verdict):
             self.say(line)
         if not verdict:
             self.say(f"Logs are in {plan.directory}")
             sys.exit(1)
-        shutil.rmtree(plan.directory)
+        if options["directory"] is None:
+            shutil.rmtree(plan.directory)
+
+    def restart(self, directory: Path | None) -> NoReturn:
+        """Start this program anew with settings that name servers in a directory."""
+        if directory is None:
+            directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise CommandError(f"{directory} is not empty.")
+        Plan.make(directory.absolute()).restart()
 
     def say(self, line: str) -> None:
         """Print a line at once."""
