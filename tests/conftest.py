@@ -258,6 +258,16 @@ class SharedConsumers:
             self._process = self._processes.manage("run_consumer", "--all")
         assert self._process.poll() is None
 
+    def pause(self) -> None:
+        """Have them stand still, with what they hold."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have them go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Leave the queues to others."""
         if self._process is not None:
