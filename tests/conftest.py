@@ -140,7 +140,8 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
 def is_idle() -> bool:
     """Whether nobody is in the middle of a transaction."""
     running = transactions()
-    logger.debug("Transactions: %s", running)
+    if running:
+        logger.warning("Transactions: %s", running)
     return not running
 
 
