@@ -79,6 +79,9 @@ class PublishingAdmin(admin.ModelAdmin):
     ) -> Any:
         """Add or change; when the broker is away, show the form again and say so."""
         view: Any = self._changeform_view  # type: ignore[attr-defined]
+        # There is nothing to go on with before a consumer has written it.
+        extra_context = {"show_save_and_continue": False} | (extra_context or {})
+        extra_context["show_save_and_add_another"] = False
         try:
             return view(request, object_id, form_url, extra_context)
         except PublishError as error:
@@ -222,11 +225,27 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+def column(name: str, title: Any) -> Callable[[Any], Any]:
+    """Give a column for a field, with a title in the language of the reader."""
+
+    @admin.display(description=title, ordering=name)
+    def value(row: Any) -> Any:
+        return getattr(row, name)
+
+    return value
+
+
 @admin.register(Inbox)
 class InboxAdmin(ReadOnlyAdmin):
     """What was handled."""
 
-    list_display = ("message_id", "event_type", "status", "reason", "processed_at")
+    list_display = (
+        "message_id",
+        column("event_type", gettext_lazy("event type")),
+        column("status", gettext_lazy("status")),
+        column("reason", gettext_lazy("reason")),
+        column("processed_at", gettext_lazy("handled")),
+    )
     list_filter = ("status",)
     search_fields = ("message_id__exact",)
     ordering = ("-processed_at",)
@@ -237,7 +256,13 @@ class InboxAdmin(ReadOnlyAdmin):
 class OutboxAdmin(ReadOnlyAdmin):
     """What waits to be published."""
 
-    list_display = ("id", "type", "message_id", "routing_key", "created_at")
+    list_display = (
+        "id",
+        column("type", gettext_lazy("event type")),
+        "message_id",
+        column("routing_key", gettext_lazy("queue")),
+        column("created_at", gettext_lazy("waiting since")),
+    )
     exclude = ("body",)
     show_full_result_count = False
 

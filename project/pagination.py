@@ -27,6 +27,7 @@ class KeysetPagination(CursorPagination):
     page_size: int = 50
     page_size_query_param = "page_size"
     max_page_size = 500
+    template = "messaging/pages.html"
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None

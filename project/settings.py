@@ -109,6 +109,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "es"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "project.formats"
 
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "/"
@@ -130,7 +131,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".local" / "static"
-WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
@@ -161,7 +162,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_FILTER_BACKENDS": [
         "django_filters.rest_framework.DjangoFilterBackend",
-        "rest_framework.filters.SearchFilter",
+        "messaging.rest_framework.filters.SearchFilter",
         "rest_framework.filters.OrderingFilter",
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",

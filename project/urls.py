@@ -20,12 +20,14 @@ handler500 = "project.missing.server_error"
 
 admin.site.site_header = admin.site.site_title = "Usuarios y reportes"
 admin.site.index_title = "Administración"
+# Lists need the width, and the start page leads everywhere.
+admin.site.enable_nav_sidebar = False
 
 
 class Root(APIRootView):
     """Las lecturas van a la base de datos; las escrituras se encolan."""
 
-    name = "API"
+    name = "Usuarios y reportes"
 
 
 router = DefaultRouter()

@@ -37,7 +37,7 @@ class ReportCreateForm(MessageForm):
 class ReportVisibilityForm(MessageForm):
     """Publishes `report.update_visibility`."""
 
-    penalize_author = forms.BooleanField(label="penalizar al autor", required=False)
+    penalize_author = forms.BooleanField(label="Penalizar al autor", required=False)
 
     class Meta:
         model = Report

@@ -65,12 +65,13 @@ def django_db_modify_db_settings(servers: SimpleNamespace) -> None:
 class Broker:
     """The broker as a plain AMQP client sees it, which knows nothing of the project."""
 
+    def __init__(self, url: str = "") -> None:
+        self.url = url or settings.MESSAGING["URL"]
+
     @contextmanager
     def channel(self) -> Iterator[Any]:
         """Give a channel of a connection of its own."""
-        connection = pika.BlockingConnection(
-            pika.URLParameters(settings.MESSAGING["URL"])
-        )
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
         try:
             yield connection.channel()
         finally:
@@ -109,6 +110,22 @@ class Broker:
         with self.channel() as channel:
             for queue in QUEUES:
                 channel.queue_purge(queue)
+
+
+def virtual_host(name: str) -> str:
+    """Make a virtual host, where other tests' processes do not listen; give its URL."""
+    server = private_servers.rabbitmq
+    for command in (
+        ["add_vhost", name],
+        ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"],
+    ):
+        subprocess.run(
+            [server.program("rabbitmqctl"), "-n", server.node, *command],
+            env=server.environment,
+            check=True,
+            capture_output=True,
+        )
+    return f"{server.url}{name}"
 
 
 @pytest.fixture(scope="session")

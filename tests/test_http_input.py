@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +13,7 @@ import pika
 import pytest
 import requests
 
-from tests import private_servers
-from tests.conftest import API, Broker, Processes, start_api
+from tests.conftest import API, Broker, Processes, start_api, virtual_host
 
 USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
 REPORT = {"id_usuario": 1, "tipo_reporte": 2, "descripcion": "Un bache"}
@@ -147,18 +145,7 @@ class Door:
 @pytest.fixture(scope="module")
 def door(declared: Broker) -> Iterator[Door]:
     """The API in a virtual host of its own, where no consumer listens."""
-    server = private_servers.rabbitmq
-    for command in (
-        ["add_vhost", "input"],
-        ["set_permissions", "-p", "input", "guest", ".*", ".*", ".*"],
-    ):
-        subprocess.run(
-            [server.program("rabbitmqctl"), "-n", server.node, *command],
-            env=server.environment,
-            check=True,
-            capture_output=True,
-        )
-    url = f"{server.url}input"
+    url = virtual_host("http-input")
     processes = Processes()
     processes.environment["RABBITMQ_URL"] = url
     connection = pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat=0"))

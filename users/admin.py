@@ -20,7 +20,7 @@ class UserForm(MessageForm):
     """Publishes `user.create` or `user.update`."""
 
     url_foto_perfil = forms.URLField(
-        label="foto de perfil", required=False, max_length=500, assume_scheme="https"
+        label="Foto de perfil", required=False, max_length=500, assume_scheme="https"
     )
 
     class Meta:
@@ -82,8 +82,16 @@ class UserAdmin(PublishingAdmin):
     search_help_text = "Comienzo del e-mail, del apellido o del nombre"
     ordering = ("-user_id",)
     readonly_fields = ("calificacion", "numero_reportes", "fecha_creacion")
-    fields = (*EDITABLE, *readonly_fields)
     show_full_result_count = False
+
+    class Media:
+        css = {"all": ["users/admin.css"]}
+
+    def get_fields(
+        self, request: HttpRequest, obj: User | None = None
+    ) -> tuple[str, ...]:
+        """Show what nobody can give only of users who are there."""
+        return (*EDITABLE, *(self.readonly_fields if obj else ()))
 
     def make_delete(self, instance: User) -> Message:
         """Publish `user.delete`."""

@@ -19,6 +19,8 @@ ADDED = (
     "x-acquired-count",
     "dead-",
 )
+#: What makes a broker send copies elsewhere, and of a dead letter for ever.
+COPIES = ("CC", "BCC")
 #: Tables within tables that are kept; deeper ones would break whoever reads them.
 DEEPEST = 20
 
@@ -41,7 +43,7 @@ def original(headers: dict[Any, Any]) -> dict[Any, Any]:
     return {
         name: value
         for name, value in headers.items()
-        if not text(name, 255).startswith(ADDED)
+        if not text(name, 255).startswith(ADDED) and name not in COPIES
     }
 
 

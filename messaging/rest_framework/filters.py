@@ -6,9 +6,27 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
+from rest_framework.exceptions import ParseError
+from rest_framework.filters import SearchFilter as AnySearchFilter
+from rest_framework.request import Request
 
 from messaging.fields import moment
+
+#: Words to search for at a time; each is compared with every field.
+MOST_WORDS = 10
+
+
+class SearchFilter(AnySearchFilter):
+    """Searches for a few words."""
+
+    def get_search_terms(self, request: Request) -> list[str]:
+        """Give the words."""
+        words: list[str] = super().get_search_terms(request)
+        if len(words) > MOST_WORDS:
+            raise ParseError(_("Search for %d words at most.") % MOST_WORDS)
+        return words
 
 
 class WholeNumberField(forms.IntegerField):
