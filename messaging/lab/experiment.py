@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 
 import pika
+from django.core.management import call_command
 from django.db import connections
 from pika.exceptions import AMQPError
 
 from messaging.conf import settings
-from messaging.dead_letters import browse
 from messaging.models import Outbox
 from messaging.registry import handlers
 
@@ -217,14 +218,18 @@ class Experiment:
             self.record.attempts,
             self.witness.told,
             {kind: one.read_stores() for kind, one in self.workloads.items()},
-            [letter for queue in handlers for letter in dead_letters(queue)],
+            dead_letters(),
         )
 
 
-def dead_letters(queue: str) -> list[Given]:
-    """Read the dead letters of a queue."""
+def dead_letters() -> list[Given]:
+    """Read all dead letters, wherever they are."""
+    output = StringIO()
+    call_command("dead_letters", "list", "--json", stdout=output)
     given = []
-    for letter in browse(queue):
-        body = json.loads(letter.body)
-        given.append(Given(letter.message_id, body["event_type"], body, letter.reason))
+    for letter in json.loads(output.getvalue()):
+        body = json.loads(letter["body"])
+        given.append(
+            Given(letter["message_id"], body["event_type"], body, letter["reason"])
+        )
     return given
