@@ -4,6 +4,7 @@ from .api import publish
 from .exceptions import (
     InvalidMessage,
     MessagingError,
+    NotYet,
     PublishError,
     Reject,
     Retry,
@@ -30,6 +31,7 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "InvalidMessage",
     "PublishError",
     "Reject",
+    "NotYet",
     "Retry",
     "TooLarge",
     "Unconfirmed",

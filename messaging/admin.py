@@ -240,3 +240,7 @@ class OutboxAdmin(ReadOnlyAdmin):
     list_display = ("id", "type", "message_id", "routing_key", "created_at")
     exclude = ("body",)
     show_full_result_count = False
+
+
+# Django finds the admin of an app here alone.
+from .dead_letters import admin as dead_letters_admin  # noqa: E402, F401

@@ -38,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "QUEUE_TYPE": "quorum",
     #: Times the broker hands out a message whose consumers die before it gives up.
     "DELIVERY_LIMIT": 100,
+    #: Seconds a message waits for what it refers to before it is rejected.
+    "PATIENCE": 1.0,
     #: Times a message that fails for no known reason is tried.
     "MAX_ATTEMPTS": 5,
     #: Seconds: the first pause before another try, and the longest.

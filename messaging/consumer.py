@@ -1,148 +1,35 @@
-"""
-Receive, batch, decide, settle: one consumer per queue.
-
-The subscription lives in the connection's I/O thread and only collects deliveries; the
-consumer's own thread does the work and touches neither socket nor channel.
-"""
+"""Batch, decide, settle: one consumer per queue, with a thread of its own."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from django.db import connections
-from pika.channel import Channel
+from django.db import Error as DatabaseFailure
+from django.db import close_old_connections, connections
 
-from . import topology
+from . import inbox
+from .backoff import Backoff
 from .conf import settings
-from .connection import Connection
-from .dead_letters import dead_letter
-from .inbox import TRANSIENT, Unexpected, apply_batch
-from .message import Delivery, Envelope
-from .publisher import publisher
+from .dead_letters.archive import archive
+from .dead_letters.burial import bury
+from .exceptions import Retry
+from .inbox import TRANSIENT, Entry, Unexpected, apply_batch
+from .message import Delivery
+from .models import Attempt
+from .subscription import Subscription, is_suspect
+from .topology import is_dead_queue
 
 logger = logging.getLogger(__name__)
 
-
-class Subscription:
-    """The deliveries of one queue that this process holds, on a channel of its own."""
-
-    def __init__(self, queue: str) -> None:
-        self.queue = queue
-        self._channel: Channel | None = None
-        self._held: deque[Delivery] = deque()
-        self._held_bytes = 0
-        self._prefetch: int = settings.PREFETCH
-        self._changed = threading.Condition()
-        self._submit: Callable[[Callable[[], None]], None] = lambda _: None
-
-    def attach(self, connection: Connection) -> None:
-        """Use `connection` to get at its I/O thread."""
-        self._submit = connection.submit
-
-    def take(self, limit: int, timeout: float) -> list[Delivery]:
-        """Give what has arrived, at most `limit`; wait `timeout` seconds for any."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._held, timeout)
-            batch = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
-            self._held_bytes -= sum(len(one.envelope.body) for one in batch)
-        return batch
-
-    def acknowledge(self, batch: Sequence[Delivery]) -> None:
-        """Settle a batch, which is always the oldest of what is unsettled."""
-        last = batch[-1]
-
-        def acknowledge() -> None:
-            # On another channel the tag means another message; this one comes again.
-            if last.channel is self._channel and self._channel.is_open:
-                self._channel.basic_ack(last.tag, multiple=True)
-
-        self._submit(acknowledge)
-
-    # What follows runs in the I/O thread.
-
-    def opened(self, channel: Channel) -> None:
-        """Subscribe; declaring first, so that a deleted queue comes back."""
-        self._channel = channel
-        for queue in (
-            topology.dead_letter_queue(self.queue),
-            topology.work_queue(self.queue),
-        ):
-            channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
-        for binding in topology.bindings_of(self.queue):
-            channel.queue_bind(self.queue, binding.exchange, binding.routing_key)
-        channel.add_on_cancel_callback(lambda _frame: channel.close())
-        channel.basic_qos(prefetch_count=self._prefetch)
-        channel.basic_consume(self.queue, self._arrived)
-
-    def closed(self, reason: str) -> None:
-        """Forget what the broker will deliver again."""
-        self._channel = None
-        with self._changed:
-            self._held.clear()
-            self._held_bytes = 0
-
-    def _arrived(
-        self, channel: Channel, method: Any, properties: Any, body: bytes
-    ) -> None:
-        if channel is not self._channel:
-            return
-        delivery = Delivery(
-            envelope=envelope_of(method, properties, body),
-            queue=self.queue,
-            tag=method.delivery_tag,
-            channel=channel,
-            redelivered=method.redelivered,
-            delivery_count=(properties.headers or {}).get("x-delivery-count", 0),
-        )
-        with self._changed:
-            self._held.append(delivery)
-            self._held_bytes += len(body)
-            self._changed.notify()
-        if self._held_bytes > settings.PREFETCH_BYTES and self._prefetch > 1:
-            self._shrink(channel)
-
-    def _shrink(self, channel: Channel) -> None:
-        """Hold fewer messages at a time, as they are large."""
-        self._prefetch = max(1, len(self._held) // 4)
-        logger.warning(
-            "Bodies in %s are large; taking %d at a time", self.queue, self._prefetch
-        )
-        # The limit of a living subscription cannot be changed, and to cancel it with
-        # deliveries in hand would let later ones overtake them.
-        self.closed("prefetch")
-        channel.close()
-
-
-def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
-    """Give the envelope that pika's parts of a delivery make up."""
-    return Envelope(
-        body=body,
-        routing_key=method.routing_key,
-        exchange=method.exchange,
-        message_id=properties.message_id and str(properties.message_id),
-        type=properties.type,
-        content_type=properties.content_type,
-        timestamp=_moment(properties.timestamp),
-        app_id=properties.app_id,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        headers=properties.headers or {},
-    )
-
-
-def _moment(timestamp: int | None) -> datetime | None:
-    """Give the time of a message, unless its sender made that up."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC) if timestamp else None
-    except (ValueError, OverflowError, OSError):
-        return None
+#: Processes that may die of one message. With the deaths that make it a suspect, six
+#: at most; fewer would condemn a message that was in hand when somebody pulled a plug.
+MAX_DEATHS = 3
 
 
 class Consumer:
@@ -156,59 +43,147 @@ class Consumer:
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping.set()
+        self.subscription.wake()
 
     def run(self) -> None:
         """Handle batches until `stop`."""
+        limit = max(1, settings.PREFETCH // 2)
         while not self._stopping.is_set():
-            if batch := self.subscription.take(settings.PREFETCH // 2, timeout=0.5):
-                self._settle(batch)
+            if batch := self.subscription.take(limit):
+                self._settle(Work(self.queue, batch))
 
-    def _settle(self, batch: list[Delivery]) -> None:
+    def _settle(self, work: Work) -> None:
         """Apply a batch, however long that takes, then acknowledge it."""
         pause = Backoff()
-        tries = Tries()
-        while True:
-            try:
-                self._apply(batch, tries.given_up)
-            except Unexpected as error:
-                tries.count(error)
-            except Exception as error:
-                # Not the fault of a message: a server is away, or a table is missing.
-                # To wait loses nothing; to go on would.
-                logger.warning(
-                    "%d messages of %s wait: %s",
-                    len(batch),
-                    self.queue,
-                    error,
-                    exc_info=not isinstance(error, TRANSIENT),
-                )
-            else:
-                break
+        while self.subscription.holds(work.batch):
+            if self._succeeds(work):
+                self.subscription.acknowledge(work.batch)
+                return
             # Whatever state the connections were left in, the next try gets new ones.
             connections.close_all()
             if self._stopping.wait(pause()):
-                return
-        self.subscription.acknowledge(batch)
+                break
+        work.withdraw()
 
-    def _apply(self, batch: list[Delivery], given_up: dict[str, Exception]) -> None:
-        started = time.monotonic()
-        failed = apply_batch(batch, given_up)
-        if failed:
-            publisher().publish(*(dead_letter(*one) for one in failed), limit=False)
-        for delivery, failure in failed:
-            logger.error(
-                "Message %s of %s is a dead letter (%s): %s",
-                delivery.inbox_id,
+    def _succeeds(self, work: Work) -> bool:
+        try:
+            work.go_on()
+        except Unexpected as error:
+            work.tries.count(error)
+        except Exception as error:
+            # Not the fault of a message: a server is away, or a table is missing.
+            # To wait loses nothing; to go on would.
+            logger.warning(
+                "%d messages of %s wait: %s",
+                len(work.batch),
                 self.queue,
-                failure.kind,
-                failure.reason,
+                error,
+                exc_info=not isinstance(error, TRANSIENT),
             )
+        else:
+            return True
+        return False
+
+
+class Work:
+    """
+    A batch on its way through the steps, none of which is repeated once it succeeds.
+
+    A message that may have killed its consumer comes alone, and is marked in the
+    database, by a commit of its own, while it is worked on. Whoever finds the marks of
+    `MAX_DEATHS` dead processes gives it up as poison. The broker's own count would not
+    do: it also counts restarts and lost connections, which no message is to blame for.
+    """
+
+    def __init__(self, queue: str, batch: list[Delivery]) -> None:
+        self.queue = queue
+        self.batch = batch
+        self.tries = Tries()
+        self._since = datetime.now(UTC)
+        self._entries: list[Entry] = []
+        self._suspects = [one.inbox_id for one in batch if is_suspect(one)]
+        self._steps: list[Callable[[], None]] = [
+            close_old_connections,
+            *(partial(self._mark, suspect) for suspect in self._suspects),
+            *([self._archive] if is_dead_queue(queue) else self._commands),
+            self._unmark,
+        ]
+
+    @property
+    def _commands(self) -> list[Callable[[], None]]:
+        return [self._apply, self._project, self._bury, self._reply]
+
+    def go_on(self) -> None:
+        """Take the steps that are left; each may raise, and is then tried again."""
+        started = time.monotonic()
+        while self._steps:
+            self._steps[0]()
+            self._steps.pop(0)
         logger.info(
             "%d messages of %s in %.1f ms",
-            len(batch),
+            len(self.batch),
             self.queue,
             (time.monotonic() - started) * 1000,
         )
+
+    def withdraw(self) -> None:
+        """Leave the batch to others: this process lives and has no complaint."""
+        if self._suspects:
+            try:
+                self._unmark()
+            except DatabaseFailure as error:
+                logger.warning("A mark stays on %s: %s", self._suspects, error)
+
+    def _mark(self, suspect: str) -> None:
+        deaths = Attempt.objects.using(settings.DATABASE).begin(suspect)
+        if deaths >= MAX_DEATHS:
+            self.tries.given_up[suspect] = Poison(deaths)
+        elif deaths:
+            logger.warning("%d consumers have died of message %s", deaths, suspect)
+
+    def _archive(self) -> None:
+        archive(self.batch)
+
+    def _apply(self) -> None:
+        """Commit what can be; what waits for other messages has another try soon."""
+        age = datetime.now(UTC) - self._since
+        self._entries = apply_batch(
+            self.batch,
+            self.tries.given_up,
+            self._since,
+            patience=age < timedelta(seconds=settings.PATIENCE),
+        )
+        if waiting := sum(entry.waits for entry in self._entries):
+            self._project()
+            raise Retry(f"{waiting} refer to what is not there yet.")
+
+    def _project(self) -> None:
+        inbox.project(self.queue, self._entries)
+
+    def _bury(self) -> None:
+        bury(
+            [
+                (entry.delivery, entry.failure)
+                for entry in self._entries
+                if entry.failure is not None
+            ]
+        )
+
+    def _reply(self) -> None:
+        inbox.reply(self._entries)
+
+    def _unmark(self) -> None:
+        if self._suspects:
+            Attempt.objects.using(settings.DATABASE).end(self._suspects)
+
+
+class Poison(Exception):
+    """Consumers die of the message."""
+
+    kind = "poison"
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(f"{deaths} consumers died while they worked on it.")
 
 
 class Tries:
@@ -231,16 +206,3 @@ class Tries:
         )
         if self._counts[message_id] >= settings.MAX_ATTEMPTS:
             self.given_up[message_id] = error.reason
-
-
-class Backoff:
-    """Pauses in seconds that double up to a limit, each with jitter."""
-
-    def __init__(self) -> None:
-        self.next, self._longest = settings.BACKOFF
-
-    def __call__(self) -> float:
-        """Give the next pause."""
-        pause: float = self.next * random.uniform(0.5, 1.0)  # noqa: S311 jitter
-        self.next = min(self.next * 2, self._longest)
-        return pause

@@ -9,6 +9,7 @@ MessagingError
 ├── TopologyMismatch
 ├── InvalidMessage           the body is not what the event type says
 ├── Reject                   raised by handlers: never try this one again
+│   └── NotYet               ... unless what it needs comes within moments
 └── Retry                    raised by handlers: try the batch again later
 """
 
@@ -80,6 +81,15 @@ class Reject(MessagingError):
         self.messages = messages
         self.code = code
         super().__init__(reason)
+
+
+class NotYet(Reject):
+    """
+    What the message refers to is not there, but may be on its way in another queue.
+
+    It is tried again for `MESSAGING["PATIENCE"]` seconds, together with what comes
+    behind it under the same key, and rejected after that.
+    """
 
 
 class Retry(MessagingError):

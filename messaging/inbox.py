@@ -10,18 +10,23 @@ died in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from types import MappingProxyType
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
 from django.utils.translation import gettext as _
 
 from .bulk import insert
 from .conf import settings
-from .exceptions import InvalidMessage, PublishError, Reject, Retry
+from .exceptions import InvalidMessage, NotYet, PublishError, Reject, Retry
 from .message import IF_VERSION, Delivery, Envelope, Message, decode
 from .models import Inbox
 from .operations import Outcome
@@ -36,13 +41,13 @@ TRANSIENT = (
     PublishError,
     OperationalError,
     InterfaceError,
+    ProgrammingError,  # a table or column that a migration is yet to make
     ConnectionError,
     TimeoutError,
 )
 
 #: Seconds to wait until the broker has the replies to those who wait for outcomes.
 REPLY_TIMEOUT = 1.0
-NOTHING: Mapping[str, Exception] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Entry:
         self.recalled = False
         #: Whether the same message stands earlier in this batch.
         self.repeated = False
+        #: Whether it is left for another try of this batch.
+        self.waits = False
         #: Whether an inbox row of another try gives way to this one's.
         self.replaces = False
         try:
@@ -101,9 +108,15 @@ class Entry:
         return self.message.event_type if self.message else ""
 
     @property
+    def key(self) -> str:
+        """The partition key, or "" if the body is not understood."""
+        return self.message.partition_key if self.message else ""
+
+    @property
     def is_new(self) -> bool:
         """Whether the handler has yet to see it."""
-        return self.failure is None and self.reference is None and not self.repeated
+        untouched = self.failure is None and self.reference is None
+        return untouched and not self.repeated and not self.waits
 
     @property
     def is_expired(self) -> bool:
@@ -112,13 +125,16 @@ class Entry:
         retention = timedelta(days=settings.RETENTION_DAYS)
         return sent is not None and sent < datetime.now(UTC) - retention
 
-    def recognise(self, row: Inbox | None, earlier: set[str]) -> None:
+    def recognise(self, row: Inbox | None, earlier: set[str], since: datetime) -> None:
         """Compare with the inbox row of its id, and with ids earlier in the batch."""
-        # Equal bodies without an id may be two requests, unless the broker says that
-        # this one was delivered before.
         named = self.delivery.envelope.message_id is not None
         done = row is not None and row.status == Inbox.Status.DONE
-        if row is not None and done and (named or self.delivery.redelivered):
+        # Equal bodies without an id may be two requests, unless the broker says that
+        # this one was delivered before, or the row is of an earlier try of this batch.
+        again = row is not None and (
+            named or self.delivery.redelivered or row.processed_at >= since
+        )
+        if row is not None and done and again:
             self.recalled = True
             self.reference = row.reference
             self.failure = None
@@ -147,41 +163,56 @@ class Entry:
 
 
 def apply_batch(
-    deliveries: Sequence[Delivery], given_up: Mapping[str, Exception] = NOTHING
-) -> list[tuple[Delivery, Failure]]:
+    deliveries: Sequence[Delivery],
+    given_up: Mapping[str, Exception],
+    since: datetime,
+    *,
+    patience: bool = False,
+) -> list[Entry]:
     """
-    Apply `deliveries` of one queue in their order, and give those that failed for good.
+    Commit the effects of `deliveries` of one queue, in their order, and give them.
 
-    The ids in `given_up` have used up their tries. Raises one of `TRANSIENT`, or
-    `Unexpected` with the delivery at fault; nothing is applied then that another call
-    would apply again.
+    The ids in `given_up` have used up their tries; the first try of this batch began
+    at `since`. With `patience`, some may come back that wait for another try; without,
+    those are rejected. Raises one of `TRANSIENT`, or `Unexpected` with the delivery at
+    fault; nothing is applied then that another call would apply again. `project` comes
+    next.
     """
     queue = deliveries[0].queue
     entries = [Entry(delivery) for delivery in deliveries]
     for entry in entries:
         if error := given_up.get(entry.id):
-            entry.fail(error, "exhausted")
+            entry.fail(error, getattr(error, "kind", "exhausted"))
     with transaction.atomic(using=settings.DATABASE):
-        _recognise(entries)
+        _recognise(entries, since)
         new = [entry for entry in entries if entry.is_new]
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
-            _handle(handlers[queue][event_type], list(run))
+            _handle(handlers[queue][event_type], _hold_back(run, entries), patience)
         _remember(entries)
-    _project(queue, entries)
-    _reply(entries)
-    return [(e.delivery, e.failure) for e in entries if e.failure is not None]
+    return entries
 
 
-def _recognise(entries: list[Entry]) -> None:
+def _recognise(entries: list[Entry], since: datetime) -> None:
     """Find out which entries were handled before, in this batch or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(entry.id for entry in entries)
     earlier: set[str] = set()
     for entry in entries:
-        entry.recognise(known.get(entry.id), earlier)
+        entry.recognise(known.get(entry.id), earlier, since)
         earlier.add(entry.id)
 
 
-def _handle(handler: Handler, entries: list[Entry]) -> None:
+def _hold_back(run: Iterable[Entry], entries: list[Entry]) -> list[Entry]:
+    """Give those of a run whose key does not wait; the others wait behind it."""
+    waiting = {entry.key for entry in entries if entry.waits}
+    ready = []
+    for entry in run:
+        entry.waits = entry.key in waiting
+        if not entry.waits:
+            ready.append(entry)
+    return ready
+
+
+def _handle(handler: Handler, entries: list[Entry], patience: bool) -> None:
     """Run a handler on messages of its type; on failure find out whose fault it is."""
     if not entries:
         return
@@ -193,26 +224,30 @@ def _handle(handler: Handler, entries: list[Entry]) -> None:
         raise
     except Reject as error:
         at_fault = [e for e in entries if any(e.message is m for m in error.messages)]
-        if at_fault or len(entries) == 1:
-            for entry in at_fault or entries:
+        if not at_fault and len(entries) > 1:
+            _handle_halves(handler, entries, patience)
+            return
+        for entry in at_fault or entries:
+            if patience and isinstance(error, NotYet):
+                entry.waits = True
+            else:
                 entry.fail(error)
-            _handle(handler, [entry for entry in entries if entry.is_new])
-        else:
-            _handle_halves(handler, entries)
+        rest = [entry for entry in entries if entry.is_new]
+        _handle(handler, _hold_back(rest, entries), patience)
     except Exception as error:
         # Whatever a handler raises concerns its message, not the consumer.
         if len(entries) == 1:
             raise Unexpected(entries[0].delivery, error) from error
-        _handle_halves(handler, entries)
+        _handle_halves(handler, entries, patience)
     else:
         for entry, reference in zip(entries, references, strict=True):
             entry.reference = "" if reference is None else str(reference)
 
 
-def _handle_halves(handler: Handler, entries: list[Entry]) -> None:
+def _handle_halves(handler: Handler, entries: list[Entry], patience: bool) -> None:
     middle = len(entries) // 2
-    _handle(handler, entries[:middle])
-    _handle(handler, entries[middle:])
+    _handle(handler, entries[:middle], patience)
+    _handle(handler, _hold_back(entries[middle:], entries[:middle]), patience)
 
 
 def _remember(entries: list[Entry]) -> None:
@@ -221,14 +256,16 @@ def _remember(entries: list[Entry]) -> None:
         entry.id: (
             entry.id,
             entry.event_type,
+            entry.key[:300],
             Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
             entry.reference or "",
             entry.failure.reason[:1000] if entry.failure else "",
             entry.failure.code if entry.failure else "",
+            entry.message.partition_key[:255] if entry.message else "",
             now,
         )
         for entry in entries
-        if not (entry.recalled or entry.repeated)
+        if not (entry.recalled or entry.repeated or entry.waits)
     }
     # Rows of failed tries, and of equal bodies without an id, give way.
     if replaced := [entry.id for entry in entries if entry.replaces]:
@@ -240,7 +277,8 @@ def _remember(entries: list[Entry]) -> None:
         raise Retry("Another consumer has just handled one of these.") from error
 
 
-def _project(queue: str, entries: list[Entry]) -> None:
+def project(queue: str, entries: list[Entry]) -> None:
+    """Carry committed effects to the second store; to repeat it is harmless."""
     applied = [
         Applied(entry.message, entry.reference)
         for entry in entries
@@ -250,7 +288,7 @@ def _project(queue: str, entries: list[Entry]) -> None:
         projections[queue](applied)
 
 
-def _reply(entries: list[Entry]) -> None:
+def reply(entries: list[Entry]) -> None:
     """Tell those who wait what became of their messages."""
     answers = [
         Envelope(

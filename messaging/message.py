@@ -125,6 +125,8 @@ class Envelope:
     message_id: str | None = field(default_factory=lambda: str(uuid.uuid4()))
     type: str | None = None
     content_type: str | None = "application/json"
+    content_encoding: str | None = None
+    priority: int | None = None
     timestamp: datetime | None = field(default_factory=lambda: datetime.now(UTC))
     app_id: str | None = None
     correlation_id: str | None = None
@@ -150,6 +152,8 @@ class Delivery:
     redelivered: bool = False
     #: How often it was handed out before without being settled.
     delivery_count: int = 0
+    #: Names the subscription: no other delivery has the same, and this tag.
+    consumer_tag: str = ""
 
     @property
     def inbox_id(self) -> str:

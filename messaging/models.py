@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from .bulk import insert
 from .message import PARTITION_KEY, Envelope
@@ -40,6 +40,8 @@ class Inbox(models.Model):
     # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
+    #: The partition key; without an index, as it is asked for together with the time.
+    key = models.CharField(max_length=300, default="")
     status = models.CharField(max_length=10, choices=Status)
     #: The id of what was written.
     reference = models.CharField(max_length=255, default="")
@@ -51,10 +53,12 @@ class Inbox(models.Model):
     COLUMNS = (
         "message_id",
         "event_type",
+        "key",
         "status",
         "reference",
         "reason",
         "code",
+        "key",
         "processed_at",
     )
 
@@ -65,6 +69,43 @@ class Inbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Who works on messages that may kill."""
+
+    def begin(self, message_id: str) -> int:
+        """Leave a mark, and give how many others have left one and not come back."""
+        with transaction.atomic(using=self.db):
+            mark, is_first = self.select_for_update().get_or_create(
+                message_id=message_id, defaults={"started_at": datetime.now(UTC)}
+            )
+            if not is_first:
+                mark.deaths += 1
+                mark.save(update_fields=["deaths"])
+        return mark.deaths
+
+    def end(self, ids: Iterable[str]) -> None:
+        """Remove the marks."""
+        self.filter(message_id__in=list(ids)).delete()
+
+
+class Attempt(models.Model):
+    """
+    The mark on a message that is being worked on and may kill its consumer.
+
+    It is committed before the work begins and removed when it ends, so one that is
+    found at the beginning is that of a process which died in between.
+    """
+
+    message_id = models.CharField(max_length=36, primary_key=True)
+    deaths = models.PositiveSmallIntegerField(default=0)
+    started_at = models.DateTimeField(db_index=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.message_id} {self.deaths}"
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
@@ -179,3 +220,7 @@ class Ledger(models.Model):
 
     class Meta:
         abstract = True
+
+
+# Django finds the models of an app here alone.
+from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401

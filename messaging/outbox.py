@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator
 
-from django.db import connections, transaction
+from django.db import close_old_connections, connections, transaction
 
+from .backoff import Backoff
 from .conf import settings
-from .consumer import Backoff
 from .inbox import TRANSIENT
+from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
 from .publisher import publisher
 
 logger = logging.getLogger(__name__)
 
-#: Rows of one shard that are published in one pipeline.
+#: Rows of one shard that are published in one transaction.
 BATCH = 500
 #: Seconds between two looks into an empty outbox.
 IDLE_PAUSE = 0.1
@@ -43,7 +45,7 @@ class Relay:
         pause = Backoff()
         while not self._stopping.is_set():
             try:
-                published = self.drain()
+                published, waiting = self.drain()
             except Exception as error:
                 # Whatever it is, the rows are still there; to wait loses nothing.
                 logger.warning(
@@ -53,25 +55,80 @@ class Relay:
                 )
                 connections.close_all()
                 self._stopping.wait(pause())
-            else:
-                pause = Backoff()
-                if not published:
-                    self._stopping.wait(IDLE_PAUSE)
+                continue
+            if waiting:
+                self._stopping.wait(pause())
+                continue
+            pause = Backoff()
+            if not published:
+                self._stopping.wait(IDLE_PAUSE)
 
-    def drain(self) -> int:
-        """Publish one batch of every shard that has any; give how many rows."""
+    def drain(self) -> tuple[int, int]:
+        """
+        Publish one batch of every shard that has any.
+
+        Gives how many rows left and how many had to stay.
+        """
+        close_old_connections()
         outbox = Outbox.objects.using(settings.DATABASE)
         shards = outbox.order_by("shard").values_list("shard", flat=True).distinct()
-        return sum(self._drain_shard(shard) for shard in list(shards))
+        published = waiting = 0
+        for shard in list(shards):
+            if self._stopping.is_set():
+                break
+            left, stayed = self._drain_shard(shard)
+            published += left
+            waiting += stayed
+        return published, waiting
 
-    def _drain_shard(self, shard: int) -> int:
+    def _drain_shard(self, shard: int) -> tuple[int, int]:
         outbox = Outbox.objects.using(settings.DATABASE)
         with transaction.atomic(using=settings.DATABASE):
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
-                return 0
+                return 0, 0
             rows = list(outbox.filter(shard=shard).order_by("id")[:BATCH])
-            publisher().publish(*(row.envelope for row in rows), limit=False)
-            outbox.filter(pk__in=[row.pk for row in rows]).delete()
+            confirmed = publish_rows(rows)
+            outbox.filter(pk__in=confirmed).delete()
         if rows:
-            logger.info("%d messages of shard %d are published", len(rows), shard)
-        return len(rows)
+            logger.info("%d messages of shard %d are published", len(confirmed), shard)
+        return len(confirmed), len(rows) - len(confirmed)
+
+
+def publish_rows(rows: Iterable[Outbox]) -> list[int]:
+    """
+    Publish rows, those of one key one after the other, and give the confirmed ones.
+
+    A row that the broker does not confirm holds back the later ones of its key.
+    """
+    confirmed: list[int] = []
+    stuck: set[str] = set()
+    for step in rounds(rows):
+        free = {key: row for key, row in step.items() if key not in stuck}
+        envelopes = [row.envelope for row in free.values()]
+        outcomes = publisher().outcomes(*envelopes, limit=False)
+        for (key, row), error in zip(free.items(), outcomes, strict=True):
+            if error is None:
+                confirmed.append(row.pk)
+            else:
+                stuck.add(key)
+                logger.warning("%s %s waits: %s", row.type, row.message_id, error)
+    return confirmed
+
+
+def rounds(rows: Iterable[Outbox]) -> Iterator[dict[str, Outbox]]:
+    """
+    Divide rows so that no two of one key are on their way to the broker at a time.
+
+    Of two that are, a queue that is full for a moment may refuse the first and take
+    the second.
+    """
+    steps: list[dict[str, Outbox]] = []
+    counts: dict[str, int] = {}
+    for row in rows:
+        key = row.headers[PARTITION_KEY]
+        turn = counts.get(key, 0)
+        counts[key] = turn + 1
+        if turn == len(steps):
+            steps.append({})
+        steps[turn][key] = row
+    yield from steps

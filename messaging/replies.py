@@ -11,8 +11,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
-from pika.channel import Channel
-
 from .connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class Replies:
 
     # What follows runs in the I/O thread.
 
-    def opened(self, channel: Channel) -> None:
+    def opened(self, channel: Any) -> None:
         """Declare the queue and listen."""
         channel.queue_declare(self.address, exclusive=True, auto_delete=True)
         channel.basic_consume(
@@ -65,12 +63,16 @@ class Replies:
             callback=lambda _frame: self._ready.set(),
         )
 
-    def closed(self, reason: str) -> None:
+    def closed(self, error: Exception) -> float:
         """Wait for the next channel."""
         self._ready.clear()
+        return 0.0
+
+    def unblocked(self) -> None:
+        """Replies are never blocked."""
 
     def _arrived(
-        self, _channel: Channel, _method: Any, properties: Any, body: bytes
+        self, _channel: Any, _method: Any, properties: Any, body: bytes
     ) -> None:
         reply = self._waiting.pop(properties.correlation_id, None)
         if reply is None:

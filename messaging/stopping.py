@@ -17,13 +17,15 @@ def on_stop(callback: Callable[[], None]) -> Iterator[None]:
     Call `callback` on the first SIGTERM or SIGINT, and restore the handlers at the end.
 
     Python runs signal handlers in the main thread between two bytecodes, so the main
-    thread must not sit in a call without a timeout. A second signal has its usual
-    effect: an operator who presses Ctrl-C twice means it.
+    thread must not sit in a call without a timeout, and `callback` must not wait for a
+    lock: the main thread may be what holds it. A second signal of the same kind
+    ends the process at once: an operator who presses Ctrl-C twice means it. Of the same
+    kind only, for supervisors send SIGTERM after a terminal has sent SIGINT.
     """
     previous: dict[int, Any] = {n: signal.getsignal(n) for n in SIGNALS}
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, previous[number])
+        signal.signal(number, signal.SIG_DFL)
         callback()
 
     for number in SIGNALS:

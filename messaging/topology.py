@@ -17,6 +17,9 @@ from .registry import bindings, handlers
 #: otherwise drop a dead letter that was looked at twenty times.
 BROWSING_LIMIT = 1_000_000
 
+#: What the name of a queue of dead letters ends with.
+DEAD = ".dead"
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -45,7 +48,17 @@ class Binding:
 
 def dead_queue(queue: str) -> str:
     """Give the name of the queue that holds the dead letters of `queue`."""
-    return f"{queue}.dead"
+    return f"{queue}{DEAD}"
+
+
+def is_dead_queue(name: str) -> bool:
+    """Whether a queue holds dead letters."""
+    return name.endswith(DEAD)
+
+
+def origin(dead_queue: str) -> str:
+    """Give the queue whose dead letters `dead_queue` holds."""
+    return dead_queue.removesuffix(DEAD)
 
 
 def work_queue(name: str) -> Queue:
@@ -79,17 +92,32 @@ def dead_letter_queue(queue: str) -> Queue:
     return Queue(dead_queue(queue), arguments)
 
 
+def needed_by(queue: str) -> Iterator[Queue | Exchange | Binding]:
+    """Give what a consumer of `queue` declares, in this order."""
+    if is_dead_queue(queue):
+        yield dead_letter_queue(origin(queue))
+        return
+    yield dead_letter_queue(queue)
+    yield work_queue(queue)
+    if queue in bindings:
+        yield Exchange(settings.FACTS_EXCHANGE, "topic")
+        for key in bindings[queue]:
+            yield Binding(queue, settings.FACTS_EXCHANGE, key)
+
+
 def declared() -> Iterator[Queue | Exchange | Binding]:
     """Give all that the registered handlers need, in the order to declare it."""
     yield Exchange(settings.FACTS_EXCHANGE, "topic")
-    for name in sorted(handlers):
-        yield dead_letter_queue(name)
-        yield work_queue(name)
-        yield from bindings_of(name)
+    for queue in sorted(handlers):
+        yield from needed_by(queue)
 
 
-def bindings_of(queue: str) -> list[Binding]:
-    """Give what brings facts into a queue."""
-    return [
-        Binding(queue, settings.FACTS_EXCHANGE, key) for key in bindings.get(queue, [])
-    ]
+def declare(channel: Any, item: Queue | Exchange | Binding) -> None:
+    """Declare one of them on a channel of pika, blocking or not."""
+    match item:
+        case Exchange(name, kind):
+            channel.exchange_declare(name, kind, durable=True)
+        case Queue(name, arguments):
+            channel.queue_declare(name, durable=True, arguments=arguments)
+        case Binding(queue, exchange, key):
+            channel.queue_bind(queue, exchange, key)

@@ -22,11 +22,19 @@ def readable_errors(error: ValidationError) -> dict[str, list[str]]:
 
 def _readable(detail: Any) -> str:
     context = detail.get("ctx", {})
-    if detail["type"] != "missing" and detail["input"] is None:
-        return _("This field cannot be null.")
     match detail["type"]:
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return _("The body must be a JSON object.")
+        case "union_tag_not_found":
+            return "event_type: " + _("This field is required.")
+        case "union_tag_invalid":
+            return "event_type: " + no_choice(context["tag"])
+        case "literal_error":
+            return no_choice(detail["input"])
         case "missing":
             return _("This field is required.")
+        case _ if detail["input"] is None:
+            return _("This field cannot be null.")
         case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
             return _("Enter a whole number.")
         case "float_type" | "float_parsing" | "finite_number":
@@ -58,18 +66,17 @@ def _readable(detail: Any) -> str:
             return _("Null characters are not allowed.")
         case "value_error":
             return str(context["error"])
-        case "union_tag_not_found":
-            return "event_type: " + _("This field is required.")
-        case "union_tag_invalid" | "literal_error":
-            return _(
-                "Select a valid choice. %(value)s is not one of the available choices."
-            ) % {"value": str(context.get("tag", detail["input"]))[:100]}
         case "json_invalid":
             return invalid_json(context["error"])
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return _("The body must be a JSON object.")
         case _:
             return _("Enter a valid value.")
+
+
+def no_choice(value: object) -> str:
+    """Say that a value is none of those there are."""
+    return _(
+        "Select a valid choice. %(value)s is not one of the available choices."
+    ) % {"value": str(value)[:100]}
 
 
 def invalid_json(problem: str) -> str:

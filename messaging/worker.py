@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.db import connections
 
@@ -18,8 +18,19 @@ from .stopping import on_stop
 
 logger = logging.getLogger(__name__)
 
+#: Exit code when a thread died for a reason that is in the log.
+DIED = 1
 #: Exit code (EX_TEMPFAIL of sysexits.h) when work in hand had to be left to others.
 LEFT_WORK = 75
+#: For the `--help` of the commands that run here.
+EXIT_CODES = f"""\
+Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, and the log
+says of what; {LEFT_WORK} when work in hand did not end in time after a stop, so that it
+was rolled back and is done by the next process; 2 when called wrongly. Servers that are
+away end nothing: they are waited for. A second Ctrl-C ends the process at once.
+"""
+#: Seconds for the broker's goodbye to each connection, after `STOP_TIMEOUT`.
+GOODBYE = 0.7
 
 
 def run_consumers(queues: list[str]) -> int:
@@ -34,51 +45,59 @@ def run_consumers(queues: list[str]) -> int:
         for consumer in consumers:
             consumer.stop()
 
-    try:
-        return run_until_stopped([c.run for c in consumers], stop)
-    finally:
-        connection.close()
-        publisher().close()
+    return run_until_stopped([c.run for c in consumers], stop, connection)
 
 
-def run_until_stopped(loops: list[Callable[[], None]], stop: Callable[[], None]) -> int:
+def run_until_stopped(
+    loops: Sequence[Callable[[], None]],
+    stop: Callable[[], None],
+    *consuming: Connection,
+) -> int:
     """
-    Run `loops` in threads until a signal calls `stop`, or one of them dies.
+    Run `loops` in threads until a signal calls `stop`, or a thread dies.
 
-    Gives 0 when all ended in time, 1 when one died. A loop that does not end within
-    `MESSAGING["STOP_TIMEOUT"]` is cut off together with the process: its transaction is
-    rolled back and its messages are delivered again.
+    Gives one of the exit codes above, after closing `consuming` and the publisher. A
+    loop that does not end within `MESSAGING["STOP_TIMEOUT"]` is cut off together with
+    the process: its transaction is rolled back and its messages are delivered again.
     """
-    stopping = threading.Event()
-    died: list[BaseException] = []
-
-    def request_stop() -> None:
-        stopping.set()
-        stop()
+    # Plain lists: the signal handler runs in this thread, which may hold any lock.
+    asked: list[bool] = []
+    died: list[str] = []
 
     def guarded(loop: Callable[[], None]) -> None:
         try:
             loop()
-        except BaseException as error:
-            logger.critical("A worker died", exc_info=True)
-            died.append(error)
-            request_stop()
+        except BaseException:
+            logger.critical("A worker died; this process ends", exc_info=True)
+            died.append("worker")
+        else:
+            if not asked:
+                logger.critical("A worker ended unasked; this process ends")
+                died.append("worker")
         finally:
             connections.close_all()
 
     threads = [
         threading.Thread(target=guarded, args=(loop,), daemon=True) for loop in loops
     ]
-    with on_stop(request_stop):
+    used = [*consuming, publisher().connection]
+    with on_stop(lambda: asked.append(True)):
         for thread in threads:
             thread.start()
-        while not stopping.wait(0.5):
-            pass
+        while not (asked or died):
+            time.sleep(0.1)
+            if not all(connection.is_alive for connection in used):
+                logger.critical("An I/O thread died; this process ends")
+                died.append("connection")
+        asked.append(True)
+        stop()
         deadline = time.monotonic() + settings.STOP_TIMEOUT
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-    if any(thread.is_alive() for thread in threads):
-        logger.error("Work in hand did not end in time; it will be delivered again")
-        logging.shutdown()
-        os._exit(LEFT_WORK)
-    return 1 if died else 0
+        for connection in used:
+            connection.close(GOODBYE)
+        if any(thread.is_alive() for thread in threads):
+            logger.error("Work in hand did not end in time; it will be delivered again")
+            logging.shutdown()
+            os._exit(LEFT_WORK)
+    return DIED if died else 0

@@ -17,7 +17,7 @@ from django.db.utils import DatabaseError
 from django.utils import timezone
 from pymongo.errors import PyMongoError
 
-from messaging import Applied, Reject, Retry, handles, projects
+from messaging import Applied, NotYet, Reject, Retry, handles, projects
 from users.changes import UserChanges
 
 from .documents import (
@@ -64,7 +64,8 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
         raise Reject(TAKEN, *refused, code="conflict")
     authors = UserChanges(message.id_usuario for message in messages)
     if unknown := [m for m in messages if m.id_usuario not in authors]:
-        raise Reject(UNKNOWN_AUTHOR, *unknown)
+        # The author may have been posted just before, to the other queue.
+        raise NotYet(UNKNOWN_AUTHOR, *unknown)
 
     now = timezone.now()
     rows = ReportLedger.objects.bulk_create(

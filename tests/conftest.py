@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,8 @@ from messaging.connection import declare
 from messaging.lab.processes import free_port
 from messaging.publisher import _publishers, publisher
 from tests import private_servers
+
+logger = logging.getLogger(__name__)
 
 BASE = Path(__file__).resolve().parent.parent
 QUEUES = ("users_queue", "users_queue.dead", "reports_queue", "reports_queue.dead")
@@ -131,14 +134,21 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     yield declared
     declared.purge()
     # Consumers may have work in hand; to empty tables below them would be a deadlock.
-    eventually(no_transaction_runs, "consumers are idle")
+    eventually(is_idle, "consumers are idle")
 
 
-def no_transaction_runs() -> bool:
+def is_idle() -> bool:
     """Whether nobody is in the middle of a transaction."""
+    running = transactions()
+    logger.debug("Transactions: %s", running)
+    return not running
+
+
+def transactions() -> list[Any]:
+    """Give the transactions that somebody is in the middle of."""
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
-        return cursor.fetchone() == (0,)
+        cursor.execute("SELECT * FROM information_schema.innodb_trx")
+        return list(cursor.fetchall())
 
 
 class Processes:
@@ -188,12 +198,12 @@ class Processes:
         return process.wait(15)
 
     def kill_all(self) -> None:
-        """Leave nothing running."""
+        """Leave nothing running, not even workers that outlive their supervisor."""
         for process in self._running:
-            if process.poll() is None:
+            with suppress(ProcessLookupError):
                 # The group: a web server has children that do the work.
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
 
 
 def database_url() -> str:
@@ -218,16 +228,42 @@ def shared_processes(declared: Broker) -> Iterator[Processes]:
     started.kill_all()
 
 
+class SharedConsumers:
+    """All consumers, in a process that lives until a test wants the queues alone."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Have them run; one that has died fails the test that finds out."""
+        if self._process is None:
+            self._process = self._processes.manage("run_consumer", "--all")
+        assert self._process.poll() is None
+
+    def stop(self) -> None:
+        """Leave the queues to others."""
+        if self._process is not None:
+            assert self._processes.stop(self._process) == 0
+            self._process = None
+
+
 @pytest.fixture(scope="session")
-def running_consumers(shared_processes: Processes) -> subprocess.Popen[bytes]:
-    """All consumers, in a process that lives as long as the tests."""
-    return shared_processes.manage("run_consumer", "--all")
+def shared_consumers(shared_processes: Processes) -> SharedConsumers:
+    """All consumers, started when they are first needed."""
+    return SharedConsumers(shared_processes)
 
 
 @pytest.fixture
-def consumers(broker: Broker, running_consumers: subprocess.Popen[bytes]) -> None:
+def consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
     """All consumers, beside empty queues and databases."""
-    assert running_consumers.poll() is None
+    shared_consumers.start()
+
+
+@pytest.fixture
+def no_consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
+    """Nobody else at the queues, which are empty, beside empty databases."""
+    shared_consumers.stop()
 
 
 class API:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from messaging.dead_letters.models import DeadLetter
 from reports.models import Report
 from tests.conftest import API, eventually
 from users.models import User
@@ -59,3 +60,34 @@ def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
     assert document.descripcion == "Issue description"
     assert document.visibilidad == 1.0
     user(pk=row.user_id, numero_reportes=1)
+
+
+def test_a_report_posted_right_after_its_author_waits_for_it(
+    api: API, consumers: None
+) -> None:
+    first = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
+    # Another queue, so nothing orders these two but time.
+    report_of_next = ISSUE | {"id_usuario": first + 1}
+    made = api.post("/reports/", report_of_next).json()["id_reporte"]
+    hidden = api.patch(f"/reports/{made}/", {"visibilidad": 0})
+    api.post("/users/", JOHN | {"email": "jane@example.com"})
+
+    assert hidden.status_code == 202
+    document = report(id_reporte=made, visibilidad=0)
+    assert document.version == 2
+    user(email="jane@example.com", numero_reportes=1)
+    assert not DeadLetter.objects.exists()
+
+
+def test_a_report_of_nobody_is_refused_and_holds_up_nobody_for_long(
+    api: API, consumers: None
+) -> None:
+    author = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
+
+    refused = api.post("/reports/", ISSUE | {"id_usuario": author + 99})
+    fine = api.post("/reports/", ISSUE | {"id_usuario": author})
+
+    report(id_reporte=fine.json()["id_reporte"])
+    letter = eventually(DeadLetter.objects.first, "a dead letter")
+    assert (letter.kind, letter.queue) == ("rejected", "reports_queue")
+    assert not Report.objects.filter(pk=refused.json()["id_reporte"]).exists()

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from messaging.connection import broker_address
 from messaging.outbox import Relay
-from messaging.publisher import publisher
-from messaging.worker import run_until_stopped
+from messaging.worker import EXIT_CODES, run_until_stopped
 
 
 class Command(BaseCommand):
@@ -16,13 +16,13 @@ class Command(BaseCommand):
 
     help = "Publishes the outbox until stopped; several may run side by side."
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take nothing, but say how it ends."""
+        parser.epilog = EXIT_CODES
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one relay."""
         relay = Relay()
         self.stdout.write(f"Publishing the outbox to {broker_address()}")
         self.stdout.flush()
-        try:
-            code = run_until_stopped([relay.run], relay.stop)
-        finally:
-            publisher().close()
-        sys.exit(code)
+        sys.exit(run_until_stopped([relay.run], relay.stop))

@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
 from messaging.registry import consumer_name, handlers
-from messaging.worker import run_consumers
+from messaging.topology import dead_queue
+from messaging.worker import EXIT_CODES, run_consumers
 
 
 class Command(BaseCommand):
@@ -18,12 +19,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take names of consumers, or all."""
+        parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
         parser.add_argument("--all", action="store_true", help="every consumer")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is consumed, then run."""
-        known = {consumer_name(queue): queue for queue in handlers}
+        known = {consumer_name(queue): [queue] for queue in handlers}
+        known["dead_letters"] = [dead_queue(queue) for queue in handlers]
         names = sorted(known) if options["all"] else options["names"]
         if not names:
             raise CommandError(f"Name consumers, or --all. Known: {', '.join(known)}.")
@@ -32,9 +35,10 @@ class Command(BaseCommand):
                 f"There is no consumer {', '.join(sorted(unknown))}. "
                 f"Known: {', '.join(known)}."
             )
-        chosen = [known[name] for name in dict.fromkeys(names)]
+        chosen = [queue for name in dict.fromkeys(names) for queue in known[name]]
         self.stdout.write(f"Consuming from {broker_address()}")
         for queue in chosen:
-            self.stdout.write(f"  {queue}: {', '.join(handlers[queue])}")
+            types = handlers.get(queue, ["to the archive"])
+            self.stdout.write(f"  {queue}: {', '.join(types)}")
         self.stdout.flush()
         sys.exit(run_consumers(chosen))

@@ -1,0 +1,83 @@
+"""
+Consumers that kill themselves at a point of their work.
+
+Reads names of points from standard input. For each it forks a consumer of all queues
+that dies there, and prints how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import django
+
+
+def kill(*_: Any) -> None:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
+    """Give a function that dies before or after doing what `seam` does."""
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        if first:
+            kill()
+        result = seam(*args, **options)
+        kill()
+        return result
+
+    return wrapped
+
+
+def arm(point: str) -> None:
+    """Set the trap in this process."""
+    from messaging import inbox
+    from messaging.publisher import Publisher
+    from messaging.subscription import Subscription
+
+    match point:
+        case "before the commit":
+            inbox._remember = dying(inbox._remember, first=False)
+        case "before the projection":
+            inbox.project = dying(inbox.project, first=True)
+        case "after the projection":
+            inbox.project = dying(inbox.project, first=False)
+        case "before the dead letter":
+            Publisher.publish = dying(Publisher.publish, first=True)  # type: ignore
+        case "before the acknowledgement":
+            Subscription.acknowledge = dying(Subscription.acknowledge, first=True)  # type: ignore
+        case "never":
+            acknowledge = Subscription.acknowledge
+
+            def acknowledge_and_stop(*args: Any) -> None:
+                acknowledge(*args)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            Subscription.acknowledge = acknowledge_and_stop  # type: ignore
+        case _:
+            raise ValueError(point)
+
+
+def main() -> None:
+    """Live and die as told."""
+    django.setup()
+    from messaging.registry import queues
+    from messaging.worker import run_consumers
+
+    for line in sys.stdin:
+        if child := os.fork():
+            _, status = os.waitpid(child, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+        else:
+            signal.alarm(30)  # rather than live for ever
+            arm(line.strip())
+            os._exit(run_consumers(list(queues())))
+
+
+if __name__ == "__main__":
+    main()
