@@ -234,3 +234,11 @@ def publisher() -> Publisher:
             if process not in _publishers:
                 _publishers[process] = Publisher(f"publisher-{process}")
     return _publishers[process]
+
+
+def close_publisher() -> None:
+    """Close the publisher of this process, if it was ever used."""
+    with _lock:
+        used = _publishers.pop(os.getpid(), None)
+    if used is not None:
+        used.close()

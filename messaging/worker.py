@@ -14,7 +14,7 @@ from .conf import settings
 from .connection import Connection
 from .consumer import Consumer
 from .dead_letters.archive import archive
-from .publisher import publisher
+from .publisher import close_publisher
 from .stopping import on_stop
 from .topology import is_dead_queue
 
@@ -43,7 +43,7 @@ def run_consumers(queues: list[str]) -> int:
         return run_until_stopped([c.run for c in consumers], stop)
     finally:
         connection.close()
-        publisher().close()
+        close_publisher()
 
 
 def run_until_stopped(loops: list[Callable[[], None]], stop: Callable[[], None]) -> int:

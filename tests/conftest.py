@@ -23,7 +23,8 @@ from django.db import connections
 
 from messaging.connection import declare
 from messaging.lab.processes import free_port
-from messaging.publisher import publisher
+from messaging.publisher import close_publisher
+from messaging.registry import consumer_name, handlers
 from tests import private_servers
 
 BASE = Path(__file__).resolve().parent.parent
@@ -220,8 +221,10 @@ def shared_processes(declared: Broker) -> Iterator[Processes]:
 
 @pytest.fixture(scope="session")
 def running_consumers(shared_processes: Processes) -> subprocess.Popen[bytes]:
-    """All consumers, in a process that lives as long as the tests."""
-    return shared_processes.manage("run_consumer", "--all")
+    """All consumers of commands and facts, in a process as long-lived as the tests."""
+    # Not the archive: tests look into the queues of dead letters.
+    names = [consumer_name(queue) for queue in handlers]
+    return shared_processes.manage("run_consumer", *names)
 
 
 @pytest.fixture
@@ -295,4 +298,4 @@ def api(broker: Broker, running_api: API) -> API:
 def _close_publisher() -> Iterator[None]:
     """End the I/O thread of this process before the broker goes."""
     yield
-    publisher().close()
+    close_publisher()

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 
 from messaging.connection import broker_address
 from messaging.outbox import Relay
-from messaging.publisher import publisher
+from messaging.publisher import close_publisher
 from messaging.worker import run_until_stopped
 
 
@@ -24,5 +24,5 @@ class Command(BaseCommand):
         try:
             code = run_until_stopped([relay.run], relay.stop)
         finally:
-            publisher().close()
+            close_publisher()
         sys.exit(code)
