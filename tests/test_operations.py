@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +13,7 @@ from django.core import signing
 from messaging.models import Inbox
 from messaging.operations import operation_id
 from reports.models import Report
-from tests.conftest import API, Broker, eventually
+from tests.conftest import API, Broker, SharedConsumers, eventually
 from users.models import User, UserLedger
 
 ANA = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
@@ -136,13 +134,10 @@ def test_who_waits_learns_why_a_write_failed(
 
 
 def test_who_waits_in_vain_is_told_that_it_is_queued(
-    api: API, consumers: None, running_consumers: subprocess.Popen[bytes]
+    api: API, consumers: None, shared_consumers: SharedConsumers
 ) -> None:
-    running_consumers.send_signal(signal.SIGSTOP)
-    try:
+    with shared_consumers.frozen():
         answer = api.post("/users/", ANA, headers={"Prefer": "wait=1"})
-    finally:
-        running_consumers.send_signal(signal.SIGCONT)
 
     assert answer.status_code == 202
     assert "Preference-Applied" not in answer.headers
