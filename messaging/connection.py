@@ -164,7 +164,9 @@ class Connection:
         with self._lock:
             self._pika = connection
         try:
-            connection.ioloop.start()
+            # `close` sets the flag first: either it is seen here, or its callback runs.
+            if not self._closing.is_set():
+                connection.ioloop.start()
         except Exception:
             # Of the callbacks that were due one has failed, and users may have missed
             # what it was to tell them; they begin again on another connection.

@@ -261,7 +261,6 @@ def _remember(entries: list[Entry]) -> None:
             entry.reference or "",
             entry.failure.reason[:1000] if entry.failure else "",
             entry.failure.code if entry.failure else "",
-            entry.message.partition_key[:255] if entry.message else "",
             now,
         )
         for entry in entries

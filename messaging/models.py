@@ -58,7 +58,6 @@ class Inbox(models.Model):
         "reference",
         "reason",
         "code",
-        "key",
         "processed_at",
     )
 

@@ -369,6 +369,14 @@ def publisher() -> Publisher:
     return _publishers[process]
 
 
+def close_publisher() -> None:
+    """Close the publisher of this process, if it was ever used."""
+    with _lock:
+        used = _publishers.pop(os.getpid(), None)
+    if used is not None:
+        used.close()
+
+
 @atexit.register
 def _say_goodbye() -> None:
     if made := _publishers.get(os.getpid()):

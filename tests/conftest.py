@@ -24,7 +24,8 @@ from django.db import connections
 
 from messaging.connection import declare
 from messaging.lab.processes import free_port
-from messaging.publisher import publisher
+from messaging.publisher import close_publisher
+from messaging.registry import consumer_name, handlers
 from tests import private_servers
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,8 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
 def is_idle() -> bool:
     """Whether nobody is in the middle of a transaction."""
     running = transactions()
-    logger.debug("Transactions: %s", running)
+    if running:
+        logger.warning("Transactions: %s", running)
     return not running
 
 
@@ -246,7 +248,10 @@ def shared_processes(declared: Broker) -> Iterator[Processes]:
 
 
 class SharedConsumers:
-    """All consumers, in a process that lives until a test wants the queues alone."""
+    """
+    Consumers of commands and facts, in a process that lives until a test wants the
+    queues alone.
+    """
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -255,17 +260,17 @@ class SharedConsumers:
     def start(self) -> None:
         """Have them run; one that has died fails the test that finds out."""
         if self._process is None:
-            self._process = self._processes.manage("run_consumer", "--all")
+            # Not the archive: tests look into the queues of dead letters.
+            names = [consumer_name(queue) for queue in handlers]
+            self._process = self._processes.manage("run_consumer", *names)
         assert self._process.poll() is None
 
-    def pause(self) -> None:
-        """Have them stand still, with what they hold."""
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have them hold the queues and do nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Have them go on."""
-        assert self._process is not None
+        yield
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
@@ -358,4 +363,4 @@ def api(broker: Broker, running_api: API) -> API:
 def _close_publisher() -> Iterator[None]:
     """End the I/O thread of this process before the broker goes."""
     yield
-    publisher().close()
+    close_publisher()

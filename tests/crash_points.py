@@ -66,7 +66,7 @@ def arm(point: str) -> None:
 def main() -> None:
     """Live and die as told."""
     django.setup()
-    from messaging.registry import queues
+    from messaging.registry import handlers
     from messaging.worker import run_consumers
 
     for line in sys.stdin:
@@ -76,7 +76,7 @@ def main() -> None:
         else:
             signal.alarm(30)  # rather than live for ever
             arm(line.strip())
-            os._exit(run_consumers(list(queues())))
+            os._exit(run_consumers(list(handlers)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -77,9 +78,9 @@ def release(
     consumers: None, shared_consumers: SharedConsumers
 ) -> Iterator[Callable[[], None]]:
     """What lets the consumers go on, who stand still until then."""
-    shared_consumers.pause()
-    yield shared_consumers.resume
-    shared_consumers.resume()
+    with ExitStack() as stack:
+        stack.enter_context(shared_consumers.frozen())
+        yield stack.close
 
 
 def told(response: HttpResponse) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -26,7 +27,6 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.test import Client
 
-from messaging import publisher as publishers
 from messaging.connection import declare
 from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
@@ -35,6 +35,7 @@ from messaging.dead_letters.models import DeadLetter
 from messaging.inbox import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
+from messaging.publisher import close_publisher
 from messaging.subscription import envelope_of
 from tests.conftest import (
     API,
@@ -75,19 +76,13 @@ def broker(
     settings: Any,
 ) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
-    close_publishers()
+    close_publisher()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()
     declared.purge()
     yield declared
-    close_publishers()
+    close_publisher()
     eventually(is_idle, "consumers are idle")
-
-
-def close_publishers() -> None:
-    """Have the next message go to the broker that the settings name by then."""
-    while publishers._publishers:
-        publishers._publishers.popitem()[1].close()
 
 
 @pytest.fixture
@@ -225,10 +220,7 @@ def test_a_letter_delivered_again_is_one_row(
 
     assert len(letters()) == 2
     eventually(lambda: broker.count("users_queue.dead") == 2, "they are back")
-    consumed(processes, "dead_letters")
-    eventually(lambda: broker.count("users_queue.dead") == 0, "the queue is empty")
-    processes.kill_all()
-    assert broker.count("users_queue.dead") == 0
+    assert collect("users_queue") == 2
     assert len(letters()) == 2
 
 
@@ -257,6 +249,16 @@ def test_equal_bodies_without_id_are_two_letters(broker: Broker) -> None:
 
     assert collect("users_queue") == 2
     assert len(letters()) == 2
+
+
+def test_a_copy_without_id_stays_known_when_it_comes_again(broker: Broker) -> None:
+    first = dead_letter(delivery(b"x", 1, message_id=None), REFUSED)
+    copy = dead_letter(delivery(b"x", 2, message_id=None, redelivered=True), REFUSED)
+
+    for letter in (first, copy, copy, first, copy):
+        archive([Delivery(letter, "users_queue.dead", 1)])
+
+    assert len(letters()) == 1
 
 
 def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
@@ -335,6 +337,7 @@ def test_headers_stay_small_and_properties_stay(broker: Broker) -> None:
     with broker.channel() as channel:
         channel.basic_publish("", "users_queue.dead", b"x" * 10, properties)
     eventually(lambda: collect("users_queue"), "it is archived")
+    assert "dropped_headers = deep, " in run("show", "m" * 255)
     run("requeue", "--all")
     [(again, _)] = taken(broker, "users_queue", 1)
     for name in ("small", b"\xff", "number", "time", "nested"):
@@ -352,37 +355,58 @@ def test_a_deleted_dead_letter_queue_comes_back_and_nothing_is_lost(
     with broker.channel() as channel:
         channel.queue_delete("users_queue.dead")
 
-    broker.send("users_queue", b"bad", create("eva"))
+    broker.send("users_queue", b"bad", message_id="1")
+    broker.send("users_queue", create("eva"), message_id="2")
 
     eventually(User.objects.filter(nombre="eva").exists, "the one behind it")
     eventually(lambda: broker.count("users_queue.dead") == 1, "the dead letter")
     assert [letter.body for letter in browse("users_queue")] == [b"bad"]
 
 
+@pytest.fixture
+def full(broker: Broker, servers: SimpleNamespace) -> Iterator[None]:
+    """A queue of dead letters that takes no more, until it is emptied."""
+    limit = json.dumps({"max-length": 10, "overflow": "reject-publish"})
+    policy = ("-p", "dead-letters", "full")
+    rabbitmqctl(servers, "set_policy", *policy, "users_queue.dead", limit)
+    with pytest.raises(pika.exceptions.NackError):
+        broker.send("users_queue.dead", *[b"other"] * 50)
+    yield
+    rabbitmqctl(servers, "clear_policy", *policy)
+
+
 def test_a_full_dead_letter_queue_holds_the_message_back(
-    broker: Broker, processes: Processes, servers: SimpleNamespace
+    broker: Broker, processes: Processes, full: None
 ) -> None:
-    limit = json.dumps({"max-length": 1, "overflow": "reject-publish"})
-    rabbitmqctl(
-        servers, "set_policy", "-p", "dead-letters", "full", "users_queue.dead", limit
-    )
-    try:
-        broker.send("users_queue.dead", b"1", b"2")
-        with pytest.raises(pika.exceptions.NackError):
-            broker.send("users_queue.dead", *[b"3"] * 10)
-        full = broker.count("users_queue.dead")
-        process = consumed(processes, "users")
-        broker.send("users_queue", b"bad")
-        eventually(lambda: Inbox.objects.filter(status="failed").exists(), "failed")
-        assert broker.count("users_queue.dead") == full
-        processes.stop(process)
-        assert broker.count("users_queue") == 1
-    finally:
-        rabbitmqctl(servers, "clear_policy", "-p", "dead-letters", "full")
+    before = broker.count("users_queue.dead")
+    broker.send("users_queue", b"bad", message_id="1")
     consumed(processes, "users")
-    eventually(
-        lambda: b"bad" in [letter.body for letter in browse("users_queue")], "kept"
-    )
+    eventually(Inbox.objects.filter(status="failed").exists, "it has failed")
+    assert broker.count("users_queue.dead") == before
+    with broker.channel() as channel:
+        channel.queue_purge("users_queue.dead")
+
+    eventually(lambda: broker.count("users_queue.dead"), "the letter", 30)
+    assert browse("users_queue")[0].body == b"bad"
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="What is tried again after the commit applies messages without id anew.",
+)
+def test_a_letter_that_takes_two_tries_doubles_no_message_without_id(
+    broker: Broker, processes: Processes, full: None
+) -> None:
+    broker.send("users_queue", create("eva"), b"bad")
+    consumed(processes, "users")
+    eventually(User.objects.exists, "eva, though the letter about the other waits")
+    time.sleep(7)  # longer than the broker's confirm is waited for
+    with broker.channel() as channel:
+        channel.queue_purge("users_queue.dead")
+
+    eventually(lambda: broker.count("users_queue.dead"), "the letter", 30)
+    assert [letter.body for letter in browse("users_queue")] == [b"bad"]
 
 
 @pytest.mark.slow
@@ -570,7 +594,7 @@ def test_requeue_makes_the_operation_done_by_itself(
 
     told = run("requeue", "--reason", "Ya existe")
 
-    assert told.splitlines()[-1] == "1 dead letters requeued"
+    assert told.splitlines()[-1] == "1 dead letter requeued"
     done = eventually(
         lambda: (found := api.get(path).json())["status"] == "done" and found, "done"
     )
@@ -599,6 +623,33 @@ def test_a_requeued_message_that_fails_again_waits_again(
         assert [event["what"] for event in again.history] == (
             ["failed", *(["requeued", "failed"] * times)]
         )
+
+
+def test_a_failure_archived_before_the_mark_is_not_lost(
+    broker: Broker, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury_all(delivery(b"bad", message_id="1"))
+    collect("users_queue")
+    consumed(processes, "users")
+
+    def archive_meanwhile() -> None:
+        collect("users_queue")
+        connections.close_all()
+
+    meanwhile = threading.Thread(target=archive_meanwhile)
+
+    def settle_late(*args: Any, **details: str) -> None:
+        eventually(lambda: broker.count("users_queue.dead") == 1, "it failed again")
+        meanwhile.start()
+        meanwhile.join(1)  # it waits for the mark, for as long as that takes
+        settle(*args, **details)
+
+    settle = DeadLetter.settle
+    monkeypatch.setattr(DeadLetter, "settle", settle_late)
+    run("requeue", "--all")
+    meanwhile.join()
+
+    assert [letter.status for letter in letters()] == ["waiting"]
 
 
 def test_replays_are_new_acceptances_in_the_old_order(broker: Broker) -> None:
@@ -695,7 +746,7 @@ def test_a_corrected_body_goes_out_in_place_of_the_original(
         check=True,
     )
 
-    assert done.stdout.endswith("1 dead letters requeued\n")
+    assert done.stdout.endswith("1 dead letter requeued\n")
     [(properties, body)] = taken(broker, "users_queue", 1)
     assert json.loads(body) == create("ana")
     assert (properties.message_id, properties.type) == ("1", "user.create")
@@ -740,7 +791,7 @@ def test_discard_keeps_the_row_and_says_who(broker: Broker) -> None:
         run("discard")
     with pytest.raises(CommandError, match="No such dead letter"):
         run("discard", "--id", "3")
-    assert run("discard", "--id", "1").endswith("1 dead letters discarded\n")
+    assert run("discard", "--id", "1").endswith("1 dead letter discarded\n")
 
     assert [one["message_id"] for one in listed()] == ["2"]
     [discarded] = listed("--status", "discarded")
@@ -787,11 +838,11 @@ def test_a_fact_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -
 
 def test_old_copies_do_not_wait_again(broker: Broker) -> None:
     first, copy = (dead_letter(delivery(b"1", message_id="1"), REFUSED) for _ in "12")
-    archive([Delivery(first, "users_queue.dead", 1)], {})
+    archive([Delivery(first, "users_queue.dead", 1)])
     run("requeue", "--all")
 
-    archive([Delivery(first, "users_queue.dead", 1)], {})
-    archive([Delivery(copy, "users_queue.dead", 2)], {})
+    archive([Delivery(first, "users_queue.dead", 1)])
+    archive([Delivery(copy, "users_queue.dead", 2)])
 
     assert [letter.status for letter in letters()] == ["requeued"]
 

@@ -136,11 +136,8 @@ def test_who_waits_learns_why_a_write_failed(
 def test_who_waits_in_vain_is_told_that_it_is_queued(
     api: API, consumers: None, shared_consumers: SharedConsumers
 ) -> None:
-    shared_consumers.pause()
-    try:
+    with shared_consumers.frozen():
         answer = api.post("/users/", ANA, headers={"Prefer": "wait=1"})
-    finally:
-        shared_consumers.resume()
 
     assert answer.status_code == 202
     assert "Preference-Applied" not in answer.headers

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pika
 from django.db import connections
-from pika.exceptions import AMQPError
-
-from messaging.conf import settings
-from messaging.dead_letters.archive import browse
-from messaging.models import Outbox
-from messaging.registry import handlers
 
 from .drive import Driver, Record
+from .evidence import dead_letters, messages_left
 from .faults import WEIGHTS, Faults
 from .sender import Messages, Requests
 from .system import Plan, System
-from .verdict import Given, Told, Verdict, judge
+from .verdict import Told, Verdict, judge
 from .witness import Witness
 from .workload import Client, discover
 
@@ -35,8 +28,8 @@ DRAIN_DEADLINE = 120
 QUIET = 1.0
 
 
-class DrainFailed(Exception):
-    """Work was left though everything runs."""
+class LabError(Exception):
+    """The run cannot be judged, or has no end; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class Experiment:
         )
 
     def run(self) -> Verdict:
-        """Do all of it; raises `DrainFailed` if the work does not come to an end."""
+        """Do all of it; raises `LabError` if it does not come to an end."""
         self.system.start()
         self.witness.start()
         self._say(f"Everything runs; logs are in {self.system.plan.directory}")
@@ -102,13 +95,13 @@ class Experiment:
         for driver in self.drivers:
             driver.thread.start()
         self.faults.start()
-        self._wait(lambda: self._elapsed > self.options.seconds)
+        self._wait(lambda: self._elapsed > self.options.seconds, "")
         self._say("No more faults; waiting until everything has recovered")
         self.faults.stop()
-        self._wait(self._has_recovered, DRAIN_DEADLINE)
+        self._wait(self._has_recovered, "to recover", DRAIN_DEADLINE)
         for driver in self.drivers:
             driver.stop()
-        self._wait(lambda: not self._drivers_at_work(), DRAIN_DEADLINE)
+        self._wait(self._clients_are_done, "for answers", DRAIN_DEADLINE)
         self._say("Draining")
         self._drain()
         return self._judge()
@@ -127,22 +120,37 @@ class Experiment:
     def _elapsed(self) -> float:
         return time.monotonic() - self.started_at
 
-    def _wait(self, condition: Callable[[], bool], limit: float | None = None) -> None:
+    def _wait(
+        self, condition: Callable[[], bool], what: str, limit: float | None = None
+    ) -> None:
         """Wait for a condition, say how it goes, and fail with whoever fails."""
         began = time.monotonic()
         next_line = began + PROGRESS
         while not condition():
-            for driver in self.drivers:
-                if driver.error is not None:
-                    raise driver.error
+            self._check()
             now = time.monotonic()
             if limit is not None and now > began + limit:
-                raise DrainFailed(f"Not within {limit} s. {self.progress()}")
+                raise LabError(f"{limit:.0f} s were too short {what}. {self._left()}")
             if now >= next_line:
                 next_line += PROGRESS
                 self._say(self.progress())
             self.faults.restart_leavers()
             time.sleep(0.1)
+
+    def _check(self) -> None:
+        """Raise what has gone wrong in any thread of the lab itself."""
+        errors = [self.faults.error, self.witness.error]
+        for error in (*errors, *(driver.error for driver in self.drivers)):
+            if error is not None:
+                raise LabError(repr(error)) from error
+
+    def _left(self) -> str:
+        """Tell what the run has not come to the end of."""
+        faults = [one.name for one in self.faults.faults if one.recovered_at is None]
+        return (
+            f"{self.progress()}; never recovered from: {', '.join(faults) or 'nothing'}"
+            f"; waiting messages: {self._waiting()}"
+        )
 
     def progress(self) -> str:
         """Tell how it goes, in one line."""
@@ -159,8 +167,8 @@ class Experiment:
     def _has_recovered(self) -> bool:
         return all(one.recovered_at is not None for one in self.faults.faults)
 
-    def _drivers_at_work(self) -> bool:
-        return any(driver.thread.is_alive() for driver in self.drivers)
+    def _clients_are_done(self) -> bool:
+        return not any(driver.thread.is_alive() for driver in self.drivers)
 
     def _request_succeeded(self, accepted_at: float) -> None:
         self.faults.succeeded(accepted_at, request=True)
@@ -186,6 +194,7 @@ class Experiment:
         while True:
             self._wait(
                 lambda: not self._waiting() and self._is_quiet(),
+                "to drain",
                 deadline - time.monotonic(),
             )
             for program in self.system.programs:
@@ -199,32 +208,12 @@ class Experiment:
         return time.monotonic() > self.witness.last_at + QUIET
 
     def _waiting(self) -> int:
-        """Give how many messages wait in queues and outbox."""
-        url = self.system.plan.servers()["rabbitmq"].url
-        try:
-            with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-                channel = connection.channel()
-                waiting: int = sum(
-                    channel.queue_declare(queue, passive=True).method.message_count
-                    for queue in handlers
-                )
-        except AMQPError:
-            return -1
-        return waiting + Outbox.objects.using(settings.DATABASE).count()
+        return messages_left(self.system.servers["rabbitmq"].url)
 
     def _judge(self) -> Verdict:
         return judge(
             self.record.attempts,
             self.witness.told,
             {kind: one.read_stores() for kind, one in self.workloads.items()},
-            [letter for queue in handlers for letter in dead_letters(queue)],
+            dead_letters(),
         )
-
-
-def dead_letters(queue: str) -> list[Given]:
-    """Read the dead letters of a queue."""
-    given = []
-    for letter in browse(queue):
-        body = json.loads(letter.body)
-        given.append(Given(letter.message_id, body["event_type"], body, letter.reason))
-    return given

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .system import Part, Program, System
+from .program import Program
+from .system import Part, System
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Faults:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(thread_name_prefix="faults")
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
-        self.errors: list[str] = []
+        self.error: Exception | None = None
 
     @property
     def kills(self) -> int:
@@ -172,9 +173,8 @@ class Faults:
         def act() -> None:
             try:
                 action(victim.removesuffix(" proxy"), share)
-            except Exception as error:
-                self.errors.append(f"{name}: {error}")
-                logger.exception("%s failed", name)
+            except Exception as error:  # raised again by those who wait
+                self.error = error
             finally:
                 self._busy.discard(victim)
 

@@ -6,10 +6,8 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,13 +20,12 @@ from django.core.management import call_command
 
 from messaging.connection import declare
 
-from .processes import end, find, free_port, identity
+from .processes import find, free_port, identity
+from .program import Program
 from .proxy import Proxy
 from .server import Server
 from .servers import MariaDB, MongoDB, RabbitMQ
 
-#: Seconds a program may take to leave after SIGTERM before it is killed.
-STOP_DEADLINE = 12
 #: Holds, in the environment, the plan of the lab that a process belongs to.
 MARK = "CRASH_LAB"
 #: RabbitMQ 3.10 tells the disk of a new quorum queue up to a second later, and never
@@ -44,89 +41,6 @@ class Part(Protocol):
 
     def kill(self) -> object:
         """End it at once, as a crash would."""
-
-
-class Program:
-    """A program of the project."""
-
-    def __init__(
-        self, name: str, command: Sequence[str], environment: dict[str, str], log: Path
-    ) -> None:
-        self.name = name
-        self.command = command
-        self.environment = environment
-        self.log = log
-        #: Exit codes with which it has left though nobody had asked it to.
-        self.exits: list[int] = []
-        self._process: psutil.Popen | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process it runs in, or 0."""
-        return self._process.pid if self._process else 0
-
-    @property
-    def has_left(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._process is not None and self._process.poll() is not None
-
-    @property
-    def cpu_seconds(self) -> float:
-        """How much it has worked since it was started."""
-        if self._process is None or self.has_left:
-            return 0.0
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
-
-    def start(self) -> None:
-        """Start it, unless it runs."""
-        if self.has_left:
-            assert self._process is not None
-            self.exits.append(self._process.returncode)
-        elif self._process is not None:
-            return
-        with self.log.open("ab") as log:
-            self._process = psutil.Popen(
-                self.command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """Kill it and its children."""
-        self._end(patience=0)
-
-    def stop(self) -> None:
-        """Have it finish what is in hand and leave."""
-        self._end(patience=STOP_DEADLINE)
-
-    def suspend(self) -> None:
-        """Stop it in its tracks: its connections stay, and it knows of nothing."""
-        if self._process is not None:
-            self._process.suspend()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if self._process is not None:
-            self._process.resume()
-
-    def ports_to(self, port: int) -> set[int]:
-        """Give the ports from which it is connected to a port."""
-        if self._process is None:
-            return set()
-        return {
-            one.laddr.port
-            for one in self._process.net_connections("tcp")
-            if one.raddr and one.raddr.port == port
-        }
-
-    def _end(self, patience: float) -> None:
-        if self._process is not None:
-            end(self._process, patience)
-            self._process = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Witness:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
         self.told: list[Told] = []
+        self.error: Exception | None = None
         #: When the last fact came.
         self.last_at = time.monotonic()
 
@@ -68,6 +69,9 @@ class Witness:
             except (AMQPError, OSError) as error:
                 logger.debug("Listening again after %r", error)
                 self._stopping.wait(PAUSE)
+            except Exception as error:  # raised again by those who wait
+                self.error = error
+                return
 
     def _listen(self) -> None:
         parameters = pika.URLParameters(self._url)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging.lab.experiment import DrainFailed, Experiment, Options
+from messaging.lab.experiment import Experiment, LabError, Options
 from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
@@ -65,7 +65,7 @@ class Command(BaseCommand):
             verdict = experiment.run()
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except (DrainFailed, ServerError) as error:
+        except (LabError, ServerError) as error:
             raise CommandError(str(error)) from error
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
