@@ -438,6 +438,7 @@ def test_who_may_only_look_is_offered_and_allowed_nothing_else(
     assert not LogEntry.objects.exists()
 
 
+@pytest.mark.slow  # a broker takes seconds to start
 def test_a_broker_that_is_away_is_told_and_the_form_kept(
     admin_client: Client, report: Report, user: User, servers: SimpleNamespace
 ) -> None:
