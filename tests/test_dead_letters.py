@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -254,6 +255,16 @@ def test_equal_bodies_without_id_are_two_letters(broker: Broker) -> None:
 
     assert collect("users_queue") == 2
     assert len(letters()) == 2
+
+
+def test_a_copy_without_id_stays_known_when_it_comes_again(broker: Broker) -> None:
+    first = dead_letter(delivery(b"x", 1, message_id=None), REFUSED)
+    copy = dead_letter(delivery(b"x", 2, message_id=None, redelivered=True), REFUSED)
+
+    for letter in (first, copy, copy, first, copy):
+        archive([Delivery(letter, "users_queue.dead", 1)], {})
+
+    assert len(letters()) == 1
 
 
 def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
@@ -613,6 +624,33 @@ def test_a_requeued_message_that_fails_again_waits_again(
         assert [event["what"] for event in again.history] == (
             ["failed", *(["requeued", "failed"] * times)]
         )
+
+
+def test_a_failure_archived_before_the_mark_is_not_lost(
+    broker: Broker, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury_all(delivery(b"bad", message_id="1"))
+    collect("users_queue")
+    consumed(processes, "users")
+
+    def archive_meanwhile() -> None:
+        collect("users_queue")
+        connections.close_all()
+
+    meanwhile = threading.Thread(target=archive_meanwhile)
+
+    def settle_late(*args: Any, **details: str) -> None:
+        eventually(lambda: broker.count("users_queue.dead") == 1, "it failed again")
+        meanwhile.start()
+        meanwhile.join(1)  # it waits for the mark, for as long as that takes
+        settle(*args, **details)
+
+    settle = DeadLetter.settle
+    monkeypatch.setattr(DeadLetter, "settle", settle_late)
+    run("requeue", "--all")
+    meanwhile.join()
+
+    assert [letter.status for letter in letters()] == ["waiting"]
 
 
 def test_replays_are_new_acceptances_in_the_old_order(broker: Broker) -> None:
