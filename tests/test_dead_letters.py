@@ -343,6 +343,7 @@ def test_headers_stay_small_and_properties_stay(broker: Broker) -> None:
     with broker.channel() as channel:
         channel.basic_publish("", "users_queue.dead", b"x" * 10, properties)
     eventually(lambda: collect("users_queue"), "it is archived")
+    assert "dropped_headers = deep, " in run("show", "m" * 255)
     run("requeue", "--all")
     [(again, _)] = taken(broker, "users_queue", 1)
     for name in ("small", b"\xff", "number", "time", "nested"):
@@ -595,7 +596,7 @@ def test_requeue_makes_the_operation_done_by_itself(
 
     told = run("requeue", "--reason", "Ya existe")
 
-    assert told.splitlines()[-1] == "1 dead letters requeued"
+    assert told.splitlines()[-1] == "1 dead letter requeued"
     done = eventually(
         lambda: (found := api.get(path).json())["status"] == "done" and found, "done"
     )
@@ -747,7 +748,7 @@ def test_a_corrected_body_goes_out_in_place_of_the_original(
         check=True,
     )
 
-    assert done.stdout.endswith("1 dead letters requeued\n")
+    assert done.stdout.endswith("1 dead letter requeued\n")
     [(properties, body)] = taken(broker, "users_queue", 1)
     assert json.loads(body) == create("ana")
     assert (properties.message_id, properties.type) == ("1", "user.create")
@@ -792,7 +793,7 @@ def test_discard_keeps_the_row_and_says_who(broker: Broker) -> None:
         run("discard")
     with pytest.raises(CommandError, match="No such dead letter"):
         run("discard", "--id", "3")
-    assert run("discard", "--id", "1").endswith("1 dead letters discarded\n")
+    assert run("discard", "--id", "1").endswith("1 dead letter discarded\n")
 
     assert [one["message_id"] for one in listed()] == ["2"]
     [discarded] = listed("--status", "discarded")

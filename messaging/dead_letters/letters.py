@@ -204,6 +204,7 @@ def properties(envelope: Envelope) -> dict[str, Any]:
     """Give what restores the original, in a form that JSON holds."""
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
+    given["dropped_headers"] = envelope.headers.get("dead-dropped-headers")
     return {name: value for name, value in given.items() if value is not None} | {
         "headers": {text(name, 255): to_json(value) for name, value in headers.items()}
     }

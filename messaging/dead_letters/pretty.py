@@ -17,9 +17,9 @@ SHOWN = 64 * 1024
 DUMPED = 16 * 1024
 #: Rows from which the widths of a table's columns are taken.
 SAMPLE = 1000
-#: Digits of an id that are shown, enough to tell a million apart.
-ID_LENGTH = 12
-HEADINGS = ("ID", "FAILED", "STATE", "KIND", "QUEUE", "TYPE", "REASON")
+#: Digits of an id that are shown, enough to tell a hundred thousand apart.
+ID_LENGTH = 10
+HEADINGS = ("ID", "FAILED", "STATE", "KIND", "WHAT", "REASON")
 
 
 def printable(text: str, allowed: str = "") -> str:
@@ -82,16 +82,20 @@ def table(letters: Iterable[DeadLetter], width: int | None) -> Iterator[str]:
 
 def cells(letter: DeadLetter) -> tuple[str, ...]:
     """Give the cells of one letter's row."""
-    state = "in queue" if letter.where == "queue" else letter.status
     return (
         letter.id[:ID_LENGTH],
-        f"{letter.failed_at:%Y-%m-%d %H:%M}",
-        state,
+        f"{letter.failed_at:%m-%d %H:%M}",
+        "in queue" if letter.where == "queue" else letter.status,
         letter.kind,
-        letter.queue,
-        printable(letter.event_type) or "-",
+        # The type tells the queue, mostly; two columns would leave no room for reasons.
+        printable(letter.event_type) or f"({letter.queue})",
         printable(letter.reason),
     )
+
+
+def counted(number: int) -> str:
+    """Give how many dead letters there are, in words."""
+    return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
 def details(letter: DeadLetter) -> Iterator[str]:

@@ -17,7 +17,7 @@ from django.db import DatabaseError
 
 from messaging.dead_letters.archive import collect
 from messaging.dead_letters.models import DeadLetter
-from messaging.dead_letters.pretty import details, printable, table
+from messaging.dead_letters.pretty import counted, details, printable, table
 from messaging.dead_letters.selection import Selection
 from messaging.dead_letters.settling import discard, overtaken, requeue
 from messaging.exceptions import MessagingError
@@ -89,7 +89,7 @@ class Command(BaseCommand):
                 separator = ",\n"
             self.stdout.write("[]" if separator == "[" else "]")
         else:
-            self.stdout.write(f"{self.print_table(letters)} dead letters")
+            self.stdout.write(counted(self.print_table(letters)))
 
     def show(self, id: str, **_: Any) -> None:
         """Print everything about one of them."""
@@ -115,7 +115,7 @@ class Command(BaseCommand):
         with output.open("w") as file:
             for number, line in enumerate(lines(letters), 1):  # noqa: B007
                 file.write(f"{line}\n")
-        self.stdout.write(f"{number} dead letters are in {output}")
+        self.stdout.write(f"{counted(number)} written to {output}")
 
     def requeue(self, *, body: str | None, **options: Any) -> None:
         """Send them again, or one of them with another body."""
@@ -145,7 +145,7 @@ class Command(BaseCommand):
             letters = [*chosen.everywhere()]
             warn(letters)
             number = self.print_table(letters)
-            self.stdout.write(f"{number} dead letters would be {done}")
+            self.stdout.write(f"{counted(number)} would be {done}")
             return
         for queue in chosen.queues:
             collect(queue)
@@ -157,20 +157,20 @@ class Command(BaseCommand):
             for letter in letters:
                 self.stdout.write(f"{done} {printable(str(letter))}")
             self.stdout.flush()
-        self.stdout.write(f"{number} dead letters {done}")
+        self.stdout.write(f"{counted(number)} {done}")
 
     def print_table(self, letters: Iterable[DeadLetter]) -> int:
         """Print a table that fits a terminal, and give how many there are."""
         number = 0
 
-        def counted() -> Iterator[DeadLetter]:
+        def passing() -> Iterator[DeadLetter]:
             nonlocal number
             for letter in letters:
                 number += 1
                 yield letter
 
         width = shutil.get_terminal_size().columns if self.stdout.isatty() else None
-        for line in table(counted(), width):
+        for line in table(passing(), width):
             self.stdout.write(line)
         return number
 
