@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -50,9 +51,25 @@ def broker_address() -> str:
 
 
 class Stream(pika.SelectConnection):  # type: ignore[misc]
-    """Hands a message to the socket in one piece, which saves two system calls."""
+    """pika's connection, with what it lacks."""
+
+    def _read_frame(self) -> tuple[int, Any]:
+        """
+        Give properties that cannot be read as none at all.
+
+        A time in milliseconds where seconds are meant is enough; pika would drop the
+        connection, and again whenever the message is delivered.
+        """
+        try:
+            return super()._read_frame()  # type: ignore[no-any-return]
+        except (ValueError, OverflowError, OSError, struct.error, AMQPError) as error:
+            if self._frame_buffer[0] != pika.spec.FRAME_HEADER:
+                raise
+            logger.warning("Properties of a message cannot be read: %r", error)
+            return without_properties(self._frame_buffer)
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        """Hand a message to the socket in one piece, which saves two system calls."""
         data = b"".join(marshaled_frames)
         self.bytes_sent += len(data)
         self.frames_sent += len(marshaled_frames)
@@ -197,9 +214,17 @@ class Connection:
     def _say_goodbye(self) -> None:
         if self._pika is not None:
             if self._pika.is_open:
+                for keeper in self._keepers:
+                    keeper.close()
                 self._pika.close()
             elif not self._pika.is_closing:
                 self._pika.ioloop.stop()
+
+
+def without_properties(buffer: bytes) -> tuple[int, Any]:
+    """Give length and frame of the header at the beginning of `buffer`."""
+    channel, length, size = struct.unpack_from(">xHIxxxxQ", buffer)
+    return length + 8, pika.frame.Header(channel, size, pika.BasicProperties())
 
 
 def leave(connection: pika.SelectConnection) -> None:
