@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -231,7 +230,7 @@ def test_a_message_whose_consumer_died_after_the_letter_is_one_row(
     broker: Broker, processes: Processes
 ) -> None:
     broker.send("users_queue", b"named", message_id="4711")
-    broker.send("users_queue", b"nameless", b"nameless")
+    broker.send("users_queue", b"nameless", b"nameless too")
 
     killed_consumer(processes, "users_queue", 3)
     assert broker.count("users_queue.dead") == 3
@@ -243,7 +242,8 @@ def test_a_message_whose_consumer_died_after_the_letter_is_one_row(
     eventually(lambda: broker.count("users_queue.dead") == 6, "they are back")
     collect("users_queue")
 
-    assert Counter(letter.body for letter in letters()) == {b"named": 1, b"nameless": 2}
+    bodies = sorted(bytes(letter.body) for letter in letters())
+    assert bodies == [b"named", b"nameless", b"nameless too"]
     assert len({letter.message_id for letter in letters()}) == 3
 
 
