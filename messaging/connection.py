@@ -52,6 +52,10 @@ def broker_address() -> str:
     return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
 
 
+#: What pika raises for headers that nobody can have meant.
+UNREADABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error)
+
+
 class Stream(pika.SelectConnection):  # type: ignore[misc]
     """
     Hands a message to the socket in one piece, which saves two system calls.

@@ -1,4 +1,4 @@
-"""Consumers keep on consuming in order, whatever happens, until they are told to stop."""
+"""Consumers go on in order, whatever happens, until they are told to stop."""
 
 from __future__ import annotations
 
