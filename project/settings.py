@@ -99,6 +99,10 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
         connect_timeout=5,
         read_timeout=15,
         write_timeout=15,
+        # A client that vanishes leaves its transaction, with all its locks, to a server
+        # that would wait for it eight hours. And whoever waits for a lock must hear of
+        # it before the read times out, or its statement would go on without it.
+        init_command="SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10",
     )
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

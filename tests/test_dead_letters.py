@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -45,6 +44,7 @@ from tests.conftest import (
     eventually,
     is_idle,
     start_api,
+    virtual_host,
 )
 from users.models import User
 
@@ -54,11 +54,7 @@ REFUSED = Failure("rejected", "Ya existe un usuario con ese e-mail.", "conflict"
 @pytest.fixture(scope="module")
 def broker_url(servers: SimpleNamespace) -> str:
     """A virtual host that the consumers of other tests do not know."""
-    rabbitmqctl(servers, "add_vhost", "dead-letters")
-    rabbitmqctl(
-        servers, "set_permissions", "-p", "dead-letters", "guest", ".*", ".*", ".*"
-    )
-    return f"{servers.rabbitmq.url}dead-letters"
+    return virtual_host("dead-letters")
 
 
 def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
@@ -69,18 +65,14 @@ def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
 
 
 @pytest.fixture
-def broker(
-    broker_url: str,
-    declared: Broker,
-    transactional_db: None,
-    settings: Any,
-) -> Iterator[Broker]:
+def broker(broker_url: str, transactional_db: None, settings: Any) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
     close_publisher()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()
-    declared.purge()
-    yield declared
+    broker = Broker(broker_url)
+    broker.purge()
+    yield broker
     close_publisher()
     eventually(is_idle, "consumers are idle")
 
@@ -161,7 +153,8 @@ def consumed(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
     return processes.manage("run_consumer", *names)
 
 
-#: Runs one consumer that kills its process after its work, before it acknowledges.
+#: Runs one consumer that waits for a batch of so many messages, and kills its process
+#: after its work, before it acknowledges.
 KILLED_CONSUMER = """
 import os, signal, sys
 import django
@@ -169,8 +162,17 @@ django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
 
-queue = sys.argv[1]
+queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
+take = consumer.subscription.take
+
+def take_all(limit):
+    batch = []
+    while len(batch) < number:
+        batch += take(limit)
+    return batch
+
+consumer.subscription.take = take_all
 consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
@@ -179,9 +181,9 @@ consumer.run()
 """
 
 
-def killed_consumer(processes: Processes, queue: str) -> None:
+def killed_consumer(processes: Processes, queue: str, number: int) -> None:
     """Have a consumer do its work on a batch and die before it acknowledges that."""
-    process = processes.start("-c", KILLED_CONSUMER, queue)
+    process = processes.start("-c", KILLED_CONSUMER, queue, str(number))
 
     assert process.wait(20) == -signal.SIGKILL
 
@@ -216,7 +218,7 @@ def test_a_letter_delivered_again_is_one_row(
 ) -> None:
     bury_all(delivery(create("ana")), delivery(create("eva"), 2, message_id=None))
 
-    killed_consumer(processes, "users_queue.dead")
+    killed_consumer(processes, "users_queue.dead", 2)
 
     assert len(letters()) == 2
     eventually(lambda: broker.count("users_queue.dead") == 2, "they are back")
@@ -228,19 +230,20 @@ def test_a_message_whose_consumer_died_after_the_letter_is_one_row(
     broker: Broker, processes: Processes
 ) -> None:
     broker.send("users_queue", b"named", message_id="4711")
-    broker.send("users_queue", b"nameless", b"nameless")
+    broker.send("users_queue", b"nameless", b"nameless too")
 
-    killed_consumer(processes, "users_queue")
-    eventually(lambda: broker.count("users_queue.dead") == 3, "three letters")
+    killed_consumer(processes, "users_queue", 3)
+    assert broker.count("users_queue.dead") == 3
     eventually(lambda: broker.count("users_queue") == 3, "the messages are back")
     consumed(processes, "users")
     eventually(lambda: broker.count("users_queue.dead") == 6, "letters, again")
     processes.kill_all()
-    killed_consumer(processes, "users_queue.dead")  # and the archive dies as well
+    killed_consumer(processes, "users_queue.dead", 6)  # and the archive dies as well
     eventually(lambda: broker.count("users_queue.dead") == 6, "they are back")
     collect("users_queue")
 
-    assert Counter(letter.body for letter in letters()) == {b"named": 1, b"nameless": 2}
+    bodies = sorted(bytes(letter.body) for letter in letters())
+    assert bodies == [b"named", b"nameless", b"nameless too"]
     assert len({letter.message_id for letter in letters()}) == 3
 
 
@@ -391,10 +394,6 @@ def test_a_full_dead_letter_queue_holds_the_message_back(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="What is tried again after the commit applies messages without id anew.",
-)
 def test_a_letter_that_takes_two_tries_doubles_no_message_without_id(
     broker: Broker, processes: Processes, full: None
 ) -> None:
@@ -807,13 +806,11 @@ def test_a_thousand_letters_take_seconds(broker: Broker) -> None:
 
     started = time.monotonic()
     assert len(listed()) == 1000
-    seen = time.monotonic()
     assert run("requeue", "--all").endswith("1000 dead letters requeued\n")
     sent = time.monotonic()
 
     assert broker.count("users_queue") == 1000
-    assert seen - started < 15
-    assert sent - seen < 15
+    assert sent - started < 60  # 3 s on two idle cores
 
 
 def test_a_fact_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -> None:

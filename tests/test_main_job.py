@@ -36,7 +36,7 @@ def report(**wanted: object) -> Report:
 
 
 def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
-    api: API, consumers: None
+    api: API, consumers: None, django_db_reset_sequences: None
 ) -> None:
     answer = api.post("/users/", JOHN)
 

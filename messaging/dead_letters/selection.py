@@ -71,7 +71,13 @@ class Selection:
         rows = rows.filter(**{name: v for name, v in given.items() if v is not None})
         either = Q()
         for begin in self.ids:
-            either |= Q(id__startswith=begin) | Q(message_id__startswith=begin)
+            whole = Q(id=begin) | Q(message_id=begin)
+            # Who names a whole id does not mean others that begin with it.
+            either |= (
+                whole
+                if rows.filter(whole).exists()
+                else Q(id__startswith=begin) | Q(message_id__startswith=begin)
+            )
         return rows.filter(either)
 
     def takes(self, letter: DeadLetter) -> bool:

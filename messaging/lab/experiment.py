@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from django.db import connections
@@ -149,7 +150,7 @@ class Experiment:
         faults = [one.name for one in self.faults.faults if one.recovered_at is None]
         return (
             f"{self.progress()}; never recovered from: {', '.join(faults) or 'nothing'}"
-            f"; waiting messages: {self._waiting()}"
+            f"; messages left: {self._messages_left()}"
         )
 
     def progress(self) -> str:
@@ -184,31 +185,20 @@ class Experiment:
                 return
 
     def _drain(self) -> None:
-        """
-        Wait until no work is left, then have all programs leave.
-
-        What they had in hand without acknowledging it would be in the queues again.
-        """
+        """Wait until no work is left, then have all programs leave."""
         connections.close_all()  # older than the last kill of the server
-        deadline = time.monotonic() + DRAIN_DEADLINE
-        while True:
-            self._wait(
-                lambda: not self._waiting() and self._is_quiet(),
-                "to drain",
-                deadline - time.monotonic(),
-            )
-            for program in self.system.programs:
-                program.stop()
-            if not self._waiting():
-                return
-            for program in self.system.programs:
-                program.start()
+        self._wait(self._nothing_waits, "to drain", DRAIN_DEADLINE)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda program: program.stop(), self.system.programs))
+        if left := self._messages_left():
+            raise LabError(f"{left} messages came back when the programs left.")
 
-    def _is_quiet(self) -> bool:
-        return time.monotonic() > self.witness.last_at + QUIET
+    def _nothing_waits(self) -> bool:
+        quiet = time.monotonic() > self.witness.last_at + QUIET
+        return quiet and self._messages_left() == 0
 
-    def _waiting(self) -> int:
-        return messages_left(self.system.servers["rabbitmq"].url)
+    def _messages_left(self) -> int:
+        return messages_left(self.system.broker)
 
     def _judge(self) -> Verdict:
         return judge(

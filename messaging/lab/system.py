@@ -161,6 +161,13 @@ class System:
             **{one.name: one for one in self.programs},
         }
 
+    @property
+    def broker(self) -> RabbitMQ:
+        """The server that all messages go through."""
+        broker = self.servers["rabbitmq"]
+        assert isinstance(broker, RabbitMQ)
+        return broker
+
     def start(self) -> None:
         """Start the servers, prepare them, then start everything else."""
         with ThreadPoolExecutor() as pool:
