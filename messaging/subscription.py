@@ -56,11 +56,8 @@ class Subscription:
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._pause = Backoff()
         self._opened_at = 0.0
-        #: The tags of the last delivery and of the last one settled.
-        self._last = self._settled = 0
-        #: Whether the broker owes an answer, and whether it had messages for nobody.
+        #: Whether the broker owes an answer.
         self._asked = False
-        self._starved = False
 
     def attach(self, connection: Connection) -> None:
         """Use `connection` to get at its I/O thread."""
@@ -138,8 +135,7 @@ class Subscription:
 
     def _forget(self) -> None:
         self._channel = None
-        self._last = self._settled = 0
-        self._asked = self._starved = False
+        self._asked = False
         with self._changed:
             self._held.clear()
             self._bodies.clear()
@@ -153,7 +149,6 @@ class Subscription:
         if channel is not self._channel:
             return
         delivery = delivery_of(self.queue, channel, method, properties)
-        self._last = delivery.tag
         with self._changed:
             self._bodies.add(body)
             self._held.append(delivery)
@@ -162,8 +157,7 @@ class Subscription:
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         # On another channel the tag means another message; this one comes again.
         if self.holds(batch) and self._channel.is_open:
-            self._settled = batch[-1].tag
-            self._channel.basic_ack(self._settled, multiple=True)
+            self._channel.basic_ack(batch[-1].tag, multiple=True)
 
     def _cancelled(self, _frame: Any) -> None:
         logger.warning("The broker has cancelled the consumer of %s", self.queue)
@@ -188,12 +182,10 @@ class Subscription:
     def _watched(self, frame: Any) -> None:
         """Compare what the broker says with what this process believes."""
         self._asked = False
-        consumers, waiting = frame.method.consumer_count, frame.method.message_count
-        starves = consumers == 1 and waiting > 0 and self._last == self._settled
-        if consumers == 0 or (starves and self._starved):
+        # With a single active consumer the others are not counted.
+        if frame.method.consumer_count == 0:
             logger.warning("The broker has no consumer of %s left", self.queue)
             self._subscribe_again()
-        self._starved = starves
 
 
 def is_suspect(delivery: Delivery) -> bool:

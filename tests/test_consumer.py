@@ -169,24 +169,31 @@ def test_a_connection_whose_other_end_is_gone_is_replaced(
         eventually(has("after"), "a row", 60)
 
 
-def test_order_outlasts_consumers_that_come_and_go(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_a_successor_goes_on_in_order_where_a_busy_consumer_was_stopped(
     broker: Broker,
     start: Start,
-    processes: Processes,
     user: User,  # noqa: F811
+    servers: SimpleNamespace,
+    number: int,
 ) -> None:
-    rename(user, 4000)
-    running = [start(), start()]
+    def consumers() -> int:
+        return rabbitmqctl(servers.rabbitmq, "list_consumers").count("users_queue")
 
-    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        count = Inbox.objects.count()
-        eventually(lambda count=count: Inbox.objects.count() > count, "progress", 20)
-        # The first to subscribe is the one that works.
-        processes.stop(running.pop(0), number)
-        running.append(start())
+    rename(user, 3000)
+    with transaction.atomic():
+        # Neither can write yet, so the first is busy when it is told to stop.
+        list(User.objects.select_for_update())
+        first = start()
+        eventually(lambda: consumers() == 1, "the first is subscribed")
+        start()
+        eventually(lambda: consumers() == 2, "the second is subscribed")
+        first.send_signal(number)
+        time.sleep(0.3)
+    first.wait(10)
 
-    eventually(lambda: User.objects.get().nombre == "Ann 3999", "the last one", 30)
-    assert names_told()[1:] == [f"Ann {n}" for n in range(4000)]
+    eventually(lambda: User.objects.get().nombre == "Ann 2999", "the last one", 30)
+    assert names_told()[1:] == [f"Ann {n}" for n in range(3000)]
 
 
 @pytest.mark.parametrize("point", ["the I/O thread ends", "a worker ends"])
