@@ -18,7 +18,15 @@ from django.contrib.auth.models import User as Account
 from rest_framework_simplejwt.tokens import AccessToken
 
 from project.access import issue_token
-from tests.conftest import API, BASE, Broker, Processes, eventually, start_api
+from tests.conftest import (
+    API,
+    BASE,
+    Broker,
+    Processes,
+    eventually,
+    start_api,
+    virtual_host,
+)
 
 USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
 REPORT = {"id_usuario": 1, "tipo_reporte": 1, "descripcion": "Un bache"}
@@ -38,8 +46,10 @@ PASSWORD = "una contraseña larga"
 
 @pytest.fixture(scope="module")
 def closed_api(declared: Broker) -> Iterator[API]:
-    """The API as it is in production, but for TLS."""
+    """The API as in production, but without TLS, and with nobody at its queues."""
     processes = Processes()
+    processes.environment["RABBITMQ_URL"] = virtual_host("access")
+    processes.output("topology", "apply")
     yield start_api(processes, OPEN_ACCESS="0")
     processes.kill_all()
 

@@ -410,7 +410,9 @@ def test_a_condition_that_is_none_is_never_taken_for_met(
     # Version 1 by other names is version 1; without any there is no condition.
     met = version is None or version == 1
     assert user.nombre == ("eva" if met else "ana")
-    assert queues.count("users_queue.dead") == (not met)
+    if not met:
+        queues.take("users_queue.dead")
+    assert queues.count("users_queue.dead") == 0
 
 
 NULLS = dict.fromkeys(
@@ -535,6 +537,8 @@ def test_many_large_bodies_are_all_handled(queues: Broker) -> None:
 
     handled("detras")
     # What came again in between is there twice, until the archive makes it one.
-    number = queues.count("users_queue.dead")
+    number = eventually(
+        lambda: (count := queues.count("users_queue.dead")) >= 4 and count, "all four"
+    )
     letters = [queues.take("users_queue.dead")[0] for _ in range(number)]
     assert {letter.message_id for letter in letters} == ids
