@@ -27,22 +27,27 @@ class ChannelKeeper:
     def __init__(self, connection: Any, user: ChannelUser) -> None:
         self._connection = connection
         self._user = user
-        self._is_open = False
+        self._channel: Any = None
 
     def open(self) -> None:
         """Open a channel, unless the connection is gone."""
         if self._connection.is_open:
             self._connection.channel(on_open_callback=self._opened)
 
+    def close(self) -> None:
+        """Close the channel, in order."""
+        if self._channel is not None:
+            close(self._channel)
+
     def lost(self, error: Exception) -> float:
         """Tell the user, once, that its channel is gone."""
-        if not self._is_open:
+        if self._channel is None:
             return 0.0
-        self._is_open = False
+        self._channel = None
         return self._user.closed(error)
 
     def _opened(self, channel: Any) -> None:
-        self._is_open = True
+        self._channel = channel
         channel.add_on_close_callback(self._closed)
         self._user.opened(channel)
 
@@ -51,3 +56,15 @@ class ChannelKeeper:
         if self._connection.is_open:
             logger.debug("A channel was closed: %s", error)
             self._connection.ioloop.call_later(pause, self.open)
+
+
+def close(channel: Any) -> None:
+    """
+    Close a channel so that the broker takes everything back in its order.
+
+    Left to itself, pika cancels the consumers first. The next in line would then get
+    later messages while the earlier ones are still in the hands of this process.
+    """
+    if channel.is_open:
+        channel._cancelled.update(channel._consumers)
+        channel.close()

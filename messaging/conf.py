@@ -30,9 +30,10 @@ DEFAULTS: dict[str, Any] = {
     #: Seconds between heartbeats; a dead peer is noticed after two.
     "HEARTBEAT": 15,
     #: Messages a consumer holds at most: half of them are its largest batch, and the
-    #: other half arrives meanwhile.
+    #: other half arrives meanwhile. The same for all consumers of a queue, and not to
+    #: be lowered while messages wait: see `Subscription`.
     "PREFETCH": 1000,
-    #: Bytes of bodies a consumer holds before it asks for fewer messages at a time.
+    #: Bytes of bodies a consumer has in memory; what else it holds waits on disk.
     "PREFETCH_BYTES": 32 * 1024 * 1024,
     #: "quorum", or "classic" where a broker has no quorum queues.
     "QUEUE_TYPE": "quorum",

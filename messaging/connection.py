@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,6 +52,10 @@ def broker_address() -> str:
     return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
 
 
+#: What pika raises for headers that nobody can have meant.
+UNREADABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error)
+
+
 class Stream(pika.SelectConnection):  # type: ignore[misc]
     """
     Hands a message to the socket in one piece, which saves two system calls.
@@ -62,7 +67,13 @@ class Stream(pika.SelectConnection):  # type: ignore[misc]
     def _read_frame(self) -> tuple[int, Any]:
         try:
             frame: tuple[int, Any] = super()._read_frame()
-        except (ValueError, OverflowError, OSError) as error:
+        except (
+            ValueError,
+            OverflowError,
+            OSError,
+            RecursionError,
+            struct.error,
+        ) as error:
             logger.warning("The headers of a message are left out: %s", error)
             read = self._frame_buffer
             size = FRAME.size + FRAME.unpack_from(read)[2] + 1
@@ -70,6 +81,7 @@ class Stream(pika.SelectConnection):  # type: ignore[misc]
         return frame
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        """Hand a message to the socket in one piece, which saves two system calls."""
         data = b"".join(marshaled_frames)
         self.bytes_sent += len(data)
         self.frames_sent += len(marshaled_frames)
@@ -214,9 +226,17 @@ class Connection:
     def _say_goodbye(self) -> None:
         if self._pika is not None:
             if self._pika.is_open:
+                for keeper in self._keepers:
+                    keeper.close()
                 self._pika.close()
             elif not self._pika.is_closing:
                 self._pika.ioloop.stop()
+
+
+def without_properties(buffer: bytes) -> tuple[int, Any]:
+    """Give length and frame of the header at the beginning of `buffer`."""
+    channel, length, size = struct.unpack_from(">xHIxxxxQ", buffer)
+    return length + 8, pika.frame.Header(channel, size, pika.BasicProperties())
 
 
 def leave(connection: pika.SelectConnection) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any, Self
 
 from django.db import connections, models, transaction
 
@@ -15,8 +16,34 @@ from .message import PARTITION_KEY, Envelope
 OUTBOX_SHARDS = 16
 
 
-class InboxQuerySet(models.QuerySet["Inbox"]):
+#: Rows removed by one statement, which locks them for some milliseconds.
+PRUNE_CHUNK = 1000
+
+
+class PrunableQuerySet(models.QuerySet[Any]):
+    """Rows that are of no use after some time."""
+
+    #: The field that says of when a row is.
+    moment: str
+
+    def older_than(self, moment: datetime) -> Self:
+        """Give the rows from before a moment, the oldest first."""
+        return self.filter(**{f"{self.moment}__lt": moment}).order_by(self.moment)
+
+    def remove(self) -> Iterator[int]:
+        """Delete all in small steps that lock little, and give the count of each."""
+        while ids := list(self.values_list("pk", flat=True)[:PRUNE_CHUNK]):
+            yield (
+                self.model._default_manager.using(self.db)
+                .filter(pk__in=ids)
+                .delete()[0]
+            )
+
+
+class InboxQuerySet(PrunableQuerySet):
     """What was handled before."""
+
+    moment = "processed_at"
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Give the rows of those `ids` that were handled before."""
@@ -70,8 +97,10 @@ class Inbox(models.Model):
         return f"{self.event_type} {self.message_id} {self.status}"
 
 
-class AttemptQuerySet(models.QuerySet["Attempt"]):
+class AttemptQuerySet(PrunableQuerySet):
     """Who works on messages that may kill."""
+
+    moment = "started_at"
 
     def begin(self, message_id: str) -> int:
         """Leave a mark, and give how many others have left one and not come back."""
@@ -82,7 +111,8 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
             if not is_first:
                 mark.deaths += 1
                 mark.save(update_fields=["deaths"])
-        return mark.deaths
+        deaths: int = mark.deaths
+        return deaths
 
     def end(self, ids: Iterable[str]) -> None:
         """Remove the marks."""

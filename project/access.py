@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
 
@@ -18,6 +21,7 @@ EDITOR = "editor"
 MODERATOR = "moderator"
 ROLES = (EDITOR, MODERATOR)
 CLAIM = "roles"
+INVALID = "El token no es válido o ha caducado."
 
 
 class HasRole(BasePermission):
@@ -27,7 +31,7 @@ class HasRole(BasePermission):
         """Compare the roles of token or user with `view.roles`, by action."""
         if not request.user.is_authenticated:
             return False
-        role = getattr(view, "roles", {}).get(view.action)
+        role = getattr(view, "roles", {}).get(getattr(view, "action", None))
         return role is None or role in roles_of(request)
 
 
@@ -46,6 +50,17 @@ def roles_of_account(user: AbstractUser) -> list[str]:
         return list(ROLES)
     names = set(user.groups.values_list("name", flat=True))
     return [role for role in ROLES if role in names]
+
+
+class BearerToken(JWTStatelessUserAuthentication):
+    """The token of a program, whose claims are all there is to know."""
+
+    def authenticate(self, request: Request) -> Any:
+        """Give the caller; what is wrong with a token is nobody's business."""
+        try:
+            return super().authenticate(request)
+        except (AuthenticationFailed, OverflowError):
+            raise AuthenticationFailed(INVALID) from None
 
 
 class BrowserSession(SessionAuthentication):
@@ -67,8 +82,22 @@ def issue_token(name: str, roles: list[str]) -> Token:
     return token
 
 
+class BrowserSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]
+    """Describes the login in the documentation of the API."""
+
+    target_class = "project.access.BrowserSession"
+
+
+class BearerTokenScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]
+    """Describes the token in the documentation of the API."""
+
+    target_class = "project.access.BearerToken"
+
+
 class TokenSerializer(TokenObtainSerializer):
     """Exchanges a user name and password of the admin for a token."""
+
+    default_error_messages = {"no_active_account": "Usuario o contraseña incorrectos."}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         """Check the password and give the token."""

@@ -147,7 +147,7 @@ REST_FRAMEWORK = {
     if OPEN_ACCESS
     else [
         # First, so that a request with a token touches no database.
-        "rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication",
+        "project.access.BearerToken",
         "project.access.BrowserSession",
     ],
     "DEFAULT_PERMISSION_CLASSES": [

@@ -37,6 +37,7 @@ def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
 def arm(point: str) -> None:
     """Set the trap in this process."""
     from messaging import inbox
+    from messaging.consumer import Consumer
     from messaging.publisher import Publisher
     from messaging.subscription import Subscription
 
@@ -59,6 +60,10 @@ def arm(point: str) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
             Subscription.acknowledge = acknowledge_and_stop  # type: ignore
+        case "the I/O thread ends":
+            Subscription.opened = lambda *_: sys.exit()  # type: ignore
+        case "a worker ends":
+            Consumer.run = lambda *_: sys.exit()  # type: ignore
         case _:
             raise ValueError(point)
 

@@ -26,7 +26,6 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.test import Client
 
-from messaging import publisher as publishers
 from messaging.connection import declare
 from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
@@ -35,6 +34,7 @@ from messaging.dead_letters.models import DeadLetter
 from messaging.inbox import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
+from messaging.publisher import close_publisher
 from messaging.subscription import envelope_of
 from tests.conftest import (
     API,
@@ -44,6 +44,7 @@ from tests.conftest import (
     eventually,
     is_idle,
     start_api,
+    virtual_host,
 )
 from users.models import User
 
@@ -53,11 +54,7 @@ REFUSED = Failure("rejected", "Ya existe un usuario con ese e-mail.", "conflict"
 @pytest.fixture(scope="module")
 def broker_url(servers: SimpleNamespace) -> str:
     """A virtual host that the consumers of other tests do not know."""
-    rabbitmqctl(servers, "add_vhost", "dead-letters")
-    rabbitmqctl(
-        servers, "set_permissions", "-p", "dead-letters", "guest", ".*", ".*", ".*"
-    )
-    return f"{servers.rabbitmq.url}dead-letters"
+    return virtual_host("dead-letters")
 
 
 def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
@@ -68,27 +65,16 @@ def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
 
 
 @pytest.fixture
-def broker(
-    broker_url: str,
-    declared: Broker,
-    transactional_db: None,
-    settings: Any,
-) -> Iterator[Broker]:
+def broker(broker_url: str, transactional_db: None, settings: Any) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
-    close_publishers()
+    close_publisher()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()
     broker = Broker(broker_url)
     broker.purge()
     yield broker
-    close_publishers()
+    close_publisher()
     eventually(is_idle, "consumers are idle")
-
-
-def close_publishers() -> None:
-    """Have the next message go to the broker that the settings name by then."""
-    while publishers._publishers:
-        publishers._publishers.popitem()[1].close()
 
 
 @pytest.fixture
@@ -167,7 +153,8 @@ def consumed(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
     return processes.manage("run_consumer", *names)
 
 
-#: Runs one consumer that kills its process after its work, before it acknowledges.
+#: Runs one consumer that waits for a batch of so many messages, and kills its process
+#: after its work, before it acknowledges.
 KILLED_CONSUMER = """
 import os, signal, sys
 import django
@@ -175,8 +162,17 @@ django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
 
-queue = sys.argv[1]
+queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
+take = consumer.subscription.take
+
+def take_all(limit):
+    batch = []
+    while len(batch) < number:
+        batch += take(limit)
+    return batch
+
+consumer.subscription.take = take_all
 consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
@@ -185,9 +181,9 @@ consumer.run()
 """
 
 
-def killed_consumer(processes: Processes, queue: str) -> None:
+def killed_consumer(processes: Processes, queue: str, number: int) -> None:
     """Have a consumer do its work on a batch and die before it acknowledges that."""
-    process = processes.start("-c", KILLED_CONSUMER, queue)
+    process = processes.start("-c", KILLED_CONSUMER, queue, str(number))
 
     assert process.wait(20) == -signal.SIGKILL
 
@@ -222,7 +218,7 @@ def test_a_letter_delivered_again_is_one_row(
 ) -> None:
     bury_all(delivery(create("ana")), delivery(create("eva"), 2, message_id=None))
 
-    killed_consumer(processes, "users_queue.dead")
+    killed_consumer(processes, "users_queue.dead", 2)
 
     assert len(letters()) == 2
     eventually(lambda: broker.count("users_queue.dead") == 2, "they are back")
@@ -236,13 +232,13 @@ def test_a_message_whose_consumer_died_after_the_letter_is_one_row(
     broker.send("users_queue", b"named", message_id="4711")
     broker.send("users_queue", b"nameless", b"nameless too")
 
-    killed_consumer(processes, "users_queue")
-    eventually(lambda: broker.count("users_queue.dead") == 3, "three letters")
+    killed_consumer(processes, "users_queue", 3)
+    assert broker.count("users_queue.dead") == 3
     eventually(lambda: broker.count("users_queue") == 3, "the messages are back")
     consumed(processes, "users")
     eventually(lambda: broker.count("users_queue.dead") == 6, "letters, again")
     processes.kill_all()
-    killed_consumer(processes, "users_queue.dead")  # and the archive dies as well
+    killed_consumer(processes, "users_queue.dead", 6)  # and the archive dies as well
     eventually(lambda: broker.count("users_queue.dead") == 6, "they are back")
     collect("users_queue")
 
@@ -810,13 +806,11 @@ def test_a_thousand_letters_take_seconds(broker: Broker) -> None:
 
     started = time.monotonic()
     assert len(listed()) == 1000
-    seen = time.monotonic()
     assert run("requeue", "--all").endswith("1000 dead letters requeued\n")
     sent = time.monotonic()
 
     assert broker.count("users_queue") == 1000
-    assert seen - started < 15
-    assert sent - seen < 15
+    assert sent - started < 60  # 3 s on two idle cores
 
 
 def test_a_fact_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -> None:

@@ -365,6 +365,21 @@ def test_a_length_that_does_not_fit_the_body_is_refused(
     assert door.published() == []
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body", "status"),
+    [
+        ("PATCH /users/", b"{}", 405),
+        ("POST /nada/", b"{}", 404),
+        ("POST /users/", b" " * (MEBIBYTE + 1), 413),
+    ],
+)
+def test_a_body_that_is_not_wanted_leaves_the_connection_as_it_was(
+    door: Door, endpoint: str, body: bytes, status: int
+) -> None:
+    # One that the server has closed would be noticed in one of a few dozen requests.
+    assert {door(endpoint, body).status_code for _ in range(100)} == {status}
+
+
 def test_a_body_in_chunks_is_a_body(door: Door) -> None:
     body = json.dumps(USER).encode()
     chunks = CHUNKED + chunk(body[:20]) + chunk(body[20:]) + b"0\r\n\r\n"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import uuid
 
-from messaging.dead_letters.models import DeadLetter
 from reports.models import Report
-from tests.conftest import API, eventually
+from tests.conftest import API, Broker, eventually
 from users.models import User
 
 JOHN = {
@@ -36,7 +35,7 @@ def report(**wanted: object) -> Report:
 
 
 def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
-    api: API, consumers: None
+    api: API, consumers: None, django_db_reset_sequences: None
 ) -> None:
     answer = api.post("/users/", JOHN)
 
@@ -63,7 +62,7 @@ def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
 
 
 def test_a_report_posted_right_after_its_author_waits_for_it(
-    api: API, consumers: None
+    api: API, broker: Broker, consumers: None
 ) -> None:
     first = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
     # Another queue, so nothing orders these two but time.
@@ -76,11 +75,11 @@ def test_a_report_posted_right_after_its_author_waits_for_it(
     document = report(id_reporte=made, visibilidad=0)
     assert document.version == 2
     user(email="jane@example.com", numero_reportes=1)
-    assert not DeadLetter.objects.exists()
+    assert broker.count("reports_queue.dead") == 0
 
 
 def test_a_report_of_nobody_is_refused_and_holds_up_nobody_for_long(
-    api: API, consumers: None
+    api: API, broker: Broker, consumers: None
 ) -> None:
     author = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
 
@@ -88,6 +87,6 @@ def test_a_report_of_nobody_is_refused_and_holds_up_nobody_for_long(
     fine = api.post("/reports/", ISSUE | {"id_usuario": author})
 
     report(id_reporte=fine.json()["id_reporte"])
-    letter = eventually(DeadLetter.objects.first, "a dead letter")
-    assert (letter.kind, letter.queue) == ("rejected", "reports_queue")
+    properties, _ = broker.take("reports_queue.dead")
+    assert properties.headers["dead-kind"] == "rejected"
     assert not Report.objects.filter(pk=refused.json()["id_reporte"]).exists()

@@ -49,14 +49,15 @@ def stored(condition: Callable[[], Any]) -> Callable[[], Any]:
     return result
 
 
-def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> None:
-    """Tell the broker what an operator may tell it."""
-    subprocess.run(
-        [rabbitmq.program("rabbitmqctl"), *arguments],
+def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
+    """Tell the broker what an operator may tell it; give what it answers."""
+    return subprocess.run(
+        [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
         env=rabbitmq.environment,
         check=True,
         capture_output=True,
-    )
+        text=True,
+    ).stdout
 
 
 def in_turn(write: Callable[[int], requests.Response], count: int) -> None:

@@ -6,17 +6,16 @@ import gzip
 import json
 import struct
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import pika
 import pytest
 
 from messaging.models import Inbox
 from reports.models import Report
-from tests.conftest import API, Broker, Processes, eventually, start_api, virtual_host
+from tests.conftest import API, Broker, eventually
 from users.models import User
 
 MEGABYTE = 1_000_000
@@ -56,32 +55,10 @@ def document(**wanted: Any) -> Report:
     return eventually(found.first, f"a report with {wanted}")
 
 
-class Host(NamedTuple):
-    """A virtual host with an API, and consumers that leave dead letters alone."""
-
-    queues: Broker
-    api: API
-
-
-@pytest.fixture(scope="module")
-def host(declared: Broker) -> Iterator[Host]:
-    """The only virtual host in which nobody archives dead letters."""
-    url = virtual_host("queue-input")
-    processes = Processes()
-    processes.environment["RABBITMQ_URL"] = url
-    try:
-        processes.output("topology", "apply")
-        processes.manage("run_consumer", "users", "reports")
-        yield Host(Broker(url), start_api(processes))
-    finally:
-        processes.kill_all()
-
-
 @pytest.fixture
-def queues(broker: Broker, host: Host) -> Broker:
+def queues(broker: Broker, consumers: None) -> Broker:
     """Queues and databases that are empty, and consumers of commands alone."""
-    host.queues.purge()
-    return host.queues
+    return broker
 
 
 BODIES = [
@@ -461,13 +438,13 @@ NULLS = dict.fromkeys(
 
 @pytest.mark.parametrize("others", [{}, NULLS], ids=["absent", "null"])
 def test_a_plain_client_is_served_like_the_api(
-    queues: Broker, host: Host, others: dict[str, None]
+    queues: Broker, api: API, others: dict[str, None]
 ) -> None:
     def both(queue: str, event: dict[str, Any], method: str, path: str) -> Any:
         """Send an event as the guide has it, and the like of it over HTTP."""
         queues.send(queue, others | event)
         body = {k: v for k, v in event.items() if k != "event_type"}
-        return host.api(method, path, json=body)
+        return api(method, path, json=body)
 
     def rows() -> list[dict[str, Any]]:
         """Give the users, less what tells them apart."""
@@ -481,7 +458,7 @@ def test_a_plain_client_is_served_like_the_api(
     fields |= {"url_foto_perfil": "https://example.com/a.png", "biografia": "Hola"}
     event = {"event_type": "user.create", **fields}
     queues.send("users_queue", others | event | {"email": "raw@example.com"})
-    host.api.post("/users/", fields | {"email": "api@example.com"})
+    api.post("/users/", fields | {"email": "api@example.com"})
     eventually(lambda: User.objects.count() == 2, "two users")
     assert rows()[0] == rows()[1]
     raw, over_http = (
@@ -491,7 +468,7 @@ def test_a_plain_client_is_served_like_the_api(
     change = {"nombre": "Eva", "biografia": ""}
     event = {"event_type": "user.update", "user_id": raw.pk, **change}
     queues.send("users_queue", others | event)
-    host.api.patch(f"/users/{over_http.pk}/", change)
+    api.patch(f"/users/{over_http.pk}/", change)
     eventually(lambda: User.objects.filter(nombre="Eva").count() == 2, "two changes")
     assert rows()[0] == rows()[1]
     assert rows()[0]["biografia"] == ""
@@ -499,7 +476,7 @@ def test_a_plain_client_is_served_like_the_api(
     content = {"tipo_reporte": 3, "descripcion": "Un bache"}
     event = {"event_type": "report.create", "id_usuario": raw.pk, **content}
     queues.send("reports_queue", others | event)
-    host.api.post("/reports/", {"id_usuario": over_http.pk, **content})
+    api.post("/reports/", {"id_usuario": over_http.pk, **content})
     first, second = document(id_usuario=raw.pk), document(id_usuario=over_http.pk)
     assert uuid.UUID(first.id_reporte).version == 4
     for name in ("tipo_reporte", "descripcion", "ubicacion", "visibilidad"):
@@ -510,18 +487,18 @@ def test_a_plain_client_is_served_like_the_api(
     change = {"visibilidad": 0.5, "penalize_author": True}
     event = {"event_type": "report.update_visibility", **change}
     queues.send("reports_queue", others | event | {"id_reporte": first.pk})
-    host.api.patch(f"/reports/{second.pk}/", change)
+    api.patch(f"/reports/{second.pk}/", change)
     eventually(lambda: Report.objects.filter(visibilidad=0.5).count() == 2, "hidden")
     assert [row["calificacion"] for row in rows()] == [4.5, 4.5]
 
     event = {"event_type": "report.delete", "id_reporte": first.pk}
     queues.send("reports_queue", others | event)
-    host.api.delete(f"/reports/{second.pk}/")
+    api.delete(f"/reports/{second.pk}/")
     eventually(lambda: not Report.objects.exists(), "no report")
 
     event = {"event_type": "user.delete", "user_id": raw.pk}
     queues.send("users_queue", others | event)
-    host.api.delete(f"/users/{over_http.pk}/")
+    api.delete(f"/users/{over_http.pk}/")
     eventually(lambda: not User.objects.exists(), "no user")
     assert queues.count("users_queue.dead") == queues.count("reports_queue.dead") == 0
 

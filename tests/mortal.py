@@ -1,0 +1,51 @@
+"""
+A supervisor and its consumer of an app with a handler that kills.
+
+Restarts the consumer whenever it dies by a signal, and prints one line each time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+
+import django
+
+
+def register() -> None:
+    """Make `user.delete` of user 666 deadly; the rest is as always."""
+    from messaging import registry
+    from users.handlers import update_users
+    from users.messages import UserUpdate
+
+    def deadly(messages: list[UserUpdate]) -> list[int]:
+        for message in messages:
+            if message.nombre == "poison":
+                os.kill(os.getpid(), signal.SIGKILL)
+        return update_users(messages)
+
+    registry.handlers["user.update"] = registry.Handler(UserUpdate, deadly, batch=True)
+
+
+def main() -> None:
+    """Restart until the consumer ends by itself."""
+    django.setup()
+    from messaging.worker import run_consumers
+
+    while True:
+        if not (child := os.fork()):
+            register()
+            os._exit(run_consumers(["users_queue"]))
+        end = partial(os.kill, child)
+        signal.signal(signal.SIGTERM, lambda number, _, end=end: end(number))
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != -signal.SIGKILL:
+            sys.exit(code)
+        print("died", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""Consumers go on in order, whatever happens, until they are told to stop."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pika
+import pytest
+from django.db import transaction
+
+from messaging.bodies import Bodies
+from messaging.message import Envelope
+from messaging.models import Inbox
+from messaging.publisher import publisher
+from messaging.worker import DIED, LEFT_WORK
+from tests.conftest import Broker, Processes, eventually
+from tests.proxy import Proxy
+from tests.test_crash_points import Life, consumer, mortal  # noqa: F401 fixtures
+from tests.test_outages import PERSON, outage, rabbitmqctl  # noqa: F401 fixtures
+from tests.test_poison import names_told, update, user  # noqa: F401 fixtures
+from users.models import User
+
+#: Seconds in which a consumer ends after SIGTERM, whatever it is doing.
+PATIENCE = 10
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(no_consumers: None, processes: Processes) -> Start:
+    """Starts consumers of the users' queue."""
+
+    def consume(**environment: str) -> subprocess.Popen[bytes]:
+        return processes.manage("run_consumer", "users", **environment)
+
+    return consume
+
+
+def send_users(broker: Broker, *names: str) -> None:
+    """Send the wish for some users."""
+    broker.send(
+        "users_queue",
+        *(
+            {"event_type": "user.create", **PERSON, "email": f"{name}@example.com"}
+            for name in names
+        ),
+    )
+
+
+def rename(someone: User, count: int) -> None:
+    """Send changes of name, numbered."""
+    publisher().publish(
+        *(Envelope(update(someone, f"Ann {n}"), "users_queue") for n in range(count)),
+        timeout=60,
+    )
+
+
+def has(name: str) -> Callable[[], bool]:
+    """Whether there is a user."""
+    return User.objects.filter(email=f"{name}@example.com").exists
+
+
+def test_a_queue_deleted_under_a_consumer_comes_back_and_is_consumed(
+    broker: Broker, start: Start
+) -> None:
+    start()
+    send_users(broker, "before")
+    eventually(has("before"), "a first row")
+    with broker.channel() as channel:
+        channel.queue_delete("users_queue")
+
+    def exists() -> bool:
+        try:
+            return broker.count("users_queue") == 0
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+
+    eventually(exists, "the queue is declared again")
+    send_users(broker, "after")
+
+    eventually(has("after"), "a row")
+
+
+def test_connections_closed_by_an_operator_are_made_again(
+    broker: Broker, start: Start, servers: SimpleNamespace
+) -> None:
+    start()
+    send_users(broker, "before")
+    eventually(has("before"), "a first row")
+
+    rabbitmqctl(servers.rabbitmq, "close_all_connections", "for a test")
+    send_users(broker, "after")
+
+    eventually(has("after"), "a row")
+
+
+FORGET = """
+{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"users_queue">>)),
+Pid = amqqueue:get_pid(Q),
+[ra:process_command(
+    Pid, rabbit_fifo:make_checkout({element(2, C), element(1, C)}, cancel, #{}))
+ || C <- rabbit_amqqueue:consumers(Q)].
+"""
+
+
+@pytest.mark.slow
+def test_a_consumer_that_the_broker_forgets_without_a_word_subscribes_again(
+    broker: Broker, start: Start, servers: SimpleNamespace
+) -> None:
+    start()
+    send_users(broker, "before")
+    eventually(has("before"), "a first row")
+
+    rabbitmqctl(servers.rabbitmq, "eval", FORGET)
+    send_users(broker, "after")
+
+    assert not has("after")()
+    eventually(has("after"), "a row", 20)
+
+
+@pytest.mark.slow
+def test_a_delivery_that_takes_longer_than_the_broker_allows_is_applied_once(
+    broker: Broker,
+    start: Start,
+    servers: SimpleNamespace,
+    user: User,  # noqa: F811
+) -> None:
+    def allow(milliseconds: int, tick: int) -> None:
+        for name, value in (
+            ("consumer_timeout", milliseconds),
+            ("channel_tick_interval", tick),
+        ):
+            code = f"application:set_env(rabbit, {name}, {value})."
+            rabbitmqctl(servers.rabbitmq, "eval", code)
+
+    allow(1000, 500)
+    try:
+        start()
+        with transaction.atomic():
+            list(User.objects.select_for_update())
+            broker.send("users_queue", update(user, "Eve"), message_id="slow")
+            time.sleep(4)
+        eventually(lambda: User.objects.get().nombre == "Eve", "the change", 20)
+        eventually(lambda: broker.count("users_queue") == 0, "an empty queue")
+    finally:
+        allow(1_800_000, 60_000)
+    assert names_told()[1:] == ["Eve"]
+
+
+@pytest.mark.slow
+def test_a_connection_whose_other_end_is_gone_is_replaced(
+    broker: Broker, start: Start, servers: SimpleNamespace
+) -> None:
+    with Proxy(servers.rabbitmq.port) as proxy:
+        start(RABBITMQ_URL=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        send_users(broker, "before")
+        eventually(has("before"), "a first row")
+        proxy.freeze()
+        send_users(broker, "after")
+
+        eventually(has("after"), "a row", 60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_a_successor_goes_on_in_order_where_a_busy_consumer_was_stopped(
+    broker: Broker,
+    start: Start,
+    user: User,  # noqa: F811
+    servers: SimpleNamespace,
+    number: int,
+) -> None:
+    def consumers() -> int:
+        return rabbitmqctl(servers.rabbitmq, "list_consumers").count("users_queue")
+
+    rename(user, 3000)
+    with transaction.atomic():
+        # Neither can write yet, so the first is busy when it is told to stop.
+        list(User.objects.select_for_update())
+        first = start()
+        eventually(lambda: consumers() == 1, "the first is subscribed")
+        start()
+        eventually(lambda: consumers() == 2, "the second is subscribed")
+        first.send_signal(number)
+        time.sleep(0.3)
+    first.wait(10)
+
+    eventually(lambda: User.objects.get().nombre == "Ann 2999", "the last one", 30)
+    assert names_told()[1:] == [f"Ann {n}" for n in range(3000)]
+
+
+@pytest.mark.parametrize("point", ["the I/O thread ends", "a worker ends"])
+def test_a_process_without_one_of_its_threads_ends_with_an_error(
+    consumer: Life,  # noqa: F811
+    point: str,
+) -> None:
+    assert consumer(point) == DIED
+
+
+def test_help_explains_the_exit_codes(processes: Processes) -> None:
+    text = " ".join(processes.output("run_consumer", "--help").split())
+
+    assert "Exit codes: 0 when stopped by SIGTERM or Ctrl-C; 1 when a thread" in text
+    assert "75 when work in hand" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_busy_consumer_ends_in_time_and_nothing_committed_comes_again(
+    broker: Broker,
+    start: Start,
+    processes: Processes,
+    user: User,  # noqa: F811
+    number: int,
+) -> None:
+    rename(user, 3000)
+    process = start()
+    eventually(lambda: Inbox.objects.count() > 1, "a first batch", 20)
+    started = time.monotonic()
+
+    assert processes.stop(process, number) == 0
+
+    assert time.monotonic() - started < PATIENCE
+    committed = Inbox.objects.count() - 1  # without the making of the user
+    assert 0 < committed < 3000
+    assert broker.count("users_queue") == 3000 - committed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mariadb", "rabbitmq"])
+def test_a_consumer_ends_in_time_beside_a_frozen_server(
+    broker: Broker,
+    start: Start,
+    processes: Processes,
+    outage: SimpleNamespace,  # noqa: F811
+    name: str,
+) -> None:
+    process = start()
+    send_users(broker, "before")
+    eventually(has("before"), "a first row")
+    getattr(outage, name).pause()
+    if name == "mariadb":
+        send_users(broker, "hung")
+        time.sleep(1)
+    started = time.monotonic()
+
+    code = processes.stop(process)
+
+    assert time.monotonic() - started < PATIENCE
+    assert code == (LEFT_WORK if name == "mariadb" else 0)
+    getattr(outage, name).resume()
+    start()
+    send_users(broker, "after")
+    eventually(has("after"), "a row", 20)
+    if name == "mariadb":
+        assert has("hung")()
+
+
+def test_a_consumer_ends_in_time_while_the_broker_is_away(
+    processes: Processes, start: Start
+) -> None:
+    process = start(RABBITMQ_URL="amqp://127.0.0.1:1/")
+    time.sleep(2)
+
+    assert processes.stop(process) == 0
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_ends_a_consumer_at_once(
+    broker: Broker,
+    start: Start,
+    processes: Processes,
+    outage: SimpleNamespace,  # noqa: F811
+) -> None:
+    process = start()
+    send_users(broker, "before")
+    eventually(has("before"), "a first row")
+    outage.mariadb.pause()
+    send_users(broker, "hung")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    started = time.monotonic()
+
+    assert processes.stop(process, signal.SIGINT) == -signal.SIGINT
+
+    assert time.monotonic() - started < 1
+
+
+def test_bodies_beyond_the_limit_wait_on_disk_in_their_order() -> None:
+    bodies = Bodies(limit=10)
+    given = [bytes([n]) * size for n, size in enumerate([4, 4, 4, 1, 30, 2, 9, 1])]
+    for body in given:
+        bodies.add(body)
+    assert bodies._in_memory <= 10
+
+    taken = []
+    while len(taken) < len(given):
+        size = bodies.next_size
+        taken.append(bodies.peek())
+        assert len(taken[-1]) == size
+        bodies.drop()
+
+    assert taken == given
+    assert bodies._file is None
+
+
+def peak(process: subprocess.Popen[bytes]) -> float:
+    """Give the most memory a process has ever used, in MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) / 1000
+
+
+@pytest.mark.slow
+def test_large_bodies_do_not_fill_the_memory(broker: Broker, start: Start) -> None:
+    padding = "x" * (1024 * 1024 - 300)
+    for n in range(300):
+        body = {"event_type": "user.create", **PERSON, "email": f"u{n}@example.com"}
+        large = json.dumps(body | {"padding": padding}).encode()
+        publisher().publish(Envelope(large, "users_queue"), timeout=30)
+    broker.send("users_queue", *[b"[" + b" " * 10_000_000] * 10)
+
+    process = start()
+    eventually(lambda: User.objects.count() == 300, "all rows", 60)
+    eventually(lambda: broker.count("users_queue.dead") == 10, "dead letters", 60)
+
+    assert peak(process) < 300
+
+
+@pytest.mark.slow
+def test_a_backlog_of_a_hundred_thousand_does_not_fill_the_memory(
+    broker: Broker, start: Start
+) -> None:
+    for n in range(0, 100_000, 1000):
+        publisher().publish(
+            *(
+                Envelope(
+                    json.dumps(
+                        {
+                            "event_type": "user.create",
+                            **PERSON,
+                            "email": f"u{number}@example.com",
+                        }
+                    ).encode(),
+                    "users_queue",
+                    message_id=str(uuid.uuid4()),
+                )
+                for number in range(n, n + 1000)
+            ),
+            timeout=60,
+        )
+
+    process = start()
+    eventually(lambda: User.objects.count() == 100_000, "all rows", 120)
+
+    assert peak(process) < 300
