@@ -152,7 +152,7 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     yield declared
     declared.purge()
     # Consumers may have work in hand; to empty tables below them would be a deadlock.
-    eventually(is_idle, "consumers are idle")
+    eventually(is_idle, "consumers are idle", 30)
 
 
 def is_idle() -> bool:

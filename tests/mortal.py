@@ -26,7 +26,9 @@ def register() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return update_users(messages)
 
-    registry.handlers["user.update"] = registry.Handler(UserUpdate, deadly, batch=True)
+    registry.handlers["users_queue"]["user.update"] = registry.Handler(
+        UserUpdate, deadly, batch=True
+    )
 
 
 def main() -> None:

@@ -25,11 +25,12 @@ def acknowledge_first() -> None:
 
     def arrive(self: Any, channel: Any, method: Any, *parts: Any) -> None:
         arrived(self, channel, method, *parts)
-        channel.basic_ack(method.delivery_tag)
+        if channel.is_open:
+            channel.basic_ack(method.delivery_tag)
 
-    def apply_late(*arguments: Any) -> Any:
+    def apply_late(*arguments: Any, **options: Any) -> Any:
         time.sleep(0.3)
-        return apply_batch(*arguments)
+        return apply_batch(*arguments, **options)
 
     consumer.Subscription._arrived = arrive
     consumer.Subscription.acknowledge = lambda self, batch: None
@@ -40,7 +41,7 @@ def skip_inbox() -> None:
     """Neither look into the inbox nor enter anything."""
     from messaging import inbox
 
-    inbox._recognise = lambda entries: None
+    inbox._recognise = lambda entries, since: None
     inbox._remember = lambda entries: None
 
 
@@ -53,9 +54,7 @@ def publish_blindly() -> None:
     def flush_blindly(self: Publisher) -> None:
         flush(self)
         while self._unconfirmed:
-            _, publication = self._unconfirmed.popitem(last=False)
-            if publication.set_running_or_notify_cancel():
-                publication.set_result(None)
+            self._unconfirmed.popitem()[1].settle()
 
     Publisher._flush = flush_blindly
 
@@ -70,7 +69,7 @@ def ignore_versions() -> None:
         return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
 
     def write_late(writes: Any) -> None:
-        time.sleep(random.uniform(0, 1))
+        time.sleep(random.uniform(0, 0.2))
         write_documents(writes)
 
     documents.Write.operation = operation

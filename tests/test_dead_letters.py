@@ -74,7 +74,7 @@ def broker(broker_url: str, transactional_db: None, settings: Any) -> Iterator[B
     broker.purge()
     yield broker
     close_publisher()
-    eventually(is_idle, "consumers are idle")
+    eventually(is_idle, "consumers are idle", 30)
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def send(broker: Broker, bodies: list[bytes]) -> list[str]:
     """Send to the users' queue; give the ids."""
     ids = [str(uuid.uuid4()) for _ in bodies]
     with broker.channel() as channel:
+        channel.confirm_delivery()
         for body, message_id in zip(bodies, ids, strict=True):
             properties = pika.BasicProperties(message_id=message_id, delivery_mode=2)
             channel.basic_publish("", "users_queue", body, properties)

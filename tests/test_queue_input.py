@@ -506,7 +506,7 @@ def test_a_plain_client_is_served_like_the_api(
 
 
 def test_what_only_the_queue_may_set_is_set(queues: Broker) -> None:
-    given = {"calificacion": 0, "numero_reportes": 2**31 - 1, "user_id": 77}
+    given = {"calificacion": 0, "numero_reportes": 2**31 - 1, "user_id": 2**40}
     created = {"fecha_creacion": "2001-02-03T04:05:06+01:00"}
     queues.send("users_queue", create("ana", **given, **created))
 
@@ -514,7 +514,7 @@ def test_what_only_the_queue_may_set_is_set(queues: Broker) -> None:
     assert (user.calificacion, user.numero_reportes) == (0.0, 2**31 - 1)
     assert user.fecha_creacion == datetime(2001, 2, 3, 3, 5, 6, tzinfo=UTC)
     # Ids are given by the database alone.
-    assert user.pk != 77
+    assert user.pk != 2**40
 
     event = {"event_type": "user.update", "user_id": user.pk}
     queues.send("users_queue", event | {"calificacion": 4.5, "numero_reportes": 0})
