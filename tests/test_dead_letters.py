@@ -161,12 +161,13 @@ import django
 django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
+from messaging.holding import Holding
 
 queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
 take = consumer.subscription.take
 
-def take_all(limit):
+def take_all(limit, timeout=None):
     batch = []
     while len(batch) < number:
         batch += take(limit)
@@ -177,6 +178,7 @@ consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKIL
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
 connection.start()
+consumer.grant(Holding(queue))
 consumer.run()
 """
 
