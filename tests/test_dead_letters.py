@@ -31,7 +31,7 @@ from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
 from messaging.dead_letters.models import DeadLetter
-from messaging.inbox import Failure
+from messaging.entry import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
 from messaging.publisher import close_publisher
