@@ -42,8 +42,9 @@ class Users:
             user = client.choose(self.kind)
             return self.update(client, user) if user else None
         if roll < 0.92:
-            # Reports may still be on their way to authors, who therefore stay.
-            user = client.choose(self.kind, lambda one: "author" not in one.notes)
+            # What is on its way to other queues or partitions needs some of them:
+            # reports their authors, and mistakes an e-mail that is taken.
+            user = client.choose(self.kind, lambda one: not one.notes)
             return self.delete(user) if user else None
         return self.mistake(client)
 
@@ -95,7 +96,10 @@ class Users:
         roll = client.random.random()
         if roll < 0.4:
             user = client.choose(self.kind)
-            return self.create(client, user) if user else None
+            if user is None:
+                return None
+            user.notes["copied"] = True
+            return self.create(client, user)
         gone = client.choose_deleted(self.kind)
         if gone is None or roll < 0.6:
             return self.update(client, Entity(self.kind, "nobody"), NOBODY)

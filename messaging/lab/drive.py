@@ -14,7 +14,7 @@ from .verdict import Told
 from .workload import Attempt, Client, Entity, Operation, Outcome, Workload
 
 #: Share of the operations that go over HTTP, of those that can.
-HTTP_SHARE = 0.4
+HTTP_SHARE = 0.6
 #: Share of the messages that are sent a second time under the same id, at once or
 #: after later ones.
 TWICE_SHARE = 0.06
@@ -109,7 +109,8 @@ class Driver:
             return
         self.record.know(operation.entity)
         roll = self.client.random.random()
-        if self._requests and operation.request and roll < HTTP_SHARE:
+        may_be_request = operation.request and not operation.entity.foreign
+        if self._requests and may_be_request and roll < HTTP_SHARE:
             self._send_request(operation)
         else:
             self._send_message(operation)

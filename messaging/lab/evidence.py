@@ -10,8 +10,10 @@ import pika
 from django.core.management import call_command
 from pika.exceptions import AMQPError
 
+from messaging import partitions
 from messaging.conf import settings
 from messaging.models import Outbox
+from messaging.parking import Parked
 from messaging.registry import handlers
 
 from .servers import RabbitMQ
@@ -19,17 +21,19 @@ from .verdict import Given
 
 
 def messages_left(broker: RabbitMQ) -> int:
-    """Give how many messages are in queues, consumers and outbox; -1: nobody knows."""
+    """Give how many messages wait anywhere for anything; -1: nobody knows."""
     try:
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
             ready: int = sum(
-                channel.queue_declare(queue, passive=True).method.message_count
-                for queue in handlers
+                channel.queue_declare(name, passive=True).method.message_count
+                for name in partition_names()
             )
     except AMQPError:
         return -1
-    left = ready + Outbox.objects.using(settings.DATABASE).count()
+    left = ready + sum(
+        model.objects.using(settings.DATABASE).count() for model in (Outbox, Parked)
+    )
     # The command, which knows what consumers hold too, takes a second.
     return left or messages_unsettled(broker)
 
@@ -47,7 +51,12 @@ def messages_unsettled(broker: RabbitMQ) -> int:
         text=True,
     ).stdout
     lengths = dict(line.split() for line in output.splitlines())
-    return sum(int(lengths[queue]) for queue in handlers)
+    return sum(int(lengths[name]) for name in partition_names())
+
+
+def partition_names() -> list[str]:
+    """Give what the broker calls the partitions of all queues."""
+    return [name for queue in handlers for name in partitions.names(queue)]
 
 
 def dead_letters() -> list[Given]:

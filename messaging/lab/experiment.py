@@ -12,6 +12,7 @@ from django.db import connections
 
 from .drive import Driver, Record
 from .evidence import dead_letters, messages_left
+from .failures import Failures
 from .faults import WEIGHTS, Faults
 from .sender import Messages, Requests
 from .system import Plan, System
@@ -46,7 +47,7 @@ class Options:
     rate: float = 80
     manage: str = "python manage.py"
     api: str = ""
-    idempotency_keys: bool = False
+    idempotency_keys: bool = True
 
 
 class Experiment:
@@ -61,6 +62,7 @@ class Experiment:
         self.faults = Faults(
             self.system, options.seed, options.kill_every, options.faults
         )
+        self.failures = Failures.current()
         self.record = Record(on_request=self._request_succeeded)
         self.witness = Witness(
             plan.servers()["rabbitmq"].url, self.workloads, self._fact_came

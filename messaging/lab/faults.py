@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from messaging.conf import settings
+
 from .program import Program
 from .system import Part, System
 
@@ -34,9 +36,13 @@ WEIGHTS = {
     "lose": 1,
     "forget": 0.5,
     "stun consumer": 2,
+    "hang consumer": 1,
 }
 #: What goes wrong with no part of its own.
-FAULTS_OF_ALL = ("consumer", "stun consumer", "cut", "freeze", "lose", "forget")
+FAULTS_OF_ALL = (
+    *("consumer", "stun consumer", "hang consumer"),
+    *("cut", "freeze", "lose", "forget"),
+)
 #: Share of the consumers' faults that hit the busiest; others may only stand by.
 BUSIEST = 0.6
 #: Seconds between two looks for programs that have left by themselves.
@@ -141,6 +147,8 @@ class Faults:
             self._begin(f"kill {victim}", victim, self._kill)
         elif verb == "stun":
             self._begin(f"stun {victim}", victim, self._stun)
+        elif verb == "hang":
+            self._begin(f"hang {victim}", victim, self._hang)
         else:
             server = self._random.choice([*self.system.proxies])
             action = {
@@ -188,13 +196,22 @@ class Faults:
 
     def _stun(self, name: str, share: float) -> None:
         """Stop a process while the broker takes it for dead, then let it go on."""
+        self._suspend(name, between(STANDSTILL, share), is_cut=True)
+
+    def _hang(self, name: str, share: float) -> None:
+        """Stop a process until others have taken its leases, half the time cut off."""
+        seconds = settings.LEASE + between(STANDSTILL, share)
+        self._suspend(name, seconds, is_cut=share >= 0.5)
+
+    def _suspend(self, name: str, seconds: float, *, is_cut: bool) -> None:
         program = self.system.parts[name]
         assert isinstance(program, Program)
         proxy = self.system.proxies["rabbitmq"]
         program.suspend()
         try:
-            proxy.cut(program.ports_to(proxy.port))
-            time.sleep(between(STANDSTILL, share))
+            if is_cut:
+                proxy.cut(program.ports_to(proxy.port))
+            time.sleep(seconds)
         finally:
             program.resume()
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
+from .evidence import partition_names
 from .experiment import Experiment
 from .faults import Fault
 from .verdict import COLUMNS, Verdict
@@ -21,7 +22,7 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     accepted = counts["http"] + counts["amqp"]
     yield (
         f"seed {options.seed}, {options.seconds:.0f} s, {options.processes} consumers, "
-        f"{experiment.faults.kills} kills, "
+        f"{len(partition_names())} partitions, {experiment.faults.kills} kills, "
         f"{len(experiment.faults.faults) - experiment.faults.kills} other faults"
     )
     yield row("requests accepted", accepted)
@@ -35,6 +36,9 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
         f"{sum(one.operation.change is None for one in attempts)}; "
         f"facts: {len(experiment.witness.told)}"
     )
+    failed, failures = experiment.failures.total()
+    if failed:
+        yield f"messages that failed at first: {failed}, {failures} times in all"
     yield from recoveries(experiment.faults.faults)
     for program in experiment.system.programs:
         if program.exits:

@@ -15,6 +15,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
+from messaging import partitions
 from messaging.registry import message_class
 
 from .workload import Operation, Outcome, Request
@@ -46,11 +47,15 @@ class Messages:
     def send(self, operation: Operation, message_id: str) -> Outcome:
         """Publish until the broker confirms, always under the same id."""
         body = {"event_type": operation.event_type, **operation.body}
+        message = message_class(operation.event_type).parse(body)
+        queue = message.queue
+        if not operation.entity.foreign:
+            queue = partitions.home(queue, message.partition_key)
         while not self._stopping.is_set():
             try:
                 self._open().basic_publish(
                     "",
-                    message_class(operation.event_type).queue,
+                    queue,
                     json.dumps(body).encode(),
                     pika.BasicProperties(message_id=message_id, delivery_mode=2),
                     mandatory=True,

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from .program import Program
 from .proxy import Proxy
 from .server import Server
 from .servers import MariaDB, MongoDB, RabbitMQ
+from .terms import Terms
 
 #: Holds, in the environment, the plan of the lab that a process belongs to.
 MARK = "CRASH_LAB"
@@ -73,12 +75,16 @@ class Plan:
         _, directory, ports = json.loads(text)
         return cls(Path(directory), ports)
 
-    def restart(self) -> NoReturn:
+    def restart(self, terms: Terms) -> NoReturn:
         """Run this program anew with this plan, and settings that follow it."""
         sys.stdout.flush()
         text = json.dumps([identity(os.getpid()), str(self.directory), self.ports])
-        environment = self.environment(proxied=False) | {MARK: text}
-        os.execve(sys.executable, sys.orig_argv, os.environ | environment)
+        environment = self.environment(proxied=False) | terms.environment()
+        os.execve(
+            sys.executable,
+            without_settings(sys.orig_argv),
+            os.environ | environment | {MARK: text},
+        )
 
     def remove_data(self) -> None:
         """Remove what the servers have stored, but not their logs."""
@@ -117,6 +123,18 @@ class Plan:
                 "MONGODB_ENGINE": mongodb.engine,
             }
         return variables
+
+
+def without_settings(words: Sequence[str]) -> list[str]:
+    """Leave out of a command line what would outdo `DJANGO_SETTINGS_MODULE`."""
+    kept = []
+    following = iter(words)
+    for word in following:
+        if word == "--settings":
+            next(following, None)
+        elif not word.startswith("--settings="):
+            kept.append(word)
+    return kept
 
 
 def end_leftovers() -> None:

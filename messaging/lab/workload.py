@@ -26,6 +26,9 @@ from typing import Any, Protocol, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
+#: Share of the entities that are written to by clients who know nothing of partitions.
+FOREIGN_SHARE = 0.3
+
 
 class Outcome(StrEnum):
     """What the client knows of an operation."""
@@ -105,6 +108,9 @@ class Entity:
     visible: bool = False
     #: Whether the last operation deleted it.
     deleted: bool = False
+    #: Whether its operations are plain messages to the first partition, which sends
+    #: them on. Their order begins only there, so they go no other way.
+    foreign: bool = False
     #: Whether nothing more is sent, as the outcome of the last operation is unknown.
     retired: bool = False
     #: Free for the app's own use.
@@ -142,7 +148,8 @@ class Client:
 
     def new(self, kind: str, name: str, reference: str | None = None) -> Entity:
         """Enter an entity that is about to be created."""
-        entity = Entity(kind, name, reference)
+        foreign = self.random.random() < FOREIGN_SHARE
+        entity = Entity(kind, name, reference, foreign=foreign)
         self.entities.append(entity)
         return entity
 

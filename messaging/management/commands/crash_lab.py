@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
 import tempfile
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.lab.experiment import Experiment, LabError, Options
@@ -16,6 +17,7 @@ from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
 from messaging.lab.system import Plan, end_leftovers
+from messaging.lab.terms import Terms
 
 API = (
     "python -m granian {application} --interface wsgi --host 127.0.0.1 "
@@ -24,6 +26,8 @@ API = (
 
 #: Exit code of what was stopped with Ctrl-C.
 INTERRUPTED = 130
+FAILURES = "share of the messages that fail once to five times before they succeed"
+KEYS = "repeat requests that were not answered"
 KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
@@ -44,21 +48,20 @@ class Command(BaseCommand):
         add("--kill-every", type=float, default=3, metavar="SECONDS", help="on average")
         add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
         add("--processes", type=int, default=4, help="that consume")
-        add("--partitions", type=int, default=1, help="of each queue")
+        add("--partitions", type=int, help="of each queue; else as in the settings")
+        add("--failures", type=float, default=0.0, metavar="SHARE", help=FAILURES)
         add("--rate", type=float, default=80, help="operations per second at most")
         add("--manage", default="python manage.py", help="what runs the commands")
         add("--api", metavar="COMMAND", help='serves HTTP on {port}; "" for none')
         add("--directory", type=Path, help="for logs and data, which stay there")
-        add("--idempotency-keys", action="store_true", help="repeat lost requests")
+        add("--idempotency-keys", action=BooleanOptionalAction, default=True, help=KEYS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Start anew with settings that name the private servers, then run."""
-        if options["partitions"] != 1:
-            raise CommandError("A queue has one partition for now: --partitions 1.")
         plan = Plan.current()
         if plan is None:
             end_leftovers()
-            self.restart(options["directory"])
+            self.restart(options)
         experiment = Experiment(plan, options_of(options), self.say)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -81,14 +84,26 @@ class Command(BaseCommand):
         if options["directory"] is None:
             shutil.rmtree(plan.directory)
 
-    def restart(self, directory: Path | None) -> NoReturn:
+    def restart(self, options: dict[str, Any]) -> NoReturn:
         """Start this program anew with settings that name servers in a directory."""
+        if options["partitions"] is not None and options["partitions"] < 1:
+            raise CommandError("A queue has at least one partition: --partitions 1.")
+        if not 0 <= options["failures"] <= 1:
+            raise CommandError("A share lies between 0 and 1: --failures 0.05.")
+        directory: Path = options["directory"]
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise CommandError(f"{directory} is not empty.")
-        Plan.make(directory.absolute()).restart()
+        terms = Terms(
+            settings=os.environ[ENVIRONMENT_VARIABLE],
+            directory=str(directory.absolute()),
+            seed=options["seed"],
+            partitions=options["partitions"],
+            failures=options["failures"],
+        )
+        Plan.make(directory.absolute()).restart(terms)
 
     def say(self, line: str) -> None:
         """Print a line at once."""

@@ -1,0 +1,19 @@
+from django.apps import AppConfig
+
+from messaging.registry import handlers
+
+from .failures import Failing, Failures
+
+
+class LabConfig(AppConfig):
+    """Has handlers fail in the programs of a run; the last of the installed apps."""
+
+    name = "messaging.lab"
+    label = "messaging_lab"
+
+    def ready(self) -> None:
+        """Wrap all handlers that the other apps have registered."""
+        failures = Failures.current()
+        for types in handlers.values():
+            for event_type, handler in types.items():
+                types[event_type] = Failing.instead_of(handler, failures)
