@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, transaction
 
 from . import inbox
 from .conf import settings
@@ -227,4 +227,7 @@ class Retried(Work):
             for entry in self._entries
             if entry.row is not None and (entry.is_settled or entry.repeated)
         ]
-        Parked.objects.using(settings.DATABASE).settle(settled)
+        # Nobody may park anything behind them meanwhile, nor find half of it done.
+        with transaction.atomic(using=settings.DATABASE):
+            self.holding.check()
+            Parked.objects.using(settings.DATABASE).settle(settled)
