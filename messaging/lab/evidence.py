@@ -20,25 +20,26 @@ from .servers import RabbitMQ
 from .verdict import Given
 
 
-def messages_left(broker: RabbitMQ) -> int:
-    """Give how many messages wait anywhere for anything; -1: nobody knows."""
+def messages_left(broker: RabbitMQ) -> dict[str, int]:
+    """Give how many messages wait in which places, if any do."""
     try:
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
-            ready: int = sum(
-                channel.queue_declare(name, passive=True).method.message_count
+            counts = {
+                name: channel.queue_declare(name, passive=True).method.message_count
                 for name in partition_names()
-            )
-    except AMQPError:
-        return -1
-    left = ready + sum(
-        model.objects.using(settings.DATABASE).count() for model in (Outbox, Parked)
-    )
+            }
+    except AMQPError as error:
+        return {repr(error): 1}
+    counts["outbox"] = Outbox.objects.using(settings.DATABASE).count()
+    counts["parked"] = Parked.objects.using(settings.DATABASE).count()
     # The command, which knows what consumers hold too, takes a second.
-    return left or messages_unsettled(broker)
+    if not any(counts.values()):
+        counts = messages_unsettled(broker)
+    return {place: count for place, count in counts.items() if count}
 
 
-def messages_unsettled(broker: RabbitMQ) -> int:
+def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
     """Give how many messages are in queues, and with consumers."""
     output = subprocess.run(
         [
@@ -51,7 +52,7 @@ def messages_unsettled(broker: RabbitMQ) -> int:
         text=True,
     ).stdout
     lengths = dict(line.split() for line in output.splitlines())
-    return sum(int(lengths[name]) for name in partition_names())
+    return {name: int(lengths[name]) for name in partition_names()}
 
 
 def partition_names() -> list[str]:

@@ -152,7 +152,7 @@ class Experiment:
         faults = [one.name for one in self.faults.faults if one.recovered_at is None]
         return (
             f"{self.progress()}; never recovered from: {', '.join(faults) or 'nothing'}"
-            f"; messages left: {self._messages_left()}"
+            f"; messages left: {messages_left(self.system.broker)}"
         )
 
     def progress(self) -> str:
@@ -192,15 +192,12 @@ class Experiment:
         self._wait(self._nothing_waits, "to drain", DRAIN_DEADLINE)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda program: program.stop(), self.system.programs))
-        if left := self._messages_left():
-            raise LabError(f"{left} messages came back when the programs left.")
+        if left := messages_left(self.system.broker):
+            raise LabError(f"When the programs left, messages came back: {left}")
 
     def _nothing_waits(self) -> bool:
         quiet = time.monotonic() > self.witness.last_at + QUIET
-        return quiet and self._messages_left() == 0
-
-    def _messages_left(self) -> int:
-        return messages_left(self.system.broker)
+        return quiet and not messages_left(self.system.broker)
 
     def _judge(self) -> Verdict:
         return judge(

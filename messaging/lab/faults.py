@@ -36,7 +36,7 @@ WEIGHTS = {
     "lose": 1,
     "forget": 0.5,
     "stun consumer": 2,
-    "hang consumer": 1,
+    "hang consumer": 2,
 }
 #: What goes wrong with no part of its own.
 FAULTS_OF_ALL = (
