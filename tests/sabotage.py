@@ -76,11 +76,30 @@ def ignore_versions() -> None:
     handlers.write_documents = write_late
 
 
+def ignore_key() -> None:
+    """Let messages overtake those of their key that are parked."""
+    from messaging import inbox
+
+    inbox._queue_up = lambda holding, entries: None
+    inbox._hold_back = lambda run, entries: list(run)
+
+
+def ignore_epoch() -> None:
+    """Write on under a lease that another process has taken over."""
+    from messaging import sessions
+    from messaging.holding import Holding
+
+    Holding.check = lambda self: None
+    sessions.end = lambda using, name: None
+
+
 SABOTAGES = {
     "acknowledge-first": acknowledge_first,
     "skip-inbox": skip_inbox,
     "publish-blindly": publish_blindly,
     "ignore-versions": ignore_versions,
+    "ignore-key": ignore_key,
+    "ignore-epoch": ignore_epoch,
 }
 
 
