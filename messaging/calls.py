@@ -73,7 +73,7 @@ def envelope_for(
         content_type=TEXT if text else JSON,
         correlation_id=identity,
         reply_to=replies().address,
-        expiration=milliseconds,
+        expiration=str(milliseconds),
         headers={DEADLINE: int(time.time() * 1000) + milliseconds},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -121,3 +122,10 @@ def replies() -> Replies:
         if process not in _replies:
             _replies[process] = Replies()
         return _replies[process]
+
+
+@atexit.register
+def close_replies() -> None:
+    """Close the connection of this process for replies, if it was ever used."""
+    if used := _replies.pop(os.getpid(), None):
+        used.connection.close(timeout=1.0)

@@ -36,6 +36,8 @@ class Command(BaseCommand):
         """Take what to call, with what, and how."""
         parser.epilog = EXIT_CODES
         parser.formatter_class = RawDescriptionHelpFormatter
+        # So that `call NAME --text PAYLOAD` is understood.
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
         parser.add_argument("name", metavar="NAME", help="as in @serves, or a queue")
         parser.add_argument(
             "payload",
