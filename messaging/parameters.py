@@ -71,23 +71,25 @@ class Parameters:
                 return {self.names[0]: self.only.validate_json(body, strict=True)}
         except ValidationError as error:
             raise InvalidCall(texts(error)) from None
-        raise InvalidCall({"": [f"Send a JSON object with {self.described}."]})
+        raise InvalidCall({"": [self.usage]})
 
     def from_text(self, text: str) -> dict[str, Any]:
         """Give the one argument that a text stands for; raises `InvalidCall`."""
         if not self.names and not text:
             return {}
         if not self.only:
-            raise InvalidCall({"": [f"Send a JSON object with {self.described}."]})
+            raise InvalidCall({"": [self.usage]})
         try:
             return {self.names[0]: self.only.validate_python(text, strict=False)}
         except ValidationError as error:
             raise InvalidCall(texts(error)) from None
 
     @property
-    def described(self) -> str:
-        """The names, for people."""
-        return ", ".join(self.names) or "nothing in it"
+    def usage(self) -> str:
+        """What to send, for people."""
+        if self.names:
+            return f"Send a JSON object with {', '.join(self.names)}."
+        return "Send nothing: there are no arguments."
 
     def _named(self, arguments: BaseModel) -> dict[str, Any]:
         return {

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-logger = logging.getLogger(__name__)
-
 #: Seconds for which an answer of the broker is believed: many calls ask only once.
 FRESH = 0.1
 #: Reply code with which the broker says that there is no such queue.
@@ -32,6 +30,7 @@ class Presence:
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._channel: Any = None
         self._asked: str | None = None
+        logging.getLogger("pika.channel").addFilter(self._is_news)
 
     def attach(self, submit: Callable[[Callable[[], None]], None]) -> None:
         """Use `submit` to get into the I/O thread."""
@@ -47,6 +46,11 @@ class Presence:
                 answer = self._questions[queue] = Future()
         self._submit(self._ask)
         return answer.result(patience)
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Whether to log what pika says: not that a queue does not exist."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not (NOT_FOUND in arguments and self._channel in arguments)
 
     # What follows runs in the I/O thread.
 

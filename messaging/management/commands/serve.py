@@ -52,7 +52,7 @@ class Command(BaseCommand):
         )
         for one in chosen:
             self.stdout.write(
-                f"  {one.name}({one.parameters.described}), queue {one.queue}"
+                f"  {one.name}({', '.join(one.parameters.names)}), queue {one.queue}"
             )
         self.stdout.flush()
         sys.exit(run_servers(chosen, options["threads"]))
