@@ -9,6 +9,7 @@ two types and that body are what JsonRPC of aio-pika's patterns uses.
 
 from __future__ import annotations
 
+import json
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ JSON, TEXT = "application/json", "text/plain"
 #: Header with the moment, in milliseconds since 1970 by the caller's clock, after which
 #: nobody waits for the answer.
 DEADLINE = "deadline"
+#: Characters of a text in an error: an answer that is too large could not be sent.
+MAX_TEXT = 20_000
 #: Said of exceptions that the server does not expose.
 UNSAID = "The function failed; the log of its server says why."
 
@@ -40,20 +43,21 @@ class Answer:
         """Tell what a function returned, as text or as JSON; raises `ValueError`."""
         if text:
             return cls(str(result).encode(), content_type=TEXT)
-        return cls(to_json(result))
+        return cls(to_json(result, inf_nan_mode="constants"))
 
     @classmethod
     def failure(cls, error: Exception, *, exposed: bool = False) -> Answer:
         """Tell why there is no result: all of it only if that may be `exposed`."""
         told: dict[str, Any] = {"type": type(error).__name__, "message": UNSAID}
         if isinstance(error, InvalidCall):
-            told |= {"message": str(error), "errors": error.errors}
+            told |= {"message": str(error)[:MAX_TEXT], "errors": error.errors}
         elif isinstance(error, Reject):
-            told |= {"message": error.reason, "code": error.code}
+            told |= {"message": error.reason[:MAX_TEXT], "code": error.code}
         elif exposed:
             text = "".join(traceback.format_exception(error))
-            told |= {"message": str(error), "traceback": text}
-        return cls(to_json({"error": told}), ERROR)
+            told |= {"message": str(error)[:MAX_TEXT], "traceback": text[-MAX_TEXT:]}
+        # Not as results are: this takes any text, be it no valid Unicode.
+        return cls(json.dumps({"error": told}).encode(), ERROR)
 
     def value(self, *, text: bool = False) -> Any:
         """

@@ -54,8 +54,9 @@ def call(
     except Unroutable:
         raise NoServer(f"Nobody serves {name!r}: it has no queue.") from None
     except (TimeoutError, Unconfirmed) as error:
+        why = str(error) or replies().connection.problem() or ""
         raise CallTimeout(
-            f"{name!r} did not answer within {timeout:g} s. {error}".rstrip()
+            f"{name!r} did not answer within {timeout:g} s. {why}".rstrip()
         ) from None
 
 
@@ -83,7 +84,7 @@ def encoded(payload: Any, *, text: bool) -> bytes:
     if text:
         return payload if isinstance(payload, bytes) else str(payload or "").encode()
     try:
-        return to_json({} if payload is None else payload)
+        return to_json({} if payload is None else payload, inf_nan_mode="constants")
     except PydanticSerializationError as error:
         raise ValueError(f"The payload cannot be sent as JSON: {error}.") from None
 

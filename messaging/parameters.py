@@ -15,6 +15,9 @@ from .exceptions import InvalidCall
 
 #: Those that can be given by name.
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+#: Errors that are told of one payload, and characters of the name of a place in it,
+#: for an answer has its limits.
+MAX_ERRORS, MAX_PLACE = 50, 200
 
 
 class Parameters:
@@ -99,9 +102,9 @@ class Parameters:
 
 
 def texts(error: ValidationError) -> dict[str, list[str]]:
-    """Give what is wrong, by argument; the values themselves are left out."""
+    """Give the first things that are wrong, by argument; the values are left out."""
     result: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False, include_input=False):
-        place = ".".join(map(str, detail["loc"]))
+    for detail in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
+        place = ".".join(map(str, detail["loc"]))[:MAX_PLACE]
         result.setdefault(place, []).append(detail["msg"])
     return result

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Past waits that are remembered, to tell what a reply that nobody expects is.
 REMEMBERED = 10_000
+#: Seconds: after a lost connection the broker may hold on to the queue for a moment.
+REOPEN_PAUSE = 0.1
 
 
 class Replies:
@@ -92,7 +94,7 @@ class Replies:
     def closed(self, error: Exception) -> float:
         """Wait for the next channel."""
         self._ready.clear()
-        return 0.0
+        return REOPEN_PAUSE
 
     def unblocked(self) -> None:
         """Replies are never blocked."""

@@ -196,7 +196,9 @@ class Server:
             )
         channel.add_on_cancel_callback(self._cancelled)
         channel.basic_qos(prefetch_count=self._threads)
-        channel.basic_consume(self._served.queue, self._arrived)
+        channel.basic_consume(
+            self._served.queue, self._arrived, callback=self._subscribed
+        )
 
     def closed(self, error: Exception) -> float:
         """Forget what the broker will deliver again."""
@@ -217,10 +219,12 @@ class Server:
     def unblocked(self) -> None:
         """Consumers are never blocked."""
 
+    def _subscribed(self, _frame: Any) -> None:
+        self._pause = Backoff()
+
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
             return
-        self._pause = Backoff()
         request = Request(channel, method.delivery_tag, properties, body)
         if self._stopping:
             channel.basic_nack(request.tag, requeue=True)

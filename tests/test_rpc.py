@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pika
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 
 from messaging import (
     CallTimeout,
@@ -32,9 +34,12 @@ from messaging import (
     serves,
 )
 from messaging.calls import dropped_replies, envelope_for
+from messaging.lab.processes import free_port
 from messaging.publisher import publisher
 from messaging.replies import close_replies, replies
+from tests import private_servers
 from tests.conftest import BASE, Broker, Processes, eventually
+from tests.test_outages import rabbitmqctl
 
 ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.calls.settings"}
 #: What the servers of these tests serve, but for what kills them.
@@ -164,6 +169,7 @@ def ask(queue: str, body: bytes, reply_to: str = "") -> SimpleNamespace:
         ("double", True, ""),
         ("count", {"reference": "A-1", "amounts": [1, "x"]}, "amounts.1"),
         ("refuse", {"x": 1}, "x"),
+        ("refuse", {"x" * 500_000: 1}, "x" * 200),
         ("refuse", 1, ""),
     ],
 )
@@ -191,11 +197,8 @@ def test_a_payload_is_checked_before_the_function_runs(
 def test_a_body_that_nobody_can_read_is_refused(
     shared: Servers, name: str, body: bytes, properties: dict[str, Any]
 ) -> None:
-    envelope = envelope_for(name, None, 5).copy(
-        body=body, content_type=None, **properties
-    ) if "content_type" not in properties else envelope_for(name, None, 5).copy(
-        body=body, **properties
-    )  # fmt: skip
+    properties = {"content_type": None, **properties}
+    envelope = envelope_for(name, None, 5).copy(body=body, **properties)
 
     with replies().expected(str(envelope.correlation_id), 5) as answer:
         publisher().publish(envelope, limit=False)
@@ -354,6 +357,50 @@ def test_every_call_is_answered_rightly_while_a_server_is_killed(own: Servers) -
     assert outcomes == {"right": 1000}
 
 
+def test_servers_and_callers_outlive_their_connections(own: Servers) -> None:
+    own.start("triple")
+    outcomes: Counter[str] = Counter()
+    cut = threading.Event()
+
+    def one(n: int) -> None:
+        try:
+            answer = call("triple", n, timeout=3)
+            outcomes["right" if answer == 3 * n else "wrong"] += 1
+        except MessagingError as error:
+            outcomes[type(error).__name__] += 1
+        if n == 100:
+            rabbitmqctl(private_servers.rabbitmq, "close_all_connections", "for a test")
+            cut.set()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(200)))
+    assert cut.is_set()
+    assert not outcomes.keys() - {"right", "NoServer", "CallTimeout"}
+
+    eventually(lambda: own.consumers("triple"), "the server is back", 20)
+    eventually(lambda: is_answered("triple", 5), "and answers", 20)
+
+
+def is_answered(name: str, payload: Any) -> bool:
+    """Whether there is an answer to a call."""
+    try:
+        call(name, payload, timeout=1)
+    except MessagingError:
+        return False
+    return True
+
+
+def test_without_a_broker_there_is_an_error_that_says_so(
+    servers: SimpleNamespace,
+) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+
+    done = manage("call", "add", "--timeout", "0.5", RABBITMQ_URL=url)
+
+    assert done.code == 75
+    assert "No connection to 127.0.0.1" in done.err
+
+
 def test_a_server_that_is_stopped_finishes_what_it_has_in_hand(
     own: Servers, tmp_path: Path
 ) -> None:
@@ -409,12 +456,14 @@ def test_a_function_without_type_hints_cannot_be_served() -> None:
         serves("untyped")(lambda n: n)
 
 
-def manage(*command: str, stdin: str | None = None) -> SimpleNamespace:
+def manage(
+    *command: str, stdin: str | None = None, **environment: str
+) -> SimpleNamespace:
     """Run `manage.py call` and give exit code and output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=BASE,
-        env=os.environ | ENVIRONMENT,
+        env=os.environ | ENVIRONMENT | environment,
         input=stdin,
         capture_output=True,
         text=True,
@@ -422,10 +471,17 @@ def manage(*command: str, stdin: str | None = None) -> SimpleNamespace:
     return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
+def printed(*command: str) -> str:
+    """Give what a command prints, run in this process."""
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
 def test_the_command_prints_the_answer(shared: Servers) -> None:
-    assert manage("call", "add", '{"a": 2}').out == "3\n"
+    assert printed("call", "add", '{"a": 2}') == "3\n"
+    assert printed("call", "rpc_test_queue", "--json") == '{"answer": "from B"}\n'
     assert manage("call", "greet", "--text", "-", stdin="ana").out == "hello ana\n"
-    assert manage("call", "rpc_test_queue", "--json").out == '{"answer": "from B"}\n'
 
 
 @pytest.mark.parametrize(
@@ -442,16 +498,28 @@ def test_the_command_prints_the_answer(shared: Servers) -> None:
 def test_the_command_ends_with_a_code_for_scripts(
     shared: Servers, arguments: list[str], code: int, said: str
 ) -> None:
-    done = manage("call", *arguments)
+    with pytest.raises(CommandError, match=said) as caught:
+        call_command("call", *arguments)
 
-    assert (done.code, done.out) == (code, "")
-    assert said in done.err
+    assert caught.value.returncode == code
+
+
+def test_the_command_prints_nothing_but_the_error(shared: Servers) -> None:
+    done = manage("call", "nobody")
+
+    assert (done.code, done.out) == (69, "")
+    assert done.err == (
+        "CommandError: Nobody serves 'nobody'. Start `manage.py serve`.\n"
+    )
 
 
 def test_the_command_tells_errors_as_json(shared: Servers) -> None:
-    told = json.loads(manage("call", "refuse", "--json").out)
+    out = StringIO()
 
-    assert told == {
+    with pytest.raises(CommandError):
+        call_command("call", "refuse", "--json", stdout=out)
+
+    assert json.loads(out.getvalue()) == {
         "error": {
             "type": "Reject",
             "message": "That name is taken.",
@@ -461,7 +529,8 @@ def test_the_command_tells_errors_as_json(shared: Servers) -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["nothing"], ["add", "--threads", "0"]])
-def test_a_server_wants_names_that_it_knows(
-    servers: SimpleNamespace, names: list[str]
-) -> None:
-    assert manage("serve", *names).code == 2
+def test_a_server_wants_names_that_it_knows(names: list[str]) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("serve", *names)
+
+    assert caught.value.returncode == 2

@@ -33,6 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is served, then run."""
+        if options["threads"] < 1:
+            raise CommandError("--threads must be 1 or more.", returncode=2)
         known = ", ".join(sorted(served)) or "none; see docs/rpc.md for @serves"
         names = sorted(served) if options["all"] else options["names"]
         if not names:
@@ -44,8 +46,6 @@ class Command(BaseCommand):
                 f"Nothing is served as {', '.join(sorted(unknown))}. Known: {known}.",
                 returncode=2,
             )
-        if options["threads"] < 1:
-            raise CommandError("--threads must be 1 or more.", returncode=2)
         chosen = [served[name] for name in dict.fromkeys(names)]
         self.stdout.write(
             f"Serving at {broker_address()}, {options['threads']} calls at a time of:"
