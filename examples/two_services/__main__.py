@@ -1,5 +1,6 @@
 """
-Run both services until Ctrl-C: `python -m examples.two_services`.
+Run both services until Ctrl-C: `python -m examples.two_services`; with `a` or `b`,
+that one alone.
 
 The broker is that of RABBITMQ_URL, else that of a running `make run`, else a private
 one. What B keeps is in `.local/two-services/`, and so is the private broker.
@@ -27,6 +28,7 @@ A, B = (f"examples.two_services.service_{name}.settings" for name in "ab")
 def main() -> int:
     """Start all processes; give the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("service", nargs="?", choices=["a", "b"], help="that one alone")
     parser.add_argument("--port-a", type=int, default=7040, help="default: 7040")
     parser.add_argument("--port-b", type=int, default=7041, help="default: 7041")
     options = parser.parse_args()
@@ -37,31 +39,40 @@ def main() -> int:
     os.environ["PYTHONUNBUFFERED"] = "1"
     broker = None
     if not os.environ.get("RABBITMQ_URL"):
+        if options.service:
+            parser.error("To meet the other one, set RABBITMQ_URL or start `make run`.")
         broker = RabbitMQ(LOCAL / "rabbitmq", free_port())
         broker.start()
         os.environ["RABBITMQ_URL"] = broker.url
     try:
-        return serve(options.port_a, options.port_b)
+        return serve(commands(options), options.service)
     finally:
         if broker is not None:
             broker.stop()
 
 
-def serve(port_a: int, port_b: int) -> int:
-    """Run the processes of both services until one ends or a signal comes."""
-    subprocess.run(django(B, "migrate", "--run-syncdb", "-v", "0"), check=True)
-    # Before B first runs, so that A can leave notes for it.
-    subprocess.run(django(B, "topology", "apply"), check=True)
-    commands = {
-        "a": django(A, "runserver", "--noreload", str(port_a)),
-        "b": django(B, "runserver", "--noreload", str(port_b)),
+def commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Give the processes of both services."""
+    for name, port in (("A", options.port_a), ("B", options.port_b)):
+        if options.service in (None, name.lower()):
+            print(f"{name} is at http://127.0.0.1:{port}/")
+    return {
+        "a": django(A, "runserver", "--noreload", str(options.port_a)),
+        "b": django(B, "runserver", "--noreload", str(options.port_b)),
         "b-listens": django(B, "run_consumer", "mq_test"),
         "b-serves": django(B, "serve", "rpc_test_queue"),
     }
+
+
+def serve(commands: dict[str, list[str]], only: str | None) -> int:
+    """Run processes, of one service only or of both, until one ends or a signal."""
+    subprocess.run(django(B, "migrate", "--run-syncdb", "-v", "0"), check=True)
+    # Before B first runs, so that A can leave notes for it.
+    subprocess.run(django(B, "topology", "apply"), check=True)
     manager = honcho.manager.Manager()
     for name, command in commands.items():
-        manager.add_process(name, f"exec {shlex.join(command)}")
-    print(f"A is at http://127.0.0.1:{port_a}/, B at http://127.0.0.1:{port_b}/")
+        if name.startswith(only or ""):
+            manager.add_process(name, f"exec {shlex.join(command)}")
     # A signal before all have told their pids makes honcho raise this.
     with suppress(KeyError):
         manager.loop()
