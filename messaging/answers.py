@@ -46,16 +46,23 @@ class Answer:
         return cls(to_json(result, inf_nan_mode="constants"))
 
     @classmethod
+    def refusal(cls, error: InvalidCall) -> Answer:
+        """Tell what is wrong with a payload."""
+        return cls._told(error, str(error), errors=error.errors)
+
+    @classmethod
     def failure(cls, error: Exception, *, exposed: bool = False) -> Answer:
         """Tell why there is no result: all of it only if that may be `exposed`."""
-        told: dict[str, Any] = {"type": type(error).__name__, "message": UNSAID}
-        if isinstance(error, InvalidCall):
-            told |= {"message": str(error)[:MAX_TEXT], "errors": error.errors}
-        elif isinstance(error, Reject):
-            told |= {"message": error.reason[:MAX_TEXT], "code": error.code}
-        elif exposed:
+        if isinstance(error, Reject):
+            return cls._told(error, error.reason, code=error.code)
+        if exposed:
             text = "".join(traceback.format_exception(error))
-            told |= {"message": str(error)[:MAX_TEXT], "traceback": text[-MAX_TEXT:]}
+            return cls._told(error, str(error), traceback=text[-MAX_TEXT:])
+        return cls._told(error, UNSAID)
+
+    @classmethod
+    def _told(cls, error: Exception, message: str, **more: Any) -> Answer:
+        told = {"type": type(error).__name__, "message": message[:MAX_TEXT], **more}
         # Not as results are: this takes any text, be it no valid Unicode.
         return cls(json.dumps({"error": told}).encode(), ERROR)
 

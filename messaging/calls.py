@@ -82,7 +82,9 @@ def envelope_for(
 def encoded(payload: Any, *, text: bool) -> bytes:
     """Give the body of a call; raises `ValueError` for what JSON cannot hold."""
     if text:
-        return payload if isinstance(payload, bytes) else str(payload or "").encode()
+        if isinstance(payload, bytes):
+            return payload
+        return b"" if payload is None else str(payload).encode()
     try:
         return to_json({} if payload is None else payload, inf_nan_mode="constants")
     except PydanticSerializationError as error:

@@ -127,24 +127,30 @@ class Server:
         self._settle(request, is_done=self._reply(request, answer))
 
     def _answer(self, request: Request) -> Answer:
-        function, properties = self._served, request.properties
         try:
-            if request.is_suspect:
-                raise KillsServers
-            arguments = function.read(
-                request.body, properties.content_type, properties.content_encoding
-            )
-            result = function.function(**arguments)
-            answer = Answer.of(result, text=function.text)
-            if len(answer.body) > settings.MAX_BODY:
-                raise ValueError(f"The result of {function.name} is too large.")
-        except (InvalidCall, Reject) as error:
-            logger.info("%s refused a call: %s", function.name, error)
+            return self._result(request)
+        except Reject as error:
+            logger.info("%s refused a call: %s", self._served.name, error)
             return Answer.failure(error)
         except Exception as error:
             # The caller is told whatever it is, and this server serves on.
-            logger.exception("%s failed", function.name)
-            return Answer.failure(error, exposed=function.expose_errors)
+            logger.exception("%s failed", self._served.name)
+            return Answer.failure(error, exposed=self._served.expose_errors)
+
+    def _result(self, request: Request) -> Answer:
+        function, properties = self._served, request.properties
+        if request.is_suspect:
+            raise KillsServers
+        try:
+            arguments = function.read(
+                request.body, properties.content_type, properties.content_encoding
+            )
+        except InvalidCall as error:
+            logger.info("%s refused a payload: %s", function.name, error)
+            return Answer.refusal(error)
+        answer = Answer.of(function.function(**arguments), text=function.text)
+        if len(answer.body) > settings.MAX_BODY:
+            raise ValueError(f"The result of {function.name} is too large.")
         return answer
 
     def _reply(self, request: Request, answer: Answer) -> bool:

@@ -45,7 +45,7 @@ ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.calls.settings"}
 #: What the servers of these tests serve, but for what kills them.
 NAMES = (
     "add", "count", "double", "echo", "fail", "fail_openly", "greet", "next_year",
-    "refuse", "rpc_test_queue", "sleep", "unsayable",
+    "misuse", "refuse", "rpc_test_queue", "sleep", "unsayable",
 )  # fmt: skip
 
 
@@ -118,6 +118,7 @@ def test_text_stays_text(shared: Servers) -> None:
     assert call("greet", "30", text=True) == "hello 30"
     assert call("greet", "ana") == "hello ana"
     assert call("echo", "30", text=True) == "30"
+    assert call("double", 0, text=True) == 0
 
 
 def test_what_a_foreign_client_sends_without_saying_what_it_is_is_served(
@@ -213,6 +214,15 @@ def test_an_exception_is_named_and_says_no_more(shared: Servers) -> None:
     assert caught.value.type == "ZeroDivisionError"
     assert "hunter2" not in repr(vars(caught.value)) + str(caught.value)
     assert caught.value.traceback == ""
+
+
+def test_a_payload_that_a_function_gets_wrong_is_not_its_callers_fault(
+    shared: Servers,
+) -> None:
+    with pytest.raises(RemoteError) as caught:
+        call("misuse")
+
+    assert caught.value.type == "InvalidCall"
 
 
 def test_an_exception_says_all_where_that_is_allowed(shared: Servers) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from messaging import Reject, serves
+from messaging import Reject, call, serves
 
 Small = Annotated[int, Field(ge=0, le=1000)]
 
@@ -88,6 +88,12 @@ def fail(secret: str) -> None:
 @serves("fail_openly", expose_errors=True)
 def fail_openly(secret: str) -> None:
     raise ZeroDivisionError(secret)
+
+
+@serves("misuse")
+def misuse() -> int:
+    answer: int = call("add", {"a": -1})
+    return answer
 
 
 @serves("refuse")
