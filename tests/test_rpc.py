@@ -367,6 +367,7 @@ def test_every_call_is_answered_rightly_while_a_server_is_killed(own: Servers) -
     assert outcomes == {"right": 1000}
 
 
+@pytest.mark.slow
 def test_servers_and_callers_outlive_their_connections(own: Servers) -> None:
     own.start("triple")
     outcomes: Counter[str] = Counter()
@@ -427,6 +428,7 @@ def test_a_server_that_is_stopped_finishes_what_it_has_in_hand(
     assert file.read_text() == "once\n"
 
 
+@pytest.mark.slow
 def test_a_call_that_kills_its_servers_is_given_up(
     own: Servers, tmp_path: Path
 ) -> None:
