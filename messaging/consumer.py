@@ -16,11 +16,10 @@ from .conf import settings
 from .holding import Holding
 from .leases import LeaseLost
 from .message import Delivery
-from .models import Attempt
 from .parking import Parked
 from .retry import TRANSIENT
 from .subscription import Subscription, is_suspect
-from .work import Arrived, Retried, Work, portion
+from .work import Arrived, Retried, Work, deaths_of, portion
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +88,8 @@ class Consumer:
                 )
                 # Whatever state the connections are in, the next try gets new ones.
                 connections.close_all()
+                if self._work is not None:
+                    self._work.withdraw()
                 self._stopping.wait(self._pause())
             else:
                 self._pause = Backoff()
@@ -127,7 +128,7 @@ class Consumer:
         batch, deaths = self._pending[:limit], {}
         if is_suspect(batch[0]):
             ids = [one.inbox_id for one in batch]
-            deaths = Attempt.objects.using(settings.DATABASE).deaths(ids)
+            deaths = deaths_of(ids, holding.worker)
             batch = batch[: portion(ids, deaths)]
         return Arrived(holding, batch, deaths)
 

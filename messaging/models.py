@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from django.db import connections, models, transaction
-from django.db.models import F
+from django.db import connections, models
 
 from .bulk import insert
 from .message import PARTITION_KEY, Envelope
@@ -108,50 +108,59 @@ class AttemptQuerySet(PrunableQuerySet):
 
     moment = "started_at"
 
-    def deaths(self, ids: Iterable[str]) -> dict[str, int]:
-        """Give how many have left marks on messages and not come back."""
+    def of(self, ids: Iterable[str]) -> dict[str, set[str]]:
+        """Give the workers that have left marks on messages."""
+        marks: dict[str, set[str]] = defaultdict(set)
         rows = self.filter(message_id__in=list(ids))
-        return dict(rows.values_list("message_id", "marks"))
+        for pk, worker in rows.values_list("message_id", "worker"):
+            marks[pk].add(worker)
+        return marks
 
-    def begin(self, ids: Iterable[str]) -> None:
+    def begin(self, ids: Iterable[str], worker: str) -> None:
         """Leave a mark on each, which says of a death unless it is removed."""
-        ids = sorted(set(ids))
         now = datetime.now(UTC)
-        with transaction.atomic(using=self.db):
-            self.bulk_create(
-                (Attempt(message_id=pk, started_at=now) for pk in ids),
-                ignore_conflicts=True,
-            )
-            self.filter(message_id__in=ids).update(marks=F("marks") + 1)
+        self.bulk_create(
+            (
+                Attempt(message_id=pk, worker=worker, started_at=now)
+                for pk in sorted(set(ids))
+            ),
+            ignore_conflicts=True,
+        )
 
-    def withdraw(self, ids: Iterable[str]) -> None:
+    def withdraw(self, ids: Iterable[str], worker: str) -> None:
         """Take back the marks of one that lives, and leave those of others."""
-        with transaction.atomic(using=self.db):
-            mine = self.filter(message_id__in=list(ids))
-            mine.update(marks=F("marks") - 1)
-            mine.filter(marks=0).delete()
+        self.filter(message_id__in=list(ids), worker=worker).delete()
 
     def end(self, ids: Iterable[str]) -> None:
-        """Remove the marks."""
+        """Remove all marks."""
         self.filter(message_id__in=list(ids)).delete()
 
 
 class Attempt(models.Model):
     """
-    The marks on a message that is being worked on and may kill its consumer.
+    The mark of a worker on a message that it works on and that may kill it.
 
-    One is committed before the work begins and removed when it ends, so those that are
-    found at the beginning are of processes which died in between.
+    It is committed before the work begins and removed when it ends or waits, so those
+    that are found at the beginning are of workers which died in between. To repeat any
+    of this changes nothing: the answer to a commit may be lost.
     """
 
-    message_id = models.CharField(max_length=36, primary_key=True)
-    marks = models.PositiveSmallIntegerField(default=0)
+    message_id = models.CharField(max_length=36)
+    #: The id of the process, among those that hold leases.
+    worker = models.CharField(max_length=32)
     started_at = models.DateTimeField(db_index=True)
 
     objects = AttemptQuerySet.as_manager()
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["message_id", "worker"], name="attempt_of_worker"
+            )
+        ]
+
     def __str__(self) -> str:
-        return f"{self.message_id} {self.marks}"
+        return f"{self.message_id} {self.worker}"
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):

@@ -11,7 +11,6 @@ import zlib
 
 from .conf import settings
 
-
 #: What the name of a queue of dead letters ends with; it has no partitions.
 DEAD = ".dead"
 

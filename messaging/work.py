@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
@@ -16,6 +16,7 @@ from .dead_letters.archive import archive
 from .dead_letters.burial import bury
 from .entry import Entry
 from .holding import Holding
+from .leases import Worker
 from .message import Delivery
 from .models import Attempt
 from .parking import Parked
@@ -46,6 +47,17 @@ def portion(ids: Sequence[str], deaths: Mapping[str, int]) -> int:
     return min(same, PORTIONS.get(first, 1 if first else same))
 
 
+def deaths_of(ids: Iterable[str], worker: str) -> dict[str, int]:
+    """Give how many have died while they worked on messages, as `worker` sees it."""
+    marks = Attempt.objects.using(settings.DATABASE).of(ids)
+    if not marks:
+        return {}
+    # One that was slow, or could not take back its marks, is no death.
+    living = {one.pk for one in Worker.objects.using(settings.DATABASE).living()}
+    deaths = {pk: len(workers - living - {worker}) for pk, workers in marks.items()}
+    return {pk: count for pk, count in deaths.items() if count}
+
+
 class Poison(Exception):
     """Consumers die of the message."""
 
@@ -58,9 +70,10 @@ class Work:
     Messages of one partition on their way through the steps.
 
     Those that may have killed a consumer are marked in the database, by a commit of its
-    own, while they are worked on. A message with the marks of `MAX_DEATHS` dead
-    processes is given up as poison. The broker's own count would not do: it also counts
-    restarts and lost connections, which no message is to blame for.
+    own, while they are worked on, but not while a server is waited for. A message with
+    the marks of `MAX_DEATHS` dead processes is given up as poison. The broker's own
+    count would not do: it also counts restarts and lost connections, which no message
+    is to blame for.
     """
 
     def __init__(self, holding: Holding) -> None:
@@ -69,24 +82,31 @@ class Work:
         self._failures = 0
         self._entries: list[Entry] = []
         self._given_up: dict[str, Exception] = {}
-        self._marked: list[str] = []
+        #: What is marked while it is worked on, and whether it is now.
+        self._suspects: list[str] = []
+        self._is_marked = False
         self._steps: list[Callable[[], None]] = []
 
     def go_on(self) -> None:
         """Take the steps that are left; each may raise, and is then tried again."""
         started = time.monotonic()
+        if self._suspects and not self._is_marked:
+            self._begin()
         while self._steps:
             self._steps[0]()
             self._steps.pop(0)
         logger.info("%s in %.1f ms", self, (time.monotonic() - started) * 1000)
 
     def withdraw(self) -> None:
-        """Leave the messages to others: this process lives and has no complaint."""
-        if self._marked:
+        """Take back the marks: this process lives and has no complaint."""
+        if self._is_marked:
             try:
-                Attempt.objects.using(settings.DATABASE).withdraw(self._marked)
+                Attempt.objects.using(settings.DATABASE).withdraw(
+                    self._suspects, self.holding.worker
+                )
+                self._is_marked = False
             except DatabaseFailure as error:
-                logger.warning("Marks stay on %s: %s", self._marked, error)
+                logger.warning("Marks stay on %s: %s", self._suspects, error)
 
     def _mark(self, ids: Sequence[str], deaths: Mapping[str, int]) -> None:
         for pk in ids:
@@ -94,12 +114,18 @@ class Work:
                 logger.warning("%d consumers may have died of message %s", count, pk)
             if deaths.get(pk, 0) >= MAX_DEATHS:
                 self._given_up[pk] = Poison(deaths[pk])
-        Attempt.objects.using(settings.DATABASE).begin(ids)
-        self._marked = list(ids)
+        self._suspects = list(ids)
+        self._begin()
+
+    def _begin(self) -> None:
+        Attempt.objects.using(settings.DATABASE).begin(
+            self._suspects, self.holding.worker
+        )
+        self._is_marked = True
 
     def _unmark(self) -> None:
-        Attempt.objects.using(settings.DATABASE).end(self._marked)
-        self._marked = []
+        Attempt.objects.using(settings.DATABASE).end(self._suspects)
+        self._suspects, self._is_marked = [], False
 
     def _read(self) -> list[Entry]:
         """Decode the messages anew."""
@@ -210,7 +236,7 @@ class Retried(Work):
             self._steps = [self._load]
             return
         ids = [row.message_id for row in rows]
-        deaths = Attempt.objects.using(settings.DATABASE).deaths(ids)
+        deaths = deaths_of(ids, self.holding.worker)
         size = portion(ids, deaths)
         self._rows = rows[:size]
         self._mark(ids[:size], deaths)

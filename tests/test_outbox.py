@@ -230,7 +230,7 @@ def remember(count: int, days: int) -> None:
 def test_pruning_removes_what_is_too_old_and_nothing_else(broker: Broker) -> None:
     remember(PRUNE_CHUNK * 2 + 5, days=31)
     remember(7, days=29)
-    Attempt.objects.begin("new")
+    Attempt.objects.begin(["new"], "worker")
     printed = StringIO()
 
     call_command("prune_messages", "--dry-run", stdout=printed)

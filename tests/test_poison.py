@@ -15,10 +15,12 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
+from messaging import Retry, sessions
 from messaging.holding import Holding
+from messaging.leases import Worker
 from messaging.models import Attempt, Outbox
 from messaging.subscription import INNOCENT_DELIVERIES
-from messaging.work import MAX_DEATHS, Arrived, portion
+from messaging.work import MAX_DEATHS, Arrived, deaths_of, portion
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
 from tests.test_crash_points import ANN, delivery, handle
@@ -140,11 +142,11 @@ def test_restarts_and_lost_connections_make_nobody_a_poisoner(
     assert not Attempt.objects.exists()
 
 
-def suspect_work(user: User, marks: int) -> Arrived:
+def suspect_work(user: User, deaths: int) -> Arrived:
     """A message whose consumers may have died of it."""
     wish = UserUpdate(user_id=user.pk, nombre="Eve")
     one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
-    return Arrived(Holding("users_queue"), [one], {one.inbox_id: marks})
+    return Arrived(Holding("users_queue"), [one], {one.inbox_id: deaths})
 
 
 def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
@@ -152,7 +154,7 @@ def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
 ) -> None:
     work = suspect_work(user, 0)
     work._steps[1]()
-    assert Attempt.objects.get().marks == 1
+    assert Attempt.objects.exists()
 
     work.withdraw()
 
@@ -162,17 +164,46 @@ def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
 def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
     broker: Broker, user: User
 ) -> None:
-    for marks in range(MAX_DEATHS + 1):
-        work = suspect_work(user, marks)
+    for deaths in range(MAX_DEATHS + 1):
+        work = suspect_work(user, deaths)
         work._steps.pop()  # the removal of the mark, which the dead do not get to
         work.go_on()
-    assert Attempt.objects.get().marks == MAX_DEATHS + 1
     suspect_work(user, MAX_DEATHS + 1).go_on()
 
     user.refresh_from_db()
     assert user.nombre == "Eve"
     assert broker.count("users_queue.dead") == 0
     assert not Attempt.objects.exists()
+
+
+def test_only_the_dead_count_among_those_who_have_left_a_mark(user: User) -> None:
+    [pk] = [one.inbox_id for one in suspect_work(user, 0).batch]
+    Worker.objects.beat(living := Worker(id="living", name="", queues=[]))
+    sessions.hold("default", living.pk)
+    for worker in ("dead", "dead", "dead too", "living", "me"):
+        Attempt.objects.begin([pk], worker)
+
+    assert deaths_of([pk], "me") == {pk: 2}
+
+
+def test_a_suspect_is_marked_only_while_it_is_worked_on(user: User) -> None:
+    work = suspect_work(user, 0)
+    marked = []
+
+    def wait_for_a_server() -> None:
+        marked.append(Attempt.objects.exists())
+        if len(marked) < 3:
+            raise Retry
+
+    work._steps.insert(2, wait_for_a_server)
+    for _ in range(2):
+        with pytest.raises(Retry):
+            work.go_on()
+        work.withdraw()
+        assert not Attempt.objects.exists()
+    work.go_on()
+
+    assert marked == [True] * 3
 
 
 @pytest.mark.parametrize(
