@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 
 from .bulk import insert
 from .conf import settings
@@ -150,6 +150,9 @@ def _handle(handler: Handler, entries: list[Entry], isolate: bool) -> None:
         _handle(handler, _hold_back(rest, entries), isolate)
     except Exception as error:
         if isinstance(error, TRANSIENT) and not isolate:
+            raise
+        # A deadlock has rolled back everything, not only what this handler did.
+        if connections[settings.DATABASE].needs_rollback:
             raise
         # Whatever a handler raises concerns its message, not the consumer.
         if len(entries) > 1:
