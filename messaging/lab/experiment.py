@@ -97,6 +97,8 @@ class Experiment:
         self.started_at = time.monotonic()
         for driver in self.drivers:
             driver.thread.start()
+        self._wait(self._is_at_work, "to begin", DRAIN_DEADLINE)
+        self.started_at = time.monotonic()
         self.faults.start()
         self._wait(lambda: self._elapsed > self.options.seconds, "")
         self._say("No more faults; waiting until everything has recovered")
@@ -166,6 +168,10 @@ class Experiment:
             f"{len(self.faults.faults) - self.faults.kills} other faults; "
             f"broken now: {down}"
         )
+
+    def _is_at_work(self) -> bool:
+        by_request = not self.options.api or self.record.counts["http"] > 0
+        return by_request and bool(self.witness.told)
 
     def _has_recovered(self) -> bool:
         return all(one.recovered_at is not None for one in self.faults.faults)

@@ -13,7 +13,7 @@ VARIABLE = "CRASH_LAB_TERMS"
 SETTINGS = "messaging.lab.settings"
 #: Seconds: the first pause before a message that has failed is tried again, and the
 #: longest. Five failures must fit between two faults.
-RETRY_PAUSE = (0.1, 1.0)
+RETRY_PAUSE = (0.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
