@@ -16,7 +16,7 @@ from .failures import Failures
 from .faults import WEIGHTS, Faults
 from .sender import Messages, Requests
 from .system import Plan, System
-from .verdict import Told, Verdict, judge
+from .verdict import LOST, Told, Verdict, judge
 from .witness import Witness
 from .workload import Client, discover
 
@@ -24,8 +24,11 @@ from .workload import Client, discover
 CLIENTS = 8
 #: Seconds between two lines of progress.
 PROGRESS = 5
-#: Seconds in which everything must have recovered, and all queues must be empty.
-DRAIN_DEADLINE = 120
+#: Seconds in which everything must be at work, or at work again.
+DEADLINE = 120
+#: Seconds in which something must move before what is left is taken for stuck: longer
+#: than a database keeps the locks of a client that has vanished.
+STANDSTILL = 60
 #: Seconds without a new fact after which none is expected any more.
 QUIET = 1.0
 
@@ -72,6 +75,9 @@ class Experiment:
         self._abandoned = threading.Event()
         self.drivers = [self._driver(index) for index in range(CLIENTS)]
         self.started_at = 0.0
+        #: Messages that wait somewhere, and when their number last changed.
+        self._left: dict[str, int] = {}
+        self._moved_at = 0.0
 
     def _driver(self, index: int) -> Driver:
         options, plan = self.options, self.system.plan
@@ -97,16 +103,16 @@ class Experiment:
         self.started_at = time.monotonic()
         for driver in self.drivers:
             driver.thread.start()
-        self._wait(self._is_at_work, "to begin", DRAIN_DEADLINE)
+        self._wait(self._is_at_work, "to begin", DEADLINE)
         self.started_at = time.monotonic()
         self.faults.start()
         self._wait(lambda: self._elapsed > self.options.seconds, "")
         self._say("No more faults; waiting until everything has recovered")
         self.faults.stop()
-        self._wait(self._has_recovered, "to recover", DRAIN_DEADLINE)
+        self._wait(self._has_recovered, "to recover", DEADLINE)
         for driver in self.drivers:
             driver.stop()
-        self._wait(self._clients_are_done, "for answers", DRAIN_DEADLINE)
+        self._wait(self._clients_are_done, "for answers", DEADLINE)
         self._say("Draining")
         self._drain()
         return self._judge()
@@ -135,7 +141,7 @@ class Experiment:
             self._check()
             now = time.monotonic()
             if limit is not None and now > began + limit:
-                raise LabError(f"{limit:.0f} s were too short {what}. {self._left()}")
+                raise LabError(f"{limit:.0f} s were too short {what}. {self._rest()}")
             if now >= next_line:
                 next_line += PROGRESS
                 self._say(self.progress())
@@ -149,7 +155,7 @@ class Experiment:
             if error is not None:
                 raise LabError(repr(error)) from error
 
-    def _left(self) -> str:
+    def _rest(self) -> str:
         """Tell what the run has not come to the end of."""
         faults = [one.name for one in self.faults.faults if one.recovered_at is None]
         return (
@@ -195,20 +201,29 @@ class Experiment:
     def _drain(self) -> None:
         """Wait until no work is left, then have all programs leave."""
         connections.close_all()  # older than the last kill of the server
-        self._wait(self._nothing_waits, "to drain", DRAIN_DEADLINE)
+        self._wait(self._nothing_moves, "to drain")
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda program: program.stop(), self.system.programs))
-        if left := messages_left(self.system.broker):
-            raise LabError(f"When the programs left, messages came back: {left}")
+        self._left = messages_left(self.system.broker)
 
-    def _nothing_waits(self) -> bool:
-        quiet = time.monotonic() > self.witness.last_at + QUIET
-        return quiet and not messages_left(self.system.broker)
+    def _nothing_moves(self) -> bool:
+        """Whether nothing is left, or what is left will never be done."""
+        now = time.monotonic()
+        quiet = now - self.witness.last_at
+        if quiet < QUIET:
+            return False
+        left = messages_left(self.system.broker)
+        if left != self._left:
+            self._left, self._moved_at = left, now
+        return not left or min(quiet, now - self._moved_at) > STANDSTILL
 
     def _judge(self) -> Verdict:
-        return judge(
+        verdict = judge(
             self.record.attempts,
             self.witness.told,
             {kind: one.read_stores() for kind, one in self.workloads.items()},
             dead_letters(),
         )
+        for place, number in self._left.items():
+            verdict.find(LOST, place, f"{number} messages stay there", number)
+        return verdict

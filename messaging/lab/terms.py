@@ -12,7 +12,7 @@ VARIABLE = "CRASH_LAB_TERMS"
 #: The settings with which they run.
 SETTINGS = "messaging.lab.settings"
 #: Seconds: the first pause before a message that has failed is tried again, and the
-#: longest. Five failures must fit between two faults.
+#: longest.
 RETRY_PAUSE = (0.2, 2.0)
 
 
