@@ -20,6 +20,8 @@ LAB = [sys.executable, "manage.py", "crash_lab"]
 #: Seconds for servers to start and queues to drain, beside the run itself.
 OVERHEAD = 240
 COLUMNS = ("lost", "doubled", "out of order", "partial", "facts", "dead letters")
+#: Eight partitions, and messages of which one in twenty fails once to five times.
+HARD = ("--partitions", "8", "--failures", "0.05")
 BLIND_API = (
     "python -m granian tests.sabotage:blind_api --interface wsgi --host 127.0.0.1 "
     "--port {port} --blocking-threads 16 --log-level error"
@@ -49,25 +51,34 @@ def column(output: str, name: str) -> int:
     return int(found[1])
 
 
+def failed(output: str) -> int:
+    found = re.search(r"^messages that failed at first: (\d+)", output, re.MULTILINE)
+    assert found, output
+    return int(found[1])
+
+
 def kills(output: str) -> int:
     found = re.search(r"(\d+) kills", output.partition("\nseed ")[2])
     assert found, output
     return int(found[1])
 
 
+@pytest.mark.timeout(60 + OVERHEAD)
 def test_all_promises_hold_while_everything_is_killed() -> None:
-    code, output = run_lab("--seed", "7", "--kill-every", "2", seconds=45)
+    code, output = run_lab("--seed", "7", "--kill-every", "2", *HARD, seconds=60)
 
     assert code == 0, output
     assert [column(output, name) for name in COLUMNS] == [0] * len(COLUMNS)
     assert column(output, "requests accepted") > 300, output
     assert kills(output) >= 10, output
+    assert failed(output) >= 10, output
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600 + OVERHEAD)
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
-    code, output = run_lab("--seed", str(seed), seconds=600)
+    code, output = run_lab("--seed", str(seed), *HARD, seconds=600)
 
     print(output)  # noqa: T201 the figures are worth keeping
     assert code == 0, output
@@ -120,11 +131,43 @@ def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
 
 
 @pytest.mark.slow
+def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> None:
+    code, output = run_lab(
+        *("--kill-every", "1000", "--partitions", "2", "--failures", "0.1"),
+        *("--manage", "python -m tests.sabotage ignore-key"),
+    )
+
+    assert code == 1, output
+    assert column(output, "out of order") > 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30 + OVERHEAD)
+def test_the_lab_finds_out_when_a_process_goes_on_under_a_lost_lease() -> None:
+    """It does not know what its successor has parked, and overtakes it."""
+    code, output = run_lab(
+        *("--seed", "8", "--kill-every", "2", "--processes", "3"),
+        *("--faults", "hang consumer", "stun consumer"),
+        *("--partitions", "4", "--failures", "0.2"),
+        *("--manage", "python -m tests.sabotage ignore-epoch"),
+        seconds=30,
+    )
+
+    assert code == 1, output
+    assert column(output, "out of order") + column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
 def test_the_lab_drives_the_handlers_of_any_project() -> None:
-    code, output = run_lab("--kill-every", "1.5", settings="tests.notes.settings")
+    code, output = run_lab(
+        *("--kill-every", "1.5", "--partitions", "3", "--failures", "0.1"),
+        settings="tests.notes.settings",
+    )
 
     assert code == 0, output
     assert column(output, "requests accepted") > 50, output
+    assert "3 partitions" in output
+    assert failed(output) > 0, output
     assert "mongodb" not in output
 
 
@@ -175,10 +218,14 @@ def environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def test_more_partitions_than_one_are_refused_for_now() -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [("--partitions", "0", "--partitions 1"), ("--failures", "5", "--failures 0.05")],
+)
+def test_what_makes_no_sense_is_refused(option: str, value: str, remedy: str) -> None:
     done = subprocess.run(
-        [*LAB, "--partitions", "2"], cwd=BASE, capture_output=True, text=True
+        [*LAB, option, value], cwd=BASE, capture_output=True, text=True
     )
 
     assert done.returncode == 1
-    assert "one partition" in done.stderr
+    assert remedy in done.stderr

@@ -28,7 +28,7 @@ PROGRESS = 5
 DEADLINE = 120
 #: Seconds in which something must move before what is left is taken for stuck: longer
 #: than a database keeps the locks of a client that has vanished.
-STANDSTILL = 60
+STUCK_AFTER = 60
 #: Seconds without a new fact after which none is expected any more.
 QUIET = 1.0
 
@@ -215,7 +215,7 @@ class Experiment:
         left = messages_left(self.system.broker)
         if left != self._left:
             self._left, self._moved_at = left, now
-        return not left or min(quiet, now - self._moved_at) > STANDSTILL
+        return not left or min(quiet, now - self._moved_at) > STUCK_AFTER
 
     def _judge(self) -> Verdict:
         verdict = judge(

@@ -11,8 +11,7 @@ from typing import Any
 VARIABLE = "CRASH_LAB_TERMS"
 #: The settings with which they run.
 SETTINGS = "messaging.lab.settings"
-#: Seconds: the first pause before a message that has failed is tried again, and the
-#: longest.
+#: Seconds: the first pause before a failed message is tried again, and the longest.
 RETRY_PAUSE = (0.2, 2.0)
 
 
