@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import django
 from django.core.management import execute_from_command_line
+from django.db import connections
 from pymongo import UpdateOne
 
 
@@ -60,7 +63,11 @@ def publish_blindly() -> None:
 
 
 def ignore_versions() -> None:
-    """Write documents some time after the ledger was read, whatever their version."""
+    """
+    Write documents whatever their version, and again when newer ones may be there.
+
+    So does a process that was given up and works on.
+    """
     from reports import documents, handlers
 
     write_documents = documents.write_documents
@@ -68,12 +75,18 @@ def ignore_versions() -> None:
     def operation(self: documents.Write) -> UpdateOne:
         return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
 
-    def write_late(writes: Any) -> None:
-        time.sleep(random.uniform(0, 0.2))
+    def write_again(writes: Any) -> None:
+        time.sleep(random.uniform(0.5, 1.5))
+        with suppress(Exception):  # a server may be away
+            write_documents(writes)
+        connections.close_all()
+
+    def write_twice(writes: Any) -> None:
         write_documents(writes)
+        threading.Thread(target=write_again, args=(writes,), daemon=True).start()
 
     documents.Write.operation = operation
-    handlers.write_documents = write_late
+    handlers.write_documents = write_twice
 
 
 def ignore_key() -> None:

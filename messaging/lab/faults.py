@@ -199,9 +199,9 @@ class Faults:
         self._suspend(name, between(STANDSTILL, share), is_cut=True)
 
     def _hang(self, name: str, share: float) -> None:
-        """Stop a process until others have taken its leases, half the time cut off."""
+        """Stop a process until others have taken its leases, mostly cut off."""
         seconds = settings.LEASE + between(STANDSTILL, share)
-        self._suspend(name, seconds, is_cut=share >= 0.5)
+        self._suspend(name, seconds, is_cut=share >= 0.3)
 
     def _suspend(self, name: str, seconds: float, *, is_cut: bool) -> None:
         program = self.system.parts[name]
