@@ -64,7 +64,7 @@ def publish_blindly() -> None:
 
 def ignore_versions() -> None:
     """
-    Write documents whatever their version, and again when newer ones may be there.
+    Write documents whatever their version, and half of them once more, seconds later.
 
     So does a process that was given up and works on.
     """
@@ -76,14 +76,15 @@ def ignore_versions() -> None:
         return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
 
     def write_again(writes: Any) -> None:
-        time.sleep(random.uniform(0.5, 1.5))
+        time.sleep(3)
         with suppress(Exception):  # a server may be away
             write_documents(writes)
         connections.close_all()
 
     def write_twice(writes: Any) -> None:
         write_documents(writes)
-        threading.Thread(target=write_again, args=(writes,), daemon=True).start()
+        if random.random() < 0.5:
+            threading.Thread(target=write_again, args=(writes,), daemon=True).start()
 
     documents.Write.operation = operation
     handlers.write_documents = write_twice

@@ -121,12 +121,9 @@ def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
 @pytest.mark.slow
 def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
     code, output = run_lab(
-        *(
-            "--kill-every",
-            "1000",
-            "--manage",
-            "python -m tests.sabotage ignore-versions",
-        )
+        *("--kill-every", "1000"),
+        *("--manage", "python -m tests.sabotage ignore-versions"),
+        seconds=15,
     )
 
     assert code == 1, output
