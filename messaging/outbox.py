@@ -11,7 +11,6 @@ from django.db import close_old_connections, connections, transaction
 from .backoff import Backoff
 from .conf import settings
 from .inbox import TRANSIENT
-from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
 from .publisher import publisher
 
@@ -125,7 +124,7 @@ def rounds(rows: Iterable[Outbox]) -> Iterator[dict[str, Outbox]]:
     steps: list[dict[str, Outbox]] = []
     counts: dict[str, int] = {}
     for row in rows:
-        key = row.headers[PARTITION_KEY]
+        key = row.envelope.key
         turn = counts.get(key, 0)
         counts[key] = turn + 1
         if turn == len(steps):
