@@ -90,16 +90,15 @@ def listens(
             f"What {queue} listens to are facts or exchanges, such as "
             '`topic("nature", "*.bird")`, at least one and not both.'
         )
-    classes: list[type[Message]] = [*facts]
-    if exchanges:
-        sources[queue] = exchanges
-        classes = [received_as(body, key)]
-    else:
-        bindings.setdefault(queue, []).extend(map(event_type_of, facts))
+    classes: list[type[Message]] = [*facts] or [received_as(body, key)]
 
     def register(function: Function) -> Function:
         for message in classes:
             _register(queue, message, batch)(function)
+        if facts:
+            bindings.setdefault(queue, []).extend(map(event_type_of, facts))
+        else:
+            sources[queue] = exchanges
         return function
 
     return register

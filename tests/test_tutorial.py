@@ -329,14 +329,20 @@ def test_topics_match_word_by_word(
         "lazy.orange.new.rabbit",
     ]
 
+    expected = set(keys) if taken is None else taken
+
     def emit() -> None:
-        for key in keys:
+        for key in (*keys, "lazy.orange.rabbit"):
             tutorial("emit_log_topic", key, f"<{key}>")
 
-    lines = tutorial("receive_logs_topic", *patterns, "--timeout", "1", ready=emit)
+    count = str(len(expected) + 1)
+    *lines, last = tutorial(
+        "receive_logs_topic", *patterns, "--count", count, "--timeout", "20", ready=emit
+    )
 
-    expected = set(keys) if taken is None else taken
     assert {line.partition("<")[2].rstrip(">") for line in lines} == expected
+    # All of them match it.
+    assert "lazy.orange.rabbit" in last
 
 
 def test_headers_match_all_or_any(school: Broker) -> None:
@@ -344,14 +350,15 @@ def test_headers_match_all_or_any(school: Broker) -> None:
         tutorial("emit_log_headers", "--header=format=pdf", "--header=pages:=3", "both")
         tutorial("emit_log_headers", "--header=format=pdf", "one")
         tutorial("emit_log_headers", "--header=pages=3", "a text, not a number")
+        tutorial("emit_log_headers", "--header=format=pdf", "--header=pages:=3", "end")
 
-    wanted = ("receive_logs_headers", "format=pdf", "pages:=3", "--timeout", "1")
+    def taken(*options: str) -> list[str]:
+        wanted = ("receive_logs_headers", "format=pdf", "pages:=3", "--timeout", "20")
+        lines = tutorial(*wanted, *options, ready=emit)
+        return [line.rpartition(":")[2] for line in lines]
 
-    assert [line.rpartition(":")[2] for line in tutorial(*wanted, ready=emit)] == [
-        "both"
-    ]
-    lines = tutorial(*wanted, "--match", "any", ready=emit)
-    assert [line.rpartition(":")[2] for line in lines] == ["both", "one"]
+    assert taken("--count", "2") == ["both", "end"]
+    assert taken("--count", "3", "--match", "any") == ["both", "one", "end"]
 
 
 NATURE = ("--exchange", "nature", "--durable")
