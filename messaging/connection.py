@@ -21,7 +21,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.frame import decode_frame
 
 from . import topology
-from .channels import ChannelKeeper, ChannelUser
+from .channels import ChannelKeeper, ChannelUser, close
 from .conf import settings
 from .exceptions import MessagingError, TopologyMismatch
 from .frames import FRAME, without_headers
@@ -297,7 +297,12 @@ def blocking_channel(name: str) -> Iterator[Any]:
             f"There is no broker at {broker_address()}: {readable(error)}"
         ) from error
     try:
-        yield connection.channel()
+        channel = connection.channel()
+        try:
+            yield channel
+        finally:
+            # Left to itself, pika gives back one by one what it holds, out of order.
+            close(channel._impl)
     except ChannelClosedByBroker as error:
         if error.reply_code == 406:  # PRECONDITION_FAILED
             raise TopologyMismatch(error.reply_text) from error

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
+from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
@@ -118,8 +119,8 @@ def read_text(raw: bytes) -> str:
     """Give a text; raises `InvalidMessage`."""
     try:
         return raw.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidMessage({"": [f"It is no text in UTF-8: {error}"]}) from None
+    except UnicodeDecodeError:
+        raise InvalidMessage({"": [_("Enter a text.")]}) from None
 
 
 def at_origin(envelope: Envelope) -> Envelope:

@@ -18,6 +18,8 @@ from .topology import Binding, Queue, bound
 
 #: Seconds after which a session notices at the latest that it was stopped.
 TICK = 0.2
+#: Messages in hand that keep the broker from waiting for acknowledgements.
+PREFETCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +109,20 @@ class Session:
         return queue
 
     def listen(
-        self, queue: str, *, prefetch: int = 100, auto_ack: bool = False
+        self, queue: str, *, prefetch: int | None = None, auto_ack: bool = False
     ) -> Iterator[Incoming]:
         """
         Give the messages of a queue as they come.
 
         The broker hands out `prefetch` at a time before they are settled, 0 being any
-        number. With `auto_ack` it takes a message for settled once it is on its way,
-        so that what this process has not seen when it ends is lost.
+        number; unless given it is what suits the session. With `auto_ack` it takes a
+        message for settled once it is on its way, so that what this process has not
+        seen when it ends is lost.
         """
+        if prefetch is None:
+            # What is given back goes behind what others have given back before, so
+            # that a queue would change its order: take no more than is wanted.
+            prefetch = 1 if self._count else PREFETCH
         self._channel.basic_qos(prefetch_count=prefetch)
         deadline = self._timeout and time.monotonic() + self._timeout
         deliveries = self._channel.consume(
@@ -130,6 +137,8 @@ class Session:
                 raise MessagingError(f"The queue {queue} was deleted.") from None
             if method is not None:
                 self.heard += 1
+                if self.heard == self._count:
+                    self._channel.cancel()
                 yield incoming(self._channel, method, properties, body)
 
     def sleep(self, seconds: float) -> None:

@@ -253,6 +253,7 @@ def test_the_task_of_a_worker_that_is_killed_is_done_by_another(
     assert received(second, 1) == ["precious........."]
 
 
+@pytest.mark.slow
 def test_a_task_that_was_acknowledged_unseen_ends_with_its_worker(
     school: Broker, programs: Programs
 ) -> None:

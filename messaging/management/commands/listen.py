@@ -78,7 +78,7 @@ class Command(BaseCommand):
             queue = listening.temporary_queue(*wanted)
         self.stderr.write(f"Listening to {what} at {broker_address()}", str)
         self.stderr.flush()
-        prefetch = 0 if options["requeue"] else 100
+        prefetch = (options["count"] or 0) if options["requeue"] else None
         for message in listening.listen(queue, prefetch=prefetch):
             self.print(message, options["json"])
             if not options["requeue"]:

@@ -179,6 +179,8 @@ class Command(BaseCommand):
                 "run `manage.py topology apply`.",
                 "bind a queue, or say --optional if nobody need take it.",
             )
+            if "no exchange" in text:
+                text += ": --declare TYPE makes it."
         elif isinstance(error, TopologyMismatch):
             text += ": leave --declare out to use it as it is."
         return f"{text} {sent} messages were confirmed before." if sent else text
