@@ -18,8 +18,8 @@ Body = TypeVar("Body")
 #: What makes the body that handlers get of that which came.
 Reader = Callable[[bytes], Any]
 
-#: Headers of a message that is sent again from the dead letters, straight to its
-#: queue: whence it came the first time.
+#: Headers of a message that is sent straight to its queue, from the dead letters or
+#: from another partition: whence it came the first time.
 ORIGIN_EXCHANGE = "origin-exchange"
 ORIGIN_ROUTING_KEY = "origin-routing-key"
 
@@ -123,8 +123,18 @@ def read_text(raw: bytes) -> str:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
 
 
+def origin_of(envelope: Envelope) -> dict[str, str]:
+    """Give the headers that tell whence a message came that is sent on."""
+    if not envelope.exchange:
+        return {}
+    return {
+        ORIGIN_EXCHANGE: envelope.exchange,
+        ORIGIN_ROUTING_KEY: envelope.routing_key,
+    }
+
+
 def at_origin(envelope: Envelope) -> Envelope:
-    """Give an envelope with the exchange and key it had before it was a dead letter."""
+    """Give an envelope with the exchange and key it was published with."""
     exchange = envelope.headers.get(ORIGIN_EXCHANGE)
     key = envelope.headers.get(ORIGIN_ROUTING_KEY)
     if not (isinstance(exchange, str) and isinstance(key, str)):
