@@ -1,12 +1,18 @@
 """Writes through RabbitMQ that are never lost, doubled or reordered."""
 
 from .api import publish
+from .calls import call
 from .exceptions import (
+    CallError,
+    CallTimeout,
+    InvalidCall,
     InvalidMessage,
     MessagingError,
+    NoServer,
     NotYet,
     PublishError,
     Reject,
+    RemoteError,
     Retry,
     TooLarge,
     Unconfirmed,
@@ -16,6 +22,7 @@ from .message import Fact, Message
 from .received import Received
 from .registry import Applied, handles, listens, projects
 from .sending import send
+from .serving import serves
 from .session import Incoming, Session, session
 from .sources import Exchange, direct, fanout, headers, topic
 from .topology import Queue
@@ -44,9 +51,17 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "Incoming",
     "Exchange",
     "Queue",
+    # Calling
+    "call",
+    "serves",
     # Errors
     "MessagingError",
     "InvalidMessage",
+    "CallError",
+    "CallTimeout",
+    "InvalidCall",
+    "NoServer",
+    "RemoteError",
     "PublishError",
     "Reject",
     "NotYet",

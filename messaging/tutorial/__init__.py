@@ -7,7 +7,7 @@ and those, in any language, talk to each other.
 
 from __future__ import annotations
 
-from . import header_logs, hello, logs, order, routing, tasks, topics
+from . import header_logs, hello, logs, order, routing, rpc, tasks, topics
 
 SCRIPTS = (
     # Hello World
@@ -28,6 +28,9 @@ SCRIPTS = (
     # Headers
     header_logs.emit_log_headers,
     header_logs.receive_logs_headers,
+    # RPC
+    rpc.SERVER,
+    rpc.CLIENT,
     # One order, two reactions
     order.publish_order,
     order.notify,

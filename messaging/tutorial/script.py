@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from messaging import Queue, Session
+from messaging.management.listening import command_session
 from messaging.options import add_limits
 
 #: Prints a line, at once.
@@ -31,16 +32,9 @@ class Script:
 
     name: str
     help: str
-    options: tuple[Option, ...]
-    run: Run
-    receives: bool
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take its options."""
-        for option in self.options:
-            parser.add_argument(*option.names, **option.settings)
-        if self.receives:
-            add_limits(parser)
+    add_arguments: Callable[[ArgumentParser], None]
+    #: Runs to the end and gives the exit code.
+    main: Callable[[Say, Namespace], int]
 
 
 def option(*names: str, **settings: Any) -> Option:
@@ -55,9 +49,22 @@ def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
     One that receives goes on until it is stopped, unless it has limits.
     """
 
+    def add_arguments(parser: ArgumentParser) -> None:
+        for one in options:
+            parser.add_argument(*one.names, **one.settings)
+        if receives:
+            add_limits(parser)
+
     def make(run: Run) -> Script:
-        help = (run.__doc__ or "").strip()
-        return Script(run.__name__, help, options, run, receives)
+        name = run.__name__
+
+        def main(say: Say, given: Namespace) -> int:
+            limits = (given.count, given.timeout) if receives else ()
+            with command_session(f"tutorial-{name}", *limits) as session:
+                run(session, say, given)
+            return 0
+
+        return Script(name, (run.__doc__ or "").strip(), add_arguments, main)
 
     return make
 

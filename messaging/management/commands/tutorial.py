@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from messaging.management.listening import EXIT_CODES, command_session
+from messaging.exceptions import MessagingError
+from messaging.management.listening import EXIT_CODES
 from messaging.tutorial import SCRIPTS
 from messaging.tutorial.script import Script
+
+from .call import CODES
 
 
 class Command(BaseCommand):
@@ -31,10 +35,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, script: Script, **options: Any) -> None:
         """Run it until it ends, or is stopped."""
-        name = f"tutorial-{script.name}"
-        limits = {"count": options.get("count"), "timeout": options.get("timeout")}
-        with command_session(name, **limits) as session:
-            script.run(session, self.say, Namespace(**options))
+        try:
+            code = script.main(self.say, Namespace(**options))
+        except MessagingError as error:
+            raise CommandError(
+                str(error), returncode=CODES.get(type(error), 1)
+            ) from error
+        if code:
+            sys.exit(code)
 
     def say(self, line: str) -> None:
         """Print a line, at once."""
