@@ -30,7 +30,7 @@ from messaging.registry import bindings, handlers, sources
 from tests.conftest import Broker, Processes, eventually
 from users.messages import UserCreated, UserDeleted
 
-QUEUES = ("birds_only", "diary", "alarms", "papers")
+QUEUES = ("birds_only", "diary", "alarms", "papers", "papers.1")
 EXCHANGES = ("nature", "gossip", "severities", "documents", "borrowed")
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.birds.settings"}
 
@@ -109,6 +109,10 @@ def test_listeners_hear_what_they_asked_for_on_all_types_of_exchange(
     assert heard("diary") == ["¡Hola!"]
     assert heard("alarms") == ["00ff"]
     assert {body["author"] for body in heard("papers")} == {"B", "C"}
+    # Both had to be sent on to the other partition, and are told as they came.
+    papers = Outbox.objects.filter(type="papers")
+    assert {row.headers["of"] for row in papers} == {"documents", "borrowed"}
+    assert {json.loads(bytes(row.body))["key"] for row in papers} == {"", "paper.new"}
     row = Outbox.objects.get(type="birds_only")
     assert json.loads(bytes(row.body))["key"] == "animal.bird"
     assert row.headers == {"of": "nature"}

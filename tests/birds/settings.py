@@ -9,4 +9,9 @@ USE_TZ = True
 INSTALLED_APPS = ["messaging", "tests.birds"]
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-MESSAGING = {"URL": env.str("RABBITMQ_URL"), "BACKOFF": (0.01, 0.1)}
+MESSAGING = {
+    "URL": env.str("RABBITMQ_URL"),
+    "MAX_ATTEMPTS": 3,
+    "RETRY_PAUSE": (0.05, 0.1),
+    "QUEUES": {"papers": {"PARTITIONS": 2}},
+}
