@@ -65,7 +65,7 @@ def handles(
 def listens(
     queue: str,
     *wanted: type[Fact] | Source,
-    body: Any = bytes,
+    body: Any = None,
     key: Callable[[Any], object] | None = None,
     batch: bool = False,
 ) -> Callable[[Function], Function]:
@@ -74,23 +74,31 @@ def listens(
 
         @listens("welcome", UserCreated)
         @listens("birds_only", topic("nature", "*.bird"), body=dict)
+        @listens("texts", body=str)
 
-    Each queue gets its own copy of what is `wanted`. The function works as one of
-    `handles` does. It gets a fact, or a `Received` whose `body` is of the type asked
-    for: bytes as they came, `str` for text in UTF-8, or anything that pydantic makes of
-    JSON, such as `dict` or a model. What cannot be read is a dead letter.
+    Each queue gets its own copy of what is `wanted`, and all that is sent to its name.
+    The function works as one of `handles` does. It gets a fact, or a `Received` whose
+    `body` is of the type asked for: bytes as they came, unless it is `str` for text in
+    UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model. What
+    cannot be read is a dead letter.
 
     Messages for which `key` gives the same, or whose senders gave the same header
     `partition_key`, take effect in the order of their arrival.
     """
-    facts = [one for one in wanted if isinstance(one, type)]
+    facts = [one for one in wanted if isinstance(one, type) and issubclass(one, Fact)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
-    if not wanted or len(facts) not in (0, len(wanted)):
+    understood = len(facts) + len(exchanges) == len(wanted)
+    if not understood or (not wanted and body is None):
         raise ImproperlyConfigured(
-            f"What {queue} listens to are facts or exchanges, such as "
-            '`topic("nature", "*.bird")`, at least one and not both.'
+            f"What does {queue} listen to? Name facts, or exchanges such as "
+            '`topic("nature", "*.bird")`, or the `body` of what is sent straight to it.'
         )
-    classes: list[type[Message]] = [*facts] or [received_as(body, key)]
+    if facts and (exchanges or body is not None or key is not None):
+        raise ImproperlyConfigured(
+            f"{queue} listens to facts, which have bodies and keys of their own: give "
+            "exchanges, `body` and `key` to a queue of their own."
+        )
+    classes: list[type[Message]] = [*facts] or [received_as(body or bytes, key)]
 
     def register(function: Function) -> Function:
         for message in classes:

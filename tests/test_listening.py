@@ -12,6 +12,7 @@ import pika
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection, Exchange, Producer
+from pydantic import BaseModel
 
 from messaging import (
     Fact,
@@ -27,6 +28,7 @@ from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
+from messaging.topology import needed_by
 from tests.conftest import Broker, Processes, eventually
 from users.messages import UserCreated, UserDeleted
 
@@ -52,6 +54,10 @@ def nature(broker: Broker) -> Iterator[Broker]:
         channel.exchange_declare("borrowed", "topic", durable=False)
     yield broker
     clean()
+
+
+class Bird(BaseModel):
+    """No fact."""
 
 
 def consume(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
@@ -179,12 +185,15 @@ class TestMistakes:
     """What is told when a listener is written."""
 
     def test_something_must_be_listened_to(self) -> None:
-        with pytest.raises(ImproperlyConfigured, match="at least one"):
-            listens("mistakes")
+        for wanted in ([], ["nature"], [Bird]):
+            with pytest.raises(ImproperlyConfigured, match="What does mistakes"):
+                listens("mistakes", *wanted)
 
     def test_facts_and_exchanges_need_queues_of_their_own(self) -> None:
-        with pytest.raises(ImproperlyConfigured, match="not both"):
+        with pytest.raises(ImproperlyConfigured, match="queue of their own"):
             listens("mistakes", UserCreated, fanout("x"))
+        with pytest.raises(ImproperlyConfigured, match="queue of their own"):
+            listens("mistakes", UserCreated, body=dict)
 
     @pytest.mark.parametrize("first", [UserCreated, topic("x", "#")], ids=repr)
     def test_a_handler_of_any_body_is_the_only_one(
@@ -228,6 +237,18 @@ def test_one_function_may_listen_to_several_facts() -> None:
     finally:
         handlers.pop("several")
         bindings.pop("several")
+
+
+def test_what_is_sent_straight_to_a_queue_is_listened_to() -> None:
+    try:
+        listens("straight", body=str)(print)
+
+        assert sources["straight"] == ()
+        declared = [item.name for item in needed_by("straight")]
+        assert declared == ["straight.dead", "straight"]
+    finally:
+        handlers.pop("straight")
+        sources.pop("straight")
 
 
 @pytest.mark.parametrize(
