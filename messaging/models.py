@@ -185,7 +185,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 class Outbox(models.Model):
     """One message to publish, written in the transaction it tells of."""
 
-    message_id = models.CharField(max_length=36)
+    message_id = models.CharField(max_length=255)
     exchange = models.CharField(max_length=255)
     routing_key = models.CharField(max_length=255)
     type = models.CharField(max_length=255)

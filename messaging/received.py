@@ -76,9 +76,10 @@ class Received(Message, Generic[Body]):
     def _find_key(self) -> str:
         sent = self.headers.get(PARTITION_KEY) or self.envelope.message_id
         if self.key_of is None:
-            return str(sent or hashlib.blake2b(self.envelope.body).hexdigest()[:32])
+            digest = hashlib.blake2b(self.envelope.body, digest_size=16)
+            return storable(str(sent or digest.hexdigest()))
         try:
-            return str(type(self).key_of(self))  # type: ignore[misc]
+            return storable(str(type(self).key_of(self)))  # type: ignore[misc]
         except Exception as error:
             # Whatever it stumbles over is the message's.
             raise InvalidMessage({"": [f"It has no key: {error!r}"]}) from error
@@ -121,6 +122,12 @@ def read_text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
+
+
+def storable(key: str) -> str:
+    """Give a key as every database takes it."""
+    encodable = key.encode(errors="backslashreplace").decode()
+    return encodable.replace("\0", "\\x00")
 
 
 def origin_of(envelope: Envelope) -> dict[str, str]:

@@ -66,7 +66,7 @@ def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Enve
         raise PublishError(f"There is no such property: {error}") from None
     for name in envelope.__dataclass_fields__:
         value = getattr(envelope, name)
-        if isinstance(value, str) and len(value.encode()) > SHORT:
+        if isinstance(value, str) and len(value.encode(errors="replace")) > SHORT:
             raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")
     return envelope
 
@@ -75,12 +75,12 @@ def encode(body: Any) -> tuple[bytes, str]:
     """Give the bytes of a body and their content type."""
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body), "application/octet-stream"
-    if isinstance(body, str):
-        return body.encode(), "text/plain"
     try:
+        if isinstance(body, str):
+            return body.encode(), "text/plain"
         return json.dumps(body, cls=DjangoJSONEncoder).encode(), "application/json"
     except (TypeError, ValueError) as error:
-        raise PublishError(f"The body is nothing that JSON holds: {error}") from error
+        raise PublishError(f"The body is no text or JSON: {error}") from error
 
 
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:

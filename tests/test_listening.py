@@ -259,6 +259,8 @@ def test_what_is_sent_straight_to_a_queue_is_listened_to() -> None:
         ({"headers": {"partition_key": "theirs"}}, None, "theirs"),
         # Without either, nothing waits for it.
         ({"message_id": "id"}, None, "id"),
+        # As every database can keep it.
+        ({"headers": {"partition_key": "a\0\udcff"}}, None, "a\\x00\\udcff"),
     ],
 )
 def test_the_key_of_a_stranger_s_message(

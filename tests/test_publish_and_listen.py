@@ -162,6 +162,7 @@ def test_a_line_is_published_as_soon_as_it_is_there(queue: Broker) -> None:
     [
         (["x"], 2, "Where to?"),
         (["x", "--key", "k", "--lines"], 2, "one body"),
+        (["x", "--key", "k", "--declare", "topic"], 2, "needs --exchange"),
         (["x", "--key", "k", "--file", "f"], 2, "one body"),
         (["--key", "k", "--file", "/nowhere"], 1, "No such file"),
         (["{", "--key", "k", "--json"], 1, "It is no JSON"),
@@ -286,6 +287,7 @@ def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
     [
         ([], 2, "Name --exchange or --queue"),
         (["--queue", QUEUE, "--exchange", "x"], 2, "one of them"),
+        (["--exchange", ""], 2, "Name --exchange or --queue"),
         (["--queue", QUEUE], 2, "--ack takes them out"),
         (["--exchange", "x", "--ack"], 2, "need --queue"),
         (["--queue", QUEUE, "--ack", "--key", "k"], 2, "need --exchange"),

@@ -130,7 +130,8 @@ def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"body": object()}, "nothing that JSON holds"),
+        ({"body": object()}, "no text or JSON"),
+        ({"body": "\udcff"}, "no text or JSON"),
         ({"routing_key": "k" * 256}, "routing_key takes 255 bytes"),
         ({"type": "ñ" * 128}, "type takes 255 bytes"),
         ({"colour": "red"}, "no such property"),

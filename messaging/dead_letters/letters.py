@@ -172,8 +172,12 @@ def origin(headers: dict[str, Any]) -> dict[str, str]:
     exchange = text(headers.get("dead-exchange", death(headers).get("exchange")), 255)
     if not exchange:
         return {}
-    keys = death(headers).get("routing-keys") or [""]
-    key = text(headers.get("dead-routing-key", keys[0]), 255)
+    match death(headers).get("routing-keys"):
+        case [first, *_]:
+            key = first
+        case _:
+            key = ""
+    key = text(headers.get("dead-routing-key", key), 255)
     return {ORIGIN_EXCHANGE: exchange, ORIGIN_ROUTING_KEY: key}
 
 

@@ -53,7 +53,7 @@ class Command(BaseCommand):
     def check_usage(self, options: dict[str, Any]) -> None:
         """Say what is missing or too much."""
         queue, exchanges = options["queue"], options["exchange"]
-        if bool(queue) == bool(exchanges):
+        if bool(queue) == bool(exchanges) or "" in (exchanges or ()):
             raise CommandError("Name --exchange or --queue, one of them.", returncode=2)
         if queue and not (options["ack"] or options["requeue"]):
             raise CommandError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
@@ -104,6 +105,8 @@ class Command(BaseCommand):
             raise CommandError(
                 "Where to? --key QUEUE, or --exchange NAME with --key.", returncode=2
             )
+        if options["declare"] and not options["exchange"]:
+            raise CommandError("--declare needs --exchange.", returncode=2)
         if options["body"] not in (None, "-") and (options["file"] or options["lines"]):
             raise CommandError("Give one body: here, or in a file.", returncode=2)
         sent = 0
@@ -137,7 +140,7 @@ class Command(BaseCommand):
     def read(self, options: dict[str, Any]) -> Iterator[list[bytes]]:
         """Give the bodies, those together that are there together."""
         if options["body"] not in (None, "-"):
-            yield [options["body"].encode()]
+            yield [os.fsencode(options["body"])]
         elif options["file"]:
             with options["file"].open("rb") as file:
                 yield from arriving_lines(file) if options["lines"] else [[file.read()]]
