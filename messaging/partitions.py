@@ -11,7 +11,7 @@ import zlib
 
 from .conf import settings
 
-#: What the name of a queue of dead letters ends with; it has no partitions.
+#: What the name of a queue of dead letters ends with; it has one partition.
 DEAD = ".dead"
 
 
