@@ -83,8 +83,8 @@ def ignore_versions() -> None:
 
     def write_twice(writes: Any) -> None:
         write_documents(writes)
-        if random.random() < 0.5:
-            threading.Thread(target=write_again, args=(writes,), daemon=True).start()
+        again = [write for write in writes if random.random() < 0.5]
+        threading.Thread(target=write_again, args=(again,), daemon=True).start()
 
     documents.Write.operation = operation
     handlers.write_documents = write_twice
