@@ -10,10 +10,13 @@ from .exceptions import (
     Retry,
     TooLarge,
     Unconfirmed,
+    Unpublishable,
     Unroutable,
 )
 from .message import Fact, Message
+from .publishing import publishes
 from .registry import Applied, handles, listens, projects
+from .silence import aloud, silent
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     # Messages
@@ -21,6 +24,9 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "Fact",
     # Publishing
     "publish",
+    "publishes",
+    "silent",
+    "aloud",
     # Handling
     "handles",
     "listens",
@@ -35,5 +41,6 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "Retry",
     "TooLarge",
     "Unconfirmed",
+    "Unpublishable",
     "Unroutable",
 ]

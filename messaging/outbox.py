@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from django.db import close_old_connections, connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
+from .connection import declare
+from .exceptions import MessagingError, Unroutable
 from .inbox import TRANSIENT
 from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
@@ -83,7 +86,7 @@ class Relay:
 
     def _drain_shard(self, shard: int) -> tuple[int, int]:
         outbox = Outbox.objects.using(settings.DATABASE)
-        with transaction.atomic(using=settings.DATABASE):
+        with transaction_of_rows():
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0, 0
             rows = list(outbox.filter(shard=shard).order_by("id")[:BATCH])
@@ -94,6 +97,20 @@ class Relay:
         return len(confirmed), len(rows) - len(confirmed)
 
 
+def transaction_of_rows() -> AbstractContextManager[object]:
+    """
+    Give a transaction, where one locks rows.
+
+    SQLite locks all there is: nobody could write while the broker is waited for. Two
+    relays there may publish the same rows, each in their order.
+    """
+    locks_rows = connections[settings.DATABASE].features.has_select_for_update
+    result: AbstractContextManager[object] = (
+        transaction.atomic(using=settings.DATABASE) if locks_rows else nullcontext()
+    )
+    return result
+
+
 def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     Publish rows, those of one key one after the other, and give the confirmed ones.
@@ -102,6 +119,7 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     confirmed: list[int] = []
     stuck: set[str] = set()
+    lost = False
     for step in rounds(rows):
         free = {key: row for key, row in step.items() if key not in stuck}
         envelopes = [row.envelope for row in free.values()]
@@ -111,8 +129,19 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
                 confirmed.append(row.pk)
             else:
                 stuck.add(key)
+                lost |= isinstance(error, Unroutable)
                 logger.warning("%s %s waits: %s", row.type, row.message_id, error)
+    if lost:
+        declare_again()
     return confirmed
+
+
+def declare_again() -> None:
+    """Make what somebody has deleted, or never made, for the next try to find."""
+    try:
+        declare()
+    except MessagingError as error:
+        logger.warning("Queues and exchanges cannot be declared: %s", error)
 
 
 def rounds(rows: Iterable[Outbox]) -> Iterator[dict[str, Outbox]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 from .message import Fact, Message
+from .silence import silent
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,9 +33,10 @@ class Handler:
 
     def __call__(self, messages: Sequence[Message]) -> list[Any]:
         """Give one reference per message."""
-        if self.batch:
-            return list(self.function(list(messages)))
-        return [self.function(message) for message in messages]
+        with silent() if issubclass(self.message, Fact) else nullcontext():
+            if self.batch:
+                return list(self.function(list(messages)))
+            return [self.function(message) for message in messages]
 
 
 #: By queue, then by event type.
@@ -64,7 +67,8 @@ def listens(
     """
     Register a function that reacts to a fact; its `queue` gets every one of them.
 
-    Each queue gets its own copy. The function works as one of `handles` does.
+    Each queue gets its own copy. The function works as one of `handles` does, but what
+    it does to published models is told to nobody, unless it does it `aloud()`.
     """
     bindings.setdefault(queue, []).append(event_type_of(fact))
     return _register(queue, fact, batch)

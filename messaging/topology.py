@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .conf import settings
+from .publication import exchanges
 from .registry import bindings, handlers
 
 #: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
@@ -106,8 +107,9 @@ def needed_by(queue: str) -> Iterator[Queue | Exchange | Binding]:
 
 
 def declared() -> Iterator[Queue | Exchange | Binding]:
-    """Give all that the registered handlers need, in the order to declare it."""
-    yield Exchange(settings.FACTS_EXCHANGE, "topic")
+    """Give all that handlers and published models need, in the order to declare it."""
+    for name, kind in ({settings.FACTS_EXCHANGE: "topic"} | exchanges()).items():
+        yield Exchange(name, kind)
     for queue in sorted(handlers):
         yield from needed_by(queue)
 

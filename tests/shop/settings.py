@@ -1,0 +1,17 @@
+"""A project like any other that uses `messaging`, on whatever DATABASE_URL names."""
+
+import environ
+
+env = environ.Env()
+SECRET_KEY = "no secret, but long enough for signatures"
+DEBUG = True
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.contenttypes", "messaging", "tests.shop"]
+DATABASES = {
+    "default": env.db_url("DATABASE_URL", default="sqlite://:memory:"),
+    "other": env.db_url_config("sqlite://:memory:"),
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MESSAGING = {"URL": env.str("RABBITMQ_URL", default="amqp://127.0.0.1:1/")}
+# The models here have no migrations, and refer to this app's.
+MIGRATION_MODULES = {"contenttypes": None}
