@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from . import inbox
 from .backoff import Backoff
@@ -22,6 +22,7 @@ from .exceptions import Retry
 from .inbox import TRANSIENT, Entry, Unexpected, apply_batch
 from .message import Delivery
 from .models import Attempt
+from .stale import close_stale_connections
 from .subscription import Subscription, is_suspect
 from .topology import is_dead_queue
 
@@ -103,7 +104,7 @@ class Work:
         self._entries: list[Entry] = []
         self._suspects = [one.inbox_id for one in batch if is_suspect(one)]
         self._steps: list[Callable[[], None]] = [
-            close_old_connections,
+            close_stale_connections,
             *(partial(self._mark, suspect) for suspect in self._suspects),
             *([self._archive] if is_dead_queue(queue) else self._commands),
             self._unmark,

@@ -7,16 +7,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
-from .connection import declare
 from .exceptions import MessagingError, Unroutable
 from .inbox import TRANSIENT
 from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
 from .publisher import publisher
+from .stale import close_stale_connections
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Relay:
 
         Gives how many rows left and how many had to stay.
         """
-        close_old_connections()
+        close_stale_connections()
         outbox = Outbox.objects.using(settings.DATABASE)
         shards = outbox.order_by("shard").values_list("shard", flat=True).distinct()
         published = waiting = 0
@@ -139,7 +139,7 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
 def declare_again() -> None:
     """Make what somebody has deleted, or never made, for the next try to find."""
     try:
-        declare()
+        publisher().declare()
     except MessagingError as error:
         logger.warning("Queues and exchanges cannot be declared: %s", error)
 

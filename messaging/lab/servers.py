@@ -197,16 +197,13 @@ class PostgreSQL(Server):
     def _user(self) -> list[str]:
         if os.geteuid():
             return []
-        return [required("util-linux", "setpriv"), "--reuid=postgres"] + [
-            "--regid=postgres",
-            "--clear-groups",
-        ]
+        setpriv = required("util-linux", "setpriv")
+        return [setpriv, "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
     def launch(self) -> None:
         server = self.program("postgres")
         if not self.data.exists():
             self._install()
-        # As the user who starts it must read them; the log is written by ours.
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

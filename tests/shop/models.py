@@ -104,3 +104,22 @@ class Place(models.Model):
 
 class Restaurant(Place):
     stars = models.IntegerField()
+
+
+@publishes(fields=["id", "key", "text"])
+class Note(models.Model):
+    key = models.CharField(max_length=20)
+    text = models.CharField(max_length=50, unique=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@publishes(fields=["text"])
+class Echo(models.Model):
+    """What was heard of notes."""
+
+    text = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.text

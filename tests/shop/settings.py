@@ -12,6 +12,11 @@ DATABASES = {
     "other": env.db_url_config("sqlite://:memory:"),
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-MESSAGING = {"URL": env.str("RABBITMQ_URL", default="amqp://127.0.0.1:1/")}
+MESSAGING = {
+    "URL": env.str("RABBITMQ_URL", default="amqp://127.0.0.1:1/"),
+    "MAX_BODY": 1_000_000,
+    "BACKOFF": (0.01, 0.05),
+    "PATIENCE": 0.3,
+}
 # The models here have no migrations, and refer to this app's.
 MIGRATION_MODULES = {"contenttypes": None}
