@@ -14,6 +14,7 @@ run: setup ## start servers, API and consumers; Ctrl-C stops all
 test: setup ## the default tests
 	$(bin)/python -m pytest -m "not slow and not soak"
 
+test-all: export ALL_TESTS = 1
 test-all: setup ## also the slow ones
 	$(bin)/python -m pytest -m "not soak"
 

@@ -115,7 +115,7 @@ def _update(
     with transaction.atomic(using=queryset.db, savepoint=False):
         count: int = original(queryset, values)
         if count:
-            publication.tell("updated", queryset.select_for_update())
+            publication.tell("updated", _lock(queryset))
     return count
 
 
@@ -211,12 +211,10 @@ def _locked(
     publication: Publication, queryset: QuerySet[Any]
 ) -> Iterator[Sequence[Any]]:
     """Lock the rows of a queryset, and give their keys, some at a time."""
-    query = queryset.query
-    features = connections[queryset.db].features
     found = queryset.values_list("pk", flat=True)
-    if query.group_by is None and not query.distinct:
-        of = ("self",) if features.has_select_for_update_of else ()
-        found = found.select_for_update(of=of)
+    # Databases lock no rows that they put together of others.
+    if queryset.query.group_by is None and not queryset.query.distinct:
+        found = _lock(found)
     keys = list(dict.fromkeys(found))
     for some in _chunks(keys):
         if not found.query.select_for_update:
@@ -224,6 +222,13 @@ def _locked(
                 _rows(publication, queryset.db, some).values_list("pk", flat=True)
             )
         yield some
+
+
+def _lock(queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """Give a queryset that locks its rows, and not those it only looks at."""
+    features = connections[queryset.db].features
+    of = ("self",) if features.has_select_for_update_of else ()
+    return queryset.select_for_update(of=of)
 
 
 def _chunks(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:

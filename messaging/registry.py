@@ -58,7 +58,13 @@ def handles(
     in their order, and returns a list of ids. It raises `Reject` for what can never
     succeed and `Retry` for what may succeed later.
     """
-    return _register(message.queue, message, batch)
+    queue = getattr(message, "queue", "")
+    if not queue:
+        raise ImproperlyConfigured(
+            f"{message.__qualname__} says no queue that takes it: add "
+            '`queue: ClassVar = "..._queue"`, or use `listens` if it is a fact.'
+        )
+    return _register(queue, message, batch)
 
 
 def listens(
@@ -95,7 +101,12 @@ def _register(
 
 def event_type_of(message: type[Message]) -> str:
     """Give the event type of a class of messages."""
-    event_type: str = message.model_fields["event_type"].default
+    event_type = message.model_fields["event_type"].default
+    if not isinstance(event_type, str):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__} has no event type: add "
+            '`event_type: Literal["..."] = "..."`.'
+        )
     return event_type
 
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
-# Servers that RABBITMQ_URL or DATABASE_URL name are not installed.
+# Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With ALL_TESTS=1 it
+# installs what the slow tests need, too.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,6 +27,8 @@ given() {
 missing_packages() {
     given RABBITMQ_URL || has rabbitmq-server || echo rabbitmq-server
     given DATABASE_URL || has mariadbd || has mysqld || echo mariadb-server
+    [ -z "${ALL_TESTS:-}" ] || has postgres || ls /usr/lib/postgresql/*/bin/postgres \
+        >/dev/null 2>&1 || echo postgresql
     if has "$python"; then
         has_module venv && has_module ensurepip || echo python3-venv
     else

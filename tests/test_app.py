@@ -85,6 +85,18 @@ def test_the_broker_in_memory_is_a_twin_of_the_real_one(
 
 
 @pytest.mark.slow
+def test_consumers_on_sqlite_do_what_the_twin_does(
+    servers: SimpleNamespace, tmp_path: Path
+) -> None:
+    run_suite(
+        "twins",
+        "delivery",
+        DATABASE_URL=f"sqlite:///{tmp_path}/database",
+        RABBITMQ_URL=virtual_host("twins-sqlite"),
+    )
+
+
+@pytest.mark.slow
 def test_consumers_on_postgresql_do_what_the_twin_does(
     servers: SimpleNamespace, postgresql: PostgreSQL
 ) -> None:

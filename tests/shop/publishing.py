@@ -18,6 +18,7 @@ from django.db.models import Count, F, Value
 from django.db.models.functions import Concat
 
 from messaging import Unpublishable, aloud, publishes, silent
+from messaging.checks import check_deployment
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.publication import publications
@@ -160,7 +161,7 @@ def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
     """Somebody else sees either both or none at any time."""
     seen: list[tuple[bool, bool]] = []
     if connection.vendor == "sqlite":
-        pytest.skip("in memory, SQLite has one connection")
+        pytest.skip("SQLite has one writer at a time, and one connection in memory")
 
     def look() -> None:
         for _ in range(200):
@@ -178,6 +179,33 @@ def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
 
     assert all(seen)
     assert len(told()) == 100
+
+
+def test_facts_of_a_row_are_in_the_order_of_its_commits() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time, and one connection in memory")
+    (order,) = make_orders("a")
+    row = Order.objects.filter(pk=order.pk)
+
+    def write() -> None:
+        for number in range(50):
+            if number % 2:
+                row.update(total=F("total") + 1)
+            else:
+                with transaction.atomic():
+                    mine = row.select_for_update().get()
+                    mine.total += 1
+                    mine.save()
+        connections.close_all()
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    totals = [float(body["total"]) for _, body in told()]
+    assert totals == [float(number) for number in range(1, 151)]
 
 
 def test_bulk_create_tells_of_each_row() -> None:
@@ -541,6 +569,12 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
         ("facts", "topic"),
         ("watch", "topic"),
     }
+
+
+def test_sqlite_is_for_development() -> None:
+    found = {one.id for one in check_deployment(None)}
+
+    assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
 
 
 def test_facts_of_a_row_have_one_key() -> None:

@@ -11,6 +11,9 @@ DATABASES = {
     "default": env.db_url("DATABASE_URL", default="sqlite://:memory:"),
     "other": env.db_url_config("sqlite://:memory:"),
 }
+if "/" in str(DATABASES["default"]["NAME"]):
+    # Tests use memory otherwise, which no two processes share.
+    DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}.test"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://127.0.0.1:1/"),

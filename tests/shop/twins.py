@@ -22,7 +22,9 @@ from django.db import connection, transaction
 
 from messaging import MessagingError, publish
 from messaging.connection import declare
+from messaging.dead_letters.archive import store
 from messaging.dead_letters.letters import read
+from messaging.dead_letters.models import DeadLetter
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.outbox import Relay
@@ -147,6 +149,12 @@ def expired(stage: Stage) -> None:
     stage.send("notes_queue", add("a", "new"), timestamp=datetime.now(UTC))
 
 
+def nul(stage: Stage) -> None:
+    """PostgreSQL has no text with NUL."""
+    bodies = [add("a\0b", "reject \0"), add("a", "after \0"), add("a\0", "good")]
+    stage.send("notes_queue", *bodies, headers={"n\0": "v\0"}, app_id="a\0")
+
+
 def foreign_headers(stage: Stage) -> None:
     headers = {"x-death": [{"reason": "rejected"}], "mine": "1", "CC": []}
     stage.send("notes_queue", add("a", "reject 1"), headers=headers, app_id="other")
@@ -170,6 +178,7 @@ SCENARIOS = [
     early,
     repeated,
     expired,
+    nul,
     foreign_headers,
     silent_and_loud,
 ]
@@ -268,8 +277,10 @@ class RealBroker:
 
 def database_url() -> str:
     """Give the address of the database of the tests."""
-    server = os.environ["DATABASE_URL"].rpartition("/")[0]
-    return f"{server}/{connection.settings_dict['NAME']}"
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +433,19 @@ def test_both_route_headers_alike(real: RealBroker) -> None:
     assert got == expected
 
 
-# What a real broker can do to order only.
+def test_dead_letters_with_nul_are_archived(memory_broker: MemoryBroker) -> None:
+    nul(memory_broker)
+    memory_broker.settle()
+
+    store(memory_broker.dead_letters("notes_queue"))
+    store(memory_broker.dead_letters("notes_queue"))
+
+    kept = DeadLetter.objects.order_by("pk")
+    assert {letter.body.count(b"\\u0000") for letter in kept} <= {1, 2}
+    assert len(kept) == len(memory_broker.dead_letters("notes_queue")) >= 2
+
+
+# What is said of the one in memory alone.
 
 
 def test_a_broker_that_is_away_confirms_nothing(memory_broker: MemoryBroker) -> None:
