@@ -1,12 +1,18 @@
 """Writes through RabbitMQ that are never lost, doubled or reordered."""
 
 from .api import publish
+from .calls import call
 from .exceptions import (
+    CallError,
+    CallTimeout,
+    InvalidCall,
     InvalidMessage,
     MessagingError,
+    NoServer,
     NotYet,
     PublishError,
     Reject,
+    RemoteError,
     Retry,
     TooLarge,
     Unconfirmed,
@@ -16,6 +22,7 @@ from .exceptions import (
 from .message import Fact, Message
 from .publishing import publishes
 from .registry import Applied, handles, listens, projects
+from .serving import serves
 from .silence import aloud, silent
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
@@ -32,9 +39,17 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "listens",
     "projects",
     "Applied",
+    # Calling
+    "call",
+    "serves",
     # Errors
     "MessagingError",
     "InvalidMessage",
+    "CallError",
+    "CallTimeout",
+    "InvalidCall",
+    "NoServer",
+    "RemoteError",
     "PublishError",
     "Reject",
     "NotYet",

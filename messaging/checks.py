@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
-from .conf import DEFAULTS, settings
+from .conf import BY_QUEUE, DEFAULTS, settings
 from .publication import VENDORS, publications
 
 Rule = Callable[[Any], bool]
@@ -42,6 +42,26 @@ def _pauses(value: Any) -> bool:
     )
 
 
+def _attempts(value: Any) -> bool:
+    return value is None or _whole(value)
+
+
+def _attempts_of(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _text(name) and _attempts(limit) for name, limit in value.items()
+    )
+
+
+def _share(value: Any) -> bool:
+    return value is None or (_number(value) and 0 <= value <= 1)
+
+
+def _queues(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
+    )
+
+
 def _address(value: Any) -> bool:
     return isinstance(value, str) and urlsplit(value).scheme in ("amqp", "amqps")
 
@@ -56,6 +76,11 @@ BY_TYPE: dict[type, tuple[Rule, str]] = {
 BY_NAME: dict[str, tuple[Rule, str]] = {
     "URL": (_address, "an address like amqp://user:password@host:5672/"),
     "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
+    "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
+    "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
+    "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
+    "BREAKER": (_share, "a number from 0 to 1, or None"),
+    "QUEUES": (_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
     "QUEUE_TYPE": (lambda v: v in ("quorum", "classic"), '"quorum" or "classic"'),
     "FACTS_EXCHANGE": (
@@ -136,6 +161,10 @@ def check_deployment(
 
 
 def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    of_queues = given.get("QUEUES", {})
+    if _queues(of_queues):
+        for own in of_queues.values():
+            yield from _wrong_values(own)
     for name, value in given.items():
         rule = BY_NAME.get(name) or BY_TYPE.get(type(DEFAULTS[name]))
         if rule is not None and not rule[0](value):

@@ -78,6 +78,7 @@ def test_the_broker_in_memory_is_a_twin_of_the_real_one(
 ) -> None:
     run_suite(
         "twins",
+        "memory",
         "delivery",
         DATABASE_URL=servers.mariadb.url,
         RABBITMQ_URL=virtual_host("twins"),
@@ -90,6 +91,7 @@ def test_consumers_on_sqlite_do_what_the_twin_does(
 ) -> None:
     run_suite(
         "twins",
+        "memory",
         "delivery",
         DATABASE_URL=f"sqlite:///{tmp_path}/database",
         RABBITMQ_URL=virtual_host("twins-sqlite"),
@@ -102,6 +104,7 @@ def test_consumers_on_postgresql_do_what_the_twin_does(
 ) -> None:
     run_suite(
         "twins",
+        "memory",
         "delivery",
         DATABASE_URL=postgresql.url,
         RABBITMQ_URL=virtual_host("twins-postgresql"),

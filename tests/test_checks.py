@@ -50,6 +50,12 @@ def test_unknown_keys_are_named_beside_the_known(settings: Any) -> None:
         ("CONFIRM_TIMEOUT", 0),
         ("MAX_BODY", 1.5),
         ("MAX_ATTEMPTS", 0),
+        ("MAX_ATTEMPTS", "many"),
+        ("ATTEMPTS_OF", {"builtins.OSError": 0}),
+        ("BREAKER", 50),
+        ("RETRY_PAUSE", 5),
+        ("QUEUES", ["users_queue"]),
+        ("QUEUES", {"users_queue": {"PREFETCH": 5}}),
         ("PREFETCH", True),
         ("PREFETCH", 65536),
         ("BACKOFF", 3),
@@ -63,6 +69,12 @@ def test_wrong_values_are_refused(settings: Any, key: str, value: Any) -> None:
     settings.MESSAGING = {key: value}
 
     assert key in found()["E003"].msg
+
+
+def test_wrong_values_of_one_queue_are_refused(settings: Any) -> None:
+    settings.MESSAGING = {"QUEUES": {"users_queue": {"PARTITIONS": 0}}}
+
+    assert "PARTITIONS" in found()["E003"].msg
 
 
 def test_a_wrong_address_is_not_shown_with_its_password(settings: Any) -> None:

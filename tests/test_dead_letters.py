@@ -31,7 +31,7 @@ from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
 from messaging.dead_letters.models import DeadLetter
-from messaging.inbox import Failure
+from messaging.entry import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
 from messaging.publisher import close_publisher
@@ -41,6 +41,7 @@ from tests.conftest import (
     BASE,
     Broker,
     Processes,
+    SharedConsumers,
     eventually,
     is_idle,
     start_api,
@@ -65,8 +66,14 @@ def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
 
 
 @pytest.fixture
-def broker(broker_url: str, transactional_db: None, settings: Any) -> Iterator[Broker]:
+def broker(
+    broker_url: str,
+    transactional_db: None,
+    shared_consumers: SharedConsumers,
+    settings: Any,
+) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
+    shared_consumers.stop()  # they hold the leases, wherever they consume
     close_publisher()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()
@@ -161,12 +168,13 @@ import django
 django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
+from messaging.holding import Holding
 
 queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
 take = consumer.subscription.take
 
-def take_all(limit):
+def take_all(limit, timeout=None):
     batch = []
     while len(batch) < number:
         batch += take(limit)
@@ -177,6 +185,7 @@ consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKIL
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
 connection.start()
+consumer.grant(Holding(queue))
 consumer.run()
 """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from messaging import topology
+from messaging import partitions, topology
 from messaging.conf import settings
 from messaging.dead_letters.letters import read
 from messaging.dead_letters.models import DeadLetter
@@ -21,10 +22,11 @@ from messaging.exceptions import (
 )
 from messaging.message import Delivery, Envelope
 from messaging.outbox import Relay
+from messaging.parking import Parked
 from messaging.publisher import Properties, Publisher
 from messaging.registry import handlers
 
-from .consumers import handle
+from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
 from .routing import matches
 
 
@@ -55,8 +57,16 @@ class MemoryBroker:
         self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
         self._listeners: dict[str, Heard] = {}
         self._tags = 0
+        #: Of the logical queue, by the broker's name of a partition.
+        self._queue_of: dict[str, str] = {}
         for item in topology.declared():
             self.declare(item)
+        for queue in handlers:
+            self._queue_of |= dict.fromkeys(partitions.names(queue), queue)
+        self._consumers = {
+            name: MemoryConsumer(queue, name, self._queues[name])
+            for name, queue in self._queue_of.items()
+        }
 
     def declare(
         self, item: topology.Queue | topology.Exchange | topology.Binding
@@ -105,7 +115,8 @@ class MemoryBroker:
             encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
             nothing = {"message_id": None, "timestamp": None, "content_type": None}
             envelope = Envelope(encoded, queue, **nothing | properties)
-            self._put(self._existing(queue), queue, envelope)
+            self._existing(queue)
+            self._put(queue, envelope)
 
     def waiting(self, queue: str) -> Heard:
         """Give what waits in a queue, the next one first."""
@@ -129,18 +140,40 @@ class MemoryBroker:
         """
         Relay the outbox and handle all that waits, and what comes of it, to the end.
 
-        With `lose_acknowledgements` each batch is delivered a second time, as after a
-        connection that was lost at the wrong moment. Raises `StillWaiting` when some
-        messages cannot be handled for now, which a consumer would try again for ever;
-        they stay in their queue.
+        What is parked for another try is tried at once. With `lose_acknowledgements`
+        each batch is delivered a second time, as after a connection that was lost at
+        the wrong moment. Raises `StillWaiting` when nothing goes on for a while; what
+        waits then stays in its queue, or parked.
         """
-        moves = True
-        while moves:
-            moves = Relay().drain()[0] > 0
-            for queue in handlers:
-                while self._queues[queue]:
-                    handle(queue, self._queues[queue], lose_acknowledgements)
-                    moves = True
+        progress, parked = time.monotonic(), 0
+        while True:
+            if self._handle_all(lose_acknowledgements):
+                progress = time.monotonic()
+                continue
+            rows = Parked.objects.using(settings.DATABASE).filter(
+                partition__in=self._consumers
+            )
+            before, parked = parked, rows.count()
+            if not parked:
+                return
+            if parked < before:
+                progress = time.monotonic()
+            elif time.monotonic() - progress > settings.PATIENCE + PERSISTENCE:
+                first = rows.exclude(error="").order_by("id").first()
+                raise StillWaiting(
+                    f"{parked} messages are parked: {first and first.error}"
+                )
+            for consumer in self._consumers.values():
+                consumer.retry()
+            time.sleep(PAUSE)
+
+    def _handle_all(self, lose_acknowledgements: bool) -> bool:
+        """Relay the outbox and handle a batch of each queue; say if there was any."""
+        moves = [
+            consumer.handle(lose_acknowledgements=lose_acknowledgements)
+            for consumer in self._consumers.values()
+        ]
+        return Relay().drain()[0] > 0 or any(moves)
 
     def take(self, envelope: Envelope) -> PublishError | None:
         """Give what the publisher raises for an envelope, or route it."""
@@ -170,7 +203,7 @@ class MemoryBroker:
             if name in self._listeners:
                 self._listeners[name].append(received)
             else:
-                self._put(self._queues[name], name, received)
+                self._put(name, received)
         return None
 
     def _route(self, kind: str, envelope: Envelope) -> list[str]:
@@ -185,9 +218,12 @@ class MemoryBroker:
         ]
         return list(dict.fromkeys(found))
 
-    def _put(self, waiting: deque[Delivery], queue: str, envelope: Envelope) -> None:
+    def _put(self, name: str, envelope: Envelope) -> None:
         self._tags += 1
-        waiting.append(Delivery(envelope, queue, self._tags, consumer_tag="memory"))
+        queue = self._queue_of.get(name, name)
+        self._queues[name].append(
+            Delivery(envelope, queue, self._tags, source=name, consumer_tag="memory")
+        )
 
     def _existing(self, queue: str) -> deque[Delivery]:
         if queue not in self._queues:

@@ -19,6 +19,8 @@ MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://127.0.0.1:1/"),
     "MAX_BODY": 1_000_000,
     "BACKOFF": (0.01, 0.05),
+    "RETRY_PAUSE": (0.01, 0.05),
+    "MAX_ATTEMPTS": 4,
     "PATIENCE": 0.3,
 }
 # The models here have no migrations, and refer to this app's.
