@@ -56,6 +56,11 @@ def run_suite(*files: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
 
+def shop(url: str) -> str:
+    """Give the address of a database beside that of this project's own tests."""
+    return f"{url.rpartition('/')[0]}/shop"
+
+
 def test_published_models_tell_of_every_change_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
 
@@ -63,14 +68,14 @@ def test_published_models_tell_of_every_change_on_sqlite() -> None:
 def test_published_models_tell_of_every_change_on_mariadb(
     servers: SimpleNamespace,
 ) -> None:
-    run_suite("publishing", DATABASE_URL=servers.mariadb.url)
+    run_suite("publishing", DATABASE_URL=shop(servers.mariadb.url))
 
 
 @pytest.mark.slow
 def test_published_models_tell_of_every_change_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
-    run_suite("publishing", DATABASE_URL=postgresql.url)
+    run_suite("publishing", DATABASE_URL=shop(postgresql.url))
 
 
 def test_the_broker_in_memory_is_a_twin_of_the_real_one(
@@ -80,7 +85,7 @@ def test_the_broker_in_memory_is_a_twin_of_the_real_one(
         "twins",
         "memory",
         "delivery",
-        DATABASE_URL=servers.mariadb.url,
+        DATABASE_URL=shop(servers.mariadb.url),
         RABBITMQ_URL=virtual_host("twins"),
     )
 
@@ -106,7 +111,7 @@ def test_consumers_on_postgresql_do_what_the_twin_does(
         "twins",
         "memory",
         "delivery",
-        DATABASE_URL=postgresql.url,
+        DATABASE_URL=shop(postgresql.url),
         RABBITMQ_URL=virtual_host("twins-postgresql"),
     )
 
