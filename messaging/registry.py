@@ -30,10 +30,12 @@ class Handler:
     message: type[Message]
     function: Callable[..., Any]
     batch: bool
+    #: Whether published models tell nobody of what it does.
+    quiet: bool = False
 
     def __call__(self, messages: Sequence[Message]) -> list[Any]:
         """Give one reference per message."""
-        with silent() if issubclass(self.message, Fact) else nullcontext():
+        with silent() if self.quiet else nullcontext():
             if self.batch:
                 return list(self.function(list(messages)))
             return [self.function(message) for message in messages]
@@ -77,11 +79,11 @@ def listens(
     it does to published models is told to nobody, unless it does it `aloud()`.
     """
     bindings.setdefault(queue, []).append(event_type_of(fact))
-    return _register(queue, fact, batch)
+    return _register(queue, fact, batch, quiet=True)
 
 
 def _register(
-    queue: str, message: type[Message], batch: bool
+    queue: str, message: type[Message], batch: bool, *, quiet: bool = False
 ) -> Callable[[Function], Function]:
     event_type = event_type_of(message)
 
@@ -93,7 +95,7 @@ def _register(
                 f"{others[event_type].function.__qualname__} and "
                 f"{function.__qualname__}."
             )
-        others[event_type] = Handler(message, function, batch)
+        others[event_type] = Handler(message, function, batch, quiet)
         return function
 
     return register

@@ -1,4 +1,8 @@
-"""The broker in memory and the real one come to the same outcomes."""
+"""
+The broker in memory and the real one come to the same outcomes.
+
+To be run together with memory.py, whose marks have pytest-django make the database.
+"""
 
 from __future__ import annotations
 
