@@ -171,7 +171,7 @@ class Project:
         self.python = str(environment / "bin" / "python")
         pip("--python", self.python, "install", "--no-deps", str(wheel))
         (packages,) = environment.glob("lib/python*/site-packages")
-        for name in dependencies(wheel) | set(drivers):
+        for name in requirements(wheel, *drivers):
             link(name, packages)
         self.environment = {
             name: value
@@ -238,13 +238,13 @@ def split(line: str) -> list[str]:
     ]
 
 
-def dependencies(wheel: Path) -> set[str]:
-    """Give what a wheel needs, and what that needs, without extras."""
+def requirements(wheel: Path, *names: str) -> set[str]:
+    """Give what a wheel and `names` need, and what that needs, without extras."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
         text = archive.read(metadata).decode()
     found: set[str] = set()
-    wanted = re.findall(r"^Requires-Dist: (.*)$", text, re.MULTILINE)
+    wanted = [*re.findall(r"^Requires-Dist: (.*)$", text, re.MULTILINE), *names]
     while wanted:
         requirement = Requirement(wanted.pop())
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -318,6 +318,7 @@ def engine(kind: str, user: str, port: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("database", ["sqlite", "mariadb", "postgresql"], indirect=True)
 def test_a_new_project_does_what_the_document_says(
     tmp_path: Path,
@@ -371,3 +372,34 @@ def test_what_needs_more_than_the_wheel_asks_for_says_so(
         )
         said = project.run(json.dumps(["python", "-c", code]))
         assert f"[{extra}]" in said
+
+
+FIXTURE_USED = """
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="none",
+    INSTALLED_APPS=["messaging"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+
+
+def test_it(memory_broker):
+    from messaging.message import Envelope
+    from messaging.publisher import publisher
+
+    publisher().publish(Envelope(b"", "any", "facts", mandatory=False))
+    assert len(memory_broker.published) == 1
+"""
+
+
+@pytest.mark.slow
+def test_pytest_has_the_fixture_wherever_the_package_is_installed(
+    tmp_path: Path, wheel: Path
+) -> None:
+    project = Project(tmp_path, wheel, "pytest")
+    project.write([("test_it.py", False, FIXTURE_USED)])
+
+    assert "1 passed" in project.run("python -m pytest -q")
