@@ -15,6 +15,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from packaging.requirements import Requirement
 
@@ -38,6 +39,20 @@ def postgresql() -> Iterator[PostgreSQL]:
     DIRECTORY.chmod(0o711)
     with PostgreSQL(DIRECTORY / "postgresql") as server:
         yield server
+
+
+@pytest.mark.slow
+def test_committed_rows_survive_a_killed_postgresql(postgresql: PostgreSQL) -> None:
+    address = postgresql.url.replace("postgres:", "postgresql:")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+
+    postgresql.kill()
+    postgresql.start()
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        assert connection.execute("TABLE kept").fetchall() == [(7,)]
+        connection.execute("DROP TABLE kept")
 
 
 def run_suite(*files: str, **environment: str) -> None:
