@@ -22,6 +22,7 @@ from .exceptions import Retry
 from .inbox import TRANSIENT, Entry, Unexpected, apply_batch
 from .message import Delivery
 from .models import Attempt
+from .registry import one_by_one
 from .subscription import Subscription, is_suspect
 from .topology import is_dead_queue
 
@@ -47,7 +48,7 @@ class Consumer:
 
     def run(self) -> None:
         """Handle batches until `stop`."""
-        limit = max(1, settings.PREFETCH // 2)
+        limit = 1 if self.queue in one_by_one else max(1, settings.PREFETCH // 2)
         while not self._stopping.is_set():
             if batch := self.subscription.take(limit):
                 self._settle(Work(self.queue, batch))

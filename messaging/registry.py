@@ -40,6 +40,8 @@ class Handler:
 handlers: dict[str, dict[str, Handler]] = {}
 #: Facts that come to a queue, by queue.
 bindings: dict[str, list[str]] = {}
+#: Queues whose messages are taken one by one, each in a transaction of its own.
+one_by_one: set[str] = set()
 #: By queue.
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
@@ -59,13 +61,17 @@ def handles(
 
 
 def listens(
-    queue: str, fact: type[Fact], *, batch: bool = False
+    queue: str, fact: type[Fact], *, batch: bool = False, alone: bool = False
 ) -> Callable[[Function], Function]:
     """
     Register a function that reacts to a fact; its `queue` gets every one of them.
 
-    Each queue gets its own copy. The function works as one of `handles` does.
+    Each queue gets its own copy. The function works as one of `handles` does. With
+    `alone=True` all messages of the queue come one by one, each in a transaction of
+    its own: for effects that are slow, or that no rollback undoes.
     """
+    if alone:
+        one_by_one.add(queue)
     bindings.setdefault(queue, []).append(event_type_of(fact))
     return _register(queue, fact, batch)
 

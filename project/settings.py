@@ -137,6 +137,25 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".local" / "static"
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
+#: Files of reports; API and consumers must share it.
+MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
+#: TrueType fonts of these files; a letter the first lacks is taken from the next.
+REPORT_FONTS = env.list(
+    "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
+)
+# For development, files that show what would have been sent.
+vars().update(
+    env.email_url(
+        "EMAIL_URL",
+        default=f"filemail:///{BASE_DIR / '.local' / 'mail'}"
+        if DEBUG
+        else "smtp://localhost:25",
+    )
+)
+#: Seconds for each answer of the mail server.
+EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
+
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
