@@ -21,8 +21,8 @@ class Report(models.Model):
     """
     A report, written only by `reports.documents`.
 
-    Deleted, it leaves a tombstone of id, version and `deleted`, so that a write which
-    comes late finds a newer version there and changes nothing.
+    Deleted, it leaves a tombstone of id, version, `deleted` and the moment, so that a
+    write which comes late finds a newer version there and changes nothing.
     """
 
     id_reporte = models.CharField(
