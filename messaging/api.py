@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
+from . import partitions
 from .conf import settings
 from .message import PARTITION_KEY, Envelope, Fact, Message
 from .publisher import publisher
@@ -56,7 +57,9 @@ def envelope_for(
     message_id = message_id or str(uuid.uuid4())
     return Envelope(
         message.encode(),
-        routing_key=message.event_type if fact else message.queue,
+        routing_key=message.event_type
+        if fact
+        else partitions.home(message.queue, message.partition_key),
         exchange=settings.FACTS_EXCHANGE if fact else "",
         message_id=message_id,
         type=message.event_type,

@@ -41,10 +41,22 @@ DEFAULTS: dict[str, Any] = {
     "DELIVERY_LIMIT": 100,
     #: Seconds a message waits for what it refers to before it is rejected.
     "PATIENCE": 1.0,
-    #: Times a message that fails for no known reason is tried.
-    "MAX_ATTEMPTS": 5,
-    #: Seconds: the first pause before another try, and the longest.
+    #: Seconds: the first pause before a batch is tried again or a server is asked
+    #: again, and the longest.
     "BACKOFF": (0.2, 15.0),
+    #: Queues of the broker among which the keys of a queue are divided.
+    "PARTITIONS": 1,
+    #: Times a message that fails for no known reason is tried; None for ever.
+    "MAX_ATTEMPTS": 10,
+    #: The same for exceptions by dotted name, which may be that of a base class.
+    "ATTEMPTS_OF": {"messaging.exceptions.Retry": None},
+    #: Seconds: the first pause before such a message is tried again, and the longest.
+    "RETRY_PAUSE": (0.5, 300.0),
+    #: Share of the last messages that fail at which a consumer slows down instead of
+    #: parking them all; None never.
+    "BREAKER": 0.5,
+    #: By queue, what differs there of the six settings named in `BY_QUEUE`.
+    "QUEUES": {},
     #: Topic exchange to which facts go.
     "FACTS_EXCHANGE": "facts",
     #: Days the inbox remembers a message; older ones are refused as expired.
@@ -53,7 +65,20 @@ DEFAULTS: dict[str, Any] = {
     "MAX_WAITERS": 16,
     #: Seconds a consumer may take to finish what is in hand after SIGTERM.
     "STOP_TIMEOUT": 8.0,
+    #: Seconds of silence after which the queues of a process are given to others.
+    "LEASE": 5.0,
 }
+
+#: What `QUEUES` may set for one queue:
+#: {"orders_queue": {"PARTITIONS": 8, "MAX_ATTEMPTS": 20}}.
+BY_QUEUE = (
+    "PARTITIONS",
+    "PATIENCE",
+    "MAX_ATTEMPTS",
+    "ATTEMPTS_OF",
+    "RETRY_PAUSE",
+    "BREAKER",
+)
 
 
 class Settings:
@@ -71,6 +96,16 @@ class Settings:
         # Cached as an attribute, so that the next access does not come here.
         value = self.__dict__[name] = given.get(name, DEFAULTS[name])
         return value
+
+    def of(self, queue: str, name: str) -> Any:
+        """Give what holds for one queue."""
+        own = self.QUEUES.get(queue, {})
+        if unknown := own.keys() - set(BY_QUEUE):
+            raise ImproperlyConfigured(
+                f"MESSAGING['QUEUES'][{queue!r}] has unknown keys {sorted(unknown)}; "
+                f"known are {sorted(BY_QUEUE)}."
+            )
+        return own[name] if name in own else getattr(self, name)
 
     def reload(self, *, setting: str, **_: Any) -> None:
         """Forget what was read when a test overrides `MESSAGING`."""

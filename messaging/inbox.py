@@ -1,218 +1,134 @@
 """
-Apply a batch of deliveries exactly once.
+Apply a batch of messages exactly once.
 
-One transaction holds the effects of the handlers, their facts and the inbox rows. The
-projection to a second store follows the commit. Deliveries that were handled before
-skip the handler but are projected again, for the process that handled them may have
-died in between.
+One transaction holds the effects of the handlers, their facts, the inbox rows, and what
+is parked. The projection to a second store follows the commit. Messages that were
+handled before skip the handler but are projected again, for the process that handled
+them may have died in between.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 
-from django.db import (
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-    transaction,
-)
-from django.utils.translation import gettext as _
+from django.db import IntegrityError, transaction
 
 from .bulk import insert
 from .conf import settings
-from .exceptions import InvalidMessage, NotYet, PublishError, Reject, Retry
-from .message import IF_VERSION, Delivery, Envelope, Message, decode
+from .entry import Entry
+from .exceptions import NotYet, PublishError, Reject, Retry
+from .holding import Holding
+from .message import REDELIVERED, Envelope
 from .models import Inbox
-from .operations import Outcome
+from .outbox import rounds
+from .parking import Parked, digest_of
+from .partitions import home
 from .publisher import publisher
-from .registry import Applied, Handler, handlers, messages_of, projections
+from .registry import Applied, Handler, handlers, projections
+from .retry import TRANSIENT
 
 logger = logging.getLogger(__name__)
-
-#: What another try may cure without anybody changing anything.
-TRANSIENT = (
-    Retry,
-    PublishError,
-    OperationalError,
-    InterfaceError,
-    ProgrammingError,  # a table or column that a migration is yet to make
-    ConnectionError,
-    TimeoutError,
-)
 
 #: Seconds to wait until the broker has the replies to those who wait for outcomes.
 REPLY_TIMEOUT = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a message was given up: `kind` for operators, `code` for programs."""
+def forward(entries: Iterable[Entry]) -> None:
+    """
+    Send what belongs to other partitions there, in its order.
 
-    #: "rejected" (the sender's fault), "exhausted", "poison" or "expired".
-    kind: str
-    reason: str
-    code: str = "rejected"
-    exception: str = ""
-
-
-class Unexpected(Exception):
-    """A handler failed on one message for a reason that nobody foresaw."""
-
-    def __init__(self, delivery: Delivery, reason: Exception) -> None:
-        self.delivery = delivery
-        self.reason = reason
-        super().__init__(delivery.inbox_id, reason)
+    Raises a `PublishError` when the broker does not take it all; some may then have
+    arrived, and the inbox there knows them if they come again.
+    """
+    strays = [entry for entry in entries if entry.strayed]
+    for step in rounds(strays, key=lambda entry: entry.key):
+        publisher().publish(*(_forwarded(entry) for entry in step.values()))
 
 
-class Entry:
-    """A delivery on its way through one batch."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.id = delivery.inbox_id
-        self.message: Message | None = None
-        self.failure: Failure | None = None
-        #: What the handler returned, once it has run.
-        self.reference: str | None = None
-        #: Whether it was handled in an earlier batch.
-        self.recalled = False
-        #: Whether the same message stands earlier in this batch.
-        self.repeated = False
-        #: Whether it is left for another try of this batch.
-        self.waits = False
-        #: Whether an inbox row of another try gives way to this one's.
-        self.replaces = False
-        try:
-            self.message = self._decode()
-        except InvalidMessage as error:
-            self.failure = Failure("rejected", str(error), exception="InvalidMessage")
-
-    def _decode(self) -> Message:
-        envelope = self.delivery.envelope
-        if len(envelope.body) > settings.MAX_BODY:
-            raise InvalidMessage(
-                {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
-            )
-        message = decode(envelope.body, messages_of(self.delivery.queue))
-        return message.expecting(envelope.headers.get(IF_VERSION))
-
-    @property
-    def event_type(self) -> str:
-        """What the body says it is, or "" if it says nothing that is known."""
-        return self.message.event_type if self.message else ""
-
-    @property
-    def key(self) -> str:
-        """The partition key, or "" if the body is not understood."""
-        return self.message.partition_key if self.message else ""
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the handler has yet to see it."""
-        untouched = self.failure is None and self.reference is None
-        return untouched and not self.repeated and not self.waits
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether it is older than what the inbox remembers."""
-        sent = self.delivery.envelope.timestamp
-        retention = timedelta(days=settings.RETENTION_DAYS)
-        return sent is not None and sent < datetime.now(UTC) - retention
-
-    def recognise(self, row: Inbox | None, earlier: set[str], since: datetime) -> None:
-        """Compare with the inbox row of its id, and with ids earlier in the batch."""
-        named = self.delivery.envelope.message_id is not None
-        done = row is not None and row.status == Inbox.Status.DONE
-        # Equal bodies without an id may be two requests, unless the broker says that
-        # this one was delivered before, or the row is of an earlier try of this batch.
-        again = row is not None and (
-            named or self.delivery.redelivered or row.processed_at >= since
-        )
-        if row is not None and done and again:
-            self.recalled = True
-            self.reference = row.reference
-            self.failure = None
-        elif named and self.id in earlier:
-            self.repeated = True
-        else:
-            self.replaces = row is not None
-            if self.failure is None and self.is_expired:
-                self.failure = Failure("expired", _("The message is too old."))
-
-    @property
-    def outcome(self) -> Outcome:
-        """What becomes of it, for those who wait."""
-        if self.failure is None:
-            return Outcome(Inbox.Status.DONE, self.reference or "")
-        return Outcome(Inbox.Status.FAILED, "", self.failure.code, self.failure.reason)
-
-    def fail(self, error: Exception, kind: str = "rejected") -> None:
-        """Give the message up."""
-        self.failure = Failure(
-            kind,
-            str(error),
-            code=getattr(error, "code", "failed"),
-            exception=type(error).__name__,
-        )
+def _forwarded(entry: Entry) -> Envelope:
+    envelope = entry.delivery.envelope
+    named = envelope.message_id is not None
+    seen = {} if named or not entry.delivery.redelivered else {REDELIVERED: True}
+    return envelope.copy(
+        exchange="",
+        routing_key=home(entry.delivery.queue, entry.key),
+        message_id=entry.id if named else None,
+        headers=envelope.headers | seen,
+        mandatory=True,
+    )
 
 
 def apply_batch(
-    deliveries: Sequence[Delivery],
-    given_up: Mapping[str, Exception],
-    since: datetime,
+    holding: Holding,
+    entries: Sequence[Entry],
+    given_up: Mapping[str, Exception] | None = None,
     *,
-    patience: bool = False,
-) -> list[Entry]:
+    isolate: bool = False,
+) -> None:
     """
-    Commit the effects of `deliveries` of one queue, in their order, and give them.
+    Commit the effects of messages of one partition, in their order.
 
-    The ids in `given_up` have used up their tries; the first try of this batch began
-    at `since`. With `patience`, some may come back that wait for another try; without,
-    those are rejected. Raises one of `TRANSIENT`, or `Unexpected` with the delivery at
-    fault; nothing is applied then that another call would apply again. `project` comes
-    next.
+    Those whose ids are in `given_up` are dead letters whatever they say. Raises one of
+    `TRANSIENT`, `LeaseLost` or `CircuitOpen`; nothing is applied then. With `isolate`,
+    transient failures of a handler are taken for those of a message, which is parked.
+    `project` comes next.
     """
-    queue = deliveries[0].queue
-    entries = [Entry(delivery) for delivery in deliveries]
     for entry in entries:
-        if error := given_up.get(entry.id):
-            entry.fail(error, getattr(error, "kind", "exhausted"))
+        if error := (given_up or {}).get(entry.id):
+            entry.fail(error, "poison")
     with transaction.atomic(using=settings.DATABASE):
-        _recognise(entries, since)
+        holding.check()
+        _recognise(entries)
+        _queue_up(holding, entries)
         new = [entry for entry in entries if entry.is_new]
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
-            _handle(handlers[queue][event_type], _hold_back(run, entries), patience)
+            handler = handlers[holding.queue][event_type]
+            _handle(handler, _hold_back(run, entries), isolate)
+        holding.circuit.judge(_verdicts(new))
         _remember(entries)
-    return entries
+        if stuck := [entry for entry in entries if entry.setback or entry.waits]:
+            holding.has_parked = True
+            Parked.objects.using(settings.DATABASE).park(holding.name, stuck)
 
 
-def _recognise(entries: list[Entry], since: datetime) -> None:
-    """Find out which entries were handled before, in this batch or an earlier one."""
+def _recognise(entries: Sequence[Entry]) -> None:
+    """Find out which entries were settled before, in this batch or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(entry.id for entry in entries)
     earlier: set[str] = set()
     for entry in entries:
-        entry.recognise(known.get(entry.id), earlier, since)
+        entry.recognise(known.get(entry.id), earlier)
         earlier.add(entry.id)
 
 
-def _hold_back(run: Iterable[Entry], entries: list[Entry]) -> list[Entry]:
-    """Give those of a run whose key does not wait; the others wait behind it."""
-    waiting = {entry.key for entry in entries if entry.waits}
+def _queue_up(holding: Holding, entries: Sequence[Entry]) -> None:
+    """Put what has just arrived behind what is parked under the same key."""
+    arrived = [entry for entry in entries if entry.row is None and entry.is_new]
+    if not (arrived and holding.has_parked):
+        return
+    parked = Parked.objects.using(settings.DATABASE)
+    ids, digests = parked.beside(holding.name, arrived)
+    for entry in arrived:
+        if entry.id in ids and entry.may_be_known:
+            entry.repeated = True
+        else:
+            entry.waits = digest_of(entry.key) in digests
+
+
+def _hold_back(run: Iterable[Entry], entries: Iterable[Entry]) -> list[Entry]:
+    """Give those of a run whose key is free; the others wait behind it."""
+    blocked = {entry.key for entry in entries if entry.setback or entry.waits}
     ready = []
     for entry in run:
-        entry.waits = entry.key in waiting
+        entry.waits = entry.key in blocked
         if not entry.waits:
             ready.append(entry)
     return ready
 
 
-def _handle(handler: Handler, entries: list[Entry], patience: bool) -> None:
+def _handle(handler: Handler, entries: list[Entry], isolate: bool) -> None:
     """Run a handler on messages of its type; on failure find out whose fault it is."""
     if not entries:
         return
@@ -220,37 +136,54 @@ def _handle(handler: Handler, entries: list[Entry], patience: bool) -> None:
     try:
         with transaction.atomic(using=settings.DATABASE):
             references = handler(messages)
-    except TRANSIENT:
-        raise
     except Reject as error:
         at_fault = [e for e in entries if any(e.message is m for m in error.messages)]
         if not at_fault and len(entries) > 1:
-            _handle_halves(handler, entries, patience)
+            _handle_parts(handler, entries, isolate)
             return
         for entry in at_fault or entries:
-            if patience and isinstance(error, NotYet):
-                entry.waits = True
+            if isinstance(error, NotYet):
+                entry.set_back(error)
             else:
                 entry.fail(error)
         rest = [entry for entry in entries if entry.is_new]
-        _handle(handler, _hold_back(rest, entries), patience)
+        _handle(handler, _hold_back(rest, entries), isolate)
     except Exception as error:
+        if isinstance(error, TRANSIENT) and not isolate:
+            raise
         # Whatever a handler raises concerns its message, not the consumer.
-        if len(entries) == 1:
-            raise Unexpected(entries[0].delivery, error) from error
-        _handle_halves(handler, entries, patience)
+        if len(entries) > 1:
+            _handle_parts(handler, entries, isolate)
+            return
+        entries[0].set_back(error)
+        logger.warning(
+            "Try %d of message %s failed",
+            entries[0].attempts,
+            entries[0].id,
+            exc_info=error,
+        )
     else:
         for entry, reference in zip(entries, references, strict=True):
             entry.reference = "" if reference is None else str(reference)
 
 
-def _handle_halves(handler: Handler, entries: list[Entry], patience: bool) -> None:
-    middle = len(entries) // 2
-    _handle(handler, entries[:middle], patience)
-    _handle(handler, _hold_back(entries[middle:], entries[:middle]), patience)
+def _handle_parts(handler: Handler, entries: list[Entry], isolate: bool) -> None:
+    """Try halves of a list, or one message after the other where no list is taken."""
+    size = (len(entries) + 1) // 2 if handler.batch else 1
+    for start in range(0, len(entries), size):
+        part = _hold_back(entries[start : start + size], entries[:start])
+        _handle(handler, part, isolate)
 
 
-def _remember(entries: list[Entry]) -> None:
+def _verdicts(entries: Iterable[Entry]) -> Iterator[bool]:
+    """Tell how the handlers fared with what they saw for the first time."""
+    for entry in entries:
+        if entry.row is None and not entry.waits:
+            gave_up = entry.failure is not None and entry.failure.kind == "exhausted"
+            yield not gave_up and isinstance(entry.setback, NotYet | None)
+
+
+def _remember(entries: Sequence[Entry]) -> None:
     now = datetime.now(UTC)
     rows = {
         entry.id: (
@@ -259,15 +192,17 @@ def _remember(entries: list[Entry]) -> None:
             entry.key[:300],
             Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
             entry.reference or "",
+            entry.failure.kind if entry.failure else "",
             entry.failure.reason[:1000] if entry.failure else "",
             entry.failure.code if entry.failure else "",
+            entry.replays,
             now,
         )
         for entry in entries
-        if not (entry.recalled or entry.repeated or entry.waits)
+        if entry.is_settled and not entry.recalled
     }
     # Rows of failed tries, and of equal bodies without an id, give way.
-    if replaced := [entry.id for entry in entries if entry.replaces]:
+    if replaced := rows.keys() & {entry.id for entry in entries if entry.replaces}:
         Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
     try:
         with transaction.atomic(using=settings.DATABASE):
@@ -276,7 +211,7 @@ def _remember(entries: list[Entry]) -> None:
         raise Retry("Another consumer has just handled one of these.") from error
 
 
-def project(queue: str, entries: list[Entry]) -> None:
+def project(queue: str, entries: Iterable[Entry]) -> None:
     """Carry committed effects to the second store; to repeat it is harmless."""
     applied = [
         Applied(entry.message, entry.reference)
@@ -287,7 +222,7 @@ def project(queue: str, entries: list[Entry]) -> None:
         projections[queue](applied)
 
 
-def reply(entries: list[Entry]) -> None:
+def reply(entries: Iterable[Entry]) -> None:
     """Tell those who wait what became of their messages."""
     answers = [
         Envelope(
@@ -297,7 +232,7 @@ def reply(entries: list[Entry]) -> None:
             mandatory=False,
         )
         for entry in entries
-        if entry.delivery.envelope.reply_to and not entry.repeated
+        if entry.delivery.envelope.reply_to and entry.is_settled and not entry.repeated
     ]
     try:
         if answers:

@@ -22,6 +22,10 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 PARTITION_KEY = "partition_key"
 #: Header that names the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
+#: Header that counts how often an operator has sent a message again.
+REPLAYS = "replays"
+#: Header that says of a message without an id that it may have been seen before.
+REDELIVERED = "redelivered"
 
 
 class Message(BaseModel):
@@ -145,8 +149,11 @@ class Delivery:
     """An envelope as a consumer got it from a queue."""
 
     envelope: Envelope
+    #: The queue as the registry knows it.
     queue: str
     tag: int
+    #: The broker's name of the partition it came from, if that is known.
+    source: str = ""
     #: The channel on which `tag` means this delivery.
     channel: Any = None
     redelivered: bool = False

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from django.db import connections, models, transaction
+from django.db.models import F
 
 from .bulk import insert
 from .message import PARTITION_KEY, Envelope
@@ -72,9 +73,12 @@ class Inbox(models.Model):
     status = models.CharField(max_length=10, choices=Status)
     #: The id of what was written.
     reference = models.CharField(max_length=255, default="")
-    #: Why it failed, for people and for programs.
+    #: Why it failed, for operators, people and programs.
+    kind = models.CharField(max_length=10, default="")
     reason = models.CharField(max_length=1000, default="")
     code = models.CharField(max_length=20, default="")
+    #: How often an operator had sent it again by then.
+    replays = models.PositiveIntegerField(default=0)
     processed_at = models.DateTimeField(db_index=True)
 
     COLUMNS = (
@@ -83,8 +87,10 @@ class Inbox(models.Model):
         "key",
         "status",
         "reference",
+        "kind",
         "reason",
         "code",
+        "replays",
         "processed_at",
     )
 
@@ -102,17 +108,28 @@ class AttemptQuerySet(PrunableQuerySet):
 
     moment = "started_at"
 
-    def begin(self, message_id: str) -> int:
-        """Leave a mark, and give how many others have left one and not come back."""
+    def deaths(self, ids: Iterable[str]) -> dict[str, int]:
+        """Give how many have left marks on messages and not come back."""
+        rows = self.filter(message_id__in=list(ids))
+        return dict(rows.values_list("message_id", "marks"))
+
+    def begin(self, ids: Iterable[str]) -> None:
+        """Leave a mark on each, which says of a death unless it is removed."""
+        ids = sorted(set(ids))
+        now = datetime.now(UTC)
         with transaction.atomic(using=self.db):
-            mark, is_first = self.select_for_update().get_or_create(
-                message_id=message_id, defaults={"started_at": datetime.now(UTC)}
+            self.bulk_create(
+                (Attempt(message_id=pk, started_at=now) for pk in ids),
+                ignore_conflicts=True,
             )
-            if not is_first:
-                mark.deaths += 1
-                mark.save(update_fields=["deaths"])
-        deaths: int = mark.deaths
-        return deaths
+            self.filter(message_id__in=ids).update(marks=F("marks") + 1)
+
+    def withdraw(self, ids: Iterable[str]) -> None:
+        """Take back the marks of one that lives, and leave those of others."""
+        with transaction.atomic(using=self.db):
+            mine = self.filter(message_id__in=list(ids))
+            mine.update(marks=F("marks") - 1)
+            mine.filter(marks=0).delete()
 
     def end(self, ids: Iterable[str]) -> None:
         """Remove the marks."""
@@ -121,20 +138,20 @@ class AttemptQuerySet(PrunableQuerySet):
 
 class Attempt(models.Model):
     """
-    The mark on a message that is being worked on and may kill its consumer.
+    The marks on a message that is being worked on and may kill its consumer.
 
-    It is committed before the work begins and removed when it ends, so one that is
-    found at the beginning is that of a process which died in between.
+    One is committed before the work begins and removed when it ends, so those that are
+    found at the beginning are of processes which died in between.
     """
 
     message_id = models.CharField(max_length=36, primary_key=True)
-    deaths = models.PositiveSmallIntegerField(default=0)
+    marks = models.PositiveSmallIntegerField(default=0)
     started_at = models.DateTimeField(db_index=True)
 
     objects = AttemptQuerySet.as_manager()
 
     def __str__(self) -> str:
-        return f"{self.message_id} {self.deaths}"
+        return f"{self.message_id} {self.marks}"
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
@@ -253,3 +270,5 @@ class Ledger(models.Model):
 
 # Django finds the models of an app here alone.
 from .dead_letters.models import DeadLetter, DeadLetterPart  # noqa: E402, F401
+from .leases import Lease, Worker  # noqa: E402, F401
+from .parking import Parked  # noqa: E402, F401

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from django.db import close_old_connections, connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
-from .inbox import TRANSIENT
 from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
 from .publisher import publisher
+from .retry import TRANSIENT
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
@@ -102,7 +105,7 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     confirmed: list[int] = []
     stuck: set[str] = set()
-    for step in rounds(rows):
+    for step in rounds(rows, key=lambda row: row.headers[PARTITION_KEY]):
         free = {key: row for key, row in step.items() if key not in stuck}
         envelopes = [row.envelope for row in free.values()]
         outcomes = publisher().outcomes(*envelopes, limit=False)
@@ -115,20 +118,20 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     return confirmed
 
 
-def rounds(rows: Iterable[Outbox]) -> Iterator[dict[str, Outbox]]:
+def rounds(items: Iterable[T], key: Callable[[T], str]) -> Iterator[dict[str, T]]:
     """
-    Divide rows so that no two of one key are on their way to the broker at a time.
+    Divide items so that no two of one key are on their way to the broker at a time.
 
     Of two that are, a queue that is full for a moment may refuse the first and take
     the second.
     """
-    steps: list[dict[str, Outbox]] = []
+    steps: list[dict[str, T]] = []
     counts: dict[str, int] = {}
-    for row in rows:
-        key = row.headers[PARTITION_KEY]
-        turn = counts.get(key, 0)
-        counts[key] = turn + 1
+    for item in items:
+        name = key(item)
+        turn = counts.get(name, 0)
+        counts[name] = turn + 1
         if turn == len(steps):
             steps.append({})
-        steps[turn][key] = row
+        steps[turn][name] = item
     yield from steps

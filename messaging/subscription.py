@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import topology
+from . import partitions, topology
 from .backoff import Backoff
 from .bodies import Bodies
 from .channels import close
@@ -46,16 +46,21 @@ class Subscription:
     are taken one by one from what is held.
     """
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, name: str = "") -> None:
         self.queue = queue
+        #: The broker's name of the partition.
+        self.name = name or queue
         self._channel: Any = None
         self._changed = threading.Condition()
         self._held: deque[Delivery] = deque()
-        self._bodies = Bodies(settings.PREFETCH_BYTES // 2)
+        self._bodies = Bodies(settings.PREFETCH_BYTES // partitions.count(queue) // 2)
+        self._is_wanted = False
         self._is_awake = False
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._pause = Backoff()
         self._opened_at = 0.0
+        #: Names the subscription while there is one.
+        self._consumer_tag = ""
         #: Whether the broker owes an answer.
         self._asked = False
 
@@ -63,27 +68,41 @@ class Subscription:
         """Use `connection` to get at its I/O thread."""
         self._submit = connection.submit
 
+    def begin(self) -> None:
+        """Have messages delivered."""
+        self._is_wanted = True
+        self._submit(self._consume)
+
+    def end(self) -> None:
+        """Give back what is not settled, and have no more delivered."""
+        self._is_wanted = False
+        if (channel := self._channel) is not None:
+            # At once, so that nothing is taken that this channel still brings.
+            self._forget()
+            self._submit(lambda: close(channel))
+
     def wake(self) -> None:
-        """Have `take` wait no more, now and later."""
+        """Have `take` wait no more this time."""
         with self._changed:
             self._is_awake = True
             self._changed.notify_all()
 
-    def take(self, limit: int) -> list[Delivery]:
+    def take(self, limit: int, timeout: float | None = None) -> list[Delivery]:
         """
         Wait for deliveries, and give what has arrived, at most `limit`.
 
-        A suspect comes alone. Equal bodies without a `message_id`, which share an inbox
-        row, never stand in one batch, and bodies never take more than half of
+        Suspects come among themselves. Equal bodies without a `message_id`, which share
+        an inbox row, never stand in one batch, and bodies never take more than half of
         `MESSAGING["PREFETCH_BYTES"]`, but for one that does so alone.
         """
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
-        room = settings.PREFETCH_BYTES // 2
+        room = settings.PREFETCH_BYTES // partitions.count(self.queue) // 2
         with self._changed:
-            self._changed.wait_for(lambda: self._held or self._is_awake)
+            self._changed.wait_for(lambda: self._held or self._is_awake, timeout)
+            self._is_awake = False
             while self._held and len(batch) < limit:
-                if batch and (is_suspect(batch[0]) or is_suspect(self._held[0])):
+                if batch and is_suspect(batch[0]) != is_suspect(self._held[0]):
                     break
                 if batch and self._bodies.next_size > room:
                     break
@@ -113,19 +132,24 @@ class Subscription:
         """Subscribe; declaring first, so that a deleted queue comes back."""
         self._channel = channel
         self._opened_at = time.monotonic()
-        for item in topology.needed_by(self.queue):
+        for item in topology.needed_by(self.queue, self.name):
             topology.declare(channel, item)
         channel.add_on_cancel_callback(self._cancelled)
         channel.basic_qos(prefetch_count=settings.PREFETCH)
-        channel.basic_consume(self.queue, self._arrived)
-        self._watch_later()
+        self._consume()
+
+    def _consume(self) -> None:
+        channel = self._channel
+        if self._is_wanted and channel and channel.is_open and not self._consumer_tag:
+            self._consumer_tag = channel.basic_consume(self.name, self._arrived)
+            self._watch_later()
 
     def closed(self, error: Exception) -> float:
         """Forget what the broker will deliver again."""
         self._forget()
         if getattr(error, "reply_code", None) in NORMAL:
             return 0.0
-        logger.warning("Lost the subscription to %s: %s", self.queue, error)
+        logger.warning("Lost the subscription to %s: %s", self.name, error)
         if time.monotonic() - self._opened_at > WATCH_PAUSE:
             self._pause = Backoff()
         return self._pause()
@@ -135,20 +159,21 @@ class Subscription:
 
     def _forget(self) -> None:
         self._channel = None
+        self._consumer_tag = ""
         self._asked = False
         with self._changed:
             self._held.clear()
             self._bodies.clear()
 
     def _subscribe_again(self) -> None:
-        channel = self._channel
-        self._forget()
-        close(channel)
+        if (channel := self._channel) is not None:
+            self._forget()
+            close(channel)
 
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
             return
-        delivery = delivery_of(self.queue, channel, method, properties)
+        delivery = delivery_of(self.queue, self.name, channel, method, properties)
         with self._changed:
             self._bodies.add(body)
             self._held.append(delivery)
@@ -156,11 +181,12 @@ class Subscription:
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         # On another channel the tag means another message; this one comes again.
-        if self.holds(batch) and self._channel.is_open:
-            self._channel.basic_ack(batch[-1].tag, multiple=True)
+        channel = batch[-1].channel
+        if channel.is_open:
+            channel.basic_ack(batch[-1].tag, multiple=True)
 
     def _cancelled(self, _frame: Any) -> None:
-        logger.warning("The broker has cancelled the consumer of %s", self.queue)
+        logger.warning("The broker has cancelled the consumer of %s", self.name)
         self._subscribe_again()
 
     def _watch_later(self) -> None:
@@ -170,11 +196,11 @@ class Subscription:
             if channel is not self._channel or not channel.is_open:
                 return
             if self._asked:
-                logger.critical("The broker is silent about %s", self.queue)
+                logger.critical("The broker is silent about %s", self.name)
                 channel.connection.close()
                 return
             self._asked = True
-            channel.queue_declare(self.queue, passive=True, callback=self._watched)
+            channel.queue_declare(self.name, passive=True, callback=self._watched)
             self._watch_later()
 
         channel.connection.ioloop.call_later(WATCH_PAUSE, watch)
@@ -184,7 +210,7 @@ class Subscription:
         self._asked = False
         # With a single active consumer the others are not counted.
         if frame.method.consumer_count == 0:
-            logger.warning("The broker has no consumer of %s left", self.queue)
+            logger.warning("The broker has no consumer of %s left", self.name)
             self._subscribe_again()
 
 
@@ -193,7 +219,9 @@ def is_suspect(delivery: Delivery) -> bool:
     return delivery.delivery_count > INNOCENT_DELIVERIES
 
 
-def delivery_of(queue: str, channel: Any, method: Any, properties: Any) -> Delivery:
+def delivery_of(
+    queue: str, source: str, channel: Any, method: Any, properties: Any
+) -> Delivery:
     """Give the delivery that pika's parts of it make up, but for the body."""
     count = (properties.headers or {}).get("x-delivery-count")
     if not isinstance(count, int):
@@ -202,6 +230,7 @@ def delivery_of(queue: str, channel: Any, method: Any, properties: Any) -> Deliv
     return Delivery(
         envelope=envelope_of(method, properties, b""),
         queue=queue,
+        source=source,
         tag=method.delivery_tag,
         channel=channel,
         redelivered=method.redelivered,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import partitions
 from .conf import settings
 from .registry import bindings, handlers
 
@@ -61,9 +62,9 @@ def origin(dead_queue: str) -> str:
     return dead_queue.removesuffix(DEAD)
 
 
-def work_queue(name: str) -> Queue:
+def work_queue(queue: str, name: str = "") -> Queue:
     """
-    Give the queue that commands wait in.
+    Give the queue that commands wait in, or one of its partitions by `name`.
 
     A single active consumer keeps the order; the delivery limit takes messages that
     kill every consumer to the dead letters, at least once
@@ -73,7 +74,7 @@ def work_queue(name: str) -> Queue:
         "x-queue-type": settings.QUEUE_TYPE,
         "x-single-active-consumer": True,
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": dead_queue(name),
+        "x-dead-letter-routing-key": dead_queue(queue),
         "x-overflow": "reject-publish",
     }
     if settings.QUEUE_TYPE == "quorum":
@@ -81,7 +82,7 @@ def work_queue(name: str) -> Queue:
             "x-delivery-limit": settings.DELIVERY_LIMIT,
             "x-dead-letter-strategy": "at-least-once",
         }
-    return Queue(name, arguments)
+    return Queue(name or queue, arguments)
 
 
 def dead_letter_queue(queue: str) -> Queue:
@@ -92,14 +93,15 @@ def dead_letter_queue(queue: str) -> Queue:
     return Queue(dead_queue(queue), arguments)
 
 
-def needed_by(queue: str) -> Iterator[Queue | Exchange | Binding]:
-    """Give what a consumer of `queue` declares, in this order."""
+def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Binding]:
+    """Give what a consumer of a queue's partition declares, in this order."""
     if is_dead_queue(queue):
         yield dead_letter_queue(origin(queue))
         return
     yield dead_letter_queue(queue)
-    yield work_queue(queue)
-    if queue in bindings:
+    yield work_queue(queue, partition)
+    # Facts of all keys come to the first partition, which sends them on.
+    if queue in bindings and partition in ("", queue):
         yield Exchange(settings.FACTS_EXCHANGE, "topic")
         for key in bindings[queue]:
             yield Binding(queue, settings.FACTS_EXCHANGE, key)
@@ -109,7 +111,8 @@ def declared() -> Iterator[Queue | Exchange | Binding]:
     """Give all that the registered handlers need, in the order to declare it."""
     yield Exchange(settings.FACTS_EXCHANGE, "topic")
     for queue in sorted(handlers):
-        yield from needed_by(queue)
+        for partition in partitions.names(queue):
+            yield from needed_by(queue, partition)
 
 
 def declare(channel: Any, item: Queue | Exchange | Binding) -> None:

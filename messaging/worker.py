@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 
 from django.db import connections
 
+from . import partitions
 from .conf import settings
 from .connection import Connection
 from .consumer import Consumer
+from .keeper import Keeper
 from .publisher import publisher
 from .stopping import on_stop
 
@@ -34,18 +36,28 @@ GOODBYE = 0.7
 
 
 def run_consumers(queues: list[str]) -> int:
-    """Consume `queues`, one thread each, until SIGTERM or SIGINT; give an exit code."""
-    consumers = [Consumer(queue) for queue in queues]
+    """
+    Consume `queues` until SIGTERM or SIGINT; give an exit code.
+
+    Each partition has a thread of its own, which works while the process holds it.
+    """
+    consumers = [
+        Consumer(queue, partition)
+        for queue in queues
+        for partition in partitions.names(queue)
+    ]
     connection = Connection("consumer", *(c.subscription for c in consumers))
     for consumer in consumers:
         consumer.subscription.attach(connection)
     connection.start()
+    keeper = Keeper(consumers)
 
     def stop() -> None:
         for consumer in consumers:
             consumer.stop()
 
-    return run_until_stopped([c.run for c in consumers], stop, connection)
+    with keeper:
+        return run_until_stopped([c.run for c in consumers], stop, connection)
 
 
 def run_until_stopped(

@@ -34,6 +34,7 @@ from django.utils import timezone
 from messaging import publish
 from messaging.connection import Connection, declare
 from messaging.consumer import Consumer
+from messaging.holding import Holding
 from messaging.publisher import publisher
 from users.messages import UserCreate
 from users.models import User
@@ -97,6 +98,7 @@ def drain_in_batches() -> float:
     consumer = Consumer("users_queue")
     connection = Connection("bench", consumer.subscription)
     consumer.subscription.attach(connection)
+    consumer.grant(Holding("users_queue"))
     started = time.monotonic()
     connection.start()
     thread = threading.Thread(target=consumer.run)

@@ -19,9 +19,9 @@ from pymongo import UpdateOne
 
 def acknowledge_first() -> None:
     """Acknowledge what has arrived, then take some time to commit it."""
-    from messaging import consumer
+    from messaging import consumer, inbox
 
-    arrived, apply_batch = consumer.Subscription._arrived, consumer.apply_batch
+    arrived, apply_batch = consumer.Subscription._arrived, inbox.apply_batch
 
     def arrive(self: Any, channel: Any, method: Any, *parts: Any) -> None:
         arrived(self, channel, method, *parts)
@@ -34,14 +34,14 @@ def acknowledge_first() -> None:
 
     consumer.Subscription._arrived = arrive
     consumer.Subscription.acknowledge = lambda self, batch: None
-    consumer.apply_batch = apply_late
+    inbox.apply_batch = apply_late
 
 
 def skip_inbox() -> None:
     """Neither look into the inbox nor enter anything."""
     from messaging import inbox
 
-    inbox._recognise = lambda entries, since: None
+    inbox._recognise = lambda entries: None
     inbox._remember = lambda entries: None
 
 

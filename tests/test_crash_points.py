@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from messaging.consumer import Work
+from messaging.holding import Holding
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Inbox, Outbox
+from messaging.work import Arrived
 from reports.messages import ReportCreate, ReportDelete, ReportUpdateVisibility
 from reports.models import Report
 from tests.conftest import BASE, Broker, Processes, eventually
@@ -37,11 +38,16 @@ def delivery(message: Message, message_id: str | None, **values: Any) -> Deliver
     return Delivery(envelope, message.queue, tag=1, **values)
 
 
+def work(queue: str, batch: list[Delivery]) -> Arrived:
+    """A batch as a consumer handles it."""
+    return Arrived(Holding(queue), batch, {})
+
+
 def handle(*messages: Message, message_id: str | None = None) -> None:
     """Have messages handled here, one batch each, whatever the queues hold."""
     for message in messages:
         given = message_id or str(uuid.uuid4())
-        Work(message.queue, [delivery(message, given)]).go_on()
+        work(message.queue, [delivery(message, given)]).go_on()
 
 
 def facts() -> list[tuple[str, int]]:
@@ -209,7 +215,7 @@ def test_a_message_delivered_twice_has_one_effect(
     ]
 
     for batch in [twice] if together else [[one] for one in twice]:
-        Work("reports_queue", batch).go_on()
+        work("reports_queue", batch).go_on()
 
     author.refresh_from_db()
     assert author.calificacion == 4.5
@@ -221,7 +227,7 @@ def test_two_equal_bodies_without_an_id_are_two_requests_but_a_redelivery_is_non
 ) -> None:
     for again in (False, False, True):
         one = delivery(penalty(report), None, redelivered=again)
-        Work("reports_queue", [one]).go_on()
+        work("reports_queue", [one]).go_on()
 
     author.refresh_from_db()
     assert author.calificacion == 4.0

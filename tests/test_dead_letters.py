@@ -31,7 +31,7 @@ from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
 from messaging.dead_letters.models import DeadLetter
-from messaging.inbox import Failure
+from messaging.entry import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
 from messaging.publisher import close_publisher
@@ -161,12 +161,13 @@ import django
 django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
+from messaging.holding import Holding
 
 queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
 take = consumer.subscription.take
 
-def take_all(limit):
+def take_all(limit, timeout=None):
     batch = []
     while len(batch) < number:
         batch += take(limit)
@@ -177,6 +178,7 @@ consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKIL
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
 connection.start()
+consumer.grant(Holding(queue))
 consumer.run()
 """
 

@@ -15,9 +15,10 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
-from messaging.consumer import MAX_DEATHS, Work
+from messaging.holding import Holding
 from messaging.models import Attempt, Outbox
 from messaging.subscription import INNOCENT_DELIVERIES
+from messaging.work import MAX_DEATHS, Arrived, portion
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
 from tests.test_crash_points import ANN, delivery, handle
@@ -139,14 +140,19 @@ def test_restarts_and_lost_connections_make_nobody_a_poisoner(
     assert not Attempt.objects.exists()
 
 
+def suspect_work(user: User, marks: int) -> Arrived:
+    """A message whose consumers may have died of it."""
+    wish = UserUpdate(user_id=user.pk, nombre="Eve")
+    one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
+    return Arrived(Holding("users_queue"), [one], {one.inbox_id: marks})
+
+
 def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
     user: User,
 ) -> None:
-    wish = UserUpdate(user_id=user.pk, nombre="Eve")
-    one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
-    work = Work("users_queue", [one])
+    work = suspect_work(user, 0)
     work._steps[1]()
-    assert Attempt.objects.get().deaths == 0
+    assert Attempt.objects.get().marks == 1
 
     work.withdraw()
 
@@ -156,21 +162,27 @@ def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
 def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
     broker: Broker, user: User
 ) -> None:
-    def work() -> Work:
-        wish = UserUpdate(user_id=user.pk, nombre="Eve")
-        one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
-        return Work("users_queue", [one])
-
-    for _ in range(MAX_DEATHS + 1):
-        again = work()
-        again._steps.pop()  # the removal of the mark, which the dead do not get to
-        again.go_on()
-    work().go_on()
+    for marks in range(MAX_DEATHS + 1):
+        work = suspect_work(user, marks)
+        work._steps.pop()  # the removal of the mark, which the dead do not get to
+        work.go_on()
+    assert Attempt.objects.get().marks == MAX_DEATHS + 1
+    suspect_work(user, MAX_DEATHS + 1).go_on()
 
     user.refresh_from_db()
     assert user.nombre == "Eve"
     assert broker.count("users_queue.dead") == 0
     assert not Attempt.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("deaths", "together"),
+    [({}, 5), ({"a": 1, "b": 1}, 2), ({"a": 2, "b": 2}, 1), ({"b": 1}, 1)],
+)
+def test_the_more_have_died_of_messages_the_fewer_are_tried_together(
+    deaths: dict[str, int], together: int
+) -> None:
+    assert portion(list("abcde"), deaths) == together
 
 
 def test_a_message_whose_properties_cannot_be_read_is_handled_without_them(

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from messaging.connection import declare
+from messaging.entry import Failure
 from messaging.exceptions import Unroutable
-from messaging.inbox import Failure
 from messaging.message import Delivery
 from messaging.publisher import publisher
 

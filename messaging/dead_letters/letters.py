@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from messaging.conf import settings
-from messaging.inbox import Failure
-from messaging.message import Delivery, Envelope
+from messaging.entry import Failure
+from messaging.message import REPLAYS, Delivery, Envelope
 from messaging.topology import dead_queue
 
 from .headers import fitting, original, text, to_json
@@ -18,8 +18,6 @@ from .models import DeadLetter
 
 #: Namespace of the ids made for messages that have none.
 NAMELESS = uuid.UUID("0b5f3d0c-2a4e-5c41-8a55-7d1f1f0e9a63")
-#: Header that counts how often an operator has sent a message again.
-REPLAYS = "replays"
 #: Characters of a reason that travel in a header, up to four bytes each. All headers
 #: together must stay under 16 KiB, or the broker closes the connection.
 REASON_LENGTH = 1000

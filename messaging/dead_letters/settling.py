@@ -9,15 +9,15 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 
+from messaging import partitions
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage
-from messaging.message import PARTITION_KEY, Envelope, Message, decode
+from messaging.message import PARTITION_KEY, REPLAYS, Envelope, Message, decode
 from messaging.models import Inbox
 from messaging.publisher import publisher
 from messaging.registry import handlers, messages_of
 
 from .headers import from_json
-from .letters import REPLAYS
 from .models import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from .selection import portions
 
@@ -96,7 +96,7 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
         headers[PARTITION_KEY] = message.partition_key
     return Envelope(
         letter.body if body is None else body,
-        letter.queue,
+        partitions.home(letter.queue, str(headers.get(PARTITION_KEY, ""))),
         message_id=letter.replay_id,
         headers=headers | {REPLAYS: letter.replays + 1},
         **kept,

@@ -1,0 +1,216 @@
+"""
+Messages that failed and are tried again later, and those that wait behind them.
+
+They are rows beside the inbox, and their deliveries are acknowledged: a message that
+fails for an hour holds up neither the broker nor any other key. Within a key the order
+stays. The first row of a key, its head, has a time at which it is due; the others have
+none until it is settled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from .bulk import insert
+from .conf import settings
+from .dead_letters.headers import from_json, to_json
+from .message import Delivery, Envelope
+
+if TYPE_CHECKING:
+    from .entry import Entry
+
+#: Messages that are tried again together.
+BATCH = 500
+#: What an envelope keeps beside its body.
+PROPERTIES = (
+    "routing_key",
+    "exchange",
+    "message_id",
+    "type",
+    "content_type",
+    "content_encoding",
+    "priority",
+    "timestamp",
+    "app_id",
+    "correlation_id",
+    "reply_to",
+    "headers",
+)
+
+
+class ParkedQuerySet(models.QuerySet["Parked"]):
+    """The parked messages of all partitions."""
+
+    def next_due(self, partition: str) -> datetime | None:
+        """Give when the next message is to be tried; None if none is parked."""
+        due: datetime | None = self.filter(partition=partition).aggregate(
+            first=models.Min("due_at")
+        )["first"]
+        return due
+
+    def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
+        """
+        Give what is to be tried now, in the order in which it was parked.
+
+        That is the head of each key that is due, and after a head that has never
+        failed, whose predecessor was settled just now, the others of its key too.
+        """
+        mine = self.filter(partition=partition)
+        fields = ("id", "size", "digest", "attempts")
+        due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
+        chosen = list(due.values_list(*fields)[:limit])
+        flowing = {digest for _, _, digest, attempts in chosen if not attempts}
+        if flowing and len(chosen) < limit:
+            behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
+            chosen += behind.values_list(*fields)[: limit - len(chosen)]
+        room = settings.PREFETCH_BYTES // 2
+        ids: list[int] = []
+        for pk, size, _, _ in chosen:
+            room -= size
+            if room < 0 and ids:
+                break
+            ids.append(pk)
+        return list(self.filter(pk__in=ids).order_by("id"))
+
+    def beside(
+        self, partition: str, entries: Sequence[Entry]
+    ) -> tuple[set[str], set[str]]:
+        """Give the ids and the keys' digests of `entries` that are parked already."""
+        rows = self.filter(partition=partition).values_list("message_id", "digest")
+        same = rows.filter(message_id__in={entry.id for entry in entries})
+        behind = rows.filter(digest__in={digest_of(entry.key) for entry in entries})
+        parked = [*same, *behind]
+        return {row[0] for row in parked}, {row[1] for row in parked}
+
+    def park(self, partition: str, entries: Iterable[Entry]) -> None:
+        """Store what has failed or waits behind it, in its order."""
+        now = datetime.now(UTC)
+        rows = []
+        for entry in entries:
+            if entry.row is None:
+                rows.append(_values(partition, entry, now))
+            elif entry.setback is not None:
+                entry.row.attempts = entry.attempts
+                entry.row.due_at = _due(entry, now)
+                entry.row.error = _describe(entry.setback)
+                entry.row.save(update_fields=["attempts", "due_at", "error"])
+        insert(self.db, Parked, Parked.COLUMNS, rows)
+
+    def settle(self, rows: Sequence[Parked]) -> None:
+        """Remove rows, and have the next of each key follow."""
+        if not rows:
+            return
+        digests = {row.digest for row in rows}
+        partition = rows[0].partition
+        self.filter(pk__in=[row.pk for row in rows]).delete()
+        heads = (
+            self.filter(partition=partition, digest__in=digests)
+            .values("digest")
+            .annotate(head=models.Min("id"))
+            .values_list("head", flat=True)
+        )
+        waiting = self.filter(pk__in=list(heads), due_at=None)
+        waiting.update(due_at=datetime.now(UTC))
+
+
+class Parked(models.Model):
+    """One message that is tried again later, or waits behind one that is."""
+
+    #: The broker's name of the partition it came from.
+    partition = models.CharField(max_length=255)
+    message_id = models.CharField(max_length=36)
+    event_type = models.CharField(max_length=100)
+    #: The partition key, for people.
+    key = models.CharField(max_length=300)
+    #: ... and for comparing, which databases may do without regard to case.
+    digest = models.CharField(max_length=32)
+    attempts = models.PositiveIntegerField(default=0)
+    #: When it is tried again; null while it waits behind another of its key.
+    due_at = models.DateTimeField(null=True)
+    #: How it failed last.
+    error = models.TextField(default="")
+    parked_at = models.DateTimeField()
+    size = models.PositiveIntegerField()
+    properties = models.TextField()
+    body = models.BinaryField()
+
+    COLUMNS = (
+        "partition",
+        "message_id",
+        "event_type",
+        "key",
+        "digest",
+        "attempts",
+        "due_at",
+        "error",
+        "parked_at",
+        "size",
+        "properties",
+        "body",
+    )
+
+    objects = ParkedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "parked messages"
+        indexes = [
+            models.Index(fields=["partition", "due_at"], name="parked_due"),
+            models.Index(fields=["partition", "digest", "id"], name="parked_key"),
+            models.Index(fields=["partition", "message_id"], name="parked_message"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.message_id}"
+
+    def delivery(self, queue: str) -> Delivery:
+        """Give the message for another try."""
+        properties = json.loads(self.properties)
+        return Delivery(
+            Envelope(
+                bytes(self.body),
+                **{name: from_json(value) for name, value in properties.items()},
+            ),
+            queue,
+            tag=0,
+            source=self.partition,
+            consumer_tag=f"parked {self.pk}",
+        )
+
+
+def digest_of(key: str) -> str:
+    """Give what is the same for the same key, and for no other."""
+    encoded = key.encode(errors="surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def _values(partition: str, entry: Entry, now: datetime) -> tuple[Any, ...]:
+    envelope = entry.delivery.envelope
+    kept = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
+    return (
+        partition,
+        entry.id,
+        entry.event_type,
+        entry.key[:300],
+        digest_of(entry.key),
+        entry.attempts,
+        _due(entry, now),
+        _describe(entry.setback),
+        now,
+        len(envelope.body),
+        json.dumps(kept),
+        envelope.body,
+    )
+
+
+def _due(entry: Entry, now: datetime) -> datetime | None:
+    return None if entry.setback is None else now + timedelta(seconds=entry.pause)
+
+
+def _describe(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {error}"[:1000] if error else ""

@@ -1,0 +1,33 @@
+"""
+Partitions of a queue: which there are, and which of them a key belongs to.
+
+A queue with N partitions is N queues of the broker, `orders_queue`, `orders_queue.1`,
+... `orders_queue.N-1`. Messages of one key are always in the same one.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from .conf import settings
+
+
+def count(queue: str) -> int:
+    """Give how many partitions the settings want for a queue."""
+    wanted: int = settings.of(queue, "PARTITIONS")
+    return wanted
+
+
+def name(queue: str, number: int) -> str:
+    """Give the name under which the broker knows a partition."""
+    return f"{queue}.{number}" if number else queue
+
+
+def names(queue: str) -> list[str]:
+    """Give the names of all partitions of a queue."""
+    return [name(queue, number) for number in range(count(queue))]
+
+
+def home(queue: str, key: str) -> str:
+    """Give the name of the partition to which a key belongs, the same for ever."""
+    return name(queue, zlib.crc32(key.encode(errors="surrogatepass")) % count(queue))
