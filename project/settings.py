@@ -159,6 +159,8 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
+    # E-mails are to go out soon after a mail server is back.
+    "QUEUES": {"notifications_queue": {"RETRY_PAUSE": (0.5, 30.0)}},
 }
 
 REST_FRAMEWORK = {

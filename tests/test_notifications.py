@@ -18,17 +18,16 @@ from aiosmtpd.controller import Controller
 from django.db import connections, transaction
 
 from messaging import Message, Retry
-from messaging.consumer import Work
-from messaging.inbox import Unexpected
 from messaging.lab.processes import free_port
 from messaging.message import Delivery, Envelope
 from messaging.models import Outbox
 from messaging.outbox import Relay
+from messaging.parking import Parked
 from reports.messages import ReportCreate, ReportCreated, ReportDelete
 from reports.models import Notification
 from reports.notifications import QUEUE, notify_author
 from tests.conftest import Broker, Processes, eventually
-from tests.test_crash_points import ANN, handle
+from tests.test_crash_points import ANN, handle, work
 from tests.test_outages import outage, stored  # noqa: F401 a fixture
 from users.messages import UserCreate, UserDelete
 from users.models import User
@@ -117,7 +116,7 @@ def fact_of(report: ReportCreate) -> ReportCreated:
 def react(queue: str, fact: Message) -> None:
     """Have a fact handled here, once more each time."""
     envelope = Envelope(fact.encode(), fact.event_type, exchange="facts")
-    Work(queue, [Delivery(envelope, queue, tag=1)]).go_on()
+    work(queue, [Delivery(envelope, queue, tag=1)]).go_on()
 
 
 def person(name: str) -> UserCreate:
@@ -193,19 +192,30 @@ def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     assert Notification.objects.get().doubts == 0
 
 
-def test_a_recipient_refused_for_now_is_no_reason_to_wait_for_the_server(
+def test_a_recipient_refused_for_now_holds_up_nobody_else(
     no_consumers: None, mail_server: MailServer
 ) -> None:
-    fact = fact_of(make_report())
+    report, other = make_report(), make_report(person("bo"))
     mail_server.answers[ANN.email] = "450 4.2.1 Come back later"
 
-    with pytest.raises(Unexpected):
-        react(QUEUE, fact)
+    react(QUEUE, fact_of(report))
+    react(QUEUE, fact_of(other))
+
+    assert mail_server.recipients == ["bo@example.com"]
+    row = Notification.objects.get(pk=report.id_reporte)
+    assert row.status == Notification.Status.WAITING
+    assert "Come back later" in Parked.objects.get().error
+
+
+def test_a_mail_server_that_is_closing_is_waited_for(
+    no_consumers: None, mail_server: MailServer
+) -> None:
+    mail_server.answers[ANN.email] = "421 4.3.2 Closing"
+
+    with pytest.raises(Retry, match="Closing"):
+        react(QUEUE, fact_of(make_report()))
 
     assert Notification.objects.get().status == Notification.Status.WAITING
-    mail_server.answers[ANN.email] = "421 4.3.2 Closing"
-    with pytest.raises(Retry, match="Closing"):
-        react(QUEUE, fact)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +239,7 @@ def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
 
     mail_server.start()
 
-    eventually(lambda: len(mail_server.mails) == 11, "all e-mails", 30)
+    eventually(lambda: len(mail_server.mails) == 11, "all e-mails", 60)
     eventually(
         lambda: Notification.objects.filter(status="sent").count() == 11, "all are sent"
     )
@@ -261,7 +271,7 @@ def test_an_e_mail_in_doubt_is_sent_again_as_the_same_and_says_so(
 
     consume(processes, mail_server)
 
-    eventually(lambda: Notification.objects.filter(status="sent").exists(), "sent", 20)
+    eventually(lambda: Notification.objects.filter(status="sent").exists(), "sent", 30)
     assert Notification.objects.get().doubts == 1
     ids = {mail["Message-ID"] for mail in mail_server.mails}
     assert len(mail_server.mails) == 2
