@@ -16,8 +16,11 @@ logger = logging.getLogger(__name__)
 TITLE, TEXT, LABEL = 16, 11, 8
 #: Millimetres.
 LINE = 6
-#: One of the fonts every reader of PDF has; it knows Western European letters only.
+#: One of the fonts that every reader of PDF has. One that must be embedded costs
+#: fifty times the time.
 CORE_FONT = "helvetica"
+#: The letters it has, those of Western Europe.
+CORE_LETTERS = "latin-1"
 
 
 def render(report: ReportCreated) -> bytes:
@@ -26,50 +29,64 @@ def render(report: ReportCreated) -> bytes:
 
     The author is left out: DELETED_AUTHORS may take the author off a report later.
     """
-    paper = Paper()
+    fields = {
+        "Id": report.id_reporte,
+        "Tipo": str(report.tipo_reporte),
+        "Fecha": f"{report.fecha_creacion:%d/%m/%Y %H:%M} UTC",
+        "Ubicación": report.ubicacion,
+        "Descripción": report.descripcion,
+    }
+    paper = Paper("".join(fields.values()))
     paper.set_title(f"Reporte {report.id_reporte}")
     paper.set_creation_date(report.fecha_creacion)
     paper.add_page()
     paper.put("Reporte", TITLE)
-    paper.field("Id", report.id_reporte)
-    paper.field("Tipo", str(report.tipo_reporte))
-    paper.field("Fecha", f"{report.fecha_creacion:%d/%m/%Y %H:%M} UTC")
-    if report.ubicacion:
-        paper.field("Ubicación", report.ubicacion)
-    paper.field("Descripción", report.descripcion)
+    for label, text in fields.items():
+        if text:
+            paper.put(label, LABEL)
+            paper.put(text, TEXT)
+            paper.ln(LINE / 2)
     return bytes(paper.output())
 
 
 class Paper(FPDF):
     """
-    A document in the fonts of the setting REPORT_FONTS.
+    A document in a font that has the letters of its text.
 
-    A letter that the first of them lacks is taken from the next. Where none is
-    installed, letters that the core font lacks become question marks.
+    What the core font lacks is taken from the first of the setting REPORT_FONTS, what
+    that lacks from the next. Where none is installed, it becomes a question mark.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(format="A4")
         self.set_lang("es")
+        self.family = CORE_FONT
+        self.is_core = is_western(text) or not self._add_fonts()
+
+    def _add_fonts(self) -> bool:
         paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
         names = [f"font{number}" for number in range(len(paths))]
+        if not paths:
+            logger.warning("None of REPORT_FONTS is installed; letters will be missing")
+            return False
         for name, path in zip(names, paths, strict=True):
             self.add_font(name, fname=path)
-        if not paths:
-            logger.warning("None of REPORT_FONTS is installed; using the core font")
-        self.is_unicode = bool(paths)
-        self.family = names[0] if names else CORE_FONT
+        self.family = names[0]
         self.set_fallback_fonts(names[1:])
-
-    def field(self, label: str, text: str) -> None:
-        """Write a label, and below it what it is about."""
-        self.put(label, LABEL)
-        self.put(text, TEXT)
-        self.ln(LINE / 2)
+        return True
 
     def put(self, text: str, size: int) -> None:
         """Write text across the page, on as many lines and pages as it takes."""
-        if not self.is_unicode:
-            text = text.encode("latin-1", "replace").decode("latin-1")
+        if self.is_core:
+            text = text.encode(CORE_LETTERS, "replace").decode(CORE_LETTERS)
         self.set_font(self.family, size=size)
         self.multi_cell(0, LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
+
+
+def is_western(text: str) -> bool:
+    """Whether the core font has all letters of a text."""
+    try:
+        text.encode(CORE_LETTERS)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -126,6 +126,17 @@ def test_a_text_of_many_pages_is_all_there(report: ReportCreate) -> None:
     assert text_of(pdf).split()[-900:] == words
 
 
+def test_western_letters_need_no_font(
+    report: ReportCreate, settings: pytest.FixtureRequest
+) -> None:
+    settings.REPORT_FONTS = []
+    western = "Ñandú, «Straße» 100% ¿ñ?\tfin\notra línea"
+
+    pdf = render(fact_of(report).model_copy(update={"descripcion": western}))
+
+    assert text_of(pdf).split()[-len(western.split()) :] == western.split()
+
+
 def test_without_a_font_letters_of_western_europe_are_still_right(
     report: ReportCreate, settings: pytest.FixtureRequest
 ) -> None:
