@@ -161,6 +161,8 @@ MESSAGING = {
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
     # E-mails are to go out soon after a mail server is back.
     "QUEUES": {"notifications_queue": {"RETRY_PAUSE": (0.5, 30.0)}},
+    # Any other of messaging/conf.py, as JSON.
+    **env.json("MESSAGING", default={}),
 }
 
 REST_FRAMEWORK = {
