@@ -159,8 +159,17 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
-    # E-mails are to go out soon after a mail server is back.
-    "QUEUES": {"notifications_queue": {"RETRY_PAUSE": (0.5, 30.0)}},
+    "QUEUES": {
+        "notifications_queue": {
+            # E-mails are to go out soon after a mail server is back.
+            "RETRY_PAUSE": (0.5, 30.0),
+            "ATTEMPTS_OF": {
+                "messaging.exceptions.Retry": None,
+                # Three hours or so: some servers take minutes to trust a sender.
+                "smtplib.SMTPException": 500,
+            },
+        },
+    },
     # Any other of messaging/conf.py, as JSON.
     **env.json("MESSAGING", default={}),
 }
