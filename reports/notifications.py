@@ -57,7 +57,7 @@ def notify_author(fact: ReportCreated) -> str:
     row = ReportLedger.objects.filter(pk=fact.id_reporte).first()
     author = User.objects.filter(pk=fact.id_usuario).first()
     if row is None or row.deleted or row.anonymous or author is None:
-        logger.info("Nobody is told of report %s: it or its author is gone", fact)
+        logger.info("Nobody is told of %s: it or its author is gone", fact.id_reporte)
         return fact.id_reporte
     mail = EmailMessage(
         SUBJECT,
