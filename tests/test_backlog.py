@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from messaging.publisher import publisher
 from messaging.worker import LEFT_WORK
 from tests.conftest import Broker, Processes, eventually, is_idle
 from tests.test_consumer import PATIENCE, Start, peak, rename, start  # noqa: F401
-from tests.test_outages import PERSON, outage, stored  # noqa: F401 a fixture
+from tests.test_outages import PERSON, outage, rabbitmqctl, stored  # noqa: F401
 from tests.test_poison import names_told, user  # noqa: F401 a fixture
 from users.models import User
 
@@ -42,6 +43,19 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     return code
 
 
+@pytest.fixture
+def roomy_broker(broker: Broker, servers: SimpleNamespace) -> Iterator[Broker]:
+    """The broker with memory for a million messages, of which it is the keeper."""
+
+    def allow(size: str) -> None:
+        name = "set_vm_memory_high_watermark"
+        rabbitmqctl(servers.rabbitmq, name, "absolute", size)
+
+    allow("4GB")
+    yield broker
+    allow("1GB")
+
+
 @pytest.mark.parametrize(
     "count",
     [
@@ -52,7 +66,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     ],
 )
 def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
-    broker: Broker,
+    roomy_broker: Broker,
     processes: Processes,
     start: Start,  # noqa: F811
     count: int,
@@ -60,7 +74,7 @@ def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
     for first in range(0, count, PORTION):
         portion = [creation(number) for number in range(first, first + PORTION)]
         publisher().publish(*portion, timeout=60)
-    assert broker.count("users_queue") == count
+    assert roomy_broker.count("users_queue") == count
     connections.close_all()  # idle for too long
 
     def done() -> int:
@@ -79,7 +93,7 @@ def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
     committed = Inbox.objects.count()
     # What was committed has left the queue, and nothing else.
     eventually(
-        lambda: broker.count("users_queue") == count - committed, "the rest waits"
+        lambda: roomy_broker.count("users_queue") == count - committed, "the rest waits"
     )
     successor = start()
     limit = 120 + count / 500
