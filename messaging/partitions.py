@@ -11,9 +11,14 @@ import zlib
 
 from .conf import settings
 
+#: What the name of a queue of dead letters ends with; it has one partition.
+DEAD = ".dead"
+
 
 def count(queue: str) -> int:
     """Give how many partitions the settings want for a queue."""
+    if queue.endswith(DEAD):
+        return 1
     wanted: int = settings.of(queue, "PARTITIONS")
     return wanted
 
