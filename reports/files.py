@@ -18,7 +18,6 @@ from messaging import Retry, listens
 
 from .messages import ReportCreated, ReportDeleted
 from .models import ReportFile, ReportLedger
-from .pdf import render
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +37,9 @@ def make_file(fact: ReportCreated) -> str:
     if row is None or row.deleted:
         logger.info("No file is made of report %s, which is gone", fact.id_reporte)
         return fact.id_reporte
+    # Here, for all programs load this module, and few ever need that library.
+    from .pdf import render
+
     content = ContentFile(render(fact))
     try:
         # What a killed process may have left; under its name nothing is overwritten.
