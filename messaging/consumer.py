@@ -18,6 +18,7 @@ from .leases import LeaseLost
 from .message import Delivery
 from .models import Attempt
 from .parking import Parked
+from .registry import one_by_one
 from .retry import TRANSIENT
 from .subscription import Subscription, is_suspect
 from .work import Arrived, Retried, Work, portion
@@ -116,7 +117,9 @@ class Consumer:
         is_slow = holding.circuit.is_open
         if is_slow and self._stopping.wait(holding.circuit.pause()):
             return None
-        limit = 1 if is_slow else max(1, settings.PREFETCH // 2)
+        limit = max(1, settings.PREFETCH // 2)
+        if is_slow or self.queue in one_by_one:
+            limit = 1
         timeout = None
         if holding.has_parked and not self._pending:
             timeout = self._until_due(holding)

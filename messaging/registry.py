@@ -49,6 +49,8 @@ handlers: dict[str, dict[str, Handler]] = {}
 bindings: dict[str, list[str]] = {}
 #: What else comes to a queue, by queue.
 sources: dict[str, tuple[Source, ...]] = {}
+#: Queues whose messages are taken one by one, each in a transaction of its own.
+one_by_one: set[str] = set()
 #: By queue.
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
@@ -79,6 +81,7 @@ def listens(
     body: Any = None,
     key: Callable[[Any], object] | None = None,
     batch: bool = False,
+    alone: bool = False,
 ) -> Callable[[Function], Function]:
     """
     Register a function that reacts to facts, or to messages of any exchange.
@@ -95,7 +98,9 @@ def listens(
     What cannot be read is a dead letter.
 
     Messages for which `key` gives the same, or whose senders gave the same header
-    `partition_key`, take effect in the order of their arrival.
+    `partition_key`, take effect in the order of their arrival. With `alone=True` all
+    messages of the queue come one by one, each in a transaction of its own: for effects
+    that are slow, or that no rollback undoes.
     """
     facts = [one for one in wanted if isinstance(one, type) and issubclass(one, Fact)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
@@ -119,6 +124,8 @@ def listens(
             bindings.setdefault(queue, []).extend(map(event_type_of, facts))
         else:
             sources[queue] = exchanges
+        if alone:
+            one_by_one.add(queue)
         return function
 
     return register

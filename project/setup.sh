@@ -41,6 +41,10 @@ missing_packages() {
         has node || echo nodejs
         has npm || echo npm
     fi
+    # Without it, files of reports have Western European letters only.
+    if has apt-get; then
+        [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
+    fi
     # The rest is for building mysqlclient.
     if ! is_current; then
         header="import os, sysconfig as s; open(s.get_path('include') + '/Python.h')"

@@ -31,7 +31,11 @@ from tests import private_servers
 logger = logging.getLogger(__name__)
 
 BASE = Path(__file__).resolve().parent.parent
-QUEUES = ("users_queue", "users_queue.dead", "reports_queue", "reports_queue.dead")
+QUEUES = tuple(
+    f"{name}_queue{suffix}"
+    for name in ("users", "reports", "notifications", "report_files")
+    for suffix in ("", ".dead")
+)
 
 
 def eventually(condition: Callable[[], Any], reason: str, timeout: float = 10.0) -> Any:
