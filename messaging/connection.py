@@ -52,10 +52,6 @@ def broker_address() -> str:
     return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
 
 
-#: What pika raises for headers that nobody can have meant.
-UNREADABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error)
-
-
 class Stream(pika.SelectConnection):  # type: ignore[misc]
     """
     Hands a message to the socket in one piece, which saves two system calls.
@@ -231,12 +227,6 @@ class Connection:
                 self._pika.close()
             elif not self._pika.is_closing:
                 self._pika.ioloop.stop()
-
-
-def without_properties(buffer: bytes) -> tuple[int, Any]:
-    """Give length and frame of the header at the beginning of `buffer`."""
-    channel, length, size = struct.unpack_from(">xHIxxxxQ", buffer)
-    return length + 8, pika.frame.Header(channel, size, pika.BasicProperties())
 
 
 def leave(connection: pika.SelectConnection) -> None:

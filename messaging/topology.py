@@ -12,14 +12,12 @@ from typing import Any
 
 from . import partitions
 from .conf import settings
+from .partitions import DEAD
 from .registry import bindings, handlers
 
 #: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
 #: otherwise drop a dead letter that was looked at twenty times.
 BROWSING_LIMIT = 1_000_000
-
-#: What the name of a queue of dead letters ends with.
-DEAD = ".dead"
 
 
 @dataclass(frozen=True, slots=True)

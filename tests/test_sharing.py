@@ -22,7 +22,7 @@ def test_no_two_members_differ_by_more_than_one_partition(
 
     result = share(partitions, members, held)
 
-    counts = Counter({member: 0 for member in members})
+    counts = Counter(dict.fromkeys(members, 0))
     counts.update(result.values())
     assert result.keys() == set(partitions)
     assert counts.keys() == set(members)
