@@ -7,6 +7,7 @@ MessagingError
 │   ├── Unconfirmed
 │   └── TooLarge
 ├── TopologyMismatch
+├── NotThere                 told to tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body is not what the event type says
 ├── Reject                   raised by handlers: never try this one again
 │   └── NotYet               ... unless what it needs comes within moments
@@ -46,6 +47,10 @@ class TooLarge(PublishError):
 
 class TopologyMismatch(MessagingError):
     """The broker has this queue or exchange with other arguments than ours."""
+
+
+class NotThere(MessagingError):
+    """The broker has no such queue or exchange: run `manage.py topology apply`."""
 
 
 class InvalidMessage(MessagingError):

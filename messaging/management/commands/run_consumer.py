@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
+from messaging.exceptions import TopologyMismatch
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
-from messaging.worker import EXIT_CODES, run_consumers
+from messaging.worker import EXIT_CODES, MISCONFIGURED, run_consumers
 
 
 class Command(BaseCommand):
@@ -41,4 +42,8 @@ class Command(BaseCommand):
             types = handlers.get(queue, ["to the archive"])
             self.stdout.write(f"  {queue}: {', '.join(types)}")
         self.stdout.flush()
-        sys.exit(run_consumers(chosen))
+        try:
+            code = run_consumers(chosen)
+        except TopologyMismatch as error:
+            raise CommandError(str(error), returncode=MISCONFIGURED) from error
+        sys.exit(code)
