@@ -41,8 +41,8 @@ class Consumer:
         self.name = name or queue
         self.subscription = Subscription(queue, self.name)
         self.holding: Holding | None = None
-        #: Called when the lease turns out to be lost.
-        self.on_loss: Callable[[], None] = lambda: None
+        #: Called when the partition has been let go.
+        self.on_release: Callable[[], None] = lambda: None
         self._is_asked_back = False
         self._stopping = threading.Event()
         self._pause = Backoff()
@@ -77,7 +77,7 @@ class Consumer:
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
                 self._let_go()
-                self.on_loss()
+                self.on_release()
             except Exception as error:
                 # Not the fault of a message: a server is away, or a table is missing.
                 # To wait loses nothing; to go on would.
@@ -168,3 +168,4 @@ class Consumer:
             holding.give_back()
         except DatabaseFailure as error:
             logger.warning("The lease of %s is left to expire: %s", self.name, error)
+        self.on_release()

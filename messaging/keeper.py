@@ -45,7 +45,7 @@ class Keeper:
         self._by_queue: dict[str, list[Consumer]] = defaultdict(list)
         for consumer in consumers:
             self._by_queue[consumer.queue].append(consumer)
-            consumer.on_loss = self.wake
+            consumer.on_release = self.wake
         self.me = Worker(
             id=uuid.uuid4().hex,
             name=f"{socket.gethostname()}:{os.getpid()}",
@@ -126,13 +126,13 @@ class Keeper:
     ) -> None:
         """Bring one consumer to what was decided about its partition."""
         holding = consumer.holding
-        believes = holding is not None
-        knows = lease.worker == self.me.pk
-        if believes and not is_mine:
-            consumer.ask_back()
-        elif is_mine and not believes and (is_free or knows):
+        owns = lease.worker == self.me.pk
+        if holding is not None:
+            if not (is_mine and owns and holding.epoch == lease.epoch):
+                consumer.ask_back()
+        elif is_mine and (is_free or owns):
             self._take(consumer, lease)
-        elif knows and not believes:
+        elif owns:
             # It could not be given back when it was let go.
             lease.worker = ""
             lease.save(update_fields=["worker"])

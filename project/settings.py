@@ -140,6 +140,8 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
+    # Any other of messaging/conf.py, as JSON.
+    **env.json("MESSAGING", default={}),
 }
 
 REST_FRAMEWORK = {

@@ -41,6 +41,7 @@ from tests.conftest import (
     BASE,
     Broker,
     Processes,
+    SharedConsumers,
     eventually,
     is_idle,
     start_api,
@@ -65,8 +66,14 @@ def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
 
 
 @pytest.fixture
-def broker(broker_url: str, transactional_db: None, settings: Any) -> Iterator[Broker]:
+def broker(
+    broker_url: str,
+    transactional_db: None,
+    shared_consumers: SharedConsumers,
+    settings: Any,
+) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
+    shared_consumers.stop()  # they hold the leases, wherever they consume
     close_publisher()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()

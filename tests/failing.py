@@ -1,0 +1,58 @@
+"""
+A consumer whose handler of `user.update` fails as the messages say.
+
+A name "fail 2 Ann" fails twice in this process before it succeeds, and "fail 9999" for
+as long as anybody tries. All names fail while the file named by BROKEN exists.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import django
+
+tries: Counter[str] = Counter()
+
+
+class Unforeseen(Exception):
+    """What nobody thought of."""
+
+
+def register() -> None:
+    """Put the failing handler in the place of the real one."""
+    from messaging import registry
+    from users.handlers import update_users
+    from users.messages import UserUpdate
+
+    def failing(messages: list[UserUpdate]) -> list[int]:
+        if Path(os.environ.get("BROKEN", "/nowhere")).exists():
+            raise Unforeseen
+        for message in messages:
+            words = (message.nombre or "").split()
+            if words[:1] == ["fail"]:
+                wish = message.encode().decode()
+                if tries[wish] < int(words[1]):
+                    # Together with others it is not known yet for the culprit.
+                    tries[wish] += len(messages) == 1
+                    raise Unforeseen(wish)
+        return update_users(messages)
+
+    registry.handlers["users_queue"]["user.update"] = registry.Handler(
+        UserUpdate, failing, batch=True
+    )
+
+
+def main() -> None:
+    """Consume users until stopped."""
+    django.setup()
+    register()
+    from messaging.worker import run_consumers
+
+    sys.exit(run_consumers(["users_queue"]))
+
+
+if __name__ == "__main__":
+    main()

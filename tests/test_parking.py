@@ -1,0 +1,258 @@
+"""What fails is tried again later, its key waits behind it, and all others flow."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from messaging import retry
+from messaging.circuit import WINDOW, Circuit, CircuitOpen
+from messaging.exceptions import NotYet, Retry
+from messaging.message import Envelope
+from messaging.models import Inbox, Outbox
+from messaging.parking import Parked
+from messaging.publisher import publisher
+from tests.conftest import Broker, Processes, eventually
+from tests.test_crash_points import delivery, handle, work
+from users.messages import UserCreate, UserUpdate
+from users.models import User
+
+#: Settings under which an hour of failing is over in seconds.
+HURRY = {"RETRY_PAUSE": [0.05, 0.5], "MAX_ATTEMPTS": 5, "BREAKER": None}
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def people(broker: Broker) -> list[User]:
+    """Twenty users."""
+    return make_people(20)
+
+
+def make_people(count: int) -> list[User]:
+    """So many more users."""
+    first = User.objects.count()
+    handle(
+        *(
+            UserCreate(nombre="-", apellido="Lee", email=f"u{first + n}@example.com")
+            for n in range(count)
+        )
+    )
+    Outbox.objects.all().delete()
+    return list(User.objects.order_by("pk")[first:])
+
+
+@pytest.fixture
+def start(no_consumers: None, processes: Processes) -> Start:
+    """Starts a consumer whose handler fails as the messages say."""
+
+    def consume(**settings: Any) -> Any:
+        given = json.dumps(HURRY | settings)
+        return processes.start("-m", "tests.failing", MESSAGING=given)
+
+    return consume
+
+
+def send(user: User, *names: str) -> list[str]:
+    """Ask for changes of a user's name, in this order."""
+    envelopes = [
+        Envelope(
+            UserUpdate(user_id=user.pk, nombre=name).encode(),
+            "users_queue",
+            headers={"partition_key": str(user.pk)},
+        )
+        for name in names
+    ]
+    publisher().publish(*envelopes, timeout=60)
+    return [str(envelope.message_id) for envelope in envelopes]
+
+
+def told(user: User) -> list[str]:
+    """The names that a user was given, in their order."""
+    bodies = [json.loads(bytes(row.body)) for row in Outbox.objects.order_by("id")]
+    return [body["nombre"] for body in bodies if body["user_id"] == user.pk]
+
+
+def test_a_message_that_fails_is_tried_again_and_its_key_waits_behind_it(
+    people: list[User], start: Start
+) -> None:
+    ann, bob, *_ = people
+    start(RETRY_PAUSE=[1.0, 1.0])
+    send(ann, "fail 2 Ann", "Ana")
+    send(bob, "Bo", "Bob")
+
+    eventually(lambda: told(bob) == ["Bo", "Bob"], "Bob's names")
+    assert told(ann) == []
+    head, follower = Parked.objects.order_by("id")
+    assert (head.attempts, follower.attempts) == (1, 0)
+    assert head.due_at is not None
+    assert "Unforeseen" in head.error
+    assert follower.due_at is None
+
+    send(ann, "Anita")
+    eventually(lambda: len(told(ann)) == 3, "Ann's names")
+    assert told(ann) == ["fail 2 Ann", "Ana", "Anita"]
+    eventually(lambda: not Parked.objects.exists(), "nothing is parked")
+
+
+def test_one_that_never_succeeds_is_given_up_and_its_key_goes_on(
+    broker: Broker, people: list[User], start: Start
+) -> None:
+    ann = people[0]
+    start()
+    bad, *_ = send(ann, "fail 9999", "Ana")
+
+    eventually(lambda: told(ann) == ["Ana"], "Ann's name")
+
+    properties, _ = broker.take("users_queue.dead")
+    assert properties.message_id == bad
+    assert properties.headers["dead-kind"] == "exhausted"
+    assert properties.headers["dead-exception"] == "Unforeseen"
+    assert Inbox.objects.get(pk=bad).status == Inbox.Status.FAILED
+
+
+def test_what_is_parked_outlasts_consumers_that_are_killed(
+    people: list[User], start: Start
+) -> None:
+    names = {user: [f"fail 2 {n}" for n in range(3)] for user in people}
+    process = start()
+    for user, wishes in names.items():
+        send(user, *wishes)
+    for _ in range(4):
+        eventually(Parked.objects.exists, "something is parked")
+        time.sleep(0.3)
+        process.kill()
+        process.wait()
+        process = start(MAX_ATTEMPTS=50)
+
+    eventually(lambda: Outbox.objects.count() == 60, "all names", 30)
+    assert {user: told(user) for user in people} == names
+    eventually(lambda: not Parked.objects.exists(), "nothing is parked")
+
+
+def test_one_key_fails_for_an_hour_while_a_thousand_others_flow(
+    broker: Broker, people: list[User], start: Start
+) -> None:
+    bad, *others = people
+    start(MAX_ATTEMPTS=None, RETRY_PAUSE=[0.05, 0.2])
+    send(bad, "fail 20 times", *(str(n) for n in range(50)))
+    for n in range(50):
+        for user in others:
+            send(user, str(n))
+
+    expected = [str(n) for n in range(50)]
+    eventually(lambda: told(others[-1]) == expected, "the names of the last one", 30)
+    assert all(told(user) == expected for user in others)
+    assert told(bad) == []
+    eventually(lambda: len(told(bad)) == 51, "the names of the bad one", 30)
+    assert told(bad) == ["fail 20 times", *expected]
+    assert broker.count("users_queue") == 0
+
+
+def test_when_everything_fails_the_world_is_not_parked(
+    no_consumers: None, people: list[User], processes: Processes, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    everybody = people + make_people(180)
+    for user in everybody:
+        send(user, "Ann")
+    hurry = HURRY | {"BREAKER": 0.5, "BACKOFF": [0.1, 0.5], "MAX_ATTEMPTS": None}
+    processes.start(
+        "-m", "tests.failing", MESSAGING=json.dumps(hurry), BROKEN=str(broken)
+    )
+
+    eventually(Parked.objects.exists, "one is parked")
+    time.sleep(3)
+    assert Parked.objects.count() < 50
+    broken.unlink()
+
+    eventually(lambda: User.objects.filter(nombre="Ann").count() == 200, "everybody")
+    eventually(lambda: not Parked.objects.exists(), "nothing is parked")
+
+
+def test_messages_between_those_that_fail_are_applied(people: list[User]) -> None:
+    """A batch is split until the ones at fault are found; the others are committed."""
+    known = [
+        delivery(UserUpdate(user_id=u.pk, nombre="Eve"), f"{u.pk}") for u in people
+    ]
+
+    def failing(messages: list[UserUpdate]) -> list[int]:
+        calls.append(len(messages))
+        if any(m.user_id == people[7].pk for m in messages):
+            raise ZeroDivisionError
+        return real(messages)
+
+    from messaging.registry import Handler, handlers
+
+    calls: list[int] = []
+    handler = handlers["users_queue"]["user.update"]
+    real: Callable[[list[UserUpdate]], list[int]] = handler.function
+    handlers["users_queue"]["user.update"] = Handler(UserUpdate, failing, batch=True)
+    try:
+        work("users_queue", known).go_on()
+    finally:
+        handlers["users_queue"]["user.update"] = handler
+
+    assert User.objects.filter(nombre="Eve").count() == 19
+    assert Parked.objects.get().message_id == known[7].inbox_id
+    assert len(calls) <= 11  # 1 + 2 log2(20)
+
+
+@pytest.fixture
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "waited", "expected"),
+    [
+        (ValueError(), 1, 0, 0.5),  # the first pause
+        (ValueError(), 3, 0, 2.0),  # doubled twice
+        (ValueError(), 10, 0, None),  # often enough
+        (Retry(), 1000, 0, 300.0),  # as often as it takes, at the longest pause
+        (NotYet(""), 1, 0, 0.05),  # any moment
+        (NotYet(""), 5, 0.9, 0.1),  # what is left of its patience
+        (NotYet(""), 2, 1.0, None),  # out of patience
+    ],
+)
+@pytest.mark.usefixtures("_no_jitter")
+def test_pauses_double_up_to_a_limit(
+    error: Exception, attempts: int, waited: float, expected: float | None
+) -> None:
+    result = retry.pause("users_queue", error, attempts, waited)
+
+    assert result == pytest.approx(expected)
+
+
+def test_limits_can_differ_by_queue_and_by_exception(settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {
+        "MAX_ATTEMPTS": 4,
+        "QUEUES": {"users_queue": {"ATTEMPTS_OF": {"builtins.ArithmeticError": 2}}},
+    }
+
+    assert retry.max_attempts("users_queue", ZeroDivisionError()) == 2
+    assert retry.max_attempts("users_queue", ValueError()) == 4
+    assert retry.max_attempts("reports_queue", ZeroDivisionError()) == 4
+
+
+def test_an_open_circuit_is_closed_by_one_success() -> None:
+    circuit = Circuit("users_queue")
+    circuit.judge([True] * WINDOW)
+    circuit.judge([False] * (WINDOW // 2))
+    assert not circuit.is_open
+
+    with pytest.raises(CircuitOpen):
+        circuit.judge([False])
+    circuit.judge([False])
+    assert circuit.is_open
+    assert circuit.pause() > 0
+
+    circuit.judge([True])
+    assert not circuit.is_open
