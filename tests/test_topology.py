@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -333,15 +332,24 @@ def test_a_consumer_refuses_another_number_of_partitions(
 def test_a_consumer_waits_for_the_database_and_can_be_stopped(
     broker: Broker, no_consumers: None, processes: Processes
 ) -> None:
-    process = processes.manage(
-        "run_consumer",
-        "users",
-        DATABASE_URL=f"mysql://root@127.0.0.1:{free_port()}/nowhere",
-    )
-    time.sleep(3)
+    nowhere = f"mysql://root@127.0.0.1:{free_port()}/nowhere"
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "run_consumer", "users"],
+        cwd=BASE,
+        env=processes.environment | {"DATABASE_URL": nowhere},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr
+            assert "leases cannot be read" in process.stderr.readline()
+            assert process.poll() is None
 
-    assert process.poll() is None
-    assert processes.stop(process) == 0
+            process.terminate()
+
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 def test_a_consumer_enrols_its_partitions_before_it_connects(
