@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings as django_settings
 
 from messaging.conf import settings
+from messaging.exceptions import MessagingError
 
 
 class Level(StrEnum):
@@ -70,7 +71,8 @@ def error(subject: str, text: str, remedy: str) -> Finding:
 
 def explained(cause: BaseException) -> str:
     """Give an error as one line without secrets, whatever a driver put into it."""
-    text = " ".join(f"{cause}".split()) or type(cause).__name__
+    kind = "" if isinstance(cause, MessagingError) else f"{type(cause).__name__}: "
+    text = kind + " ".join(str(cause).split())
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
@@ -85,7 +87,7 @@ def _secrets() -> set[str]:
         before = url.rpartition("://")[2].rpartition("@")[0]
         password = before.partition(":")[2]
         found |= {password, unquote(password)}
-    return found | {django_settings.SECRET_KEY} - {""}
+    return (found | {django_settings.SECRET_KEY}) - {""}
 
 
 def is_readable(url: str) -> bool:

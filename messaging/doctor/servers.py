@@ -85,9 +85,10 @@ def version_of(connection: Any) -> str:
     """Give name and version of a database server, asked now."""
     connection.ensure_connection()
     if connection.vendor == "mongodb":
-        return f"MongoDB {connection.connection.server_info()['version']}"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+        connection.connection.admin.command("ping")
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
     numbers = ".".join(str(part) for part in connection.get_database_version())
     return f"{connection.display_name} {numbers}"
 

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from messaging.connection import broker_address
 from messaging.exceptions import TopologyMismatch
 from messaging.registry import consumer_name, handlers
+from messaging.reloading import run_reloading
 from messaging.topology import dead_queue
 from messaging.worker import EXIT_CODES, MISCONFIGURED, run_consumers
 
@@ -23,6 +24,9 @@ class Command(BaseCommand):
         parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
         parser.add_argument("--all", action="store_true", help="every consumer")
+        parser.add_argument(
+            "--reload", action="store_true", help="start anew when code changes"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is consumed, then run."""
@@ -37,6 +41,8 @@ class Command(BaseCommand):
                 f"Known: {', '.join(known)}."
             )
         chosen = [queue for name in dict.fromkeys(names) for queue in known[name]]
+        if options["reload"]:
+            sys.exit(run_reloading())
         self.stdout.write(f"Consuming from {broker_address()}")
         for queue in chosen:
             types = handlers.get(queue, ["to the archive"])

@@ -1,0 +1,98 @@
+"""Start the command that is running anew whenever code changes; for development."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from django.apps import apps
+from django.utils.autoreload import StatReloader
+
+from .stopping import on_stop
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+LOOK = 0.2
+#: Seconds between two looks at all files.
+SWEEP = 1.0
+#: The option that this command has, and its child must not have.
+OPTION = "--reload"
+
+
+def run_reloading() -> int:
+    """
+    Run this command without `--reload` in a process of its own; give an exit code.
+
+    When a file changes, that process is stopped as SIGTERM does, finishing what it has
+    in hand, and started again. If it ends by itself, as it does when the code is
+    broken, the next change starts it again.
+    """
+    asked: list[bool] = []
+    files = Files()
+    with on_stop(lambda: asked.append(True)):
+        while not asked:
+            child = _start()
+            wait_for(lambda: asked or files.change() or child.poll() is not None)
+            code = _stop(child)
+            if asked:
+                return code
+            if code:
+                print(f"Ended with exit code {code}; waiting for a change", flush=True)  # noqa: T201 like the child, for whoever develops
+                wait_for(lambda: asked or files.change())
+    return 0
+
+
+class Files:
+    """All modules that are loaded, and all there are in the project's own apps."""
+
+    def __init__(self) -> None:
+        self._watcher = StatReloader()
+        for config in apps.get_app_configs():
+            if "site-packages" not in config.path:
+                self._watcher.watch_dir(Path(config.path), "**/*.py")
+        self._times = self._look()
+        self._next = 0.0
+
+    def change(self) -> bool:
+        """Whether a file has changed since it was last asked."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + SWEEP
+        before, self._times = self._times, self._look()
+        changed = {item[0] for item in before.items() ^ self._times.items()}
+        for path in sorted(changed):
+            print(f"{path} has changed", flush=True)  # noqa: T201 as above
+        return bool(changed)
+
+    def _look(self) -> dict[Path, float]:
+        return dict(self._watcher.snapshot_files())
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Look again and again; the main thread must not sit in one long call."""
+    while not condition():
+        time.sleep(LOOK)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    arguments = [argument for argument in sys.argv if argument != OPTION]
+    # Of its own group: Ctrl-C is passed on by this process, once.
+    return subprocess.Popen(  # noqa: S603 it is this very command
+        [sys.executable, *arguments], process_group=0, env=os.environ
+    )
+
+
+def _stop(child: subprocess.Popen[bytes]) -> int:
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+    while (code := child.poll()) is None:
+        time.sleep(LOOK)
+    return code
