@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from django.apps import apps
 from django.utils.autoreload import StatReloader
 
-from .stopping import on_stop
-
-logger = logging.getLogger(__name__)
+from .stopping import SIGNALS, on_stop
 
 #: Seconds between two looks.
 LOOK = 0.2
@@ -39,13 +34,16 @@ def run_reloading() -> int:
     with on_stop(lambda: asked.append(True)):
         while not asked:
             child = _start()
-            wait_for(lambda: asked or files.change() or child.poll() is not None)
+            while not (asked or child.poll() is not None or files.change()):
+                time.sleep(LOOK)
+            is_over = child.poll() is not None
             code = _stop(child)
-            if asked:
+            if asked or (is_over and not code):
                 return code
-            if code:
-                print(f"Ended with exit code {code}; waiting for a change", flush=True)  # noqa: T201 like the child, for whoever develops
-                wait_for(lambda: asked or files.change())
+            if is_over:
+                sys.stderr.write(f"Ended with exit code {code}; waiting for a change\n")
+                while not (asked or files.change()):
+                    time.sleep(LOOK)
     return 0
 
 
@@ -69,30 +67,24 @@ class Files:
         before, self._times = self._times, self._look()
         changed = {item[0] for item in before.items() ^ self._times.items()}
         for path in sorted(changed):
-            print(f"{path} has changed", flush=True)  # noqa: T201 as above
+            sys.stderr.write(f"{path} has changed\n")
         return bool(changed)
 
     def _look(self) -> dict[Path, float]:
         return dict(self._watcher.snapshot_files())
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Look again and again; the main thread must not sit in one long call."""
-    while not condition():
-        time.sleep(LOOK)
-
-
 def _start() -> subprocess.Popen[bytes]:
     arguments = [argument for argument in sys.argv if argument != OPTION]
-    # Of its own group: Ctrl-C is passed on by this process, once.
-    return subprocess.Popen(  # noqa: S603 it is this very command
-        [sys.executable, *arguments], process_group=0, env=os.environ
-    )
+    return subprocess.Popen([sys.executable, *arguments])  # noqa: S603 itself
 
 
 def _stop(child: subprocess.Popen[bytes]) -> int:
+    """End a process in order; give its exit code."""
     if child.poll() is None:
+        # After a terminal's Ctrl-C, which it has had as well, that does no harm.
         child.send_signal(signal.SIGTERM)
     while (code := child.poll()) is None:
         time.sleep(LOOK)
-    return code
+    # It may not have got so far as to wait for signals.
+    return 0 if -code in SIGNALS else code
