@@ -63,6 +63,10 @@ DEFAULTS: dict[str, Any] = {
     "RETENTION_DAYS": 30,
     #: Clients of one process that wait for the outcome of their write at a time.
     "MAX_WAITERS": 16,
+    #: Seconds a call waits for its answer.
+    "CALL_TIMEOUT": 5.0,
+    #: Calls of one function that a server process works on at a time.
+    "SERVER_THREADS": 4,
     #: Seconds a consumer may take to finish what is in hand after SIGTERM.
     "STOP_TIMEOUT": 8.0,
     #: Seconds of silence after which the queues of a process are given to others.

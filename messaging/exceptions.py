@@ -6,6 +6,11 @@ MessagingError
 │   ├── Unroutable
 │   ├── Unconfirmed
 │   └── TooLarge
+├── CallError                a call got no answer
+│   ├── NoServer
+│   ├── CallTimeout
+│   ├── InvalidCall
+│   └── RemoteError
 ├── TopologyMismatch
 ├── NotThere                 told to tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body is not what the event type says
@@ -45,6 +50,50 @@ class TooLarge(PublishError):
     """The body is larger than MESSAGING["MAX_BODY"]: send a reference to it instead."""
 
 
+class CallError(MessagingError):
+    """A call got no answer."""
+
+
+class NoServer(CallError):
+    """Nobody serves this name: the function was not run. Start `manage.py serve`."""
+
+
+class CallTimeout(CallError):
+    """No answer came in time: whether the function was run is unknown."""
+
+
+class InvalidCall(CallError):
+    """
+    The payload is not what the function takes: it was not run.
+
+    `errors` maps each argument to what is wrong with it; the key "" holds what
+    concerns the whole payload.
+    """
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        self.errors = errors
+        super().__init__(by_field(errors))
+
+
+class RemoteError(CallError):
+    """
+    The function was run and failed.
+
+    `type` is the name of the exception's class, and `code` tells programs what
+    `reason` tells people, if the function raised `Reject`. Of other exceptions,
+    `reason` and `traceback` say more only where the server exposes them.
+    """
+
+    def __init__(
+        self, type: str, reason: str, code: str = "", traceback: str = ""
+    ) -> None:
+        self.type = type
+        self.reason = reason
+        self.code = code
+        self.traceback = traceback
+        super().__init__(f"{type}: {reason}")
+
+
 class TopologyMismatch(MessagingError):
     """The broker has this queue or exchange with other arguments than ours."""
 
@@ -63,12 +112,15 @@ class InvalidMessage(MessagingError):
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
         self.errors = errors
-        super().__init__(
-            "; ".join(
-                f"{field}: {' '.join(texts)}" if field else " ".join(texts)
-                for field, texts in errors.items()
-            )
-        )
+        super().__init__(by_field(errors))
+
+
+def by_field(errors: dict[str, list[str]]) -> str:
+    """Give the texts of all fields in one line."""
+    return "; ".join(
+        f"{field}: {' '.join(texts)}" if field else " ".join(texts)
+        for field, texts in errors.items()
+    )
 
 
 class Reject(MessagingError):

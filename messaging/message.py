@@ -135,6 +135,8 @@ class Envelope:
     app_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    #: Milliseconds after which it may be dropped from a queue, in digits.
+    expiration: str | None = None
     headers: dict[str, Any] = field(default_factory=dict)
     #: Whether it is an error if no queue takes the message.
     mandatory: bool = True

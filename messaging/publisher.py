@@ -97,6 +97,7 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
             app_id=envelope.app_id or settings.APP_ID,
             correlation_id=envelope.correlation_id,
             reply_to=envelope.reply_to,
+            expiration=envelope.expiration,
             headers=envelope.headers or None,
             delivery_mode=2,
         )

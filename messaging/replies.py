@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import uuid
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+from .answers import Answer
 from .connection import Connection
+from .presence import Presence
 
 logger = logging.getLogger(__name__)
+
+#: Past waits that are remembered, to tell what a reply that nobody expects is.
+REMEMBERED = 10_000
+#: Seconds: after a lost connection the broker may hold on to the queue for a moment.
+REOPEN_PAUSE = 0.1
 
 
 class Replies:
@@ -26,30 +35,49 @@ class Replies:
 
     def __init__(self) -> None:
         self.address = f"replies.{uuid.uuid4()}"
-        self._waiting: dict[str, Future[bytes]] = {}
+        self.presence = Presence()
+        #: Replies that nobody waited for: "duplicate", "late" or "unknown".
+        self.dropped: Counter[str] = Counter()
+        self._waiting: dict[str, Future[Answer]] = {}
+        #: What a further reply to a wait of the past would be, the oldest first.
+        self._past: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
         self._ready = threading.Event()
-        self.connection = Connection(f"replies-{os.getpid()}", self)
+        self.connection = Connection(f"replies-{os.getpid()}", self, self.presence)
+        self.presence.attach(self.connection.submit)
         self.connection.start()
 
     @contextmanager
-    def expected(self, correlation_id: str, patience: float) -> Iterator[Future[bytes]]:
+    def expected(
+        self, correlation_id: str, patience: float
+    ) -> Iterator[Future[Answer]]:
         """
-        Give the future body of a reply; enter before the request is published.
+        Give the future reply; enter before the request is published.
 
         Waits `patience` seconds for the queue to be there.
         """
-        reply: Future[bytes] = Future()
+        reply: Future[Answer] = Future()
         self._ready.wait(patience)
         self._waiting[correlation_id] = reply
         try:
             yield reply
         finally:
-            self._waiting.pop(correlation_id, None)
+            self._end(correlation_id, "late")
 
     @property
     def waiting(self) -> int:
         """How many replies are being waited for."""
         return len(self._waiting)
+
+    def _end(self, correlation_id: str, further: str) -> Future[Answer] | None:
+        """End a wait, if it has not ended, and remember what a further reply is."""
+        with self._lock:
+            reply = self._waiting.pop(correlation_id, None)
+            if reply is not None:
+                self._past[correlation_id] = further
+                if len(self._past) > REMEMBERED:
+                    self._past.popitem(last=False)
+        return reply
 
     # What follows runs in the I/O thread.
 
@@ -66,7 +94,7 @@ class Replies:
     def closed(self, error: Exception) -> float:
         """Wait for the next channel."""
         self._ready.clear()
-        return 0.0
+        return REOPEN_PAUSE
 
     def unblocked(self) -> None:
         """Replies are never blocked."""
@@ -74,12 +102,14 @@ class Replies:
     def _arrived(
         self, _channel: Any, _method: Any, properties: Any, body: bytes
     ) -> None:
-        reply = self._waiting.pop(properties.correlation_id, None)
+        correlation_id = str(properties.correlation_id)
+        reply = self._end(correlation_id, "duplicate")
         if reply is None:
-            # Late, or for a second delivery of what was answered before.
-            logger.debug("Nobody waits for reply %s", properties.correlation_id)
+            kind = self._past.get(correlation_id, "unknown")
+            self.dropped[kind] += 1
+            logger.info("Dropped a reply, %s: %s", kind, correlation_id)
         else:
-            reply.set_result(body)
+            reply.set_result(Answer(body, properties.type, properties.content_type))
 
 
 _replies: dict[int, Replies] = {}
@@ -94,3 +124,10 @@ def replies() -> Replies:
         if process not in _replies:
             _replies[process] = Replies()
         return _replies[process]
+
+
+@atexit.register
+def close_replies() -> None:
+    """Close the connection of this process for replies, if it was ever used."""
+    if used := _replies.pop(os.getpid(), None):
+        used.connection.close(timeout=1.0)

@@ -2,7 +2,8 @@
 A consumer whose handler of `user.update` fails as the messages say.
 
 A name "fail 2 Ann" fails twice in this process before it succeeds, and "fail 9999" for
-as long as anybody tries. All names fail while the file named by BROKEN exists.
+as long as anybody tries. A name
+"stuck" fails while the file named by BROKEN exists.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def register() -> None:
     from users.messages import UserUpdate
 
     def failing(messages: list[UserUpdate]) -> list[int]:
-        if Path(os.environ.get("BROKEN", "/nowhere")).exists():
+        stuck = any(message.nombre == "stuck" for message in messages)
+        if stuck and Path(os.environ["BROKEN"]).exists():
             raise Unforeseen
         for message in messages:
             words = (message.nombre or "").split()

@@ -32,6 +32,7 @@ def imports(folder: str) -> Iterator[tuple[Path, str]]:
         ("users", {"reports", "pika"}),
         ("reports", {"pika"}),
         ("project", {"pika"}),
+        ("examples", {"users", "reports", "project", "pika"}),
     ],
 )
 def test_imports_point_downwards(folder: str, forbidden: set[str]) -> None:

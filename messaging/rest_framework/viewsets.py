@@ -119,10 +119,10 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         with replies().expected(preferences.message_id, preferences.wait) as reply:
             serializer.save(reply_to=replies().address)
             try:
-                body = reply.result(max(0.0, deadline - time.monotonic()))
+                outcome = reply.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 return None
-        return Outcome.decode(body)
+        return Outcome.decode(outcome.body)
 
     def answer(self, request: Request, outcome: Outcome) -> Response | None:
         """Answer with what was written, or why not; None if it cannot be read now."""

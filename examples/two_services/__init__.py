@@ -1,0 +1,1 @@
+"""Two services that talk through RabbitMQ; docs/two-services.md walks through them."""

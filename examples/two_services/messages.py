@@ -1,0 +1,23 @@
+"""What the services agree on, beside the names of their queues."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from messaging import Message
+from messaging.fields import Text
+
+
+class Note(Message):
+    """Something that A tells B."""
+
+    event_type: Literal["note"] = "note"
+    queue: ClassVar = "mq_test_queue"
+    text: Annotated[Text, Field(min_length=1, max_length=200)]
+
+    @property
+    def partition_key(self) -> str:
+        """All notes are taken in the order they were accepted."""
+        return "notes"

@@ -1,0 +1,47 @@
+"""The public methods of A."""
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from examples.two_services.messages import Note
+from messaging import (
+    CallTimeout,
+    InvalidCall,
+    InvalidMessage,
+    NoServer,
+    PublishError,
+    call,
+    publish,
+)
+
+
+@csrf_exempt
+@require_POST
+def send(request: HttpRequest) -> JsonResponse:
+    """Tell B something; it need not be running."""
+    try:
+        [message_id] = publish(Note.parse(request.POST.dict(), strict=False))
+    except InvalidMessage as error:
+        return JsonResponse(error.errors, status=400)
+    except PublishError as error:
+        return JsonResponse({"detail": str(error)}, status=503)
+    return JsonResponse({"status": "sent", "message_id": message_id}, status=202)
+
+
+@require_GET
+def ask(request: HttpRequest) -> JsonResponse:
+    """Ask B what it has heard; somebody must be there to answer."""
+    try:
+        last = int(request.GET.get("last", "3"))
+        return JsonResponse(call("rpc_test_queue", {"last": last}, timeout=2))
+    except (ValueError, InvalidCall) as error:
+        return JsonResponse({"detail": str(error)}, status=400)
+    except NoServer as error:
+        return JsonResponse({"detail": str(error)}, status=503)
+    except CallTimeout as error:
+        return JsonResponse({"detail": str(error)}, status=504)
+
+
+urlpatterns = [path("send/", send), path("ask/", ask)]

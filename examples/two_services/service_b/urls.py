@@ -1,0 +1,17 @@
+"""The public method of B."""
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django.views.decorators.http import require_GET
+
+from .models import HeardNote
+
+
+@require_GET
+def notes(request: HttpRequest) -> JsonResponse:
+    """Give all that was heard."""
+    texts = HeardNote.objects.order_by("pk").values_list("text", flat=True)
+    return JsonResponse({"notes": list(texts)})
+
+
+urlpatterns = [path("notes/", notes)]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from pydantic_core import from_json
+
+from messaging.calls import call
+from messaging.conf import settings
+from messaging.exceptions import (
+    CallTimeout,
+    InvalidCall,
+    MessagingError,
+    NoServer,
+    RemoteError,
+)
+
+#: Exit codes, those above 2 as in sysexits.h.
+CODES: dict[type[Exception], int] = {InvalidCall: 65, NoServer: 69, CallTimeout: 75}
+EXIT_CODES = """\
+Exit codes: 0 when answered; 1 when the function failed or the call cannot be sent; 2
+when called wrongly; 65 when the server refuses the payload; 69 when nobody serves the
+name; 75 when no answer came in time.
+"""
+
+
+class Command(BaseCommand):
+    """Call a function that some process serves, and print its answer."""
+
+    help = "Calls what is served under a name, here or by another program."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take what to call, with what, and how."""
+        parser.epilog = EXIT_CODES
+        parser.formatter_class = RawDescriptionHelpFormatter
+        # So that `call NAME --text PAYLOAD` is understood.
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+        parser.add_argument("name", metavar="NAME", help="as in @serves, or a queue")
+        parser.add_argument(
+            "payload",
+            nargs="?",
+            metavar="PAYLOAD",
+            help="JSON, e.g. '{\"n\": 30}' with the arguments by name; - reads stdin",
+        )
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=settings.CALL_TIMEOUT,
+            metavar="SECONDS",
+            help="how long to wait for the answer (%(default)s)",
+        )
+        parser.add_argument(
+            "--text", action="store_true", help="PAYLOAD is plain text, sent as it is"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="print answer or error as JSON"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Call, and print."""
+        payload = read(options["payload"], text=options["text"])
+        try:
+            answer = call(
+                options["name"],
+                payload,
+                timeout=options["timeout"],
+                text=options["text"],
+            )
+        except ValueError as error:
+            raise CommandError(str(error), returncode=2) from error
+        except MessagingError as error:
+            if options["json"]:
+                self.stdout.write(dumped({"error": described(error)}))
+            raise CommandError(
+                str(error), returncode=CODES.get(type(error), 1)
+            ) from error
+        if isinstance(answer, bytes) and not options["json"]:
+            self.stdout.flush()
+            sys.stdout.buffer.write(answer)
+        elif isinstance(answer, str) and not options["json"]:
+            self.stdout.write(answer)
+        else:
+            self.stdout.write(dumped(answer))
+
+
+def read(argument: str | None, *, text: bool) -> Any:
+    """Give the payload that the command line, or its stdin, holds."""
+    if argument == "-":
+        argument = sys.stdin.read()
+    if text or argument is None:
+        return argument
+    try:
+        return from_json(argument)
+    except ValueError as error:
+        raise CommandError(
+            f"PAYLOAD is not JSON ({error}); --text sends it as plain text.",
+            returncode=2,
+        ) from error
+
+
+def described(error: MessagingError) -> dict[str, Any]:
+    """Give an error for programs."""
+    told: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, RemoteError):
+        told |= {"type": error.type, "message": error.reason, "code": error.code}
+    if isinstance(error, InvalidCall):
+        told["errors"] = error.errors
+    return told
+
+
+def dumped(value: Any) -> str:
+    """Give JSON; bytes that are no UTF-8 show as such."""
+    return json.dumps(value, ensure_ascii=False, default=repr)

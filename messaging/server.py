@@ -1,0 +1,274 @@
+"""Serve functions: take a call, run it, answer, acknowledge."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import close_old_connections
+
+from .answers import DEADLINE, Answer
+from .backoff import Backoff
+from .channels import close
+from .conf import settings
+from .connection import Connection
+from .exceptions import InvalidCall, PublishError, Reject, Unconfirmed
+from .message import Envelope
+from .publisher import publisher
+from .serving import Served
+from .worker import run_until_stopped
+
+logger = logging.getLogger(__name__)
+
+#: Times a call may come again before it is suspected of killing its servers.
+INNOCENT_DELIVERIES = 2
+#: Reply code with which the broker says that a queue has other arguments.
+PRECONDITION_FAILED = 406
+#: Reply codes of what this process itself has closed: a channel, and a connection.
+NORMAL = (0, 200)
+
+
+class KillsServers(Exception):
+    """Servers have died each time they were given this call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call as it came from the queue."""
+
+    channel: Any
+    tag: int
+    properties: Any
+    body: bytes
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until its caller gives up; None if it did not say."""
+        deadline = (self.properties.headers or {}).get(DEADLINE)
+        if not isinstance(deadline, int | float):
+            return None
+        return deadline / 1000 - time.time()
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether servers may have died of it, as far as the queue counts."""
+        count = (self.properties.headers or {}).get("x-delivery-count")
+        return isinstance(count, int) and count > INNOCENT_DELIVERIES
+
+
+class Server:
+    """
+    Serves one function, in as many threads as run `run`.
+
+    It holds no more calls than it works on, so that the others go to whoever is free.
+    A call is acknowledged after the broker has confirmed the answer: what a server
+    that dies had in hand is run by another. One whose deadline has passed is dropped.
+    """
+
+    def __init__(self, function: Served, threads: int) -> None:
+        self._served = function
+        self._threads = threads
+        self._submit: Callable[[Callable[[], None]], None] = lambda _: None
+        self._changed = threading.Condition()
+        self._held: deque[Request] = deque()
+        self._stopping = False
+        self._channel: Any = None
+        #: False while a queue that others made with other arguments is used as it is.
+        self._declares = True
+        self._pause = Backoff()
+
+    def attach(self, connection: Connection) -> None:
+        """Use `connection` to get at its I/O thread."""
+        self._submit = connection.submit
+
+    def stop(self) -> None:
+        """Finish the calls in hand, leave the others to other servers, end `run`."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._submit(self._retire)
+
+    def run(self) -> None:
+        """Serve calls, one at a time, until `stop`."""
+        while (request := self._take()) is not None:
+            self._serve(request)
+
+    def _take(self) -> Request | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._held or self._stopping)
+            return None if self._stopping else self._held.popleft()
+
+    def _serve(self, request: Request) -> None:
+        left = request.seconds_left
+        if left is not None and left <= 0:
+            logger.warning(
+                "A call of %s came %.1f s after its deadline and is dropped; if that "
+                "happens to all, the clocks of callers and servers differ",
+                self._served.name,
+                -left,
+            )
+            self._settle(request)
+            return
+        started = time.monotonic()
+        close_old_connections()
+        answer = self._answer(request)
+        close_old_connections()
+        logger.info(
+            "%s: %s in %.1f ms",
+            self._served.name,
+            answer.type,
+            (time.monotonic() - started) * 1000,
+        )
+        self._settle(request, is_done=self._reply(request, answer))
+
+    def _answer(self, request: Request) -> Answer:
+        try:
+            return self._result(request)
+        except Reject as error:
+            logger.info("%s refused a call: %s", self._served.name, error)
+            return Answer.failure(error)
+        except Exception as error:
+            # The caller is told whatever it is, and this server serves on.
+            logger.exception("%s failed", self._served.name)
+            return Answer.failure(error, exposed=self._served.expose_errors)
+
+    def _result(self, request: Request) -> Answer:
+        function, properties = self._served, request.properties
+        if request.is_suspect:
+            raise KillsServers
+        try:
+            arguments = function.read(
+                request.body, properties.content_type, properties.content_encoding
+            )
+        except InvalidCall as error:
+            logger.info("%s refused a payload: %s", function.name, error)
+            return Answer.refusal(error)
+        answer = Answer.of(function.function(**arguments), text=function.text)
+        if len(answer.body) > settings.MAX_BODY:
+            raise ValueError(f"The result of {function.name} is too large.")
+        return answer
+
+    def _reply(self, request: Request, answer: Answer) -> bool:
+        """Send an answer; whether the call need not be run again."""
+        if not request.properties.reply_to:
+            return True
+        reply = Envelope(
+            answer.body,
+            routing_key=request.properties.reply_to,
+            type=answer.type,
+            content_type=answer.content_type,
+            correlation_id=request.properties.correlation_id,
+            # The caller may have gone, with its queue.
+            mandatory=False,
+        )
+        patience = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
+        try:
+            publisher().publish(reply, timeout=patience)
+        except Unconfirmed as error:
+            logger.warning("A call of %s is run again: %s", self._served.name, error)
+            return False
+        except PublishError:
+            logger.exception("An answer of %s cannot be sent", self._served.name)
+        return True
+
+    def _settle(self, request: Request, *, is_done: bool = True) -> None:
+        def settle() -> None:
+            # On another channel the tag means another call; this one comes again.
+            if request.channel is self._channel and request.channel.is_open:
+                if is_done:
+                    request.channel.basic_ack(request.tag)
+                else:
+                    request.channel.basic_nack(request.tag, requeue=True)
+
+        self._submit(settle)
+
+    # What follows runs in the I/O thread.
+
+    def opened(self, channel: Any) -> None:
+        """Declare the queue and subscribe."""
+        if self._stopping:
+            return
+        self._channel = channel
+        if self._declares:
+            channel.queue_declare(
+                self._served.queue,
+                durable=self._served.durable,
+                arguments=self._served.arguments,
+            )
+        channel.add_on_cancel_callback(self._cancelled)
+        channel.basic_qos(prefetch_count=self._threads)
+        channel.basic_consume(
+            self._served.queue, self._arrived, callback=self._subscribed
+        )
+
+    def closed(self, error: Exception) -> float:
+        """Forget what the broker will deliver again."""
+        self._channel = None
+        with self._changed:
+            self._held.clear()
+        code = getattr(error, "reply_code", None)
+        if code in NORMAL:
+            return 0.0
+        logger.warning("Lost the queue %s: %s", self._served.queue, error)
+        if code == PRECONDITION_FAILED and self._declares:
+            # Made by another program; its calls are no worse for that.
+            self._declares = False
+            return 0.0
+        self._declares = True
+        return self._pause()
+
+    def unblocked(self) -> None:
+        """Consumers are never blocked."""
+
+    def _subscribed(self, _frame: Any) -> None:
+        self._pause = Backoff()
+
+    def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if channel is not self._channel:
+            return
+        request = Request(channel, method.delivery_tag, properties, body)
+        if self._stopping:
+            channel.basic_nack(request.tag, requeue=True)
+            return
+        with self._changed:
+            self._held.append(request)
+            self._changed.notify()
+
+    def _cancelled(self, _frame: Any) -> None:
+        logger.warning("The broker has cancelled the consumer of %s", self._served.name)
+        close(self._channel)
+
+    def _retire(self) -> None:
+        """Take no more, and give back what no thread has begun."""
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            for tag in channel.consumer_tags:
+                channel.basic_cancel(tag)
+            with self._changed:
+                while self._held:
+                    channel.basic_nack(self._held.popleft().tag, requeue=True)
+
+
+def run_servers(functions: Sequence[Served], threads: int) -> int:
+    """
+    Serve functions, each in so many threads, until SIGTERM or SIGINT.
+
+    Gives an exit code as `run_until_stopped` does.
+    """
+    servers = [Server(function, threads) for function in functions]
+    connection = Connection("server", *servers)
+    for server in servers:
+        server.attach(connection)
+    connection.start()
+
+    def stop() -> None:
+        for server in servers:
+            server.stop()
+
+    loops = [server.run for server in servers for _ in range(threads)]
+    return run_until_stopped(loops, stop, connection)

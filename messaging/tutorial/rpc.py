@@ -1,0 +1,65 @@
+"""Remote procedure calls: Fibonacci numbers, through the queue `rpc_queue`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Annotated
+
+from pydantic import Field
+
+from messaging.calls import call
+from messaging.conf import settings
+from messaging.server import run_servers
+from messaging.serving import served, serves
+
+#: Of the official tutorials: durable, quorum, with the number as text.
+QUEUE = "rpc_queue"
+#: Larger numbers have no use in a tutorial, and any work for others needs a limit.
+LARGEST = 1000
+
+
+@serves(QUEUE, text=True)
+def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
+    """Give the n-th Fibonacci number."""
+    say(f" [.] fib({n})")
+    one, next_one = 0, 1
+    for _ in range(n):
+        one, next_one = next_one, one + next_one
+    return one
+
+
+def add_server_arguments(parser: ArgumentParser) -> None:
+    """Take nothing: start a second one to share the load."""
+
+
+def rpc_server(arguments: Namespace) -> int:
+    """Serve one call at a time until stopped; give the exit code."""
+    say(" [x] Awaiting RPC requests. To exit press Ctrl-C")
+    return run_servers([served[QUEUE]], threads=1)
+
+
+def add_client_arguments(parser: ArgumentParser) -> None:
+    """Take the number, and how long to wait."""
+    parser.add_argument("n", metavar="N", help="which Fibonacci number, e.g. 30")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=settings.CALL_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for the answer (%(default)s)",
+    )
+
+
+def rpc_client(arguments: Namespace) -> int:
+    """Ask for one number and print it; raises `CallError`."""
+    say(f" [x] Requesting fib({arguments.n})")
+    answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
+    say(f" [.] Got {answer}")
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
