@@ -84,8 +84,8 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
         known = set(self.filter(queue=queue).values_list("name", flat=True))
         if known and known != set(partitions):
             raise TopologyMismatch(
-                f"{queue} has {len(known)} partitions, and the settings want "
-                f"{len(partitions)}: run `manage.py topology plan`."
+                f"The number of partitions of {queue} is {len(known)}, and the "
+                f"settings want {len(partitions)}: run `manage.py topology plan`."
             )
         self.bulk_create(
             (Lease(name=name, queue=queue) for name in partitions if name not in known),
