@@ -33,7 +33,7 @@ REPLACE = (
 class Step:
     """One difference, and how it goes away."""
 
-    #: "make", "bind", "record", "divide" or "delete".
+    #: "make", "replace", "record", "divide" or "delete".
     action: str
     #: What it is done to.
     name: str
