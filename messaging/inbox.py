@@ -157,10 +157,12 @@ def _handle(handler: Handler, entries: list[Entry], isolate: bool) -> None:
             return
         entries[0].set_back(error)
         logger.warning(
-            "Try %d of message %s failed",
+            "Try %d of message %s failed: %r",
             entries[0].attempts,
             entries[0].id,
-            exc_info=error,
+            error,
+            # Where it failed is told once, and when it is given up.
+            exc_info=entries[0].attempts == 1 or entries[0].failure is not None,
         )
     else:
         for entry, reference in zip(entries, references, strict=True):

@@ -92,7 +92,7 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
     def park(self, partition: str, entries: Iterable[Entry]) -> None:
         """Store what has failed or waits behind it, in its order."""
         now = datetime.now(UTC)
-        rows = []
+        rows, again = [], []
         for entry in entries:
             if entry.row is None:
                 rows.append(_values(partition, entry, now))
@@ -100,8 +100,9 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
                 entry.row.attempts = entry.attempts
                 entry.row.due_at = _due(entry, now)
                 entry.row.error = _describe(entry.setback)
-                entry.row.save(update_fields=["attempts", "due_at", "error"])
+                again.append(entry.row)
         insert(self.db, Parked, Parked.COLUMNS, rows)
+        self.bulk_update(again, ["attempts", "due_at", "error"], batch_size=100)
 
     def settle(self, rows: Sequence[Parked]) -> None:
         """Remove rows, and have the next of each key follow."""

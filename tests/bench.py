@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -27,20 +28,24 @@ import django
 django.setup()
 
 import pika
+from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connections
+from django.test import override_settings
 from django.utils import timezone
 
 from messaging import publish
 from messaging.connection import Connection, declare
 from messaging.consumer import Consumer
 from messaging.holding import Holding
+from messaging.leases import Lease
 from messaging.publisher import publisher
 from users.messages import UserCreate
 from users.models import User
 
 MESSAGES = 5_000
 ROUNDS = 3
+PARTITIONED = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}}
 
 
 def main() -> None:
@@ -53,6 +58,7 @@ def main() -> None:
         declare()
         compare("drain a queue into MariaDB", drain_one_by_one, drain_in_batches)
         compare("publish with confirm", publish_one_by_one, publish_from_threads)
+        compare_consumers()
     finally:
         publisher().close()
         servers.pytest_unconfigure()
@@ -110,6 +116,50 @@ def drain_in_batches() -> float:
     thread.join()
     connection.close()
     return MESSAGES / elapsed
+
+
+def compare_consumers() -> None:
+    """Print what a message costs two processes that share a queue, and what one."""
+    with override_settings(MESSAGING=django_settings.MESSAGING | PARTITIONED):
+        declare()
+        Lease.objects.all().delete()
+        start_up = consumers_cpu(1, messages=0)
+        rounds = [
+            [consumers_cpu(n) - n * start_up for n in (1, 2)] for _ in range(ROUNDS)
+        ]
+    one, _ = (statistics.median(column) for column in zip(*rounds, strict=True))
+    ratio = statistics.median(two / one for one, two in rounds)
+    say(
+        f"CPU of consumers: {one / MESSAGES * 1e6:,.0f} us a message in one process, "
+        f"{ratio:.2f} times that in two"
+    )
+
+
+def consumers_cpu(count: int, messages: int = MESSAGES) -> float:
+    """Give the CPU seconds that so many processes take to drain eight partitions."""
+    before = User.objects.count()
+    environment = os.environ | {
+        "MESSAGING": json.dumps(PARTITIONED),
+        "RABBITMQ_URL": servers.rabbitmq.url,
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "manage.py", "run_consumer", "users"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(count)
+    ]
+    while Lease.objects.exclude(worker="").values("worker").distinct().count() < count:
+        time.sleep(0.1)
+    time.sleep(3)  # until each has its share
+    publish(*(new_user() for _ in range(messages)), timeout=60)
+    while User.objects.count() < before + messages:
+        time.sleep(0.05)
+    for process in started:
+        process.terminate()
+    usages = [os.wait4(process.pid, 0)[2] for process in started]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def publish_one_by_one() -> float:

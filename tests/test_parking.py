@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,41 @@ def test_one_key_fails_for_an_hour_while_a_thousand_others_flow(
     eventually(lambda: len(told(bad)) == 51, "the names of the bad one", 30)
     assert told(bad) == ["stuck", *expected]
     assert broker.count("users_queue") == 0
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "each",
+    [
+        pytest.param(10, marks=pytest.mark.slow, id="10,000 messages"),
+        pytest.param(100, marks=pytest.mark.soak, id="100,000 messages"),
+    ],
+)
+def test_of_a_thousand_keys_each_message_fails_twice_and_is_applied_in_order(
+    start: Start, broker: Broker, each: int
+) -> None:
+    users = make_people(1000)
+    names = [f"fail 2 {n}" for n in range(each)]
+    for name in names:
+        publisher().publish(
+            *(
+                Envelope(
+                    UserUpdate(user_id=user.pk, nombre=name).encode(), "users_queue"
+                )
+                for user in users
+            ),
+            timeout=60,
+        )
+    start(RETRY_PAUSE=[0.01, 0.05])
+
+    eventually(lambda: Outbox.objects.count() == 1000 * each, "all of them", 3000)
+    told = defaultdict(list)
+    for body in Outbox.objects.order_by("id").values_list("body", flat=True).iterator():
+        fact = json.loads(bytes(body))
+        told[fact["user_id"]].append(fact["nombre"])
+    assert told == {user.pk: names for user in users}
+    eventually(lambda: not Parked.objects.exists(), "nothing is parked")
+    assert broker.count("users_queue.dead") == 0
 
 
 def test_when_everything_fails_the_world_is_not_parked(
