@@ -37,6 +37,7 @@ def process(
         child.wait(20)
 
 
+@pytest.mark.slow
 def test_a_consumer_starts_anew_when_code_changes(
     process: tuple[subprocess.Popen[bytes], Path],
 ) -> None:

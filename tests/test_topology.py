@@ -29,7 +29,7 @@ from messaging.resizing import resize
 from messaging.survey import see
 from messaging.topology import dead_queue, work_queue
 from messaging.worker import MISCONFIGURED
-from tests.conftest import BASE, Broker, Processes, eventually, virtual_host
+from tests.conftest import BASE, Broker, Processes, virtual_host
 
 QUEUE = "users_queue"
 Divide = Callable[[int], None]
@@ -127,6 +127,7 @@ def test_a_queue_is_divided_and_joined_while_nothing_is_under_way(
         assert planned()[0] == 0
 
 
+@pytest.mark.slow
 def test_classic_queues_are_divided_and_joined_too(
     site: Broker, divide: Divide, settings: Any
 ) -> None:
@@ -350,11 +351,3 @@ def test_a_consumer_waits_for_the_database_and_can_be_stopped(
             assert process.wait(10) == 0
         finally:
             process.kill()
-
-
-def test_a_consumer_enrols_its_partitions_before_it_connects(
-    broker: Broker, no_consumers: None, processes: Processes
-) -> None:
-    processes.manage("run_consumer", "users")
-
-    eventually(lambda: leased() == {QUEUE}, "a lease", 15)
