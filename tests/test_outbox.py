@@ -103,9 +103,12 @@ def test_no_two_rows_of_one_key_are_on_their_way_together() -> None:
     def row(key: str, number: int) -> Any:
         return SimpleNamespace(headers={PARTITION_KEY: key}, number=number)
 
+    def by_key(one: Any) -> str:
+        return str(one.headers[PARTITION_KEY])
+
     rows = [row(key, number) for number, key in enumerate("aababc")]
 
-    steps = [[row.number for row in step.values()] for step in rounds(rows)]
+    steps = [[row.number for row in step.values()] for step in rounds(rows, by_key)]
 
     assert steps == [[0, 2, 5], [1, 4], [3]]
 
@@ -230,7 +233,7 @@ def remember(count: int, days: int) -> None:
 def test_pruning_removes_what_is_too_old_and_nothing_else(broker: Broker) -> None:
     remember(PRUNE_CHUNK * 2 + 5, days=31)
     remember(7, days=29)
-    Attempt.objects.begin("new")
+    Attempt.objects.begin(["new"])
     printed = StringIO()
 
     call_command("prune_messages", "--dry-run", stdout=printed)
