@@ -19,20 +19,38 @@ from .exceptions import (
     Unroutable,
 )
 from .message import Fact, Message
+from .received import Received
 from .registry import Applied, handles, listens, projects
+from .sending import send
 from .serving import serves
+from .session import Incoming, Session, session
+from .sources import Exchange, direct, fanout, headers, topic
+from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     # Messages
     "Message",
     "Fact",
+    "Received",
     # Publishing
     "publish",
+    "send",
     # Handling
     "handles",
     "listens",
     "projects",
     "Applied",
+    # Exchanges to listen to
+    "direct",
+    "fanout",
+    "headers",
+    "topic",
+    # Tools
+    "session",
+    "Session",
+    "Incoming",
+    "Exchange",
+    "Queue",
     # Calling
     "call",
     "serves",

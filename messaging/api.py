@@ -5,12 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import transaction
-
 from . import partitions
 from .conf import settings
 from .message import PARTITION_KEY, Envelope, Fact, Message
-from .publisher import publisher
+from .sending import dispatch
 
 
 def publish(
@@ -36,12 +34,7 @@ def publish(
         envelope_for(message, message_id=message_id, headers=headers, reply_to=reply_to)
         for message in messages
     ]
-    if transaction.get_connection(settings.DATABASE).in_atomic_block:
-        from .models import Outbox  # models load after this package
-
-        Outbox.objects.using(settings.DATABASE).add(envelopes)
-    else:
-        publisher().publish(*envelopes, timeout=timeout)
+    dispatch(envelopes, timeout)
     return [str(envelope.message_id) for envelope in envelopes]
 
 

@@ -21,10 +21,11 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.frame import decode_frame
 
 from . import topology
-from .channels import ChannelKeeper, ChannelUser
+from .channels import ChannelKeeper, ChannelUser, close
 from .conf import settings
 from .exceptions import MessagingError, NotThere, TopologyMismatch
 from .frames import FRAME, without_headers
+from .sources import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -284,9 +285,7 @@ class Tool:
             raise MessagingError(f"The connection failed: {error!r}") from error
         return result
 
-    def declare(
-        self, item: topology.Queue | topology.Exchange | topology.Binding
-    ) -> None:
+    def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
         """Declare something; raises as above."""
         self(lambda channel: topology.declare(channel, item))
 
@@ -331,20 +330,32 @@ def with_channel(name: str, work: Callable[[Any], T]) -> T:
 
     Raises `TopologyMismatch` or `MessagingError` in place of pika's errors.
     """
+    with blocking_channel(name) as channel:
+        return work(channel)
+
+
+@contextmanager
+def blocking_channel(name: str) -> Iterator[Any]:
+    """Give a channel as `with_channel` does, to a `with` statement."""
     try:
         connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
     except (AMQPError, OSError) as error:
         raise MessagingError(
-            f"There is no broker at {broker_address()}: {error!r}"
+            f"There is no broker at {broker_address()}: {readable(error)}"
         ) from error
     try:
-        return work(connection.channel())
+        channel = connection.channel()
+        try:
+            yield channel
+        finally:
+            # Left to itself, pika gives back one by one what it holds, out of order.
+            close(channel._impl)
     except ChannelClosedByBroker as error:
         if error.reply_code == 406:  # PRECONDITION_FAILED
             raise TopologyMismatch(error.reply_text) from error
         raise MessagingError(error.reply_text) from error
     except AMQPError as error:
-        raise MessagingError(f"The connection failed: {error!r}") from error
+        raise MessagingError(f"The connection failed: {readable(error)}") from error
     finally:
         if connection.is_open:
             connection.close()

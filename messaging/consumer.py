@@ -49,6 +49,8 @@ class Consumer:
         #: What was taken from the subscription and is not settled.
         self._pending: list[Delivery] = []
         self._work: Work | None = None
+        #: Whether the last work was on what is parked.
+        self._has_retried = False
 
     def grant(self, holding: Holding) -> None:
         """Have the partition consumed."""
@@ -118,11 +120,12 @@ class Consumer:
         timeout = None
         if holding.has_parked and not self._pending:
             timeout = self._until_due(holding)
-            if timeout == 0.0:
+            # In turn, so that neither keeps the other waiting.
+            if timeout == 0.0 and not (self._has_retried and self._take(limit, 0)):
+                self._has_retried = True
                 return Retried(holding, limit)
-        if not self._pending:
-            self._pending = self.subscription.take(limit, timeout)
-        if not self._pending:
+        self._has_retried = False
+        if not self._pending and not self._take(limit, timeout):
             return None
         batch, deaths = self._pending[:limit], {}
         if is_suspect(batch[0]):
@@ -131,6 +134,11 @@ class Consumer:
             deaths = Attempt.objects.using(settings.DATABASE).deaths(ids)
             batch = batch[: portion(ids, deaths)]
         return Arrived(holding, batch, deaths)
+
+    def _take(self, limit: int, timeout: float | None) -> bool:
+        """Have messages to work on; false if none come in time."""
+        self._pending = self.subscription.take(limit, timeout)
+        return bool(self._pending)
 
     def _until_due(self, holding: Holding) -> float | None:
         """Give the seconds until a parked message is due; None if there is none."""

@@ -79,7 +79,7 @@ class Entry:
             raise InvalidMessage(
                 {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
             )
-        message = decode(envelope.body, messages_of(self.delivery.queue))
+        message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
         return message.expecting(envelope.headers.get(IF_VERSION))
 
     @property

@@ -27,6 +27,7 @@ from .outbox import rounds
 from .parking import Parked, digest_of
 from .partitions import home
 from .publisher import publisher
+from .received import Received, origin_of
 from .registry import Applied, Handler, handlers, projections
 from .retry import TRANSIENT
 
@@ -52,11 +53,12 @@ def _forwarded(entry: Entry) -> Envelope:
     envelope = entry.delivery.envelope
     named = envelope.message_id is not None
     seen = {} if named or not entry.delivery.redelivered else {REDELIVERED: True}
+    origin = origin_of(envelope) if isinstance(entry.message, Received) else {}
     return envelope.copy(
         exchange="",
         routing_key=home(entry.delivery.queue, entry.key),
         message_id=entry.id if named else None,
-        headers=envelope.headers | seen,
+        headers=envelope.headers | seen | origin,
         mandatory=True,
     )
 

@@ -20,6 +20,18 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: Properties that few messages have: the outbox keeps them together in one column.
+UNUSUAL = (
+    "content_type",
+    "content_encoding",
+    "priority",
+    "app_id",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+    "user_id",
+    "persistent",
+)
 #: Header that names the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
 #: Header that counts how often an operator has sent a message again.
@@ -74,6 +86,18 @@ class Message(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
+    def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
+        """
+        Make one of a JSON body, which came in `envelope` if it came from a queue.
+
+        Raises `InvalidMessage`.
+        """
+        try:
+            return cls.model_validate_json(body)
+        except PydanticError as error:
+            raise InvalidMessage(readable_errors(error)) from None
+
+    @classmethod
     def parse(cls, data: Any, *, strict: bool = True) -> Self:
         """
         Make a message of already parsed JSON, or of form data with `strict=False`.
@@ -97,12 +121,16 @@ class Fact(Message):
     queue: ClassVar = ""
 
 
-def decode(body: bytes, classes: tuple[type[Message], ...]) -> Message:
+def decode(
+    body: bytes, classes: tuple[type[Message], ...], envelope: Envelope | None = None
+) -> Message:
     """
     Make the one of `classes` that the `event_type` of a JSON body names.
 
     Raises `InvalidMessage`.
     """
+    if len(classes) == 1:
+        return classes[0].decode(body, envelope)
     try:
         return _adapter(classes).validate_json(body)
     except PydanticError as error:
@@ -111,8 +139,6 @@ def decode(body: bytes, classes: tuple[type[Message], ...]) -> Message:
 
 @cache
 def _adapter(classes: tuple[type[Message], ...]) -> TypeAdapter[Message]:
-    if len(classes) == 1:
-        return TypeAdapter(classes[0])
     union: Any = classes[0]
     for other in classes[1:]:
         union |= other
@@ -137,9 +163,26 @@ class Envelope:
     reply_to: str | None = None
     #: Milliseconds after which it may be dropped from a queue, in digits.
     expiration: str | None = None
+    #: The broker takes no other than the name of the connection's user.
+    user_id: str | None = None
+    #: Whether it is to outlast a restart of the broker, in a durable queue.
+    persistent: bool = True
     headers: dict[str, Any] = field(default_factory=dict)
     #: Whether it is an error if no queue takes the message.
     mandatory: bool = True
+
+    @property
+    def key(self) -> str:
+        """Envelopes with the same key leave the outbox one after the other."""
+        given = self.headers.get(PARTITION_KEY)
+        return str(given or f"{self.exchange} {self.routing_key}")
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """Give the properties that differ from their defaults."""
+        defaults = {name: self.__dataclass_fields__[name].default for name in UNUSUAL}
+        given = {name: getattr(self, name) for name in UNUSUAL}
+        return {name: v for name, v in given.items() if v != defaults[name]}
 
     def copy(self, **changes: Any) -> Envelope:
         """Give the same envelope with `changes`."""

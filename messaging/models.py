@@ -11,7 +11,7 @@ from django.db import connections, models, transaction
 from django.db.models import F
 
 from .bulk import insert
-from .message import PARTITION_KEY, Envelope
+from .message import Envelope
 
 #: Shares into which the outbox is divided: as many relays can work side by side.
 OUTBOX_SHARDS = 16
@@ -171,10 +171,10 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                     envelope.routing_key,
                     envelope.type or "",
                     envelope.headers,
+                    envelope.unusual,
                     envelope.mandatory,
                     envelope.body,
-                    zlib.crc32(envelope.headers[PARTITION_KEY].encode())
-                    % OUTBOX_SHARDS,
+                    zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
                     now,
                 )
                 for envelope in envelopes
@@ -185,11 +185,13 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 class Outbox(models.Model):
     """One message to publish, written in the transaction it tells of."""
 
-    message_id = models.CharField(max_length=36)
+    message_id = models.CharField(max_length=255)
     exchange = models.CharField(max_length=255)
     routing_key = models.CharField(max_length=255)
-    type = models.CharField(max_length=100)
+    type = models.CharField(max_length=255)
     headers = models.JSONField(default=dict)
+    #: Those of the other properties that are not as usual.
+    properties = models.JSONField(default=dict)
     mandatory = models.BooleanField()
     body = models.BinaryField()
     #: Rows of one key are published in the order of their ids, by one relay at a time.
@@ -202,6 +204,7 @@ class Outbox(models.Model):
         "routing_key",
         "type",
         "headers",
+        "properties",
         "mandatory",
         "body",
         "shard",
@@ -229,6 +232,7 @@ class Outbox(models.Model):
             timestamp=self.created_at,
             headers=self.headers,
             mandatory=self.mandatory,
+            **self.properties,
         )
 
 

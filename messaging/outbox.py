@@ -11,7 +11,6 @@ from django.db import close_old_connections, connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
-from .message import PARTITION_KEY
 from .models import Outbox, OutboxShard
 from .publisher import publisher
 from .retry import TRANSIENT
@@ -105,7 +104,7 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     confirmed: list[int] = []
     stuck: set[str] = set()
-    for step in rounds(rows, key=lambda row: row.headers[PARTITION_KEY]):
+    for step in rounds(rows, key=lambda row: row.envelope.key):
         free = {key: row for key, row in step.items() if key not in stuck}
         envelopes = [row.envelope for row in free.values()]
         outcomes = publisher().outcomes(*envelopes, limit=False)

@@ -8,6 +8,7 @@ they exist, and no plan speaks of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +17,11 @@ from django.db import Error as DatabaseFailure
 from . import partitions, topology
 from .conf import settings
 from .connection import Tool
-from .exceptions import TopologyMismatch
+from .exceptions import NotThere, TopologyMismatch
 from .leases import Lease
 from .registry import handlers
 from .resizing import OFFLINE, delete, resize
+from .sources import Exchange
 from .survey import in_force, is_migrated, is_there, obstacles, see, surplus
 
 #: What to do about arguments, which nobody can change.
@@ -57,8 +59,9 @@ class Step:
 
 def plan(use: Tool) -> Iterator[Step]:
     """Give what `apply` would do, in its order; raises `MessagingError`."""
-    exchange = topology.Exchange(settings.FACTS_EXCHANGE, "topic")
-    yield from _made(use, exchange)
+    wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
+    for exchange in dict.fromkeys(wanted):
+        yield from _made(use, exchange)
     for queue in sorted(handlers):
         yield from _made(use, topology.dead_letter_queue(queue))
         yield from _of_queue(use, queue)
@@ -68,10 +71,12 @@ def bind(use: Tool) -> None:
     """Make the bindings of all queues, whether or not they exist."""
     for item in topology.declared():
         if isinstance(item, topology.Binding):
-            use.declare(item)
+            # What is not there is part of the plan.
+            with suppress(NotThere):
+                use.declare(item)
 
 
-def _made(use: Tool, item: topology.Queue | topology.Exchange) -> Iterator[Step]:
+def _made(use: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
     """Give the step that makes an exchange or a queue, if it is not there."""
     kind = type(item).__name__.lower()
     try:
@@ -80,6 +85,10 @@ def _made(use: Tool, item: topology.Queue | topology.Exchange) -> Iterator[Step]
     except TopologyMismatch as error:
         text = f"replace the {kind} {item.name}, whose arguments are others"
         yield Step("replace", item.name, text, (str(error),), REPLACE)
+        return
+    if isinstance(item, Exchange) and item.passive:
+        why = f"{item.name} is somebody else's, and not there"
+        yield Step("make", item.name, f"find {item.name}", (why,), "Start its owner.")
         return
     yield Step(
         "make",

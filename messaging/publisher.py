@@ -84,7 +84,7 @@ class Publication:
 
 
 class Properties(pika.BasicProperties):  # type: ignore[misc]
-    """Those of a persistent message, encoded in the caller's thread, and once only."""
+    """Those of a message, encoded in the caller's thread, and once only."""
 
     def __init__(self, envelope: Envelope) -> None:
         super().__init__(
@@ -98,8 +98,9 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
             correlation_id=envelope.correlation_id,
             reply_to=envelope.reply_to,
             expiration=envelope.expiration,
+            user_id=envelope.user_id,
             headers=envelope.headers or None,
-            delivery_mode=2,
+            delivery_mode=2 if envelope.persistent else 1,
         )
         try:
             self._pieces = super().encode()

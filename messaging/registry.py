@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from .message import Fact, Message
+from .received import Received, received_as
+from .sources import Source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,6 +42,8 @@ class Handler:
 handlers: dict[str, dict[str, Handler]] = {}
 #: Facts that come to a queue, by queue.
 bindings: dict[str, list[str]] = {}
+#: What else comes to a queue, by queue.
+sources: dict[str, tuple[Source, ...]] = {}
 #: By queue.
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
@@ -59,15 +63,53 @@ def handles(
 
 
 def listens(
-    queue: str, fact: type[Fact], *, batch: bool = False
+    queue: str,
+    *wanted: type[Fact] | Source,
+    body: Any = None,
+    key: Callable[[Any], object] | None = None,
+    batch: bool = False,
 ) -> Callable[[Function], Function]:
     """
-    Register a function that reacts to a fact; its `queue` gets every one of them.
+    Register a function that reacts to facts, or to messages of any exchange.
 
-    Each queue gets its own copy. The function works as one of `handles` does.
+        @listens("welcome", UserCreated)
+        @listens("birds_only", topic("nature", "*.bird"), body=dict)
+        @listens("texts", body=str)
+
+    Each queue gets its own copy of what is `wanted`, and all that is sent to its name.
+    The function works as one of `handles` does. It gets a fact, or a `Received` whose
+    `body` is of the type asked for: bytes as they came, unless it is `str` for text in
+    UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model. What
+    cannot be read is a dead letter.
+
+    Messages for which `key` gives the same, or whose senders gave the same header
+    `partition_key`, take effect in the order of their arrival.
     """
-    bindings.setdefault(queue, []).append(event_type_of(fact))
-    return _register(queue, fact, batch)
+    facts = [one for one in wanted if isinstance(one, type) and issubclass(one, Fact)]
+    exchanges = tuple(one for one in wanted if isinstance(one, Source))
+    understood = len(facts) + len(exchanges) == len(wanted)
+    if not understood or (not wanted and body is None):
+        raise ImproperlyConfigured(
+            f"What does {queue} listen to? Name facts, or exchanges such as "
+            '`topic("nature", "*.bird")`, or the `body` of what is sent straight to it.'
+        )
+    if facts and (exchanges or body is not None or key is not None):
+        raise ImproperlyConfigured(
+            f"{queue} listens to facts, which have bodies and keys of their own: give "
+            "exchanges, `body` and `key` to a queue of their own."
+        )
+    classes: list[type[Message]] = [*facts] or [received_as(body or bytes, key)]
+
+    def register(function: Function) -> Function:
+        for message in classes:
+            _register(queue, message, batch)(function)
+        if facts:
+            bindings.setdefault(queue, []).extend(map(event_type_of, facts))
+        else:
+            sources[queue] = exchanges
+        return function
+
+    return register
 
 
 def _register(
@@ -77,6 +119,12 @@ def _register(
 
     def register(function: Function) -> Function:
         others = handlers.setdefault(queue, {})
+        any_body = any(issubclass(h.message, Received) for h in others.values())
+        if any_body or (others and issubclass(message, Received)):
+            raise ImproperlyConfigured(
+                f"{queue} has a handler for any body, which must be its only one: "
+                "give the other one a queue of its own."
+            )
         if event_type in others:
             raise ImproperlyConfigured(
                 f"{event_type} has two handlers in {queue}: "

@@ -16,6 +16,7 @@ from .leases import Lease, Worker
 from .models import Outbox
 from .parking import Parked
 from .registry import handlers
+from .sources import Exchange
 
 #: Numbers without a partition after which no more are looked for.
 GAP = 8
@@ -44,11 +45,11 @@ def see(use: Tool, name: str) -> Sight | None:
         return None
 
 
-def is_there(use: Tool, item: topology.Queue | topology.Exchange) -> bool:
+def is_there(use: Tool, item: topology.Queue | Exchange) -> bool:
     """Whether the broker has it; raises `TopologyMismatch` if it has another."""
 
     def look(channel: Any) -> None:
-        if isinstance(item, topology.Exchange):
+        if isinstance(item, Exchange):
             channel.exchange_declare(item.name, passive=True)
         else:
             channel.queue_declare(item.name, passive=True)

@@ -13,7 +13,8 @@ from typing import Any
 from . import partitions
 from .conf import settings
 from .partitions import DEAD
-from .registry import bindings, handlers
+from .registry import bindings, handlers, sources
+from .sources import Exchange, Source
 
 #: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
 #: otherwise drop a dead letter that was looked at twenty times.
@@ -22,18 +23,11 @@ BROWSING_LIMIT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue and its arguments."""
+    """A queue and its arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A durable exchange."""
-
-    name: str
-    type: str
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +37,7 @@ class Binding:
     queue: str
     exchange: str
     routing_key: str
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def dead_queue(queue: str) -> str:
@@ -98,11 +93,22 @@ def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Bi
         return
     yield dead_letter_queue(queue)
     yield work_queue(queue, partition)
-    # Facts of all keys come to the first partition, which sends them on.
-    if queue in bindings and partition in ("", queue):
+    # What exchanges give comes to the first partition, which sends it on.
+    if partition not in ("", queue):
+        return
+    if queue in bindings:
         yield Exchange(settings.FACTS_EXCHANGE, "topic")
         for key in bindings[queue]:
             yield Binding(queue, settings.FACTS_EXCHANGE, key)
+    for source in sources.get(queue, ()):
+        yield from bound(queue, source)
+
+
+def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:
+    """Give what brings messages of `source` into a queue."""
+    yield source.exchange
+    for key in source.keys:
+        yield Binding(queue, source.exchange.name, key, source.arguments)
 
 
 def declared() -> Iterator[Queue | Exchange | Binding]:
@@ -116,9 +122,9 @@ def declared() -> Iterator[Queue | Exchange | Binding]:
 def declare(channel: Any, item: Queue | Exchange | Binding) -> None:
     """Declare one of them on a channel of pika, blocking or not."""
     match item:
-        case Exchange(name, kind):
-            channel.exchange_declare(name, kind, durable=True)
-        case Queue(name, arguments):
-            channel.queue_declare(name, durable=True, arguments=arguments)
-        case Binding(queue, exchange, key):
-            channel.queue_bind(queue, exchange, key)
+        case Exchange(name, kind, durable, passive):
+            channel.exchange_declare(name, kind, passive=passive, durable=durable)
+        case Queue(name, arguments, durable):
+            channel.queue_declare(name, durable=durable, arguments=arguments)
+        case Binding(queue, exchange, key, arguments):
+            channel.queue_bind(queue, exchange, key, arguments)

@@ -1,11 +1,15 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
-# Servers that RABBITMQ_URL or DATABASE_URL name are not installed.
+# Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
+# "clients" also Node.js and the packages of tests/clients.
 set -eu
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 stamp=.venv/requirements.sha256
+clients=tests/clients
+clients_stamp=$clients/node_modules/.sha256
+with=${1:-}
 policy=/usr/sbin/policy-rc.d
 # Debian keeps servers where ordinary users do not look.
 PATH=$PATH:/usr/sbin:/sbin
@@ -30,6 +34,10 @@ missing_packages() {
         has_module venv && has_module ensurepip || echo python3-venv
     else
         echo python3 python3-venv
+    fi
+    if [ "$with" = clients ]; then
+        has node || echo nodejs
+        has npm || echo npm
     fi
     # The rest is for building mysqlclient.
     if ! is_current; then
@@ -90,4 +98,9 @@ if ! is_current; then
     .venv/bin/python -m pip install -q --disable-pip-version-check \
         -r requirements-dev.txt || fail "pip failed; see above."
     sha256sum requirements.txt requirements-dev.txt >"$stamp"
+fi
+
+if [ "$with" = clients ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then
+    npm ci --prefix $clients --no-audit --no-fund || fail "npm failed; see above."
+    sha256sum $clients/package-lock.json >$clients_stamp
 fi

@@ -23,15 +23,6 @@ from messaging.replies import close_replies
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_rpc import ENVIRONMENT, Servers
 
-TUTORIAL = """
-import sys, argparse, django
-django.setup()
-from messaging.tutorial import rpc
-parser = argparse.ArgumentParser()
-getattr(rpc, f"add_{sys.argv[1]}_arguments")(parser)
-sys.exit(getattr(rpc, f"rpc_{sys.argv[1]}")(parser.parse_args(sys.argv[2:])))
-"""
-
 
 @pytest.fixture(scope="module")
 def shared(servers: SimpleNamespace) -> Iterator[Servers]:
@@ -169,13 +160,13 @@ def test_a_service_may_answer_with_any_body(
 
 def tutorial(*arguments: str) -> list[str]:
     """Give what a script of the tutorial prints."""
-    return [sys.executable, "-c", TUTORIAL, *arguments]
+    return [sys.executable, "manage.py", "tutorial", *arguments]
 
 
 def client(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run our client of the tutorial."""
     return subprocess.run(
-        tutorial("client", *arguments),
+        tutorial("rpc_client", *arguments),
         cwd=BASE,
         env=Processes().environment | ENVIRONMENT,
         capture_output=True,
@@ -187,7 +178,7 @@ def client(*arguments: str) -> subprocess.CompletedProcess[str]:
 def our_server(servers: SimpleNamespace) -> Iterator[Servers]:
     """Our server of the tutorial."""
     started = Servers()
-    started.processes.start(*tutorial("server")[1:], **ENVIRONMENT)
+    started.processes.start(*tutorial("rpc_server")[1:], **ENVIRONMENT)
     eventually(lambda: started.consumers("rpc_queue"), "the server listens", 20)
     yield started
     started.processes.kill_all()

@@ -11,6 +11,7 @@ from typing import Any
 from messaging.conf import settings
 from messaging.entry import Failure
 from messaging.message import REPLAYS, Delivery, Envelope
+from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.topology import dead_queue
 
 from .headers import fitting, original, text, to_json
@@ -73,6 +74,7 @@ def dead_letter(delivery: Delivery, failure: Failure) -> Envelope:
         "dead-exception": text(failure.exception, 255),
         "dead-queue": delivery.queue,
         "dead-exchange": envelope.exchange,
+        "dead-routing-key": text(envelope.routing_key, 255),
         "dead-at": datetime.now(UTC).isoformat(),
         "dead-deliveries": delivery.delivery_count or int(delivery.redelivered),
     }
@@ -165,6 +167,20 @@ def death(headers: dict[str, Any]) -> dict[str, Any]:
             return {}
 
 
+def origin(headers: dict[str, Any]) -> dict[str, str]:
+    """Give, as headers, through which exchange a message came, and with which key."""
+    exchange = text(headers.get("dead-exchange", death(headers).get("exchange")), 255)
+    if not exchange:
+        return {}
+    match death(headers).get("routing-keys"):
+        case [first, *_]:
+            key = first
+        case _:
+            key = ""
+    key = text(headers.get("dead-routing-key", key), 255)
+    return {ORIGIN_EXCHANGE: exchange, ORIGIN_ROUTING_KEY: key}
+
+
 def moment(value: object) -> datetime:
     """Give the time a header tells, or now if it tells none that can be true."""
     now = datetime.now(UTC)
@@ -201,6 +217,7 @@ def event_type(envelope: Envelope) -> str:
 def properties(envelope: Envelope) -> dict[str, Any]:
     """Give what restores the original, in a form that JSON holds."""
     headers = fitting(original(envelope.headers), FRAME_SIZE)
+    headers |= origin(envelope.headers)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
     given["dropped_headers"] = envelope.headers.get("dead-dropped-headers")
     return {name: value for name, value in given.items() if value is not None} | {

@@ -15,6 +15,7 @@ from messaging.exceptions import InvalidMessage
 from messaging.message import PARTITION_KEY, REPLAYS, Envelope, Message, decode
 from messaging.models import Inbox
 from messaging.publisher import publisher
+from messaging.received import Received
 from messaging.registry import handlers, messages_of
 
 from .headers import from_json
@@ -92,8 +93,9 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
     kept = {name: from_json(value) for name, value in kept.items()}
     if body is not None:
         message = corrected(letter, body)
-        kept["type"] = message.event_type
-        headers[PARTITION_KEY] = message.partition_key
+        if not isinstance(message, Received):
+            kept["type"] = message.event_type
+            headers[PARTITION_KEY] = message.partition_key
     return Envelope(
         letter.body if body is None else body,
         partitions.home(letter.queue, str(headers.get(PARTITION_KEY, ""))),

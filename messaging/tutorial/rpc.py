@@ -13,6 +13,8 @@ from messaging.conf import settings
 from messaging.server import run_servers
 from messaging.serving import served, serves
 
+from .script import Say, Script
+
 #: Of the official tutorials: durable, quorum, with the number as text.
 QUEUE = "rpc_queue"
 #: Larger numbers have no use in a tutorial, and any work for others needs a limit.
@@ -22,18 +24,15 @@ LARGEST = 1000
 @serves(QUEUE, text=True)
 def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
     """Give the n-th Fibonacci number."""
-    say(f" [.] fib({n})")
+    sys.stdout.write(f" [.] fib({n})\n")
+    sys.stdout.flush()
     one, next_one = 0, 1
     for _ in range(n):
         one, next_one = next_one, one + next_one
     return one
 
 
-def add_server_arguments(parser: ArgumentParser) -> None:
-    """Take nothing: start a second one to share the load."""
-
-
-def rpc_server(arguments: Namespace) -> int:
+def rpc_server(say: Say, arguments: Namespace) -> int:
     """Serve one call at a time until stopped; give the exit code."""
     say(" [x] Awaiting RPC requests. To exit press Ctrl-C")
     return run_servers([served[QUEUE]], threads=1)
@@ -51,7 +50,7 @@ def add_client_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def rpc_client(arguments: Namespace) -> int:
+def rpc_client(say: Say, arguments: Namespace) -> int:
     """Ask for one number and print it; raises `CallError`."""
     say(f" [x] Requesting fib({arguments.n})")
     answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
@@ -59,7 +58,12 @@ def rpc_client(arguments: Namespace) -> int:
     return 0
 
 
-def say(line: str) -> None:
-    """Print a line at once, also into a pipe."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+SERVER = Script(
+    "rpc_server",
+    "Serve Fibonacci numbers; a second one shares the load.",
+    lambda parser: None,
+    rpc_server,
+)
+CLIENT = Script(
+    "rpc_client", "Ask for a Fibonacci number.", add_client_arguments, rpc_client
+)

@@ -1,0 +1,48 @@
+"""What the commands that listen have in common: how they end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.management.base import CommandError
+
+from messaging.exceptions import MessagingError
+from messaging.session import Session, session
+from messaging.stopping import on_stop
+
+#: Exit code when time was up before `--count` messages had come; that of `timeout`.
+TOO_FEW = 124
+#: For the `--help` of the commands.
+EXIT_CODES = f"""\
+Exit codes: 0 at the end, also by SIGTERM or Ctrl-C; 1 when the broker or what is named
+is not there, or is lost; 2 when called wrongly; {TOO_FEW} when --timeout came before
+--count was reached.
+"""
+
+
+@contextmanager
+def command_session(
+    name: str, count: int | None = None, timeout: float | None = None
+) -> Iterator[Session]:
+    """Give a session that ends as a command shall, with one of the exit codes above."""
+    try:
+        with (
+            session(name, count=count, timeout=timeout) as opened,
+            on_stop(opened.stop),
+        ):
+            yield opened
+    except MessagingError as error:
+        hint = ": --declare TYPE makes it." if "no exchange" in str(error) else ""
+        raise CommandError(f"{error}{hint}") from error
+    except BrokenPipeError:
+        # Whoever read this has seen enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    if opened.fell_short and not opened.is_stopped:
+        raise CommandError(
+            f"Only {opened.heard} of {count} messages came in {timeout:g} s.",
+            returncode=TOO_FEW,
+        )

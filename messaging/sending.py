@@ -1,0 +1,96 @@
+"""The verb that sends any body anywhere."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+
+from .conf import settings
+from .exceptions import PublishError, TooLarge
+from .message import Envelope
+from .publisher import publisher
+
+#: Bytes that AMQP allows for a name or a property that is text.
+SHORT = 255
+
+
+def send(
+    body: Any,
+    *,
+    routing_key: str,
+    exchange: str = "",
+    headers: dict[str, Any] | None = None,
+    mandatory: bool = True,
+    timeout: float | None = None,
+    **properties: Any,
+) -> str:
+    """
+    Send one message to any exchange, and return its `message_id`.
+
+    The body is bytes, a text, or anything that JSON holds; `content_type` says which
+    unless given. Further `properties` are those of `Envelope`: `message_id`, `type`,
+    `correlation_id`, `reply_to`, `priority`, `expiration`, `persistent` and so on.
+
+    Returns when the broker has confirmed; inside `transaction.atomic()` the message is
+    stored in the outbox and leaves with the commit, or never. Raises `Unroutable` when
+    no queue takes it, unless `mandatory` is false, and otherwise what `publish` does.
+    """
+    envelope = pack(
+        body,
+        routing_key=routing_key,
+        exchange=exchange,
+        headers=headers or {},
+        mandatory=mandatory,
+        **properties,
+    )
+    if len(envelope.body) > settings.MAX_BODY:
+        raise TooLarge
+    dispatch([envelope], timeout=timeout)
+    return str(envelope.message_id)
+
+
+def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
+    """Give the envelope of a body; raises `PublishError` for what AMQP cannot carry."""
+    encoded, content_type = encode(body)
+    properties.setdefault("content_type", content_type)
+    try:
+        envelope = Envelope(
+            encoded, message_id=message_id or str(uuid.uuid4()), **properties
+        )
+    except TypeError as error:
+        raise PublishError(f"There is no such property: {error}") from None
+    for name in envelope.__dataclass_fields__:
+        value = getattr(envelope, name)
+        if isinstance(value, str) and len(value.encode(errors="replace")) > SHORT:
+            raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")
+    return envelope
+
+
+def encode(body: Any) -> tuple[bytes, str]:
+    """Give the bytes of a body and their content type."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body), "application/octet-stream"
+    try:
+        if isinstance(body, str):
+            return body.encode(), "text/plain"
+        return json.dumps(body, cls=DjangoJSONEncoder).encode(), "application/json"
+    except (TypeError, ValueError) as error:
+        raise PublishError(f"The body is no text or JSON: {error}") from error
+
+
+def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
+    """Send envelopes now, or with the commit of the transaction that is going on."""
+    if not transaction.get_connection(settings.DATABASE).in_atomic_block:
+        publisher().publish(*envelopes, timeout=timeout)
+        return
+    from .models import Outbox  # models load after this package
+
+    try:
+        Outbox.objects.using(settings.DATABASE).add(envelopes)
+    except TypeError as error:
+        raise PublishError(f"The outbox keeps headers as JSON: {error}") from error
