@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
-from django.db import connections
+from django.db import close_old_connections, connections
 
 from .backoff import Backoff
 from .circuit import CircuitOpen
@@ -132,6 +132,7 @@ class Consumer:
             return None
         batch, deaths = self._pending[:limit], {}
         if is_suspect(batch[0]):
+            close_old_connections()
             ids = [one.inbox_id for one in batch]
             deaths = Attempt.objects.using(settings.DATABASE).deaths(ids)
             batch = batch[: portion(ids, deaths)]
@@ -175,6 +176,8 @@ class Consumer:
         if holding is None:
             return
         self._let_go()
+        # The server may have closed this thread's session while there was no work.
+        close_old_connections()
         try:
             holding.give_back()
         except DatabaseFailure as error:

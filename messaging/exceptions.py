@@ -13,6 +13,7 @@ MessagingError
 │   └── RemoteError
 ├── TopologyMismatch
 ├── Unpublishable            a change of a published model cannot be told
+├── NotThere                 told to tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body is not what the event type says
 ├── Reject                   raised by handlers: never try this one again
 │   └── NotYet               ... unless what it needs comes within moments
@@ -100,6 +101,10 @@ class TopologyMismatch(MessagingError):
 
 class Unpublishable(MessagingError):
     """This change of a published model cannot be told, and so it is not made."""
+
+
+class NotThere(MessagingError):
+    """The broker has no such queue or exchange: run `manage.py topology apply`."""
 
 
 class InvalidMessage(MessagingError):

@@ -24,6 +24,7 @@ from django.db import connections
 
 from messaging.connection import declare
 from messaging.lab.processes import free_port
+from messaging.leases import Lease
 from messaging.publisher import close_publisher
 from messaging.registry import consumer_name, handlers
 from tests import private_servers
@@ -303,6 +304,8 @@ def consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
 def no_consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
     """Nobody else at the queues, which are empty, beside empty databases."""
     shared_consumers.stop()
+    # They have enrolled anew since the databases were emptied.
+    Lease.objects.all().delete()
 
 
 class API:

@@ -266,7 +266,8 @@ def test_a_consumer_ends_in_time_while_the_broker_is_away(
     processes: Processes, start: Start
 ) -> None:
     process = start(RABBITMQ_URL="amqp://127.0.0.1:1/")
-    time.sleep(2)
+    # It lives, as far as the leases tell, and so waits for signals.
+    eventually(Worker.objects.exists, "a process", 30)
 
     assert processes.stop(process) == 0
 
