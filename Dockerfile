@@ -1,13 +1,13 @@
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc pkg-config libmariadb-dev \
+    && apt-get install -y --no-install-recommends fonts-dejavu-core gcc pkg-config libmariadb-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 COPY . .
-RUN useradd --system app
+RUN useradd --system app && install -d -o app /data
 USER app
 ENV PYTHONUNBUFFERED=1
 EXPOSE 8000

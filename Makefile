@@ -14,8 +14,8 @@ run: setup ## start servers, API and consumers; Ctrl-C stops all
 test: setup ## the default tests
 	$(bin)/python -m pytest -m "not slow and not soak"
 
-test-all: setup ## also the slow ones, and clients in other languages
-	@./project/setup.sh clients
+test-all: setup ## also the slow ones, on more servers and with more clients
+	@./project/setup.sh all-tests
 	$(bin)/python -m pytest -m "not soak"
 
 soak: setup ## the long ones

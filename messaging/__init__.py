@@ -16,14 +16,17 @@ from .exceptions import (
     Retry,
     TooLarge,
     Unconfirmed,
+    Unpublishable,
     Unroutable,
 )
 from .message import Fact, Message
+from .publishing import publishes
 from .received import Received
 from .registry import Applied, handles, listens, projects
 from .sending import send
 from .serving import serves
 from .session import Incoming, Session, session
+from .silence import aloud, silent
 from .sources import Exchange, direct, fanout, headers, topic
 from .topology import Queue
 
@@ -35,6 +38,9 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     # Publishing
     "publish",
     "send",
+    "publishes",
+    "silent",
+    "aloud",
     # Handling
     "handles",
     "listens",
@@ -68,5 +74,6 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "Retry",
     "TooLarge",
     "Unconfirmed",
+    "Unpublishable",
     "Unroutable",
 ]

@@ -1,15 +1,21 @@
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy
 
 
 class MessagingConfig(AppConfig):
-    """Finds the `handlers.py` of every installed app."""
+    """Finds the `handlers.py` of every installed app, and checks the settings."""
 
     name = "messaging"
     verbose_name = gettext_lazy("Messages")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register all handlers."""
+        """Register all handlers and checks."""
+        from . import checks  # models load after this module
+
         autodiscover_modules("handlers")
+        register(checks.check_settings)
+        register(checks.check_published_models, Tags.models)
+        register(checks.check_deployment, deploy=True)

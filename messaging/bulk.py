@@ -35,11 +35,18 @@ def insert(
         for place, field in enumerate(fields)
         if isinstance(field, models.DateTimeField | models.JSONField)
     ]
+    # PostgreSQL has no text with NUL, which foreign senders may well send.
+    no_nul = connection.vendor == "postgresql"
     prepared = []
     for row in rows:
-        values = list(row)
+        values = [without_nul(value) for value in row] if no_nul else list(row)
         for place, field in special:
             values[place] = field.get_db_prep_save(values[place], connection)
         prepared.append(values)
     with connection.cursor() as cursor:
         cursor.executemany(sql, prepared)
+
+
+def without_nul(value: Any) -> Any:
+    """Give a text without NUL, and anything else as it is."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

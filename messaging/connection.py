@@ -23,8 +23,9 @@ from pika.frame import decode_frame
 from . import topology
 from .channels import ChannelKeeper, ChannelUser, close
 from .conf import settings
-from .exceptions import MessagingError, TopologyMismatch
+from .exceptions import MessagingError, NotThere, TopologyMismatch
 from .frames import FRAME, without_headers
+from .sources import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 RECONNECT_PAUSE = (0.1, 5.0)
 #: Seconds for the broker to confirm that a failed connection is closed.
 GOODBYE = 1.0
+#: Why the broker closes a channel, by reply code.
+REFUSALS = {404: NotThere, 406: TopologyMismatch}
 
 T = TypeVar("T")
 
@@ -50,10 +53,6 @@ def broker_address() -> str:
     """Give host, port and virtual host of the broker, without credentials."""
     url = urlsplit(settings.URL)
     return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
-
-
-#: What pika raises for headers that nobody can have meant.
-UNREADABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error)
 
 
 class Stream(pika.SelectConnection):  # type: ignore[misc]
@@ -233,12 +232,6 @@ class Connection:
                 self._pika.ioloop.stop()
 
 
-def without_properties(buffer: bytes) -> tuple[int, Any]:
-    """Give length and frame of the header at the beginning of `buffer`."""
-    channel, length, size = struct.unpack_from(">xHIxxxxQ", buffer)
-    return length + 8, pika.frame.Header(channel, size, pika.BasicProperties())
-
-
 def leave(connection: pika.SelectConnection) -> None:
     """Close a connection whose loop has failed, so that the broker need not guess."""
     with suppress(Exception):
@@ -258,6 +251,60 @@ def readable(error: BaseException) -> str:
         if isinstance(cause, BaseException):
             return readable(cause)
     return f"{type(error).__name__}: {error}"
+
+
+class Tool:
+    """A short-lived connection; each piece of work gets a channel of its own."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        told = connection._impl.server_properties or {}
+        #: What the broker calls itself, e.g. "RabbitMQ 3.10.8".
+        self.server = " ".join(
+            str(part.decode() if isinstance(part, bytes) else part)
+            for part in (told.get("product"), told.get("version"))
+            if part
+        )
+
+    def __call__(self, work: Callable[[Any], T]) -> T:
+        """
+        Give `work` a channel.
+
+        Raises `NotThere`, `TopologyMismatch` or another `MessagingError` in place of
+        pika's errors; the next piece of work may still succeed.
+        """
+        try:
+            channel = self._connection.channel()
+            result = work(channel)
+            if channel.is_open:
+                channel.close()
+        except ChannelClosedByBroker as error:
+            kind = REFUSALS.get(error.reply_code, MessagingError)
+            raise kind(error.reply_text) from error
+        except AMQPError as error:
+            raise MessagingError(f"The connection failed: {error!r}") from error
+        return result
+
+    def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
+        """Declare something; raises as above."""
+        self(lambda channel: topology.declare(channel, item))
+
+
+@contextmanager
+def tool(name: str) -> Iterator[Tool]:
+    """Connect for as long as it takes; raises `MessagingError` without a broker."""
+    try:
+        connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
+    except (AMQPError, OSError) as error:
+        raise MessagingError(
+            f"There is no broker at {broker_address()}: {readable(error)}"
+        ) from error
+    try:
+        yield Tool(connection)
+    finally:
+        with suppress(AMQPError):
+            if connection.is_open:
+                connection.close()
 
 
 def declare() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
-from django.db import connections
+from django.db import close_old_connections, connections
 
 from .backoff import Backoff
 from .circuit import CircuitOpen
@@ -17,6 +17,7 @@ from .holding import Holding
 from .leases import LeaseLost
 from .message import Delivery
 from .parking import Parked
+from .registry import one_by_one
 from .retry import TRANSIENT
 from .subscription import Subscription, is_suspect
 from .work import Arrived, Retried, Work, deaths_of, portion
@@ -117,7 +118,9 @@ class Consumer:
         is_slow = holding.circuit.is_open
         if is_slow and self._stopping.wait(holding.circuit.pause()):
             return None
-        limit = 1 if is_slow else max(1, settings.PREFETCH // 2)
+        limit = max(1, settings.PREFETCH // 2)
+        if is_slow or self.queue in one_by_one:
+            limit = 1
         timeout = None
         if holding.has_parked and not self._pending:
             timeout = self._until_due(holding)
@@ -130,6 +133,7 @@ class Consumer:
             return None
         batch, deaths = self._pending[:limit], {}
         if is_suspect(batch[0]):
+            close_old_connections()
             ids = [one.inbox_id for one in batch]
             deaths = deaths_of(ids, holding.worker)
             batch = batch[: portion(ids, deaths)]
@@ -173,6 +177,8 @@ class Consumer:
         if holding is None:
             return
         self._let_go()
+        # The server may have closed this thread's session while there was no work.
+        close_old_connections()
         try:
             holding.give_back()
         except DatabaseFailure as error:

@@ -12,6 +12,8 @@ MessagingError
 │   ├── InvalidCall
 │   └── RemoteError
 ├── TopologyMismatch
+├── Unpublishable            a change of a published model cannot be told
+├── NotThere                 told to tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body is not what the event type says
 ├── Reject                   raised by handlers: never try this one again
 │   └── NotYet               ... unless what it needs comes within moments
@@ -95,6 +97,14 @@ class RemoteError(CallError):
 
 class TopologyMismatch(MessagingError):
     """The broker has this queue or exchange with other arguments than ours."""
+
+
+class Unpublishable(MessagingError):
+    """This change of a published model cannot be told, and so it is not made."""
+
+
+class NotThere(MessagingError):
+    """The broker has no such queue or exchange: run `manage.py topology apply`."""
 
 
 class InvalidMessage(MessagingError):

@@ -14,6 +14,7 @@ from datetime import timedelta
 from django.db import models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from . import sessions
 from .conf import settings
@@ -41,9 +42,13 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         gone = sessions.gone(self.db, [worker.pk for worker in workers])
         return [worker for worker in workers if worker.pk not in gone]
 
-    def forget_dead(self) -> None:
-        """Remove those that have been silent for an hour."""
-        self.filter(seen_at__lt=Now() - timedelta(hours=1)).delete()
+    def dead(self) -> models.QuerySet[Worker]:
+        """Give those that have been silent for an hour."""
+        return self.filter(seen_at__lt=Now() - timedelta(hours=1))
+
+    def forget_dead(self) -> int:
+        """Remove those that have been silent for an hour; give how many."""
+        return self.dead().delete()[0]
 
 
 class Worker(models.Model):
@@ -51,13 +56,17 @@ class Worker(models.Model):
 
     id = models.CharField(max_length=32, primary_key=True)
     #: Host and process id, for people.
-    name = models.CharField(max_length=255)
+    name = models.CharField(_("process"), max_length=255)
     #: What it consumes.
-    queues = models.JSONField()
+    queues = models.JSONField(_("queues"))
     #: By the clock of the database, which all of them share.
-    seen_at = models.DateTimeField()
+    seen_at = models.DateTimeField(_("last seen"))
 
     objects = WorkerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("consuming process")
+        verbose_name_plural = _("consuming processes")
 
     def __str__(self) -> str:
         return self.name
@@ -75,8 +84,8 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
         known = set(self.filter(queue=queue).values_list("name", flat=True))
         if known and known != set(partitions):
             raise TopologyMismatch(
-                f"{queue} has {len(known)} partitions, and the settings want "
-                f"{len(partitions)}: run `manage.py topology plan`."
+                f"The number of partitions of {queue} is {len(known)}, and the "
+                f"settings want {len(partitions)}: run `manage.py topology plan`."
             )
         self.bulk_create(
             (Lease(name=name, queue=queue) for name in partitions if name not in known),
@@ -107,14 +116,18 @@ class Lease(models.Model):
     """Who may write what comes from one partition."""
 
     #: The broker's name of the partition.
-    name = models.CharField(max_length=255, primary_key=True)
-    queue = models.CharField(max_length=255, db_index=True)
+    name = models.CharField(_("partition"), max_length=255, primary_key=True)
+    queue = models.CharField(_("queue"), max_length=255, db_index=True)
     #: The id of the process, or "" for nobody.
     worker = models.CharField(max_length=32, default="")
     #: Grows whenever it changes hands.
-    epoch = models.PositiveBigIntegerField(default=0)
+    epoch = models.PositiveBigIntegerField(_("epoch"), default=0)
 
     objects = LeaseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
 
     def __str__(self) -> str:
         return f"{self.name} ({self.epoch})"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
+from .exceptions import MessagingError, Unroutable
 from .models import Outbox, OutboxShard
 from .publisher import publisher
 from .retry import TRANSIENT
+from .stale import close_stale_connections
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Relay:
 
         Gives how many rows left and how many had to stay.
         """
-        close_old_connections()
+        close_stale_connections()
         outbox = Outbox.objects.using(settings.DATABASE)
         shards = outbox.order_by("shard").values_list("shard", flat=True).distinct()
         published = waiting = 0
@@ -85,7 +88,7 @@ class Relay:
 
     def _drain_shard(self, shard: int) -> tuple[int, int]:
         outbox = Outbox.objects.using(settings.DATABASE)
-        with transaction.atomic(using=settings.DATABASE):
+        with transaction_of_rows():
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0, 0
             rows = list(outbox.filter(shard=shard).order_by("id")[:BATCH])
@@ -96,6 +99,20 @@ class Relay:
         return len(confirmed), len(rows) - len(confirmed)
 
 
+def transaction_of_rows() -> AbstractContextManager[object]:
+    """
+    Give a transaction, where one locks rows.
+
+    SQLite locks all there is: nobody could write while the broker is waited for. Two
+    relays there may publish the same rows, each in their order.
+    """
+    locks_rows = connections[settings.DATABASE].features.has_select_for_update
+    result: AbstractContextManager[object] = (
+        transaction.atomic(using=settings.DATABASE) if locks_rows else nullcontext()
+    )
+    return result
+
+
 def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     Publish rows, those of one key one after the other, and give the confirmed ones.
@@ -104,6 +121,7 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
     """
     confirmed: list[int] = []
     stuck: set[str] = set()
+    lost = False
     for step in rounds(rows, key=lambda row: row.envelope.key):
         free = {key: row for key, row in step.items() if key not in stuck}
         envelopes = [row.envelope for row in free.values()]
@@ -113,8 +131,19 @@ def publish_rows(rows: Iterable[Outbox]) -> list[int]:
                 confirmed.append(row.pk)
             else:
                 stuck.add(key)
+                lost |= isinstance(error, Unroutable)
                 logger.warning("%s %s waits: %s", row.type, row.message_id, error)
+    if lost:
+        declare_again()
     return confirmed
+
+
+def declare_again() -> None:
+    """Make what somebody has deleted, or never made, for the next try to find."""
+    try:
+        publisher().declare()
+    except MessagingError as error:
+        logger.warning("Queues and exchanges cannot be declared: %s", error)
 
 
 def rounds(items: Iterable[T], key: Callable[[T], str]) -> Iterator[dict[str, T]]:

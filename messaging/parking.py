@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from .bulk import insert
 from .conf import settings
@@ -65,13 +66,13 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         fields = ("id", "size", "digest", "attempts")
         due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
         chosen = list(due.values_list(*fields)[:limit])
-        flowing = {digest for _, _, digest, attempts in chosen if not attempts}
+        flowing = {digest for *_more, digest, attempts in chosen if not attempts}
         if flowing and len(chosen) < limit:
             behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
             chosen += behind.values_list(*fields)[: limit - len(chosen)]
         room = settings.PREFETCH_BYTES // 2
         ids: list[int] = []
-        for pk, size, _, _ in chosen:
+        for pk, size, *_more in chosen:
             room -= size
             if room < 0 and ids:
                 break
@@ -110,34 +111,47 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         digests = {row.digest for row in rows}
         partition = rows[0].partition
         self.filter(pk__in=[row.pk for row in rows]).delete()
-        heads = (
-            self.filter(partition=partition, digest__in=digests)
-            .values("digest")
-            .annotate(head=models.Min("id"))
-            .values_list("head", flat=True)
-        )
-        waiting = self.filter(pk__in=list(heads), due_at=None)
+        heads = self._heads(partition, digests)
+        waiting = self.filter(pk__in=heads, due_at=None)
         waiting.update(due_at=datetime.now(UTC))
+
+    def try_now(self, rows: models.QuerySet[Parked]) -> int:
+        """Have the first message of each key of `rows` tried; give how many keys."""
+        digests: dict[str, list[str]] = {}
+        for partition, digest in set(rows.values_list("partition", "digest")):
+            digests.setdefault(partition, []).append(digest)
+        number = 0
+        for partition, mine in digests.items():
+            for start in range(0, len(mine), BATCH):
+                heads = self._heads(partition, mine[start : start + BATCH])
+                number += self.filter(pk__in=heads).update(due_at=datetime.now(UTC))
+        return number
+
+    def _heads(self, partition: str, digests: Iterable[str]) -> list[int]:
+        """Give the first row of each key."""
+        rows = self.filter(partition=partition, digest__in=digests)
+        firsts = rows.values("digest").annotate(head=models.Min("id"))
+        return list(firsts.values_list("head", flat=True))
 
 
 class Parked(models.Model):
     """One message that is tried again later, or waits behind one that is."""
 
     #: The broker's name of the partition it came from.
-    partition = models.CharField(max_length=255)
-    message_id = models.CharField(max_length=36)
-    event_type = models.CharField(max_length=100)
+    partition = models.CharField(_("partition"), max_length=255)
+    message_id = models.CharField("message id", max_length=36)
+    event_type = models.CharField(_("event type"), max_length=100)
     #: The partition key, for people.
-    key = models.CharField(max_length=300)
+    key = models.CharField(_("key"), max_length=300)
     #: ... and for comparing, which databases may do without regard to case.
     digest = models.CharField(max_length=32)
-    attempts = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
     #: When it is tried again; null while it waits behind another of its key.
-    due_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(_("next attempt"), null=True)
     #: How it failed last.
-    error = models.TextField(default="")
-    parked_at = models.DateTimeField()
-    size = models.PositiveIntegerField()
+    error = models.TextField(_("error"), default="")
+    parked_at = models.DateTimeField(_("parked"))
+    size = models.PositiveIntegerField(_("bytes"))
     properties = models.TextField()
     body = models.BinaryField()
 
@@ -159,7 +173,8 @@ class Parked(models.Model):
     objects = ParkedQuerySet.as_manager()
 
     class Meta:
-        verbose_name_plural = "parked messages"
+        verbose_name = _("parked message")
+        verbose_name_plural = _("parked messages")
         indexes = [
             models.Index(fields=["partition", "due_at"], name="parked_due"),
             models.Index(fields=["partition", "digest", "id"], name="parked_key"),

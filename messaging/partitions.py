@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import zlib
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .conf import settings
 
-#: What the name of a queue of dead letters ends with; it has one partition.
+#: What the name of a queue of dead letters ends with; it is never divided.
 DEAD = ".dead"
+
+#: More would only cost: each has a thread and a channel in every consumer.
+MOST = 256
 
 
 def count(queue: str) -> int:
@@ -20,6 +25,10 @@ def count(queue: str) -> int:
     if queue.endswith(DEAD):
         return 1
     wanted: int = settings.of(queue, "PARTITIONS")
+    if not 1 <= wanted <= MOST:
+        raise ImproperlyConfigured(
+            f"PARTITIONS of {queue} is {wanted}; it must be 1 to {MOST}."
+        )
     return wanted
 
 

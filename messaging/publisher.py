@@ -9,7 +9,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pika
@@ -17,7 +18,7 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from .conf import settings
-from .connection import Connection
+from .connection import Connection, declare
 from .exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from .message import Envelope
 
@@ -179,6 +180,10 @@ class Publisher:
             return [one.error for one in call.publications]
         late = Unconfirmed(f"The broker did not confirm in time. {self._why()}")
         return [one.error if one.is_settled else late for one in call.publications]
+
+    def declare(self) -> None:
+        """Declare all queues and exchanges; raises what `connection.declare` does."""
+        declare()
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the connection; whoever still waits gets `Unconfirmed` in time."""
@@ -369,6 +374,22 @@ def publisher() -> Publisher:
             if process not in _publishers:
                 _publishers[process] = Publisher(f"publisher-{process}")
     return _publishers[process]
+
+
+@contextmanager
+def replaced_by(other: Publisher) -> Iterator[None]:
+    """Let another one take the place of this process's publisher, for tests."""
+    process = os.getpid()
+    with _lock:
+        usual = _publishers.pop(process, None)
+        _publishers[process] = other
+    try:
+        yield
+    finally:
+        with _lock:
+            del _publishers[process]
+            if usual is not None:
+                _publishers[process] = usual
 
 
 def close_publisher() -> None:

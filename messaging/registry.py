@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .message import Fact, Message
 from .received import Received, received_as
+from .silence import silent
 from .sources import Source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -30,12 +32,15 @@ class Handler:
     message: type[Message]
     function: Callable[..., Any]
     batch: bool
+    #: Whether published models tell nobody of what it does.
+    quiet: bool = False
 
     def __call__(self, messages: Sequence[Message]) -> list[Any]:
         """Give one reference per message."""
-        if self.batch:
-            return list(self.function(list(messages)))
-        return [self.function(message) for message in messages]
+        with silent() if self.quiet else nullcontext():
+            if self.batch:
+                return list(self.function(list(messages)))
+            return [self.function(message) for message in messages]
 
 
 #: By queue, then by event type.
@@ -44,6 +49,8 @@ handlers: dict[str, dict[str, Handler]] = {}
 bindings: dict[str, list[str]] = {}
 #: What else comes to a queue, by queue.
 sources: dict[str, tuple[Source, ...]] = {}
+#: Queues whose messages are taken one by one, each in a transaction of its own.
+one_by_one: set[str] = set()
 #: By queue.
 projections: dict[str, Callable[[list[Applied]], None]] = {}
 
@@ -59,7 +66,13 @@ def handles(
     in their order, and returns a list of ids. It raises `Reject` for what can never
     succeed and `Retry` for what may succeed later.
     """
-    return _register(message.queue, message, batch)
+    queue = getattr(message, "queue", "")
+    if not queue:
+        raise ImproperlyConfigured(
+            f"{message.__qualname__} says no queue that takes it: add "
+            '`queue: ClassVar = "..._queue"`, or use `listens` if it is a fact.'
+        )
+    return _register(queue, message, batch)
 
 
 def listens(
@@ -68,6 +81,7 @@ def listens(
     body: Any = None,
     key: Callable[[Any], object] | None = None,
     batch: bool = False,
+    alone: bool = False,
 ) -> Callable[[Function], Function]:
     """
     Register a function that reacts to facts, or to messages of any exchange.
@@ -77,13 +91,16 @@ def listens(
         @listens("texts", body=str)
 
     Each queue gets its own copy of what is `wanted`, and all that is sent to its name.
-    The function works as one of `handles` does. It gets a fact, or a `Received` whose
-    `body` is of the type asked for: bytes as they came, unless it is `str` for text in
-    UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model. What
-    cannot be read is a dead letter.
+    The function works as one of `handles` does, but what it does to published models
+    is told to nobody, unless it does it `aloud()`. It gets a fact, or a `Received`
+    whose `body` is of the type asked for: bytes as they came, unless it is `str` for
+    text in UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model.
+    What cannot be read is a dead letter.
 
     Messages for which `key` gives the same, or whose senders gave the same header
-    `partition_key`, take effect in the order of their arrival.
+    `partition_key`, take effect in the order of their arrival. With `alone=True` all
+    messages of the queue come one by one, each in a transaction of its own: for effects
+    that are slow, or that no rollback undoes.
     """
     facts = [one for one in wanted if isinstance(one, type) and issubclass(one, Fact)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
@@ -102,18 +119,20 @@ def listens(
 
     def register(function: Function) -> Function:
         for message in classes:
-            _register(queue, message, batch)(function)
+            _register(queue, message, batch, quiet=True)(function)
         if facts:
             bindings.setdefault(queue, []).extend(map(event_type_of, facts))
         else:
             sources[queue] = exchanges
+        if alone:
+            one_by_one.add(queue)
         return function
 
     return register
 
 
 def _register(
-    queue: str, message: type[Message], batch: bool
+    queue: str, message: type[Message], batch: bool, *, quiet: bool = False
 ) -> Callable[[Function], Function]:
     event_type = event_type_of(message)
 
@@ -131,7 +150,7 @@ def _register(
                 f"{others[event_type].function.__qualname__} and "
                 f"{function.__qualname__}."
             )
-        others[event_type] = Handler(message, function, batch)
+        others[event_type] = Handler(message, function, batch, quiet)
         return function
 
     return register
@@ -139,7 +158,12 @@ def _register(
 
 def event_type_of(message: type[Message]) -> str:
     """Give the event type of a class of messages."""
-    event_type: str = message.model_fields["event_type"].default
+    event_type = message.model_fields["event_type"].default
+    if not isinstance(event_type, str):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__} has no event type: add "
+            '`event_type: Literal["..."] = "..."`.'
+        )
     return event_type
 
 

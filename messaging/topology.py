@@ -13,6 +13,7 @@ from typing import Any
 from . import partitions
 from .conf import settings
 from .partitions import DEAD
+from .publication import exchanges
 from .registry import bindings, handlers, sources
 from .sources import Exchange, Source
 
@@ -112,8 +113,9 @@ def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:
 
 
 def declared() -> Iterator[Queue | Exchange | Binding]:
-    """Give all that the registered handlers need, in the order to declare it."""
-    yield Exchange(settings.FACTS_EXCHANGE, "topic")
+    """Give all that handlers and published models need, in the order to declare it."""
+    for name, kind in ({settings.FACTS_EXCHANGE: "topic"} | exchanges()).items():
+        yield Exchange(name, kind)
     for queue in sorted(handlers):
         for partition in partitions.names(queue):
             yield from needed_by(queue, partition)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 
 from . import inbox
 from .conf import settings
@@ -21,6 +21,7 @@ from .message import Delivery
 from .models import Attempt
 from .parking import Parked
 from .retry import TRANSIENT
+from .stale import close_stale_connections
 from .subscription import is_suspect
 from .topology import is_dead_queue
 
@@ -174,9 +175,9 @@ class Arrived(Work):
     ) -> None:
         super().__init__(holding)
         self.batch = batch
-        self._steps = [close_old_connections, *self._commands]
+        self._steps = [close_stale_connections, *self._commands]
         if is_dead_queue(holding.queue):
-            self._steps = [close_old_connections, self._archive]
+            self._steps = [close_stale_connections, self._archive]
         if is_suspect(batch[0]):
             ids = [one.inbox_id for one in batch]
             self._steps.insert(1, lambda: self._mark(ids, deaths))
@@ -215,7 +216,7 @@ class Retried(Work):
         self._limit = limit
         self._rows: list[Parked] = []
         self._steps = [
-            close_old_connections,
+            close_stale_connections,
             self._load,
             self._apply,
             self._project,

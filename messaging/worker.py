@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from django.db import connections
 
 from . import partitions
+from .admission import admitted
 from .conf import settings
 from .connection import Connection
 from .consumer import Consumer
@@ -24,11 +25,14 @@ logger = logging.getLogger(__name__)
 DIED = 1
 #: Exit code (EX_TEMPFAIL of sysexits.h) when work in hand had to be left to others.
 LEFT_WORK = 75
+#: Exit code (EX_CONFIG of sysexits.h) when the settings want what is not in force.
+MISCONFIGURED = 78
 #: For the `--help` of the commands that run here.
 EXIT_CODES = f"""\
 Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, and the log
 says of what; {LEFT_WORK} when work in hand did not end in time after a stop, so that it
-was rolled back and is done by the next process; 2 when called wrongly. Servers that are
+was rolled back and is done by the next process; {MISCONFIGURED} when a queue has not
+the number of partitions that the settings want; 2 when called wrongly. Servers that are
 away end nothing: they are waited for. A second Ctrl-C ends the process at once.
 """
 #: Seconds for the broker's goodbye to each connection, after `STOP_TIMEOUT`.
@@ -40,7 +44,10 @@ def run_consumers(queues: list[str]) -> int:
     Consume `queues` until SIGTERM or SIGINT; give an exit code.
 
     Each partition has a thread of its own, which works while the process holds it.
+    Raises `TopologyMismatch` when a queue has another number of them than is wanted.
     """
+    if not admitted(queues):
+        return 0
     consumers = [
         Consumer(queue, partition)
         for queue in queues

@@ -137,11 +137,43 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".local" / "static"
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
+#: Files of reports; API and consumers must share it.
+MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
+#: TrueType fonts of these files; a letter the first lacks is taken from the next.
+REPORT_FONTS = env.list(
+    "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
+)
+# For development, files that show what would have been sent.
+vars().update(
+    env.email_url(
+        "EMAIL_URL",
+        default=f"filemail:///{BASE_DIR / '.local' / 'mail'}"
+        if DEBUG
+        else "smtp://localhost:25",
+    )
+)
+#: Seconds for each answer of the mail server.
+EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
+
+#: Any of messaging/conf.py, as JSON; wins over what follows.
+OF_MESSAGING = env.json("MESSAGING", default={})
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
-    # Any other of messaging/conf.py, as JSON.
-    **env.json("MESSAGING", default={}),
+    **OF_MESSAGING,
+    "QUEUES": {
+        "notifications_queue": {
+            # E-mails are to go out soon after a mail server is back.
+            "RETRY_PAUSE": (0.5, 30.0),
+            "ATTEMPTS_OF": {
+                "messaging.exceptions.Retry": None,
+                # Three hours or so: some servers take minutes to trust a sender.
+                "smtplib.SMTPException": 500,
+            },
+        },
+        **OF_MESSAGING.get("QUEUES", {}),
+    },
 }
 
 REST_FRAMEWORK = {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
-# "clients" also Node.js and the packages of tests/clients.
+# "all-tests" also what only slow tests need: PostgreSQL, Node.js and its packages.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -35,9 +35,15 @@ missing_packages() {
     else
         echo python3 python3-venv
     fi
-    if [ "$with" = clients ]; then
+    if [ "$with" = all-tests ]; then
+        has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
+            echo postgresql
         has node || echo nodejs
         has npm || echo npm
+    fi
+    # Without it, files of reports have Western European letters only.
+    if has apt-get; then
+        [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
     fi
     # The rest is for building mysqlclient.
     if ! is_current; then
@@ -100,7 +106,7 @@ if ! is_current; then
     sha256sum requirements.txt requirements-dev.txt >"$stamp"
 fi
 
-if [ "$with" = clients ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then
+if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then
     npm ci --prefix $clients --no-audit --no-fund || fail "npm failed; see above."
     sha256sum $clients/package-lock.json >$clients_stamp
 fi

@@ -7,14 +7,16 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from messaging import Message
-from messaging.admin import MessageForm, PublishingAdmin
+from messaging.admin import MessageForm, PublishingAdmin, ReadOnlyAdmin
 
 from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
-from .models import Report
+from .models import Notification, Report, ReportFile
 
 
 class ReportCreateForm(MessageForm):
@@ -101,6 +103,7 @@ class ReportAdmin(PublishingAdmin):
         "descripcion",
         "ubicacion",
         "fecha_creacion",
+        "archivo",
     )
     show_full_result_count = False
     actions = ("hide", "hide_and_penalise", "delete_selected")
@@ -109,6 +112,15 @@ class ReportAdmin(PublishingAdmin):
     def descripcion_corta(self, report: Report) -> str:
         """Show the beginning of the description."""
         return Truncator(report.descripcion).chars(40)
+
+    @admin.display(description="archivo")
+    def archivo(self, report: Report) -> str:
+        """Link to the file, once it is made."""
+        if not ReportFile.objects.filter(pk=report.pk).exists():
+            return "Todavía no está disponible."
+        return format_html(
+            '<a href="{}">Descargar PDF</a>', reverse("report-file", args=[report.pk])
+        )
 
     def get_form(
         self,
@@ -163,3 +175,14 @@ class ReportAdmin(PublishingAdmin):
             ),
             change="Ocultado, con penalización del autor",
         )
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    """What became of the e-mails to authors."""
+
+    list_display = ("id_reporte", "recipient", "status", "doubts", "changed_at")
+    list_filter = ("status",)
+    search_fields = ("id_reporte__exact", "recipient__exact")
+    ordering = ("-changed_at",)
+    show_full_result_count = False

@@ -9,8 +9,8 @@ class ReportsConfig(AppConfig):
     verbose_name = "reportes"
 
     def ready(self) -> None:
-        """Connect the receiver, and what reacts to other apps."""
-        from . import reactions
+        """Connect the receiver, and what reacts to facts."""
+        from . import files, notifications, reactions  # noqa: F401 they listen
         from .signals import reports_changed, tell_the_world
 
         if settings.DELETED_AUTHORS == "anonymise":

@@ -1,7 +1,9 @@
 """Writes to MongoDB in which an older version of a report never undoes a newer one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from django.db import connections
@@ -15,6 +17,8 @@ from .models import Report
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 #: MongoDB's code for an upsert that passed over its document, which is newer.
 DUPLICATE_KEY = 11000
+#: Tombstones that are removed at a time.
+CHUNK = 1000
 #: The author of reports whose author is no longer told.
 NOBODY = 0
 #: What a tombstone goes without.
@@ -69,8 +73,8 @@ def change(id_reporte: str, version: int, **values: Any) -> Write:
 
 
 def bury(id_reporte: str, version: int) -> Write:
-    """A tombstone in place of the report, stored or not."""
-    values = {"version": version, "deleted": True}
+    """A tombstone in place of the report, stored or not; it says since when."""
+    values = {"version": version, "deleted": True, "deleted_at": datetime.now(UTC)}
     content = {field.column: "" for field in CONTENT}
     return Write(id_reporte, version, {"$set": values, "$unset": content})
 
@@ -114,6 +118,30 @@ def _raise_missing(ids: list[str]) -> None:
     stored = {document["_id"] for document in found}
     if missing := [id_reporte for id_reporte in ids if id_reporte not in stored]:
         raise DocumentMissing(missing)
+
+
+def overwrite(write: Write) -> None:
+    """
+    Apply a write whatever version is there; raises `PyMongoError`.
+
+    For repairs alone, which hold the lock on the ledger's row meanwhile.
+    """
+    one = UpdateOne({"_id": write.id_reporte}, write.change, upsert=write.upsert)
+    _collection().bulk_write([one])
+
+
+def tombstones(before: datetime) -> Iterator[list[str]]:
+    """Give the ids of the tombstones from before a moment, in chunks."""
+    old = {"deleted": True, "deleted_at": {"$lt": before}}
+    found = _collection().find(old, {"_id": True}, batch_size=CHUNK)
+    while chunk := [document["_id"] for document in islice(found, CHUNK)]:
+        yield chunk
+
+
+def sweep(ids: list[str], before: datetime) -> int:
+    """Remove those of the tombstones that are from before a moment; count them."""
+    old = {"_id": {"$in": ids}, "deleted": True, "deleted_at": {"$lt": before}}
+    return _collection().delete_many(old).deleted_count
 
 
 def _collection() -> Collection[dict[str, Any]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from messaging.models import Ledger
+from messaging.models import Ledger, PrunableQuerySet
 
 
 class Reports(models.Manager["Report"]):
@@ -21,8 +21,8 @@ class Report(models.Model):
     """
     A report, written only by `reports.documents`.
 
-    Deleted, it leaves a tombstone of id, version and `deleted`, so that a write which
-    comes late finds a newer version there and changes nothing.
+    Deleted, it leaves a tombstone of id, version, `deleted` and the moment, so that a
+    write which comes late finds a newer version there and changes nothing.
     """
 
     id_reporte = models.CharField(
@@ -85,3 +85,60 @@ class ReportLedger(Ledger):
 
     def __str__(self) -> str:
         return f"report {self.id_reporte} v{self.version}"
+
+
+class NotificationQuerySet(PrunableQuerySet):
+    """What became of e-mails."""
+
+    moment = "changed_at"
+
+
+class Notification(models.Model):
+    """
+    The e-mail that tells an author of a new report, and how far it has come.
+
+    "Sending" is committed before the mail server is asked, so a row in which that is
+    found is of a try that ended without anybody knowing how: that is a doubt.
+    """
+
+    class Status(models.TextChoices):
+        """How far it has come."""
+
+        SENDING = "sending", "enviándose"
+        WAITING = "waiting", "en espera"
+        SENT = "sent", "enviado"
+        REFUSED = "refused", "rechazado"
+
+    id_reporte = models.CharField(
+        "id del reporte", max_length=36, primary_key=True, db_collation="utf8mb4_bin"
+    )
+    recipient = models.EmailField("destinatario", max_length=254)
+    #: The header of that name: the same in every try, so that a double can be told.
+    message_id = models.CharField("Message-ID", max_length=255)
+    status = models.CharField("estado", max_length=10, choices=Status)
+    doubts = models.PositiveSmallIntegerField("dudas", default=0)
+    #: What the mail server, or the way to it, last complained of.
+    problem = models.CharField("problema", max_length=1000, default="")
+    changed_at = models.DateTimeField("último cambio", db_index=True)
+
+    objects = NotificationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "notificación"
+        verbose_name_plural = "notificaciones"
+
+    def __str__(self) -> str:
+        return f"{self.id_reporte} {self.status}"
+
+
+class ReportFile(models.Model):
+    """Where in the storage the file of a report is; the row commits once it is."""
+
+    id_reporte = models.CharField(
+        max_length=36, primary_key=True, db_collation="utf8mb4_bin"
+    )
+    name = models.CharField(max_length=255)
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

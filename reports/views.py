@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.http import FileResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotAcceptable, NotFound
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.request import Request
+
 from messaging.rest_framework.viewsets import QueuedViewSet, Write
 from project.access import EDITOR, MODERATOR
 
+from .files import open_file
 from .filters import ReportFilter
 from .messages import canonical
 from .models import Report
@@ -14,6 +25,21 @@ from .serializers import (
     ReportSerializer,
     ReportVisibilitySerializer,
 )
+
+NO_FILE = "El archivo de este reporte todavía no está disponible."
+
+
+class PDFNegotiation(DefaultContentNegotiation):
+    """Lets clients ask for a PDF alone: the file is one, and errors are JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> Any:
+        """Choose what renders errors."""
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            return renderers[0], renderers[0].media_type
 
 
 class ReportViewSet(QueuedViewSet):
@@ -56,3 +82,24 @@ class ReportViewSet(QueuedViewSet):
         self.kwargs["pk"] = canonical(self.kwargs["pk"])
         report: Report = super().get_object()
         return report
+
+    @extend_schema(responses={(200, "application/pdf"): OpenApiTypes.BINARY})
+    @action(
+        detail=True,
+        methods=["get"],
+        filter_backends=[],
+        pagination_class=None,
+        content_negotiation_class=PDFNegotiation,
+    )
+    def file(self, request: Request, pk: str) -> FileResponse:
+        """El reporte en PDF; 404 mientras no está hecho."""
+        report = self.get_object()
+        content = open_file(report.pk)
+        if content is None:
+            raise NotFound(NO_FILE)
+        return FileResponse(
+            content,
+            as_attachment=True,
+            filename=f"reporte-{report.pk}.pdf",
+            content_type="application/pdf",
+        )

@@ -24,6 +24,7 @@ from django.db import connections
 
 from messaging.connection import declare
 from messaging.lab.processes import free_port
+from messaging.leases import Lease
 from messaging.publisher import close_publisher
 from messaging.registry import consumer_name, handlers
 from tests import private_servers
@@ -31,7 +32,11 @@ from tests import private_servers
 logger = logging.getLogger(__name__)
 
 BASE = Path(__file__).resolve().parent.parent
-QUEUES = ("users_queue", "users_queue.dead", "reports_queue", "reports_queue.dead")
+QUEUES = tuple(
+    f"{name}_queue{suffix}"
+    for name in ("users", "reports", "notifications", "report_files")
+    for suffix in ("", ".dead")
+)
 
 
 def eventually(condition: Callable[[], Any], reason: str, timeout: float = 10.0) -> Any:
@@ -299,6 +304,8 @@ def consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
 def no_consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
     """Nobody else at the queues, which are empty, beside empty databases."""
     shared_consumers.stop()
+    # They have enrolled anew since the databases were emptied.
+    Lease.objects.all().delete()
 
 
 class API:

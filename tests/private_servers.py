@@ -24,6 +24,8 @@ os.environ.update(
     DATABASE_URL=mariadb.url,
     MONGODB_URL=mongodb.url,
     MONGODB_ENGINE=mongodb.engine,
+    EMAIL_URL=f"filemail:///{DIRECTORY}/mail",
+    MEDIA_ROOT=f"{DIRECTORY}/media",
     DEBUG="1",
     OPEN_ACCESS="1",
     SECRET_KEY="a key for tests that is long enough for HMAC-SHA256",

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,7 +266,8 @@ def test_a_consumer_ends_in_time_while_the_broker_is_away(
     processes: Processes, start: Start
 ) -> None:
     process = start(RABBITMQ_URL="amqp://127.0.0.1:1/")
-    time.sleep(2)
+    # It lives, as far as the leases tell, and so waits for signals.
+    eventually(Worker.objects.exists, "a process", 30)
 
     assert processes.stop(process) == 0
 
@@ -333,34 +333,5 @@ def test_large_bodies_do_not_fill_the_memory(broker: Broker, start: Start) -> No
     process = start()
     eventually(lambda: User.objects.count() == 300, "all rows", 60)
     eventually(lambda: broker.count("users_queue.dead") == 10, "dead letters", 60)
-
-    assert peak(process) < 300
-
-
-@pytest.mark.slow
-def test_a_backlog_of_a_hundred_thousand_does_not_fill_the_memory(
-    broker: Broker, start: Start
-) -> None:
-    for n in range(0, 100_000, 1000):
-        publisher().publish(
-            *(
-                Envelope(
-                    json.dumps(
-                        {
-                            "event_type": "user.create",
-                            **PERSON,
-                            "email": f"u{number}@example.com",
-                        }
-                    ).encode(),
-                    "users_queue",
-                    message_id=str(uuid.uuid4()),
-                )
-                for number in range(n, n + 1000)
-            ),
-            timeout=60,
-        )
-
-    process = start()
-    eventually(lambda: User.objects.count() == 100_000, "all rows", 120)
 
     assert peak(process) < 300

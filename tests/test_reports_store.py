@@ -90,8 +90,12 @@ def ids(found) -> list[str]:
 
 
 def stored(id_reporte: str) -> dict:
-    """The document as MongoDB has it."""
-    return documents._collection().find_one({"_id": id_reporte})
+    """The document as MongoDB has it, but for the moment a tombstone is from."""
+    document = documents._collection().find_one({"_id": id_reporte})
+    if document:
+        since = document.pop("deleted_at", None)
+        assert (since is not None) == document["deleted"]
+    return document
 
 
 # Queries

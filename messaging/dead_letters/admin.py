@@ -8,11 +8,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from messaging.admin import ReadOnlyAdmin
+from messaging.admin.reading import ReadOnlyAdmin, preformatted
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage, PublishError
 
@@ -225,8 +224,3 @@ def chosen(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
 def whom(request: HttpRequest) -> str:
     """Give the name that goes into the history."""
     return f"admin {request.user}"
-
-
-def preformatted(text: str) -> str:
-    """Give text in which every line and blank shows, and nothing is markup."""
-    return format_html('<pre class="dead-letter">{}</pre>', text)

@@ -35,7 +35,13 @@ def text(value: object, length: int) -> str:
         value = value.decode(errors="backslashreplace")
     if not isinstance(value, str):
         return ""
-    return value.encode(errors="backslashreplace").decode()[:length]
+    # PostgreSQL has no text with NUL.
+    return encodable(value).replace("\0", "\\x00")[:length]
+
+
+def encodable(value: str) -> str:
+    """Give a text without what UTF-8 has no bytes for."""
+    return value.encode(errors="backslashreplace").decode()
 
 
 def original(headers: dict[Any, Any]) -> dict[Any, Any]:
@@ -95,7 +101,7 @@ def to_json(value: Any) -> Any:
         case list():
             return [to_json(item) for item in value]
         case str():
-            return text(value, len(value))
+            return encodable(value)
         case _:
             return value
 

@@ -1,5 +1,5 @@
 """
-Private RabbitMQ, MariaDB and MongoDB servers, for development, tests and the lab.
+Private servers for development, tests and the lab: broker and databases.
 
 Each keeps data, ports and log in a directory of its own, listens on 127.0.0.1 only,
 and can be killed and started again on the same data and port. Needs psutil.
@@ -17,7 +17,7 @@ from typing import Any
 from .processes import find_program
 from .server import Server, ServerError
 
-__all__ = ["MariaDB", "MongoDB", "RabbitMQ", "Server", "ServerError"]
+__all__ = ["MariaDB", "MongoDB", "PostgreSQL", "RabbitMQ", "Server", "ServerError"]
 
 
 class RabbitMQ(Server):
@@ -172,6 +172,72 @@ class MariaDB(Server):
             database="messaging",
             connect_timeout=2,
         ).close()
+
+
+class PostgreSQL(Server):
+    """
+    A PostgreSQL server, whose programs refuse to run as root.
+
+    Root starts it as the user `postgres` of Debian's package, who must be able to go
+    through the directories above.
+    """
+
+    @property
+    def url(self) -> str:
+        return f"postgres://postgres@127.0.0.1:{self.port}/messaging"
+
+    @staticmethod
+    def program(name: str) -> str:
+        """Debian keeps the programs of each version apart; the newest is taken."""
+        versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+        newest = max(versions, key=lambda path: float(path.parts[-3]), default=None)
+        return str(newest) if newest else required("postgresql", name)
+
+    @property
+    def _user(self) -> list[str]:
+        if os.geteuid():
+            return []
+        setpriv = required("util-linux", "setpriv")
+        return [setpriv, "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+    def launch(self) -> None:
+        server = self.program("postgres")
+        if not self.data.exists():
+            self._install()
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "port": str(self.port),
+            "shared_buffers": "64MB",
+            "max_connections": "50",
+        }
+        settings = [part for pair in options.items() for part in ("-c", "=".join(pair))]
+        self.spawn([*self._user, server, "-D", str(self.data), *settings])
+
+    def _install(self) -> None:
+        """Make the data under another name first: half of them must not stay."""
+        draft = self.directory / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        if not os.geteuid():
+            shutil.chown(draft, "postgres", "postgres")
+        command = [*self._user, self.program("initdb"), "-D", str(draft)]
+        command += ["--username=postgres", "--auth=trust", "--encoding=UTF8"]
+        command += ["--locale=C", "--no-instructions"]
+        with self.log.open("ab") as log:
+            done = subprocess.run(command, stdout=log, stderr=log, cwd="/")
+        if done.returncode:
+            raise self._failure(f"cannot be installed (exit code {done.returncode})")
+        draft.rename(self.data)
+
+    def ping(self) -> None:
+        import psycopg
+
+        address = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(address, connect_timeout=2, autocommit=True) as connection:
+            names = connection.execute("SELECT datname FROM pg_database").fetchall()
+            if ("messaging",) not in names:
+                connection.execute("CREATE DATABASE messaging")
 
 
 class MongoDB(Server):

@@ -116,6 +116,9 @@ class Plan:
             "DATABASE_URL": urls["mariadb"],
             "DEBUG": "1",
             "OPEN_ACCESS": "1",
+            # Nobody is to get e-mails of the lab, nor its files.
+            "EMAIL_URL": "dummymail://",
+            "MEDIA_ROOT": str(self.directory / "media"),
         }
         if isinstance(mongodb := servers.get("mongodb"), MongoDB):
             variables |= {

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
+from messaging.leases import Worker
 from messaging.models import Attempt, Inbox
 
 
@@ -15,8 +16,9 @@ class Command(BaseCommand):
 
     help = (
         "Removes inbox rows older than MESSAGING['RETENTION_DAYS'], and the marks of "
-        "attempts as old, in small steps that lock little. To be run once a day; it "
-        "may be stopped and run again at any time. (The outbox empties itself.)"
+        "attempts as old, in small steps that lock little, and forgets processes that "
+        "died an hour ago. To be run once a day; it may be stopped and run again at "
+        "any time. (The outbox empties itself.)"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,3 +42,9 @@ class Command(BaseCommand):
                 self.stdout.flush()
             if not removed:
                 self.stdout.write(f"There are no {name}")
+        workers = Worker.objects.using(settings.DATABASE)
+        if options["dry_run"]:
+            number = workers.dead().count()
+            self.stdout.write(f"{number} dead processes would be forgotten")
+        else:
+            self.stdout.write(f"{workers.forget_dead()} dead processes are forgotten")

@@ -7,9 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.connection import broker_address
+from messaging.exceptions import TopologyMismatch
 from messaging.registry import consumer_name, handlers
+from messaging.reloading import run_reloading
 from messaging.topology import dead_queue
-from messaging.worker import EXIT_CODES, run_consumers
+from messaging.worker import EXIT_CODES, MISCONFIGURED, run_consumers
 
 
 class Command(BaseCommand):
@@ -22,6 +24,9 @@ class Command(BaseCommand):
         parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
         parser.add_argument("--all", action="store_true", help="every consumer")
+        parser.add_argument(
+            "--reload", action="store_true", help="start anew when code changes"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what is consumed, then run."""
@@ -36,9 +41,15 @@ class Command(BaseCommand):
                 f"Known: {', '.join(known)}."
             )
         chosen = [queue for name in dict.fromkeys(names) for queue in known[name]]
+        if options["reload"]:
+            sys.exit(run_reloading())
         self.stdout.write(f"Consuming from {broker_address()}")
         for queue in chosen:
             types = handlers.get(queue, ["to the archive"])
             self.stdout.write(f"  {queue}: {', '.join(types)}")
         self.stdout.flush()
-        sys.exit(run_consumers(chosen))
+        try:
+            code = run_consumers(chosen)
+        except TopologyMismatch as error:
+            raise CommandError(str(error), returncode=MISCONFIGURED) from error
+        sys.exit(code)

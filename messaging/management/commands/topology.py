@@ -1,32 +1,106 @@
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseFailure
 
 from messaging import topology
-from messaging.connection import broker_address, declare
+from messaging.connection import broker_address, tool
 from messaging.exceptions import MessagingError
+from messaging.plan import Step, bind, plan
+
+#: Exit codes of `plan` and `apply`.
+DONE, IMPOSSIBLE, TO_DO = 0, 1, 2
 
 
 class Command(BaseCommand):
-    """Show or make the queues and exchanges that the registered handlers need."""
+    """Show, plan or make the queues and exchanges that the handlers need."""
 
-    help = "Shows the queues and exchanges of this project, or makes them."
+    help = "Shows what this project needs of the broker, plans how to get it, or does."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take what to do."""
-        parser.add_argument("action", choices=["show", "apply"], help="what to do")
+        actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+        def add(name: str, text: str, codes: str = "") -> ArgumentParser:
+            action: ArgumentParser = actions.add_parser(
+                name,
+                help=text,
+                description=text,
+                epilog=codes,
+                formatter_class=RawDescriptionHelpFormatter,
+            )
+            action.set_defaults(act=getattr(self, name))
+            return action
+
+        add("show", "Prints exchanges, queues and bindings as they should be.")
+        one = add(
+            "plan",
+            "Prints what `apply` would do, and what forbids it; changes nothing.",
+            "Exit codes: 0 nothing to do, 2 something to do, 1 something is forbidden.",
+        )
+        one.add_argument("--json", action="store_true", help="one JSON array")
+        add(
+            "apply",
+            "Does what is planned and not forbidden.",
+            "Exit codes: 0 all is as it should be, 1 something was forbidden.",
+        )
+
+    def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
         """Do it."""
-        if options["action"] == "show":
-            for item in topology.declared():
-                self.stdout.write(str(item))
-            return
         try:
-            names = declare()
-        except MessagingError as error:
+            act(**options)
+        except (MessagingError, DatabaseFailure) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{broker_address()} has {', '.join(names)}")
+
+    def show(self, **_: Any) -> None:
+        """Print what is wanted."""
+        for item in topology.declared():
+            self.stdout.write(str(item))
+
+    def plan(self, *, json: bool, **_: Any) -> None:
+        """Print the steps."""
+        with tool("topology") as use:
+            steps = list(plan(use))
+        if json:
+            self.print_json(steps)
+        elif not steps:
+            self.stdout.write(f"{broker_address()} has all there should be")
+        else:
+            for step in steps:
+                self.print_step(step)
+        forbidden = any(step.obstacles for step in steps)
+        sys.exit(IMPOSSIBLE if forbidden else TO_DO if steps else DONE)
+
+    def apply(self, **_: Any) -> None:
+        """Take the steps."""
+        forbidden = 0
+        with tool("topology") as use:
+            for step in plan(use):
+                self.print_step(step)
+                if step.obstacles:
+                    forbidden += 1
+                else:
+                    step.act(use)
+            bind(use)
+        if forbidden:
+            raise CommandError(f"Left undone, as said above: {forbidden}")
+        self.stdout.write(f"{broker_address()} has all there should be")
+
+    def print_json(self, steps: list[Step]) -> None:
+        """Print an array."""
+        self.stdout.write(json.dumps([step.as_dict() for step in steps], indent=2))
+
+    def print_step(self, step: Step) -> None:
+        """Print what is to be done, and what forbids it."""
+        self.stdout.write(step.text)
+        for obstacle in step.obstacles:
+            self.stdout.write(f"  forbidden: {obstacle}")
+        if step.obstacles:
+            self.stdout.write(f"  what to do: {step.remedy}")
+        self.stdout.flush()

@@ -1,4 +1,4 @@
-"""An admin that publishes where others save, and a look at inbox and outbox."""
+"""An admin that publishes where others save."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_protect
 
-from .api import publish
-from .exceptions import InvalidMessage, PublishError
-from .message import Message
-from .models import Inbox, Outbox
+from messaging.api import publish
+from messaging.exceptions import InvalidMessage, PublishError
+from messaging.message import Message
 
 logger = logging.getLogger(__name__)
 
@@ -207,65 +206,3 @@ def explained(error: PublishError) -> str:
     """Give what to tell a person; the log tells the rest."""
     logger.error("A change in the admin was not queued: %s", error)
     return _("The queue did not confirm in time. Try again later.")
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Shows rows that only programs write."""
-
-    def has_add_permission(self, *_: Any) -> bool:
-        """Nobody adds."""
-        return False
-
-    def has_change_permission(self, *_: Any) -> bool:
-        """Nobody changes."""
-        return False
-
-    def has_delete_permission(self, *_: Any) -> bool:
-        """Nobody deletes."""
-        return False
-
-
-def column(name: str, title: Any) -> Callable[[Any], Any]:
-    """Give a column for a field, with a title in the language of the reader."""
-
-    @admin.display(description=title, ordering=name)
-    def value(row: Any) -> Any:
-        return getattr(row, name)
-
-    return value
-
-
-@admin.register(Inbox)
-class InboxAdmin(ReadOnlyAdmin):
-    """What was handled."""
-
-    list_display = (
-        "message_id",
-        column("event_type", gettext_lazy("event type")),
-        column("status", gettext_lazy("status")),
-        column("reason", gettext_lazy("reason")),
-        column("processed_at", gettext_lazy("handled")),
-    )
-    list_filter = ("status",)
-    search_fields = ("message_id__exact",)
-    ordering = ("-processed_at",)
-    show_full_result_count = False
-
-
-@admin.register(Outbox)
-class OutboxAdmin(ReadOnlyAdmin):
-    """What waits to be published."""
-
-    list_display = (
-        "id",
-        column("type", gettext_lazy("event type")),
-        "message_id",
-        column("routing_key", gettext_lazy("queue")),
-        column("created_at", gettext_lazy("waiting since")),
-    )
-    exclude = ("body",)
-    show_full_result_count = False
-
-
-# Django finds the admin of an app here alone.
-from .dead_letters import admin as dead_letters_admin  # noqa: E402, F401

@@ -1,0 +1,51 @@
+"""A look at who consumes, and who holds which partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
+
+from messaging.leases import Lease, Worker
+
+from .reading import ReadOnlyAdmin
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    """The processes that consume."""
+
+    list_display = ("name", "consumes", "seen_at")
+    fields = ("name", "id", "consumes", "seen_at")
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    @admin.display(description=gettext_lazy("queues"))
+    def consumes(self, worker: Worker) -> str:
+        """Give the names of its queues."""
+        return ", ".join(worker.queues)
+
+
+@admin.register(Lease)
+class LeaseAdmin(ReadOnlyAdmin):
+    """Who holds which partition."""
+
+    list_display = ("name", "queue", "holder", "epoch")
+    fields = list_display
+    list_filter = ("queue",)
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Lease]:
+        """Look up the names of the processes together."""
+        names = Worker.objects.filter(pk=OuterRef("worker")).values("name")
+        found: QuerySet[Lease] = super().get_queryset(request)
+        return found.annotate(holder_name=Subquery(names[:1]))
+
+    @admin.display(description=gettext_lazy("process"), empty_value="-")
+    def holder(self, lease: Any) -> str | None:
+        """Give the process by name, or by id if it has died."""
+        return lease.holder_name or lease.worker or None

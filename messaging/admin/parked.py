@@ -1,0 +1,95 @@
+"""A look at what is parked, and a way to have it tried at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy, ngettext
+
+from messaging.conf import settings
+from messaging.dead_letters.pretty import pretty
+from messaging.parking import Parked
+
+from .publishing import log
+from .reading import ReadOnlyAdmin, preformatted
+
+
+@admin.register(Parked)
+class ParkedAdmin(ReadOnlyAdmin):
+    """What is tried again later, and what waits behind it."""
+
+    change_form_template = "admin/messaging/row.html"
+    list_display = (
+        "message_id",
+        "partition",
+        "event_type",
+        "key",
+        "attempts",
+        "due_at",
+        "short_error",
+        "parked_at",
+    )
+    list_filter = (
+        "partition",
+        "event_type",
+        ("due_at", admin.EmptyFieldListFilter),
+    )
+    search_fields = ("message_id__startswith", "key__startswith", "error")
+    search_help_text = gettext_lazy("Beginning of an id or key, or part of the error")
+    # In the order in which those of one key are tried.
+    ordering = ("id",)
+    show_full_result_count = False
+    actions = ("try_now",)
+    fields = (
+        "message_id",
+        "partition",
+        "event_type",
+        "key",
+        "attempts",
+        "due_at",
+        "parked_at",
+        "error",
+        "sent_with",
+        "size",
+        "pretty_body",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Parked]:
+        """Leave bodies alone until one is looked at."""
+        return super().get_queryset(request).defer("body", "properties")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether somebody may have rows tried; nobody edits one."""
+        return obj is None and admin.ModelAdmin.has_change_permission(self, request)
+
+    @admin.display(description=gettext_lazy("error"), ordering="error")
+    def short_error(self, row: Parked) -> str:
+        """Give the beginning of the error."""
+        return Truncator(row.error).chars(100)
+
+    @admin.display(description=gettext_lazy("properties"))
+    def sent_with(self, row: Parked) -> str:
+        """Give properties and headers."""
+        return preformatted(pretty(row.properties.encode()))
+
+    @admin.display(description=gettext_lazy("body"))
+    def pretty_body(self, row: Parked) -> str:
+        """Give the body, indented."""
+        return preformatted(pretty(bytes(row.body)))
+
+    @admin.action(description=gettext_lazy("Try now"), permissions=["change"])
+    def try_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Have the first message of each key tried at once."""
+        number = Parked.objects.using(settings.DATABASE).try_now(queryset)
+        log(request, queryset, CHANGE, "try now")
+        text = ngettext(
+            "The first message of %d key is tried now.",
+            "The first messages of %d keys are tried now.",
+            number,
+        )
+        self.message_user(request, text % number)

@@ -1,0 +1,42 @@
+"""A look at inbox and outbox."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.translation import gettext_lazy
+
+from messaging.models import Inbox, Outbox
+
+from .reading import ReadOnlyAdmin, column
+
+
+@admin.register(Inbox)
+class InboxAdmin(ReadOnlyAdmin):
+    """What was handled."""
+
+    list_display = (
+        "message_id",
+        column("event_type", gettext_lazy("event type")),
+        column("status", gettext_lazy("status")),
+        column("reason", gettext_lazy("reason")),
+        column("processed_at", gettext_lazy("handled")),
+    )
+    list_filter = ("status",)
+    search_fields = ("message_id__exact",)
+    ordering = ("-processed_at",)
+    show_full_result_count = False
+
+
+@admin.register(Outbox)
+class OutboxAdmin(ReadOnlyAdmin):
+    """What waits to be published."""
+
+    list_display = (
+        "id",
+        column("type", gettext_lazy("event type")),
+        "message_id",
+        column("routing_key", gettext_lazy("queue")),
+        column("created_at", gettext_lazy("waiting since")),
+    )
+    exclude = ("body",)
+    show_full_result_count = False

@@ -1,0 +1,28 @@
+"""Dead letters that wait for an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Count, Min
+
+from messaging.conf import settings
+from messaging.dead_letters.models import DeadLetter
+
+from .findings import Finding, Level, ok
+from .register import DATABASE, examines
+
+
+@examines(DATABASE)
+def dead_letters() -> Iterator[Finding]:
+    """Count them by kind; what was the sender's fault is no alarm."""
+    waiting = DeadLetter.objects.using(settings.DATABASE).waiting()
+    kinds = waiting.values("kind").annotate(number=Count("pk"), first=Min("failed_at"))
+    for row in kinds.order_by("kind"):
+        kind = row["kind"]
+        text = f"{row['number']} {kind}, the first from {row['first']:%Y-%m-%d %H:%M}"
+        level = Level.NOTE if kind == DeadLetter.Kind.REJECTED.value else Level.WARNING
+        remedy = f"manage.py dead_letters list --kind {kind}"
+        yield Finding(level, "dead letters", text, remedy)
+    if not kinds:
+        yield ok("dead letters", "none wait")

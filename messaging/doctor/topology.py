@@ -1,0 +1,31 @@
+"""Whether the broker has what it should have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from messaging.connection import tool
+from messaging.plan import Step, plan
+
+from .findings import Finding, Level, ok
+from .register import BROKER, DATABASE, examines
+
+
+@examines(BROKER, DATABASE)
+def topology() -> Iterator[Finding]:
+    """Tell what `topology plan` tells."""
+    with tool("doctor") as use:
+        steps = list(plan(use))
+    for step in steps:
+        text = "; ".join([f"to do: {step.text}", *step.obstacles])
+        remedy = step.remedy if step.obstacles else "manage.py topology apply"
+        yield Finding(level(step), "topology", text, remedy)
+    if not steps:
+        yield ok("topology", "all queues and exchanges are as they should be")
+
+
+def level(step: Step) -> Level:
+    """Give how bad it is that a step is to be taken."""
+    if step.obstacles or step.action == "make":
+        return Level.ERROR
+    return Level.NOTE if step.action == "record" else Level.WARNING

@@ -1,0 +1,20 @@
+"""The fixtures that pytest has wherever this package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .testing import MemoryBroker
+
+
+@pytest.fixture
+def memory_broker() -> Iterator[MemoryBroker]:
+    """A broker in memory, in place of the real one."""
+    from . import testing  # its models load after pytest's plugins
+
+    with testing.memory_broker() as broker:
+        yield broker

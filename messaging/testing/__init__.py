@@ -1,0 +1,31 @@
+"""
+Tests without a broker: a double in memory that decides as RabbitMQ does.
+
+    def test_an_order_is_placed(memory_broker, db):
+        publish(OrderPlace(reference="A-1"))
+        memory_broker.settle()
+        assert Order.objects.get().reference == "A-1"
+
+With pytest, `memory_broker` is a fixture; elsewhere it is a context manager:
+
+    with memory_broker() as broker:
+        ...
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from messaging.publisher import replaced_by
+
+from .broker import Heard, MemoryBroker
+from .consumers import StillWaiting
+
+__all__ = ["Heard", "MemoryBroker", "StillWaiting", "memory_broker"]
+
+
+@contextmanager
+def memory_broker() -> Iterator[MemoryBroker]:
+    """Give a broker in memory, to which all goes that is published meanwhile."""
+    broker = MemoryBroker()
+    with replaced_by(broker.publisher):
+        yield broker

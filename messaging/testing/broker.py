@@ -1,0 +1,258 @@
+"""Queues, exchanges and a publisher in memory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from messaging import partitions, topology
+from messaging.conf import settings
+from messaging.dead_letters.letters import read
+from messaging.dead_letters.models import DeadLetter
+from messaging.exceptions import (
+    MessagingError,
+    PublishError,
+    TooLarge,
+    Unconfirmed,
+    Unroutable,
+)
+from messaging.message import Delivery, Envelope
+from messaging.outbox import Relay
+from messaging.parking import Parked
+from messaging.publisher import Properties, Publisher
+from messaging.registry import handlers
+from messaging.sources import Exchange
+
+from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
+from .routing import matches
+
+
+class Heard(list[Envelope]):
+    """What came to a listener, in its order."""
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The bodies, read as JSON."""
+        return [json.loads(envelope.body) for envelope in self]
+
+
+class MemoryBroker:
+    """
+    A broker with the topology of the project, in the memory of this process.
+
+    What is published is confirmed, given back or refused as by RabbitMQ, and waits in
+    its queues until `settle` has the project's own consumers and relay handle it.
+    """
+
+    def __init__(self) -> None:
+        #: All that was confirmed, in its order.
+        self.published = Heard()
+        self.publisher = MemoryPublisher(self)
+        self.is_away = False
+        self._queues: dict[str, deque[Delivery]] = {}
+        self._exchanges = {"": "direct"}
+        self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
+        self._listeners: dict[str, Heard] = {}
+        self._tags = 0
+        #: Of the logical queue, by the broker's name of a partition.
+        self._queue_of: dict[str, str] = {}
+        for item in topology.declared():
+            self.declare(item)
+        for queue in handlers:
+            self._queue_of |= dict.fromkeys(partitions.names(queue), queue)
+        self._consumers = {
+            name: MemoryConsumer(queue, name, self._queues[name])
+            for name, queue in self._queue_of.items()
+        }
+
+    def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
+        """Make a queue, an exchange or a binding, unless it is there."""
+        match item:
+            case topology.Queue():
+                self._queues.setdefault(item.name, deque())
+            case Exchange():
+                self._exchanges.setdefault(item.name, item.type)
+            case topology.Binding():
+                arguments = getattr(item, "arguments", None) or {}
+                self.bind(item.queue, item.exchange, item.routing_key, arguments)
+
+    def bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        """Bind a queue to an exchange; both must be there."""
+        if queue not in self._queues and queue not in self._listeners:
+            raise MessagingError(f"There is no queue {queue!r}: {self._known_queues}")
+        if exchange not in self._exchanges:
+            raise MessagingError(
+                f"There is no exchange {exchange!r}; there are "
+                f"{', '.join(filter(None, self._exchanges))}."
+            )
+        binding = (queue, exchange, routing_key, arguments or {})
+        if binding not in self._bindings:
+            self._bindings.append(binding)
+
+    def listen(self, exchange: str, routing_key: str = "#") -> Heard:
+        """Give a list to which all is added that an exchange gets from now on."""
+        name = f"listener-{len(self._listeners)}"
+        self._listeners[name] = Heard()
+        self.bind(name, exchange, routing_key)
+        return self._listeners[name]
+
+    def send(
+        self, queue: str, *bodies: dict[str, Any] | bytes, **properties: Any
+    ) -> None:
+        """Put bodies into a queue as a foreign program would: with no property set."""
+        for body in bodies:
+            encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+            nothing = {"message_id": None, "timestamp": None, "content_type": None}
+            envelope = Envelope(encoded, queue, **nothing | properties)
+            self._existing(queue)
+            self._put(queue, envelope)
+
+    def waiting(self, queue: str) -> Heard:
+        """Give what waits in a queue, the next one first."""
+        return Heard(delivery.envelope for delivery in self._existing(queue))
+
+    def dead_letters(self, queue: str) -> list[DeadLetter]:
+        """Give the dead letters of a queue, the oldest first, unsaved."""
+        dead = self.waiting(topology.dead_queue(queue))
+        return [read(envelope, queue) for envelope in dead]
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Confirm nothing inside: `publish` raises `Unconfirmed`, at once."""
+        self.is_away = True
+        try:
+            yield
+        finally:
+            self.is_away = False
+
+    def settle(self, *, lose_acknowledgements: bool = False) -> None:
+        """
+        Relay the outbox and handle all that waits, and what comes of it, to the end.
+
+        What is parked for another try is tried at once. With `lose_acknowledgements`
+        each batch is delivered a second time, as after a connection that was lost at
+        the wrong moment. Raises `StillWaiting` when nothing goes on for a while; what
+        waits then stays in its queue, or parked.
+        """
+        progress, parked = time.monotonic(), 0
+        while True:
+            if self._handle_all(lose_acknowledgements):
+                progress = time.monotonic()
+                continue
+            rows = Parked.objects.using(settings.DATABASE).filter(
+                partition__in=self._consumers
+            )
+            before, parked = parked, rows.count()
+            if not parked:
+                return
+            if parked < before:
+                progress = time.monotonic()
+            elif time.monotonic() - progress > settings.PATIENCE + PERSISTENCE:
+                first = rows.exclude(error="").order_by("id").first()
+                raise StillWaiting(
+                    f"{parked} messages are parked: {first and first.error}"
+                )
+            for consumer in self._consumers.values():
+                consumer.retry()
+            time.sleep(PAUSE)
+
+    def _handle_all(self, lose_acknowledgements: bool) -> bool:
+        """Relay the outbox and handle a batch of each queue; say if there was any."""
+        moves = [
+            consumer.handle(lose_acknowledgements=lose_acknowledgements)
+            for consumer in self._consumers.values()
+        ]
+        return Relay().drain()[0] > 0 or any(moves)
+
+    def take(self, envelope: Envelope) -> PublishError | None:
+        """Give what the publisher raises for an envelope, or route it."""
+        if self.is_away:
+            return Unconfirmed("The broker is away.")
+        try:
+            Properties(envelope)
+        except PublishError as error:
+            return error
+        if (kind := self._exchanges.get(envelope.exchange)) is None:
+            return Unroutable(
+                f"The broker refuses this message: no exchange {envelope.exchange!r}"
+            )
+        sent = envelope.timestamp
+        received = envelope.copy(
+            app_id=envelope.app_id or settings.APP_ID,
+            timestamp=sent and sent.replace(microsecond=0),
+        )
+        queues = self._route(kind, received)
+        if not queues and envelope.mandatory:
+            return Unroutable(
+                f"No queue takes this message (NO_ROUTE: {envelope.routing_key!r}): "
+                "run `manage.py topology apply`."
+            )
+        self.published.append(received)
+        for name in queues:
+            if name in self._listeners:
+                self._listeners[name].append(received)
+            else:
+                self._put(name, received)
+        return None
+
+    def _route(self, kind: str, envelope: Envelope) -> list[str]:
+        """Give the queues that get an envelope, each once."""
+        if not envelope.exchange:
+            return [name for name in self._queues if name == envelope.routing_key]
+        found = [
+            queue
+            for queue, exchange, key, arguments in self._bindings
+            if exchange == envelope.exchange
+            and matches(kind, key, arguments, envelope.routing_key, envelope.headers)
+        ]
+        return list(dict.fromkeys(found))
+
+    def _put(self, name: str, envelope: Envelope) -> None:
+        self._tags += 1
+        queue = self._queue_of.get(name, name)
+        self._queues[name].append(
+            Delivery(envelope, queue, self._tags, source=name, consumer_tag="memory")
+        )
+
+    def _existing(self, queue: str) -> deque[Delivery]:
+        if queue not in self._queues:
+            raise MessagingError(f"There is no queue {queue!r}: {self._known_queues}")
+        return self._queues[queue]
+
+    @property
+    def _known_queues(self) -> str:
+        return f"known are {', '.join(sorted(self._queues))}."
+
+
+class MemoryPublisher(Publisher):
+    """Publishes into memory what it would publish to a broker."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        # There is no connection to make.
+        self._broker = broker
+
+    def outcomes(
+        self, *envelopes: Envelope, timeout: float | None = None, limit: bool = True
+    ) -> list[PublishError | None]:
+        """Publish, and give for each envelope what `publish` would raise, if so."""
+        if limit and any(len(one.body) > settings.MAX_BODY for one in envelopes):
+            raise TooLarge
+        return [self._broker.take(envelope) for envelope in envelopes]
+
+    def declare(self) -> None:
+        """Declare what was deleted."""
+        for item in topology.declared():
+            self._broker.declare(item)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Do nothing, for nothing is open."""

@@ -1,0 +1,92 @@
+"""A report on paper."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from django.conf import settings
+from fpdf import FPDF
+
+from .messages import ReportCreated
+
+logger = logging.getLogger(__name__)
+
+#: Points.
+TITLE, TEXT, LABEL = 16, 11, 8
+#: Millimetres.
+LINE = 6
+#: One of the fonts that every reader of PDF has. One that must be embedded costs
+#: fifty times the time.
+CORE_FONT = "helvetica"
+#: The letters it has, those of Western Europe.
+CORE_LETTERS = "latin-1"
+
+
+def render(report: ReportCreated) -> bytes:
+    """
+    Give a PDF of what never changes in a report.
+
+    The author is left out: DELETED_AUTHORS may take the author off a report later.
+    """
+    fields = {
+        "Id": report.id_reporte,
+        "Tipo": str(report.tipo_reporte),
+        "Fecha": f"{report.fecha_creacion:%d/%m/%Y %H:%M} UTC",
+        "Ubicación": report.ubicacion,
+        "Descripción": report.descripcion,
+    }
+    paper = Paper("".join(fields.values()))
+    paper.set_title(f"Reporte {report.id_reporte}")
+    paper.set_creation_date(report.fecha_creacion)
+    paper.add_page()
+    paper.put("Reporte", TITLE)
+    for label, text in fields.items():
+        if text:
+            paper.put(label, LABEL)
+            paper.put(text, TEXT)
+            paper.ln(LINE / 2)
+    return bytes(paper.output())
+
+
+class Paper(FPDF):
+    """
+    A document in a font that has the letters of its text.
+
+    What the core font lacks is taken from the first of the setting REPORT_FONTS, what
+    that lacks from the next. Where none is installed, it becomes a question mark.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(format="A4")
+        self.set_lang("es")
+        self.family = CORE_FONT
+        self.is_core = is_western(text) or not self._add_fonts()
+
+    def _add_fonts(self) -> bool:
+        paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
+        names = [f"font{number}" for number in range(len(paths))]
+        if not paths:
+            logger.warning("None of REPORT_FONTS is installed; letters will be missing")
+            return False
+        for name, path in zip(names, paths, strict=True):
+            self.add_font(name, fname=path)
+        self.family = names[0]
+        self.set_fallback_fonts(names[1:])
+        return True
+
+    def put(self, text: str, size: int) -> None:
+        """Write text across the page, on as many lines and pages as it takes."""
+        if self.is_core:
+            text = text.encode(CORE_LETTERS, "replace").decode(CORE_LETTERS)
+        self.set_font(self.family, size=size)
+        self.multi_cell(0, LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
+
+
+def is_western(text: str) -> bool:
+    """Whether the core font has all letters of a text."""
+    try:
+        text.encode(CORE_LETTERS)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""What published models tell arrives, by way of the relay and a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pytest
+from django.conf import settings
+from django.db import transaction
+
+from messaging.models import Outbox
+from messaging.outbox import Relay
+from messaging.publisher import close_publisher
+
+from .models import Order, Watch
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def channel() -> Iterator[Any]:
+    """A channel of a plain client."""
+    address = pika.URLParameters(settings.MESSAGING["URL"])
+    with pika.BlockingConnection(address) as connection:
+        yield connection.channel()
+    close_publisher()
+
+
+def relay_all() -> None:
+    """Publish the outbox until it is empty."""
+    while Outbox.objects.exists():
+        Relay().drain()
+
+
+def bound_queue(channel: Any, exchange: str, key: str) -> str:
+    """Make a queue to which an exchange brings messages; give its name."""
+    queue: str = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, exchange, key)
+    return queue
+
+
+def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
+    channel: Any,
+) -> None:
+    channel.exchange_declare("facts", "topic", durable=True)
+    queue = bound_queue(channel, "facts", "shop.order.created")
+
+    Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(10_000))
+    with transaction.atomic():
+        Order.objects.bulk_create(Order(reference=f"B-{n}") for n in range(100))
+        transaction.set_rollback(True)
+    relay_all()
+
+    count = channel.queue_declare(queue, passive=True).method.message_count
+    assert count == Order.objects.count() == 10_000
+
+
+def test_the_relay_makes_an_exchange_that_is_missing(channel: Any) -> None:
+    channel.exchange_delete("watch")
+    Watch.objects.create(user_id=42, lesson_id=100, position=314)
+
+    Relay().drain()
+
+    assert Outbox.objects.count() == 1
+    queue = bound_queue(channel, "watch", "created")
+    relay_all()
+    _, _, body = channel.basic_get(queue, auto_ack=True)
+    assert body == b'{"user_id":42,"lesson_id":100,"position":314}'

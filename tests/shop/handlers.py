@@ -1,0 +1,83 @@
+"""Handlers that succeed, and that fail in every way there is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import ClassVar, Literal
+
+from messaging import Fact, Message, NotYet, Reject, Retry, aloud, handles, listens
+
+from .models import Echo, Note
+
+#: How often a text was tried in this process.
+tries: Counter[str] = Counter()
+
+
+class Keyed(Message):
+    key: str
+    text: str
+
+    @property
+    def partition_key(self) -> str:
+        return self.key
+
+
+class NoteAdd(Keyed):
+    event_type: Literal["note.add"] = "note.add"
+    queue: ClassVar = "notes_queue"
+
+
+class NoteStamp(Keyed):
+    event_type: Literal["note.stamp"] = "note.stamp"
+    queue: ClassVar = "notes_queue"
+
+
+class NoteCreated(Fact):
+    event_type: Literal["shop.note.created"] = "shop.note.created"
+    id: int
+    key: str
+    text: str
+
+    @property
+    def partition_key(self) -> str:
+        return self.key
+
+
+@handles(NoteAdd)
+def add(message: NoteAdd) -> int:
+    """Add a note, unless its text says what else is to happen."""
+    what, _, rest = message.text.partition(" ")
+    tries[message.text] += 1
+    if what == "reject":
+        raise Reject("Not this one.", code="conflict")
+    if what == "retry" and tries[message.text] <= 2:
+        raise Retry("A server is away.")
+    if what == "stuck":
+        raise Retry("A server is away.")
+    if what == "flaky" and tries[message.text] <= 2:
+        raise ValueError("by chance")
+    note = Note.objects.create(key=message.key, text=message.text)
+    if what == "broken":
+        raise ValueError("a bug")
+    if what == "after" and not Note.objects.filter(text=rest).exists():
+        raise NotYet(f"There is no {rest} yet.")
+    return note.pk
+
+
+@handles(NoteStamp, batch=True)
+def stamp(messages: list[NoteStamp]) -> list[int]:
+    """Add notes, all or none."""
+    if bad := [message for message in messages if message.text == "bad"]:
+        raise Reject("Bad.", *bad)
+    notes = [Note(key=one.key, text=f"{one.text} stamped") for one in messages]
+    return [note.pk or 0 for note in Note.objects.bulk_create(notes)]
+
+
+@listens("echoes_queue", NoteCreated)
+def echo(fact: NoteCreated) -> None:
+    """Note what was heard, and tell of it only if the text asks for that."""
+    if fact.text.startswith("aloud"):
+        with aloud():
+            Echo.objects.create(text=fact.text)
+    else:
+        Echo.objects.create(text=fact.text)

@@ -1,0 +1,109 @@
+"""What the broker in memory does besides what the real one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from messaging import MessagingError, publish
+from messaging.dead_letters.archive import store
+from messaging.dead_letters.models import DeadLetter
+from messaging.outbox import Relay
+from messaging.parking import Parked
+from messaging.testing import MemoryBroker, StillWaiting
+
+from .handlers import NoteAdd, NoteStamp, tries
+from .models import Echo, Note
+from .twins import add, failing, nul
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_tries() -> None:
+    tries.clear()
+
+
+def test_dead_letters_with_nul_are_archived(memory_broker: MemoryBroker) -> None:
+    nul(memory_broker)
+    memory_broker.settle()
+
+    store(memory_broker.dead_letters("notes_queue"))
+    store(memory_broker.dead_letters("notes_queue"))
+
+    kept = DeadLetter.objects.order_by("pk")
+    assert {letter.body.count(b"\\u0000") for letter in kept} <= {1, 2}
+    assert len(kept) == len(memory_broker.dead_letters("notes_queue")) >= 2
+
+
+def test_a_broker_that_is_away_confirms_nothing(memory_broker: MemoryBroker) -> None:
+    with memory_broker.away():
+        assert failing(NoteAdd(key="k", text="1")) == "Unconfirmed"
+        with transaction.atomic():
+            publish(NoteAdd(key="k", text="2"))
+        assert Relay().drain() == (0, 1)
+
+    memory_broker.settle()
+
+    assert [note.text for note in Note.objects.all()] == ["2"]
+
+
+def test_lost_acknowledgements_change_nothing(memory_broker: MemoryBroker) -> None:
+    publish(*(NoteAdd(key="k", text=f"{n}") for n in range(10)))
+    publish(NoteStamp(key="k", text="1"))
+
+    memory_broker.settle(lose_acknowledgements=True)
+
+    assert Note.objects.count() == Echo.objects.count() == 11
+
+
+def test_what_cannot_be_handled_for_now_stays_parked_before_what_is_behind_it(
+    memory_broker: MemoryBroker, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"PATIENCE": 0.01}
+    memory_broker.send("notes_queue", add("k", "stuck"), add("k", "2"), add("l", "3"))
+
+    with pytest.raises(StillWaiting, match="2 messages are parked: Retry: A server"):
+        memory_broker.settle()
+
+    assert [row.key for row in Parked.objects.all()] == ["k", "k"]
+    assert [note.text for note in Note.objects.all()] == ["3"]
+
+
+def test_what_cannot_be_buried_for_now_stays_in_its_queue(
+    memory_broker: MemoryBroker,
+) -> None:
+    memory_broker.send("notes_queue", b"{", add("k", "1"))
+
+    with memory_broker.away(), pytest.raises(StillWaiting, match="2 messages"):
+        memory_broker.settle()
+    assert len(memory_broker.waiting("notes_queue")) == 2
+
+    memory_broker.settle()
+    assert len(memory_broker.dead_letters("notes_queue")) == 1
+    assert Note.objects.count() == 1
+
+
+def test_unknown_names_say_what_is_known(memory_broker: MemoryBroker) -> None:
+    with pytest.raises(MessagingError, match="notes_queue"):
+        memory_broker.send("none", b"")
+    with pytest.raises(MessagingError, match="there are facts"):
+        memory_broker.listen("none")
+    with pytest.raises(MessagingError, match="no queue"):
+        memory_broker.bind("none", "facts")
+
+
+@pytest.mark.django_db(transaction=False)
+def test_it_works_inside_the_transaction_of_a_test(memory_broker: MemoryBroker) -> None:
+    heard = memory_broker.listen("facts", "shop.note.*")
+    publish(NoteAdd(key="k", text="1"))
+    publish(NoteAdd(key="k", text="broken 2"), NoteAdd(key="k", text="flaky 3"))
+
+    memory_broker.settle()
+
+    assert sorted(body["text"] for body in heard.bodies) == ["1", "flaky 3"]
+    assert [one.kind for one in memory_broker.dead_letters("notes_queue")] == [
+        "exhausted"
+    ]

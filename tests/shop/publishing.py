@@ -1,0 +1,588 @@
+"""Published models tell of every change, and of nothing else, on any database."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import IntegrityError, connection, connections, models, transaction
+from django.db.models import Count, F, Value
+from django.db.models.functions import Concat
+
+from messaging import Unpublishable, aloud, publishes, silent
+from messaging.checks import check_deployment
+from messaging.exceptions import TooLarge
+from messaging.models import Outbox
+from messaging.publication import publications
+from messaging.sources import Exchange
+from messaging.topology import declared
+
+from .models import (
+    Customer,
+    Line,
+    Order,
+    Place,
+    Restaurant,
+    UrgentOrder,
+    Watch,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+def told() -> list[tuple[str, dict[str, Any]]]:
+    """Give routing keys and bodies of what is to be told, and forget it."""
+    rows = [(row.routing_key, json.loads(bytes(row.body))) for row in facts()]
+    Outbox.objects.all().delete()
+    return rows
+
+
+def facts() -> models.QuerySet[Outbox]:
+    """Give the rows of the outbox, in their order."""
+    return Outbox.objects.order_by("pk")
+
+
+def references(action: str) -> list[str]:
+    """Give the orders told of, all of which went through one action."""
+    messages = told()
+    assert {key for key, _ in messages} <= {f"shop.order.{action}"}
+    return [body["reference"] for _, body in messages]
+
+
+def make_orders(*names: str, **fields: Any) -> list[Order]:
+    """Make orders nobody is told of."""
+    with silent():
+        return [Order.everything.create(reference=name, **fields) for name in names]
+
+
+@pytest.fixture
+def place() -> Iterator[type[models.Model]]:
+    """A model that a test may publish, until it ends."""
+    yield Place
+    publications.pop(Place, None)
+
+
+def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
+    ann = Customer.objects.create(name="Ann")
+
+    order = Order.objects.create(reference="A-1", total="12.5", customer=ann)
+    order.total = 13
+    order.save()
+    number = order.pk
+    order.delete()
+
+    (created, first), (updated, second), (deleted, third) = told()
+    assert created == "shop.order.created"
+    placed_at = first.pop("placed_at")
+    assert placed_at.startswith("20")
+    assert first == {
+        "event_type": "shop.order.created",
+        "id": number,
+        "reference": "A-1",
+        "total": "12.50",
+        "customer": ann.pk,
+    }
+    assert (updated, second["total"]) == ("shop.order.updated", "13.00")
+    assert (deleted, third["total"]) == ("shop.order.deleted", "13.00")
+    assert second["placed_at"] == third["placed_at"] == placed_at
+
+
+def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
+    Watch.objects.create(user_id=42, lesson_id=100, position=314)
+
+    row = facts().get()
+    assert (row.exchange, row.routing_key, row.type) == (
+        "watch",
+        "created",
+        "shop.watch.created",
+    )
+    assert json.loads(bytes(row.body)) == {
+        "user_id": 42,
+        "lesson_id": 100,
+        "position": 314,
+    }
+
+
+def test_every_kind_of_value_has_a_form_in_json() -> None:
+    (order,) = make_orders("A-1")
+
+    line = Line.objects.create(order=order, weight=float("1e300"), data={"a": [None]})
+
+    ((_, body),) = told()
+    assert body == {
+        "event_type": "shop.line.created",
+        "id": str(line.pk),
+        "order_id": order.pk,
+        "weight": 1e300,
+        "data": {"a": [None]},
+        "raw": "_w==",
+    }
+
+
+def test_what_is_told_is_what_the_row_has() -> None:
+    order = Order.objects.create(reference=Concat(Value("A"), Value("-1")))
+    order.total = F("total") + 2
+    order.save()
+
+    assert [(body["reference"], body["total"]) for _, body in told()] == [
+        ("A-1", "0.00"),
+        ("A-1", "2.00"),
+    ]
+
+
+def test_what_is_rolled_back_is_told_to_nobody() -> None:
+    with transaction.atomic():
+        Order.objects.create(reference="A-1")
+        transaction.set_rollback(True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Order.objects.bulk_create(Order(reference=name) for name in "aa")
+
+    assert not Order.objects.exists()
+    assert told() == []
+
+
+def test_a_row_that_cannot_be_told_is_not_written(settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"MAX_BODY": 100}
+
+    with pytest.raises(TooLarge):
+        Order.objects.create(reference="A-1")
+
+    assert not Order.everything.exists()
+
+
+def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
+    """Somebody else sees either both or none at any time."""
+    seen: list[tuple[bool, bool]] = []
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time, and one connection in memory")
+
+    def look() -> None:
+        for _ in range(200):
+            with transaction.atomic():
+                facts = Outbox.objects.count()
+                orders = Order.everything.count()
+            seen.append(orders >= facts)
+        connections.close_all()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for number in range(100):
+        Order.objects.create(reference=f"A-{number}")
+    watcher.join()
+
+    assert all(seen)
+    assert len(told()) == 100
+
+
+def test_facts_of_a_row_are_in_the_order_of_its_commits() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time, and one connection in memory")
+    (order,) = make_orders("a")
+    row = Order.objects.filter(pk=order.pk)
+
+    def write() -> None:
+        for number in range(50):
+            if number % 2:
+                row.update(total=F("total") + 1)
+            else:
+                with transaction.atomic():
+                    mine = row.select_for_update().get()
+                    mine.total += 1
+                    mine.save()
+        connections.close_all()
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    totals = [float(body["total"]) for _, body in told()]
+    assert totals == [float(number) for number in range(1, 151)]
+
+
+def test_bulk_create_tells_of_each_row() -> None:
+    orders = Order.objects.bulk_create(
+        [Order(reference=f"A-{number}") for number in range(1200)], batch_size=700
+    )
+
+    assert len(orders) == 1200
+    assert references("created") == [f"A-{number}" for number in range(1200)]
+
+
+def test_bulk_create_tells_of_rows_whose_keys_are_given() -> None:
+    (order,) = make_orders("A-1")
+    Line.objects.bulk_create([Line(order=order), Line(order=order)])
+    Watch.objects.bulk_create(
+        [
+            Watch(pk=7, user_id=1, lesson_id=1, position=1),
+            Watch(user_id=2, lesson_id=1, position=1),
+        ]
+    )
+
+    assert [key for key, _ in told()] == ["shop.line.created"] * 2 + ["created"] * 2
+
+
+def test_bulk_create_works_where_databases_give_the_key_of_one_row_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MySQL is such a database."""
+    features = type(connection.features)
+    monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+    if connection.vendor != "postgresql":
+        monkeypatch.setattr(features, "can_return_columns_from_insert", False)
+
+    Order.objects.bulk_create([Order(reference=name) for name in "abc"])
+    Order.objects.create(reference="d")
+
+    assert references("created") == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ignore_conflicts": True},
+        {
+            "update_conflicts": True,
+            "update_fields": ["total"],
+            "unique_fields": ["reference"],
+        },
+    ],
+)
+def test_bulk_create_that_hides_what_it_does_is_refused(options: Any) -> None:
+    if connection.vendor == "mysql":
+        options.pop("unique_fields", None)
+
+    with pytest.raises(Unpublishable, match="update_or_create"):
+        Order.objects.bulk_create([Order(reference="A-1")], **options)
+
+    assert not Order.everything.exists()
+
+
+def test_bulk_update_tells_of_each_row() -> None:
+    orders = make_orders("a", "b", "c")
+    for number, order in enumerate(orders):
+        order.total = number
+
+    Order.objects.bulk_update(orders, ["total"], batch_size=2)
+
+    assert [(body["reference"], body["total"]) for _, body in told()] == [
+        ("a", "0.00"),
+        ("b", "1.00"),
+        ("c", "2.00"),
+    ]
+
+
+def test_an_update_tells_of_the_rows_it_changes_though_they_match_no_more() -> None:
+    make_orders("a", "b")
+    make_orders("c", total=5)
+
+    count = Order.objects.filter(total=0).update(total=F("total") + 1)
+
+    assert count == 2
+    assert [(body["reference"], body["total"]) for _, body in told()] == [
+        ("a", "1.00"),
+        ("b", "1.00"),
+    ]
+
+
+def test_an_update_of_thousands_tells_of_each() -> None:
+    with silent():
+        Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(1203))
+
+    assert Order.objects.update(total=1) == 1203
+
+    assert len(references("updated")) == 1203
+
+
+def test_an_update_through_joins_annotations_and_order_is_told() -> None:
+    ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
+    a, _ = make_orders("a", "b", customer=ann)
+    make_orders("c", customer=bob)
+    with silent():
+        Line.objects.bulk_create([Line(order=a), Line(order=a)])
+    orders = Order.objects.filter(customer__name="Ann")
+
+    assert orders.select_related("customer").update(total=1) == 2
+    assert orders.annotate(n=Count("lines")).filter(n=2).update(total=2) == 1
+    assert orders.annotate(more=F("total") + 1).update(total=F("more")) == 2
+    assert Order.objects.filter(lines__weight=1).distinct().update(total=9) == 1
+    assert Order.objects.order_by("-reference").update(total=0) == 3
+    assert Order.objects.none().update(total=1) == 0
+
+    bodies = [(body["reference"], body["total"]) for _, body in told()]
+    assert sorted(bodies[:2]) == [("a", "1.00"), ("b", "1.00")]
+    assert bodies[2] == ("a", "2.00")
+    assert sorted(bodies[3:5]) == [("a", "3.00"), ("b", "2.00")]
+    assert bodies[5] == ("a", "9.00")
+    assert len(bodies) == 9
+
+
+def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> None:
+    ann = Customer.objects.create(name="Ann")
+    a, b = make_orders("a", "b")
+    with silent():
+        line = Line.objects.create(order=a)
+        watch = Watch.objects.create(user_id=1, lesson_id=1, position=1)
+
+    ann.orders.add(a, b)
+    ann.orders.update(total=1)
+    ann.orders.clear()
+    b.lines.add(line)
+    a.watches.add(watch, bulk=True)
+    Order._base_manager.filter(pk=a.pk).update(total=2)
+    UrgentOrder.objects.filter(pk=a.pk).update(total=3)
+    models.QuerySet(Order).filter(pk=a.pk).update(total=4)
+    Order.objects.using("default").filter(pk=a.pk).update(total=5)
+    async_to_sync(Order.objects.filter(pk=a.pk).aupdate)(total=6)
+
+    assert [key.removeprefix("shop.") for key, _ in told()] == [
+        *["order.updated"] * 6,
+        "line.updated",
+        "updated",
+        *["order.updated"] * 5,
+    ]
+
+
+def test_rows_that_a_manager_hides_are_told_of() -> None:
+    order = Order.everything.create(reference="a", hidden=True)
+    Order.everything.update(total=1)
+    Order.everything.all().delete()
+
+    assert len(told()) == 3
+    assert not Order.everything.filter(pk=order.pk).exists()
+
+
+def test_get_or_create_and_update_or_create_are_told() -> None:
+    Order.objects.get_or_create(reference="a")
+    Order.objects.get_or_create(reference="a")
+    Order.objects.update_or_create(reference="a", defaults={"total": 1})
+    Order.objects.update_or_create(reference="b", defaults={"total": 1})
+
+    assert [key.rpartition(".")[2] for key, _ in told()] == [
+        "created",
+        "updated",
+        "created",
+    ]
+
+
+def test_rows_of_a_fixture_are_told_of() -> None:
+    (order,) = make_orders("a")
+    dump = serializers.serialize("json", [order])
+    with silent():
+        order.delete()
+
+    for loaded in serializers.deserialize("json", dump):
+        loaded.save()
+
+    assert references("created") == ["a"]
+
+
+def test_proxies_are_told_of_as_what_they_stand_for() -> None:
+    UrgentOrder.objects.create(reference="a")
+    UrgentOrder.objects.create(reference="b")
+    UrgentOrder.objects.get(reference="a").delete()
+    UrgentOrder.objects.all().delete()
+
+    assert [(key, body["reference"]) for key, body in told()] == [
+        ("shop.order.created", "a"),
+        ("shop.order.created", "b"),
+        ("shop.order.deleted", "a"),
+        ("shop.order.deleted", "b"),
+    ]
+
+
+def test_a_proxy_made_later_is_told_of() -> None:
+    class LateOrder(Order):
+        class Meta:
+            proxy = True
+            app_label = "shop"
+
+    make_orders("a", "b")
+    LateOrder.objects.get(reference="a").delete()
+    LateOrder.objects.all().delete()
+
+    assert references("deleted") == ["a", "b"]
+
+
+def test_deletions_of_many_and_cascades_are_told() -> None:
+    a, _ = make_orders("a", "b")
+    with silent():
+        Line.objects.bulk_create([Line(order=a), Line(order=a)])
+
+    Order.objects.all().delete()
+
+    keys = [key for key, _ in told()]
+    assert sorted(keys) == ["shop.line.deleted"] * 2 + ["shop.order.deleted"] * 2
+
+
+def test_a_deletion_without_loading_is_told() -> None:
+    make_orders("a", "b")
+
+    orders = Order.objects.filter(reference="a")
+    assert orders._raw_delete("default") == 1
+
+    assert references("deleted") == ["a"]
+    assert Order.objects.get().reference == "b"
+
+
+def test_what_a_deletion_does_to_other_rows_is_told() -> None:
+    ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
+    make_orders("a", customer=bob)
+    make_orders("b", seller=bob)
+
+    bob.delete()
+
+    messages = told()
+    assert [(key, body["customer"]) for key, body in messages] == [
+        ("shop.order.updated", None),
+        ("shop.order.updated", None),
+    ]
+    assert Order.objects.get(reference="b").seller == ann
+
+
+def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
+    (order,) = make_orders("a")
+    with silent():
+        Order.objects.all().delete()
+
+    order.delete()
+
+    assert told() == []
+
+
+def test_nothing_is_told_in_silence_unless_aloud() -> None:
+    with silent():
+        order = Order.objects.create(reference="a")
+        Order.objects.update(total=1)
+        with aloud():
+            order.save()
+        order.delete()
+
+    assert references("updated") == ["a"]
+
+
+def test_an_update_of_the_key_is_refused() -> None:
+    make_orders("a")
+
+    for name in ("pk", "id"):
+        with pytest.raises(Unpublishable, match="primary key"):
+            Order.objects.update(**{name: 7})
+
+
+def test_django_says_itself_what_no_update_can_do() -> None:
+    orders = make_orders("a", "b")
+
+    with pytest.raises(TypeError, match="slice"):
+        Order.objects.all()[:1].update(total=1)
+    with pytest.raises(Exception, match="union"):
+        Order.objects.union(Order.objects.all()).update(total=1)
+    with pytest.raises(Exception, match="nonsense"):
+        Order.objects.update(nonsense=1)
+    assert told() == []
+    assert len(orders) == 2
+
+
+def test_rows_in_another_database_are_refused() -> None:
+    with pytest.raises(Unpublishable, match=r"'other'.*share no transaction"):
+        Order.objects.using("other").create(reference="a")
+    with pytest.raises(Unpublishable, match="'other'"):
+        Order.objects.using("other").update(total=1)
+    with silent():
+        order = Order.objects.using("other").create(reference="a")
+    with pytest.raises(Unpublishable, match="'other'"):
+        order.delete()
+    with pytest.raises(Unpublishable, match="'other'"):
+        Order.objects.using("other").all().delete()
+
+    assert Order.everything.using("other").get() == order
+
+
+def test_rows_of_several_tables_are_refused_in_checks_and_at_run_time(
+    place: type[models.Model],
+) -> None:
+    publishes(place, fields=["name"])
+
+    with pytest.raises(Unpublishable, match=r"shop.Restaurant .multi-table"):
+        Place.objects.create(name="a")
+    with pytest.raises(Unpublishable, match="multi-table"):
+        Restaurant.objects.create(name="a", stars=5)
+    with pytest.raises(Unpublishable, match="multi-table"):
+        Restaurant.objects.update(name="b")
+    with pytest.raises(SystemCheckError, match=r"messaging.E010.*"):
+        call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"fields": ["nonsense"]}, "no field 'nonsense'"),
+        ({"fields": ["tags"]}, "no column"),
+    ],
+)
+def test_fields_that_are_none_are_refused(
+    place: type[models.Model], options: Any, problem: str
+) -> None:
+    publishes(place, **options)
+
+    with pytest.raises(Unpublishable, match=problem):
+        Place.objects.create(name="a")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"fields": []}, "without any field"),
+        ({"fields": "name"}, "list of names"),
+        ({"fields": ["name"], "exchange": ""}, "has a name"),
+        ({"fields": ["name"], "exchange_type": "round"}, "one of topic"),
+        ({"fields": ["name"], "exchange_type": "fanout"}, "is of type topic"),
+        ({"fields": ["name"], "routing_key": "{what}"}, "places"),
+        ({"fields": ["name"], "routing_key": "{"}, "places"),
+        ({"fields": ["name"], "routing_key": "x" * 300}, "too long"),
+    ],
+)
+def test_what_can_never_be_is_refused_at_once(
+    place: type[models.Model], options: Any, problem: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=problem):
+        publishes(place, **options)
+
+
+def test_a_model_is_published_once_and_under_its_own_name() -> None:
+    for model in (Order, UrgentOrder, Place.tags.through, Outbox):
+        with pytest.raises(ImproperlyConfigured):
+            publishes(model, fields="__all__")
+
+
+def test_the_topology_has_the_exchanges_of_published_models() -> None:
+    exchanges = {item for item in declared() if isinstance(item, Exchange)}
+
+    assert {(one.name, one.type) for one in exchanges} == {
+        ("facts", "topic"),
+        ("watch", "topic"),
+    }
+
+
+def test_sqlite_is_for_development() -> None:
+    found = {one.id for one in check_deployment(None)}
+
+    assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
+
+
+def test_facts_of_a_row_have_one_key() -> None:
+    (order,) = make_orders("a")
+    order.save()
+    Order.objects.update(total=1)
+
+    keys = {row.headers["partition_key"] for row in facts()}
+
+    assert keys == {f"shop.order:{order.pk}"}
