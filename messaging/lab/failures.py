@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,12 +75,14 @@ class Failures:
 class Failing(Handler):
     """A handler that fails with some messages until they have failed often enough."""
 
+    _: KW_ONLY
     failures: Failures
 
     @classmethod
     def instead_of(cls, handler: Handler, failures: Failures) -> Self:
         """Give a handler that takes the place of another."""
-        return cls(handler.message, handler.function, handler.batch, failures)
+        same = {one.name: getattr(handler, one.name) for one in fields(handler)}
+        return cls(**same, failures=failures)
 
     def __call__(self, messages: Sequence[Message]) -> list[Any]:
         """
