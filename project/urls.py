@@ -10,6 +10,7 @@ from rest_framework_simplejwt.views import TokenViewBase
 
 from project import health
 from project.access import TokenSerializer
+from project.metrics import metrics
 from project.missing import missing
 from reports.views import ReportViewSet
 from users.views import UserViewSet
@@ -42,6 +43,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),
+    path("metrics", csrf_exempt(metrics)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     # In open access there is nobody to log in.

@@ -1,0 +1,109 @@
+"""What a Prometheus server scrapes: what waits, where, and for how long."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+from django.db import DatabaseError, connections
+from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from messaging.connection import tool
+from messaging.dead_letters.models import DeadLetter
+from messaging.exceptions import MessagingError
+from messaging.leases import Lease
+from messaging.models import Outbox
+from messaging.parking import Parked
+from messaging.partitions import names
+from messaging.registry import handlers
+from messaging.survey import see
+from messaging.topology import dead_queue
+from project.health import answers
+
+logger = logging.getLogger(__name__)
+
+Families = Iterable[GaugeMetricFamily]
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """
+    Tell all of it in Prometheus' text format, asked anew from the servers.
+
+    A server that is away is told as such, and what it would know is left out.
+    """
+    registry = CollectorRegistry()
+    registry.register(Servers())
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class Servers(Collector):
+    """Asks broker and databases."""
+
+    def describe(self) -> Families:
+        """Name nothing beforehand: what there is depends on who answers."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask."""
+        up = GaugeMetricFamily("messaging_up", "Whether it answers.", labels=["server"])
+        for alias in connections:
+            up.add_metric([alias], answers(alias))
+        queues = asked(in_the_broker)
+        up.add_metric(["broker"], bool(queues))
+        return iter([up, *queues, *asked(in_the_database)])
+
+
+def asked(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
+    """Give an answer, or none if the server is away."""
+    try:
+        return list(question())
+    except (MessagingError, DatabaseError) as error:
+        logger.warning("Metrics are left out: %s", error)
+        return []
+
+
+def in_the_broker() -> Families:
+    """Count what waits in the queues, and who consumes them."""
+    ready = gauge("messaging_queue_ready", "Messages nobody has in hand.", "queue")
+    consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
+    with tool("metrics") as use:
+        for queue in sorted(handlers):
+            for name in [*names(queue), dead_queue(queue)]:
+                if sight := see(use, name):
+                    ready.add_metric([name], sight.ready)
+                    consumers.add_metric([name], sight.consumers)
+    return [ready, consumers]
+
+
+def in_the_database() -> Families:
+    """Count what waits in the tables."""
+    now = datetime.now(UTC)
+    waiting = Outbox.objects.aggregate(rows=Count("pk"), first=Min("created_at"))
+    outbox = gauge("messaging_outbox_rows", "Messages yet to be published.")
+    outbox.add_metric([], waiting["rows"])
+    age = gauge("messaging_outbox_age_seconds", "Age of the first of them.")
+    first = waiting["first"] or now
+    age.add_metric([], max(0.0, (now - first).total_seconds()))
+    parked = gauge("messaging_parked", "Messages parked until another try.", "queue")
+    for name, count in Parked.objects.values_list("partition").annotate(Count("pk")):
+        parked.add_metric([name], count)
+    letters = gauge("messaging_dead_letters", "That wait.", "queue", "kind")
+    kinds = DeadLetter.objects.waiting().values_list("queue", "kind")
+    for queue, kind, count in kinds.annotate(Count("pk")):
+        letters.add_metric([queue, kind], count)
+    held = gauge("messaging_partition_held", "Whether a process holds it.", "queue")
+    for lease in Lease.objects.all():
+        held.add_metric([lease.name], bool(lease.worker))
+    return [outbox, age, parked, letters, held]
+
+
+def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """Give an empty family."""
+    return GaugeMetricFamily(name, text, labels=labels)
