@@ -316,7 +316,10 @@ def test_settings_refuse_to_make_up_a_key_outside_of_development() -> None:
 
 
 def test_the_check_for_deployment_finds_nothing() -> None:
-    checked = manage("check", "--deploy", "--fail-level", "WARNING", SECRET_KEY=KEY)
+    checked = manage(
+        "check", "--deploy", "--fail-level", "WARNING",
+        SECRET_KEY=KEY, DATABASE_URL="mysql://x:y@127.0.0.1/z",
+    )  # fmt: skip
 
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout == "System check identified no issues (2 silenced).\n"
