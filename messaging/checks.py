@@ -13,6 +13,7 @@ from django.db import connections
 
 from .conf import BY_QUEUE, DEFAULTS, settings
 from .publication import VENDORS, publications
+from .registry import handlers
 
 Rule = Callable[[Any], bool]
 
@@ -185,6 +186,9 @@ def _problems_of_database() -> Iterator[CheckMessage]:
             hint=f"Known are {', '.join(sorted(connections))}.",
             id="messaging.E004",
         )
+    elif not (handlers or publications) and connections[alias].vendor == "unknown":
+        # Without any database one can still send and call.
+        return
     elif (vendor := connections[alias].vendor) not in VENDORS:
         yield Error(
             f"MESSAGING['DATABASE'] is of type {vendor}, where no inbox can be kept.",

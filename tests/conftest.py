@@ -19,12 +19,16 @@ from typing import Any
 import pika
 import pytest
 import requests
+from django.apps import AppConfig
 from django.conf import settings
 from django.db import connections
+from django.db.models import Model
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
 
 from messaging.connection import declare
 from messaging.lab.processes import free_port
-from messaging.leases import Lease
+from messaging.leases import Lease, Worker
 from messaging.publisher import close_publisher
 from messaging.registry import consumer_name, handlers
 from tests import private_servers
@@ -158,6 +162,24 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     declared.purge()
     # Consumers may have work in hand; to empty tables below them would be a deadlock.
     eventually(is_idle, "consumers are idle", 30)
+    _held[:] = [*Worker.objects.all(), *Lease.objects.exclude(worker="")]
+
+
+#: Who held what before the databases were emptied.
+_held: list[Model] = []
+
+
+@receiver(post_migrate, dispatch_uid="tests.keep_leases")
+def keep_leases(sender: AppConfig, using: str, **_: Any) -> None:
+    """
+    Leave consumers what they hold when the databases are emptied.
+
+    They would else lose it, and have what is in their hands delivered to the next test.
+    """
+    if sender.label == "messaging" and using == "default":
+        for row in _held:
+            type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
+        _held.clear()
 
 
 def is_idle() -> bool:

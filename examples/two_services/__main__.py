@@ -80,9 +80,9 @@ def serve(commands: dict[str, list[str]], only: str | None) -> int:
     return 0 if manager.returncode in signals else manager.returncode or 0
 
 
-def django(settings: str, *command: str) -> list[str]:
+def django(settings: str, name: str, *arguments: str) -> list[str]:
     """Give the command line of one of Django's commands."""
-    return [sys.executable, "-m", "django", *command, "--settings", settings]
+    return [sys.executable, "-m", "django", name, "--settings", settings, *arguments]
 
 
 if __name__ == "__main__":
