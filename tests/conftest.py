@@ -162,7 +162,8 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     declared.purge()
     # Consumers may have work in hand; to empty tables below them would be a deadlock.
     eventually(is_idle, "consumers are idle", 30)
-    _held[:] = [*Worker.objects.all(), *Lease.objects.exclude(worker="")]
+    living = Worker.objects.living()
+    _held[:] = [*living, *Lease.objects.filter(worker__in=[one.pk for one in living])]
 
 
 #: Who held what before the databases were emptied.
