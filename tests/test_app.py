@@ -93,6 +93,7 @@ def test_published_models_tell_of_every_change_on_postgresql(
     run_suite("publishing", DATABASE_URL=shop(postgresql.url))
 
 
+@pytest.mark.slow
 def test_the_broker_in_memory_is_a_twin_of_the_real_one(
     servers: SimpleNamespace,
 ) -> None:

@@ -86,6 +86,7 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
     assert kills(output) >= 100, output
 
 
+@pytest.mark.slow
 def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
     """Messages that are sent twice are enough, nothing need be killed."""
     code, output = run_lab(

@@ -107,6 +107,7 @@ SERVERS = {
 }
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_told_without_its_password(
     broker: Broker, processes: Processes
 ) -> None:

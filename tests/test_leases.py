@@ -95,6 +95,7 @@ def test_four_processes_share_eight_partitions_whoever_comes_and_goes(
     assert all(told(user) == names for user in users)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
     eight: Broker, start: Start
 ) -> None:

@@ -109,6 +109,7 @@ def test_no_two_rows_of_one_key_are_on_their_way_together() -> None:
     assert steps == [[0, 2, 5], [1, 4], [3]]
 
 
+@pytest.mark.slow
 def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
     listener: Listener, processes: Processes
 ) -> None:

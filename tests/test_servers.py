@@ -63,6 +63,7 @@ def connect(server: MariaDB) -> "MySQLdb.Connection":
     )
 
 
+@pytest.mark.slow
 def test_messages_survive_a_killed_broker(rabbitmq: RabbitMQ) -> None:
     rabbitmq.start()
     url, parts = rabbitmq.url, family(rabbitmq)
@@ -186,7 +187,9 @@ def test_a_given_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
             MongoDB(tmp_path, port).start()
 
 
-@pytest.mark.parametrize("kind", [MariaDB, MongoDB, RabbitMQ])
+@pytest.mark.parametrize(
+    "kind", [MariaDB, MongoDB, pytest.param(RabbitMQ, marks=pytest.mark.slow)]
+)
 def test_the_server_of_a_killed_run_is_ended(
     kind: type[Server], tmp_path: Path
 ) -> None:
