@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.frame import decode_frame
 
@@ -37,6 +38,9 @@ GOODBYE = 1.0
 REFUSALS = {404: NotThere, 406: TopologyMismatch}
 
 T = TypeVar("T")
+
+#: What pika raises when it cannot connect; the errors of connectors are a kind apart.
+UNCONNECTED = (AMQPError, AMQPConnectorException, OSError)
 
 
 def parameters(name: str) -> pika.URLParameters:
@@ -290,15 +294,20 @@ class Tool:
         self(lambda channel: topology.declare(channel, item))
 
 
-@contextmanager
-def tool(name: str) -> Iterator[Tool]:
-    """Connect for as long as it takes; raises `MessagingError` without a broker."""
+def blocking_connection(name: str) -> pika.BlockingConnection:
+    """Connect without a thread; raises `MessagingError` without a broker."""
     try:
-        connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
-    except (AMQPError, OSError) as error:
+        return pika.BlockingConnection(parameters(name), _impl_class=Stream)
+    except UNCONNECTED as error:
         raise MessagingError(
             f"There is no broker at {broker_address()}: {readable(error)}"
         ) from error
+
+
+@contextmanager
+def tool(name: str) -> Iterator[Tool]:
+    """Connect for as long as it takes; raises `MessagingError` without a broker."""
+    connection = blocking_connection(name)
     try:
         yield Tool(connection)
     finally:
@@ -337,12 +346,7 @@ def with_channel(name: str, work: Callable[[Any], T]) -> T:
 @contextmanager
 def blocking_channel(name: str) -> Iterator[Any]:
     """Give a channel as `with_channel` does, to a `with` statement."""
-    try:
-        connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
-    except (AMQPError, OSError) as error:
-        raise MessagingError(
-            f"There is no broker at {broker_address()}: {readable(error)}"
-        ) from error
+    connection = blocking_connection(name)
     try:
         channel = connection.channel()
         try:

@@ -329,7 +329,8 @@ def engine(kind: str, user: str, port: int) -> str:
     return (
         f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.{kind}", '
         f'"NAME": "messaging", "USER": "{user}", "HOST": "127.0.0.1", '
-        f'"PORT": {port}}}}}\n'
+        # Not that of the tests around.
+        f'"PORT": {port}, "TEST": {{"NAME": "test_of_document"}}}}}}\n'
     )
 
 

@@ -8,10 +8,10 @@ from io import StringIO
 
 import pika
 from django.core.management import call_command
-from pika.exceptions import AMQPError
 
 from messaging import partitions
 from messaging.conf import settings
+from messaging.connection import UNCONNECTED
 from messaging.models import Outbox
 from messaging.parking import Parked
 from messaging.registry import handlers
@@ -29,7 +29,7 @@ def messages_left(broker: RabbitMQ) -> dict[str, int]:
                 name: channel.queue_declare(name, passive=True).method.message_count
                 for name in partition_names()
             }
-    except AMQPError as error:
+    except UNCONNECTED as error:
         return {repr(error): 1}
     counts["outbox"] = Outbox.objects.using(settings.DATABASE).count()
     counts["parked"] = Parked.objects.using(settings.DATABASE).count()

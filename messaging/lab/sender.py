@@ -13,9 +13,9 @@ from typing import Any
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError
 
 from messaging import partitions
+from messaging.connection import UNCONNECTED
 from messaging.registry import message_class
 
 from .workload import Operation, Outcome, Request
@@ -60,7 +60,7 @@ class Messages:
                     pika.BasicProperties(message_id=message_id, delivery_mode=2),
                     mandatory=True,
                 )
-            except (AMQPError, OSError) as error:
+            except UNCONNECTED as error:
                 logger.debug("Publishing again after %r", error)
                 self.close()
                 self._stopping.wait(PAUSE)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPError
 
 from messaging.conf import settings
+from messaging.connection import UNCONNECTED
 
 from .verdict import Told
 from .workload import Workload
@@ -66,7 +66,7 @@ class Witness:
         while not self._stopping.is_set():
             try:
                 self._listen()
-            except (AMQPError, OSError) as error:
+            except UNCONNECTED as error:
                 logger.debug("Listening again after %r", error)
                 self._stopping.wait(PAUSE)
             except Exception as error:  # raised again by those who wait
