@@ -62,6 +62,7 @@ def send_names(users: list[User], *names: str) -> None:
     publisher().publish(*(envelope_for(wish) for wish in wishes), timeout=60)
 
 
+@pytest.mark.slow
 def test_four_processes_share_eight_partitions_whoever_comes_and_goes(
     eight: Broker, start: Start
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
     assert second.poll() is None
 
 
+@pytest.mark.slow
 def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
     eight: Broker, start: Start
 ) -> None:
