@@ -136,6 +136,7 @@ def test_a_stranger_s_message_that_comes_twice_takes_effect_once(
     assert heard("diary") == ["once", "end"]
 
 
+@pytest.mark.slow
 def test_listeners_that_are_killed_lose_and_repeat_nothing(
     nature: Broker, processes: Processes
 ) -> None:

@@ -202,6 +202,7 @@ def test_of_a_thousand_keys_each_message_fails_twice_and_is_applied_in_order(
     assert broker.count("users_queue.dead") == 0
 
 
+@pytest.mark.slow
 def test_when_everything_fails_the_world_is_not_parked(
     people: list[User], start: Start, broken: Path
 ) -> None:

@@ -23,6 +23,9 @@ from messaging.replies import close_replies
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_rpc import ENVIRONMENT, Servers
 
+#: Programs on other clients take their time.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shared(servers: SimpleNamespace) -> Iterator[Servers]:

@@ -19,6 +19,9 @@ import pytest
 from messaging.lab import processes
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
 
+#: Starting and killing servers takes seconds each time.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Starts a server, then waits to be killed.
 OWNER = """

@@ -22,6 +22,9 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from tests.conftest import BASE, Broker
 
+#: Half a minute; what the scripts stand on has quicker tests.
+pytestmark = pytest.mark.slow
+
 CLIENTS = {
     "pika": [sys.executable, "tests/clients/with_pika.py"],
     "kombu": [sys.executable, "tests/clients/with_kombu.py"],
