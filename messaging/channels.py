@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
 
+#: Reply codes of what this process itself has closed: a channel, and a connection.
+NORMAL = (0, 200)
+
 
 class ChannelUser(Protocol):
     """What lives on a channel of its own; all of it is called in the I/O thread."""

@@ -11,22 +11,19 @@ import logging
 import random
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError
 from pika.frame import decode_frame
 
-from . import topology
-from .channels import ChannelKeeper, ChannelUser, close
+from .channels import ChannelKeeper, ChannelUser
 from .conf import settings
-from .exceptions import MessagingError, NotThere, TopologyMismatch
 from .frames import FRAME, without_headers
-from .sources import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +31,6 @@ logger = logging.getLogger(__name__)
 RECONNECT_PAUSE = (0.1, 5.0)
 #: Seconds for the broker to confirm that a failed connection is closed.
 GOODBYE = 1.0
-#: Why the broker closes a channel, by reply code.
-REFUSALS = {404: NotThere, 406: TopologyMismatch}
-
-T = TypeVar("T")
-
 #: What pika raises when it cannot connect; the errors of connectors are a kind apart.
 UNCONNECTED = (AMQPError, AMQPConnectorException, OSError)
 
@@ -255,111 +247,3 @@ def readable(error: BaseException) -> str:
         if isinstance(cause, BaseException):
             return readable(cause)
     return f"{type(error).__name__}: {error}"
-
-
-class Tool:
-    """A short-lived connection; each piece of work gets a channel of its own."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        told = connection._impl.server_properties or {}
-        #: What the broker calls itself, e.g. "RabbitMQ 3.10.8".
-        self.server = " ".join(
-            str(part.decode() if isinstance(part, bytes) else part)
-            for part in (told.get("product"), told.get("version"))
-            if part
-        )
-
-    def __call__(self, work: Callable[[Any], T]) -> T:
-        """
-        Give `work` a channel.
-
-        Raises `NotThere`, `TopologyMismatch` or another `MessagingError` in place of
-        pika's errors; the next piece of work may still succeed.
-        """
-        try:
-            channel = self._connection.channel()
-            result = work(channel)
-            if channel.is_open:
-                channel.close()
-        except ChannelClosedByBroker as error:
-            kind = REFUSALS.get(error.reply_code, MessagingError)
-            raise kind(error.reply_text) from error
-        except AMQPError as error:
-            raise MessagingError(f"The connection failed: {error!r}") from error
-        return result
-
-    def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
-        """Declare something; raises as above."""
-        self(lambda channel: topology.declare(channel, item))
-
-
-def blocking_connection(name: str) -> pika.BlockingConnection:
-    """Connect without a thread; raises `MessagingError` without a broker."""
-    try:
-        return pika.BlockingConnection(parameters(name), _impl_class=Stream)
-    except UNCONNECTED as error:
-        raise MessagingError(
-            f"There is no broker at {broker_address()}: {readable(error)}"
-        ) from error
-
-
-@contextmanager
-def tool(name: str) -> Iterator[Tool]:
-    """Connect for as long as it takes; raises `MessagingError` without a broker."""
-    connection = blocking_connection(name)
-    try:
-        yield Tool(connection)
-    finally:
-        with suppress(AMQPError):
-            if connection.is_open:
-                connection.close()
-
-
-def declare() -> list[str]:
-    """
-    Declare all queues and exchanges, and give their names.
-
-    What exists with the same arguments stays as it is. Raises `TopologyMismatch` when
-    something exists with others, and `MessagingError` when the broker is away.
-    """
-    items = list(topology.declared())
-
-    def declare_all(channel: Any) -> None:
-        for item in items:
-            topology.declare(channel, item)
-
-    with_channel("topology", declare_all)
-    return [item.name for item in items if not isinstance(item, topology.Binding)]
-
-
-def with_channel(name: str, work: Callable[[Any], T]) -> T:
-    """
-    Give `work` a blocking channel of a short-lived connection, for tools.
-
-    Raises `TopologyMismatch` or `MessagingError` in place of pika's errors.
-    """
-    with blocking_channel(name) as channel:
-        return work(channel)
-
-
-@contextmanager
-def blocking_channel(name: str) -> Iterator[Any]:
-    """Give a channel as `with_channel` does, to a `with` statement."""
-    connection = blocking_connection(name)
-    try:
-        channel = connection.channel()
-        try:
-            yield channel
-        finally:
-            # Left to itself, pika gives back one by one what it holds, out of order.
-            close(channel._impl)
-    except ChannelClosedByBroker as error:
-        if error.reply_code == 406:  # PRECONDITION_FAILED
-            raise TopologyMismatch(error.reply_text) from error
-        raise MessagingError(error.reply_text) from error
-    except AMQPError as error:
-        raise MessagingError(f"The connection failed: {readable(error)}") from error
-    finally:
-        if connection.is_open:
-            connection.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from .backoff import Backoff
 from .circuit import CircuitOpen
@@ -19,6 +19,7 @@ from .message import Delivery
 from .parking import Parked
 from .registry import one_by_one
 from .retry import TRANSIENT
+from .stale import close_stale_connections
 from .subscription import Subscription, is_suspect
 from .work import Arrived, Retried, Work, deaths_of, portion
 
@@ -133,7 +134,7 @@ class Consumer:
             return None
         batch, deaths = self._pending[:limit], {}
         if is_suspect(batch[0]):
-            close_old_connections()
+            close_stale_connections()
             ids = [one.inbox_id for one in batch]
             deaths = deaths_of(ids, holding.worker)
             batch = batch[: portion(ids, deaths)]
@@ -178,7 +179,7 @@ class Consumer:
             return
         self._let_go()
         # The server may have closed this thread's session while there was no work.
-        close_old_connections()
+        close_stale_connections()
         try:
             holding.give_back()
         except DatabaseFailure as error:

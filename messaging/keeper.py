@@ -41,7 +41,6 @@ class Keeper:
     """
 
     def __init__(self, consumers: Sequence[Consumer]) -> None:
-        self._consumers = consumers
         self._by_queue: dict[str, list[Consumer]] = defaultdict(list)
         for consumer in consumers:
             self._by_queue[consumer.queue].append(consumer)

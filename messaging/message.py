@@ -20,6 +20,18 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: Those of AMQP's properties that mean something to whoever handles the message.
+PROPERTIES = (
+    "message_id",
+    "type",
+    "timestamp",
+    "content_type",
+    "content_encoding",
+    "priority",
+    "app_id",
+    "correlation_id",
+    "reply_to",
+)
 #: Properties that few messages have: the outbox keeps them together in one column.
 UNUSUAL = (
     "content_type",

@@ -8,22 +8,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from .conf import settings
+from .message import PROPERTIES
 from .sources import MATCHES, TYPES, Exchange, Source
 
 #: Properties that `--property` takes; the others have options of their own.
-PROPERTIES = (
-    "app_id",
-    "content_encoding",
-    "content_type",
-    "correlation_id",
-    "expiration",
-    "message_id",
-    "priority",
-    "reply_to",
-    "timestamp",
-    "type",
-    "user_id",
-)
+SETTABLE = (*PROPERTIES, "expiration", "user_id")
 
 Pair = tuple[str, Any]
 
@@ -44,9 +34,9 @@ def header(given: str) -> Pair:
 def message_property(given: str) -> Pair:
     """Read `name=value` of a property of AMQP."""
     name, equals, value = given.partition("=")
-    if not equals or name not in PROPERTIES:
+    if not equals or name not in SETTABLE:
         raise ArgumentTypeError(
-            f"{given!r} is not NAME=VALUE with one of {', '.join(PROPERTIES)}"
+            f"{given!r} is not NAME=VALUE with one of {', '.join(SETTABLE)}"
         )
     try:
         return name, _typed(name, value)
@@ -109,6 +99,17 @@ def add_limits(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout", type=seconds, metavar="S", help="end after S seconds"
+    )
+
+
+def add_call_timeout(parser: ArgumentParser) -> None:
+    """Take how long to wait for the answer to a call."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=settings.CALL_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for the answer (%(default)s)",
     )
 
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from .bulk import insert
 from .conf import settings
 from .dead_letters.headers import from_json, to_json
-from .message import Delivery, Envelope
+from .message import PROPERTIES, Delivery, Envelope
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -29,20 +29,7 @@ if TYPE_CHECKING:
 #: Messages that are tried again together.
 BATCH = 500
 #: What an envelope keeps beside its body.
-PROPERTIES = (
-    "routing_key",
-    "exchange",
-    "message_id",
-    "type",
-    "content_type",
-    "content_encoding",
-    "priority",
-    "timestamp",
-    "app_id",
-    "correlation_id",
-    "reply_to",
-    "headers",
-)
+KEPT = (*PROPERTIES, "routing_key", "exchange", "headers")
 
 
 class ParkedQuerySet(models.QuerySet["Parked"]):
@@ -207,7 +194,7 @@ def digest_of(key: str) -> str:
 
 def _values(partition: str, entry: Entry, now: datetime) -> tuple[Any, ...]:
     envelope = entry.delivery.envelope
-    kept = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
+    kept = {name: to_json(getattr(envelope, name)) for name in KEPT}
     return (
         partition,
         entry.id,

@@ -16,13 +16,13 @@ from django.db import Error as DatabaseFailure
 
 from . import partitions, topology
 from .conf import settings
-from .connection import Tool
 from .exceptions import NotThere, TopologyMismatch
 from .leases import Lease
 from .registry import handlers
 from .resizing import OFFLINE, delete, resize
 from .sources import Exchange
 from .survey import in_force, is_migrated, is_there, obstacles, see, surplus
+from .tools import Tool
 
 #: What to do about arguments, which nobody can change.
 REPLACE = (

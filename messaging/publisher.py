@@ -18,9 +18,10 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from .conf import settings
-from .connection import Connection, declare
+from .connection import Connection
 from .exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from .message import Envelope
+from .tools import declare
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from django.db import transaction
 
 from . import partitions, topology
 from .conf import settings
-from .connection import Tool
 from .exceptions import MessagingError
 from .leases import Lease, redeclare
 from .survey import in_force, obstacles, see
+from .tools import Tool
 
 #: How to get there.
 OFFLINE = (

@@ -10,27 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import close_old_connections
-
 from .answers import DEADLINE, Answer
 from .backoff import Backoff
-from .channels import close
+from .channels import NORMAL, close
 from .conf import settings
 from .connection import Connection
 from .exceptions import InvalidCall, PublishError, Reject, Unconfirmed
 from .message import Envelope
 from .publisher import publisher
 from .serving import Served
+from .stale import close_stale_connections
+from .subscription import INNOCENT_DELIVERIES
 from .worker import run_until_stopped
 
 logger = logging.getLogger(__name__)
 
-#: Times a call may come again before it is suspected of killing its servers.
-INNOCENT_DELIVERIES = 2
 #: Reply code with which the broker says that a queue has other arguments.
 PRECONDITION_FAILED = 406
-#: Reply codes of what this process itself has closed: a channel, and a connection.
-NORMAL = (0, 200)
 
 
 class KillsServers(Exception):
@@ -115,9 +111,9 @@ class Server:
             self._settle(request)
             return
         started = time.monotonic()
-        close_old_connections()
+        close_stale_connections()
         answer = self._answer(request)
-        close_old_connections()
+        close_stale_connections()
         logger.info(
             "%s: %s in %.1f ms",
             self._served.name,

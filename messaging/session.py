@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import topology
-from .connection import blocking_channel
 from .exceptions import MessagingError
 from .message import Envelope
 from .sources import Exchange, Source
 from .subscription import envelope_of
+from .tools import tool
 from .topology import Binding, Queue, bound
 
 #: Seconds after which a session notices at the latest that it was stopped.
@@ -165,5 +165,5 @@ def session(
 
     Raises `MessagingError` when there is no broker, and when it refuses something.
     """
-    with blocking_channel(name) as channel:
+    with tool(name) as use, use.channel() as channel:
         yield Session(channel, count, timeout)

@@ -19,7 +19,7 @@ from typing import Any
 from . import partitions, topology
 from .backoff import Backoff
 from .bodies import Bodies
-from .channels import close
+from .channels import NORMAL, close
 from .conf import settings
 from .connection import Connection
 from .message import Delivery, Envelope
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 #: Times a message may come again before it is suspected of killing its consumers.
 #: Restarts and lost connections cost one each, for all that was in hand.
 INNOCENT_DELIVERIES = 2
-#: Reply codes of what this process itself has closed: a channel, and a connection.
-NORMAL = (0, 200)
 #: Seconds between two questions to the broker whether it knows of this consumer.
 WATCH_PAUSE = 5.0
 
@@ -43,7 +41,7 @@ class Subscription:
     queue takes back what it had in hand and puts it behind what others have given back
     before: were the next consumer to ask for less, and lost in turn, those few would
     end up behind the rest. So large bodies are put on disk, and messages that may kill
-    are taken one by one from what is held.
+    are given apart from those that are innocent.
     """
 
     def __init__(self, queue: str, name: str = "") -> None:
@@ -53,7 +51,9 @@ class Subscription:
         self._channel: Any = None
         self._changed = threading.Condition()
         self._held: deque[Delivery] = deque()
-        self._bodies = Bodies(settings.PREFETCH_BYTES // partitions.count(queue) // 2)
+        #: Bytes of bodies in memory: half is for what is held, half for one batch.
+        self._room = settings.PREFETCH_BYTES // partitions.count(queue) // 2
+        self._bodies = Bodies(self._room)
         self._is_wanted = False
         self._is_awake = False
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
@@ -97,7 +97,7 @@ class Subscription:
         """
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
-        room = settings.PREFETCH_BYTES // partitions.count(self.queue) // 2
+        room = self._room
         with self._changed:
             self._changed.wait_for(lambda: self._held or self._is_awake, timeout)
             self._is_awake = False

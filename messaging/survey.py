@@ -10,13 +10,13 @@ from django.db import connections
 
 from . import partitions, topology
 from .conf import settings
-from .connection import Tool
 from .exceptions import NotThere
 from .leases import Lease, Worker
 from .models import Outbox
 from .parking import Parked
 from .registry import handlers
 from .sources import Exchange
+from .tools import Tool
 
 #: Numbers without a partition after which no more are looked for.
 GAP = 8

@@ -14,7 +14,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from messaging.connection import tool
 from messaging.dead_letters.models import DeadLetter
 from messaging.exceptions import MessagingError
 from messaging.leases import Lease
@@ -23,6 +22,7 @@ from messaging.parking import Parked
 from messaging.partitions import names
 from messaging.registry import handlers
 from messaging.survey import see
+from messaging.tools import tool
 from messaging.topology import dead_queue
 from project.health import answers
 

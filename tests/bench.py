@@ -35,11 +35,12 @@ from django.test import override_settings
 from django.utils import timezone
 
 from messaging import publish
-from messaging.connection import Connection, declare
+from messaging.connection import Connection
 from messaging.consumer import Consumer
 from messaging.holding import Holding
 from messaging.leases import Lease
 from messaging.publisher import publisher
+from messaging.tools import declare
 from users.messages import UserCreate
 from users.models import User
 

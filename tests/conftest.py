@@ -26,11 +26,11 @@ from django.db.models import Model
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
-from messaging.connection import declare
 from messaging.lab.processes import free_port
 from messaging.leases import Lease, Worker
 from messaging.publisher import close_publisher
 from messaging.registry import consumer_name, handlers
+from messaging.tools import declare
 from tests import private_servers
 
 logger = logging.getLogger(__name__)

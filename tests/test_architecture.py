@@ -10,7 +10,7 @@ import pytest
 
 BASE = Path(__file__).resolve().parent.parent
 #: The modules of `messaging` that talk AMQP, beside the lab that starts brokers.
-AMQP = {"connection.py", "publisher.py"}
+AMQP = {"connection.py", "publisher.py", "tools.py"}
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:

@@ -26,7 +26,6 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.test import Client
 
-from messaging.connection import declare
 from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
@@ -36,6 +35,7 @@ from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
 from messaging.publisher import close_publisher
 from messaging.subscription import envelope_of
+from messaging.tools import declare
 from tests.conftest import (
     API,
     BASE,

@@ -15,9 +15,9 @@ from django.db import connection
 
 from messaging import partitions
 from messaging.api import envelope_for
-from messaging.connection import declare
 from messaging.leases import Lease, Worker
 from messaging.publisher import publisher
+from messaging.tools import declare
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import handle
 from tests.test_parking import make_people, told

@@ -17,7 +17,6 @@ from django.db import connections
 
 from messaging import sessions
 from messaging.conf import DEFAULTS
-from messaging.connection import tool
 from messaging.lab.processes import free_port
 from messaging.leases import Lease, Worker
 from messaging.message import Envelope
@@ -27,6 +26,7 @@ from messaging.plan import plan
 from messaging.registry import handlers
 from messaging.resizing import resize
 from messaging.survey import see
+from messaging.tools import tool
 from messaging.topology import dead_queue, work_queue
 from messaging.worker import MISCONFIGURED
 from tests.conftest import BASE, Broker, Processes, virtual_host

@@ -9,10 +9,10 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from messaging.conf import settings
-from messaging.connection import with_channel
 from messaging.exceptions import Retry
 from messaging.message import Delivery
 from messaging.subscription import envelope_of
+from messaging.tools import tool
 from messaging.topology import dead_queue, origin
 
 from .letters import read
@@ -86,12 +86,9 @@ def browse(queue: str) -> list[DeadLetter]:
 
     Raises `MessagingError` when the broker or the queue is away.
     """
-
-    def look(channel: Any) -> list[DeadLetter]:
-        # Unsettled messages go back, in their order, when the connection closes.
+    with tool("dead-letters") as use, use.channel() as channel:
+        # Unsettled messages go back, in their order, when the channel closes.
         return [letter for letter, _ in take(channel, queue, BROWSED_SIZE)]
-
-    return with_channel("dead-letters", look)
 
 
 def collect(queue: str) -> int:
@@ -100,9 +97,8 @@ def collect(queue: str) -> int:
 
     Raises `MessagingError` when the broker or the queue is away.
     """
-
-    def drain(channel: Any) -> int:
-        collected = 0
+    collected = 0
+    with tool("dead-letters") as use, use.channel() as channel:
         while batch := list(take(channel, queue, BATCH_SIZE)):
             for attempt in reversed(range(TRIES)):
                 try:
@@ -114,9 +110,7 @@ def collect(queue: str) -> int:
                     break
             channel.basic_ack(batch[-1][1], multiple=True)
             collected += len(batch)
-        return collected
-
-    return with_channel("dead-letters", drain)
+    return collected
 
 
 def take(channel: Any, queue: str, size: int) -> Iterator[tuple[DeadLetter, int]]:

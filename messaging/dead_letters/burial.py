@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from messaging.connection import declare
 from messaging.entry import Failure
 from messaging.exceptions import Unroutable
 from messaging.message import Delivery
 from messaging.publisher import publisher
+from messaging.tools import declare
 
 from .letters import dead_letter
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from messaging.conf import settings
 from messaging.entry import Failure
-from messaging.message import REPLAYS, Delivery, Envelope
+from messaging.message import PROPERTIES, REPLAYS, Delivery, Envelope
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.topology import dead_queue
 
@@ -29,18 +29,6 @@ DROPPED_LENGTH = 300
 
 #: Bytes of a frame, and so of all headers that a message can have.
 FRAME_SIZE = 128 * 1024
-#: Those of AMQP's properties that mean something to whoever handles the message.
-PROPERTIES = (
-    "message_id",
-    "type",
-    "content_type",
-    "content_encoding",
-    "priority",
-    "timestamp",
-    "app_id",
-    "correlation_id",
-    "reply_to",
-)
 
 #: What the broker's own reasons for dead-lettering are called here.
 BROKER_KINDS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from messaging import partitions
-from messaging.connection import Tool, tool
 from messaging.registry import consumer_name, handlers
 from messaging.survey import see
+from messaging.tools import Tool, tool
 from messaging.topology import dead_queue
 
 from .findings import Finding, error, note, ok, warning

@@ -11,10 +11,11 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from messaging.conf import settings
-from messaging.connection import broker_address, tool
+from messaging.connection import broker_address
 from messaging.exceptions import MessagingError
 from messaging.message import Envelope
 from messaging.publisher import publisher
+from messaging.tools import tool
 
 from .findings import Finding, error, explained, is_readable, ok, warning
 

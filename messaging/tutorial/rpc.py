@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from messaging.calls import call
-from messaging.conf import settings
+from messaging.options import add_call_timeout
 from messaging.server import run_servers
 from messaging.serving import served, serves
 
@@ -41,13 +41,7 @@ def rpc_server(say: Say, arguments: Namespace) -> int:
 def add_client_arguments(parser: ArgumentParser) -> None:
     """Take the number, and how long to wait."""
     parser.add_argument("n", metavar="N", help="which Fibonacci number, e.g. 30")
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=settings.CALL_TIMEOUT,
-        metavar="SECONDS",
-        help="how long to wait for the answer (%(default)s)",
-    )
+    add_call_timeout(parser)
 
 
 def rpc_client(say: Say, arguments: Namespace) -> int:

@@ -24,7 +24,6 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from messaging import MessagingError, publish, silent
-from messaging.connection import declare
 from messaging.dead_letters.letters import read
 from messaging.message import Envelope
 from messaging.models import Attempt, Inbox, Outbox
@@ -34,6 +33,7 @@ from messaging.publisher import close_publisher, publisher
 from messaging.subscription import envelope_of
 from messaging.testing import memory_broker
 from messaging.testing.routing import matches
+from messaging.tools import declare
 
 from .handlers import NoteAdd, tries
 from .models import Echo, Note

@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError
 from pydantic_core import from_json
 
 from messaging.calls import call
-from messaging.conf import settings
 from messaging.exceptions import (
     CallTimeout,
     InvalidCall,
@@ -17,6 +16,7 @@ from messaging.exceptions import (
     NoServer,
     RemoteError,
 )
+from messaging.options import add_call_timeout
 
 #: Exit codes, those above 2 as in sysexits.h.
 CODES: dict[type[Exception], int] = {InvalidCall: 65, NoServer: 69, CallTimeout: 75}
@@ -45,13 +45,7 @@ class Command(BaseCommand):
             metavar="PAYLOAD",
             help="JSON, e.g. '{\"n\": 30}' with the arguments by name; - reads stdin",
         )
-        parser.add_argument(
-            "--timeout",
-            type=float,
-            default=settings.CALL_TIMEOUT,
-            metavar="SECONDS",
-            help="how long to wait for the answer (%(default)s)",
-        )
+        add_call_timeout(parser)
         parser.add_argument(
             "--text", action="store_true", help="PAYLOAD is plain text, sent as it is"
         )
