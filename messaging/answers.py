@@ -17,6 +17,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from .exceptions import InvalidCall, Reject, RemoteError
+from .message import Envelope
 
 CALL, RESULT, ERROR = "call", "result", "error"
 JSON, TEXT = "application/json", "text/plain"
@@ -65,6 +66,18 @@ class Answer:
         told = {"type": type(error).__name__, "message": message[:MAX_TEXT], **more}
         # Not as results are: this takes any text, be it no valid Unicode.
         return cls(json.dumps({"error": told}).encode(), ERROR)
+
+    def envelope(self, call: Any) -> Envelope:
+        """Give what carries it, in reply to a call with those properties."""
+        return Envelope(
+            self.body,
+            routing_key=call.reply_to,
+            type=self.type,
+            content_type=self.content_type,
+            correlation_id=call.correlation_id,
+            # The caller may have gone, with its queue.
+            mandatory=False,
+        )
 
     def value(self, *, text: bool = False) -> Any:
         """

@@ -30,11 +30,11 @@ class Presence:
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._channel: Any = None
         self._asked: str | None = None
-        logging.getLogger("pika.channel").addFilter(self._is_news)
 
     def attach(self, submit: Callable[[Callable[[], None]], None]) -> None:
         """Use `submit` to get into the I/O thread."""
         self._submit = submit
+        logging.getLogger("pika.channel").addFilter(self._is_news)
 
     def is_consumed(self, queue: str, patience: float) -> bool:
         """Whether it is; raises `TimeoutError` if the broker does not say in time."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pika
@@ -21,6 +19,7 @@ from .conf import settings
 from .connection import Connection
 from .exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from .message import Envelope
+from .process import OnePerProcess
 from .tools import declare
 
 logger = logging.getLogger(__name__)
@@ -362,55 +361,5 @@ def is_fault_of_a_message(error: Exception) -> bool:
     return isinstance(error, ChannelClosedByBroker)
 
 
-_publishers: dict[int, Publisher] = {}
-_lock = threading.Lock()
-
-
-def publisher() -> Publisher:
-    """Give the publisher of this process, made at its first use."""
-    # A forked child must not use its parent's socket and has no I/O thread.
-    process = os.getpid()
-    if process not in _publishers:
-        with _lock:
-            if process not in _publishers:
-                _publishers[process] = Publisher(f"publisher-{process}")
-    return _publishers[process]
-
-
-@contextmanager
-def replaced_by(other: Publisher) -> Iterator[None]:
-    """Let another one take the place of this process's publisher, for tests."""
-    process = os.getpid()
-    with _lock:
-        usual = _publishers.pop(process, None)
-        _publishers[process] = other
-    try:
-        yield
-    finally:
-        with _lock:
-            del _publishers[process]
-            if usual is not None:
-                _publishers[process] = usual
-
-
-def close_publisher() -> None:
-    """Close the publisher of this process, if it was ever used."""
-    with _lock:
-        used = _publishers.pop(os.getpid(), None)
-    if used is not None:
-        used.close()
-
-
-@atexit.register
-def _say_goodbye() -> None:
-    if made := _publishers.get(os.getpid()):
-        made.close(timeout=1.0)
-
-
-def _after_fork() -> None:
-    global _lock
-    # Another thread of the parent may have held the old one for good.
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+#: Gives the publisher of this process.
+publisher = OnePerProcess(lambda: Publisher(f"publisher-{os.getpid()}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -11,11 +10,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from .answers import Answer
 from .connection import Connection
 from .presence import Presence
+from .process import OnePerProcess
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,16 @@ class Replies:
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self.connection = Connection(f"replies-{os.getpid()}", self, self.presence)
+
+    def connect(self) -> Self:
+        """Begin to connect, in the background; give itself."""
         self.presence.attach(self.connection.submit)
         self.connection.start()
+        return self
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close the connection, and with it the queue."""
+        self.connection.close(timeout)
 
     @contextmanager
     def expected(
@@ -112,22 +120,5 @@ class Replies:
             reply.set_result(Answer(body, properties.type, properties.content_type))
 
 
-_replies: dict[int, Replies] = {}
-_lock = threading.Lock()
-
-
-def replies() -> Replies:
-    """Give the replies of this process, made at their first use."""
-    # A forked child must not use its parent's socket and has no I/O thread.
-    process = os.getpid()
-    with _lock:
-        if process not in _replies:
-            _replies[process] = Replies()
-        return _replies[process]
-
-
-@atexit.register
-def close_replies() -> None:
-    """Close the connection of this process for replies, if it was ever used."""
-    if used := _replies.pop(os.getpid(), None):
-        used.connection.close(timeout=1.0)
+#: Gives the replies of this process.
+replies = OnePerProcess(lambda: Replies().connect())

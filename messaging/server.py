@@ -15,8 +15,7 @@ from .backoff import Backoff
 from .channels import NORMAL, close
 from .conf import settings
 from .connection import Connection
-from .exceptions import InvalidCall, PublishError, Reject, Unconfirmed
-from .message import Envelope
+from .exceptions import PublishError, Unconfirmed
 from .publisher import publisher
 from .serving import Served
 from .stale import close_stale_connections
@@ -123,45 +122,19 @@ class Server:
         self._settle(request, is_done=self._reply(request, answer))
 
     def _answer(self, request: Request) -> Answer:
-        try:
-            return self._result(request)
-        except Reject as error:
-            logger.info("%s refused a call: %s", self._served.name, error)
-            return Answer.failure(error)
-        except Exception as error:
-            # The caller is told whatever it is, and this server serves on.
-            logger.exception("%s failed", self._served.name)
-            return Answer.failure(error, exposed=self._served.expose_errors)
-
-    def _result(self, request: Request) -> Answer:
-        function, properties = self._served, request.properties
         if request.is_suspect:
-            raise KillsServers
-        try:
-            arguments = function.read(
-                request.body, properties.content_type, properties.content_encoding
-            )
-        except InvalidCall as error:
-            logger.info("%s refused a payload: %s", function.name, error)
-            return Answer.refusal(error)
-        answer = Answer.of(function.function(**arguments), text=function.text)
-        if len(answer.body) > settings.MAX_BODY:
-            raise ValueError(f"The result of {function.name} is too large.")
-        return answer
+            logger.error("A call of %s kills its servers", self._served.name)
+            return Answer.failure(KillsServers())
+        properties = request.properties
+        return self._served.answer(
+            request.body, properties.content_type, properties.content_encoding
+        )
 
     def _reply(self, request: Request, answer: Answer) -> bool:
         """Send an answer; whether the call need not be run again."""
         if not request.properties.reply_to:
             return True
-        reply = Envelope(
-            answer.body,
-            routing_key=request.properties.reply_to,
-            type=answer.type,
-            content_type=answer.content_type,
-            correlation_id=request.properties.correlation_id,
-            # The caller may have gone, with its queue.
-            mandatory=False,
-        )
+        reply = answer.envelope(request.properties)
         patience = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
         try:
             publisher().publish(reply, timeout=patience)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .answers import is_json, is_text
+from .answers import Answer, is_json, is_text
 from .conf import settings
-from .exceptions import InvalidCall
+from .exceptions import InvalidCall, Reject
 from .parameters import Parameters
 from .registry import Function
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,31 @@ class Served:
         except UnicodeDecodeError:
             raise InvalidCall({"": ["Neither JSON nor text in UTF-8."]}) from None
         return self.parameters.from_text(text)
+
+    def answer(
+        self, body: bytes, content_type: str | None, content_encoding: str | None
+    ) -> Answer:
+        """Run the function for the body of a call; tell its result, or its failure."""
+        try:
+            arguments = self.read(body, content_type, content_encoding)
+        except InvalidCall as error:
+            logger.info("%s refused a payload: %s", self.name, error)
+            return Answer.refusal(error)
+        try:
+            return self._result(arguments)
+        except Reject as error:
+            logger.info("%s refused a call: %s", self.name, error)
+            return Answer.failure(error)
+        except Exception as error:
+            # The caller is told whatever it is, and the server serves on.
+            logger.exception("%s failed", self.name)
+            return Answer.failure(error, exposed=self.expose_errors)
+
+    def _result(self, arguments: dict[str, Any]) -> Answer:
+        answer = Answer.of(self.function(**arguments), text=self.text)
+        if len(answer.body) > settings.MAX_BODY:
+            raise ValueError(f"The result of {self.name} is too large.")
+        return answer
 
 
 #: By name.

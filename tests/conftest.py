@@ -28,7 +28,7 @@ from django.dispatch import receiver
 
 from messaging.lab.processes import free_port
 from messaging.leases import Lease, Worker
-from messaging.publisher import close_publisher
+from messaging.publisher import publisher
 from messaging.registry import consumer_name, handlers
 from messaging.tools import declare
 from tests import private_servers
@@ -396,4 +396,4 @@ def api(broker: Broker, running_api: API) -> API:
 def _close_publisher() -> Iterator[None]:
     """End the I/O thread of this process before the broker goes."""
     yield
-    close_publisher()
+    publisher.close()

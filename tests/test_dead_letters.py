@@ -33,7 +33,7 @@ from messaging.dead_letters.models import DeadLetter
 from messaging.entry import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
-from messaging.publisher import close_publisher
+from messaging.publisher import publisher
 from messaging.subscription import envelope_of
 from messaging.tools import declare
 from tests.conftest import (
@@ -74,13 +74,13 @@ def broker(
 ) -> Iterator[Broker]:
     """Empty queues that nobody consumes, beside empty databases."""
     shared_consumers.stop()  # they hold the leases, wherever they consume
-    close_publisher()  # the next one goes to this broker
+    publisher.close()  # the next one goes to this broker
     settings.MESSAGING = {"URL": broker_url}
     declare()
     broker = Broker(broker_url)
     broker.purge()
     yield broker
-    close_publisher()
+    publisher.close()
     eventually(is_idle, "consumers are idle", 30)
 
 

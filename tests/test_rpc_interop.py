@@ -19,7 +19,7 @@ from aio_pika.patterns import JsonRPC
 from aio_pika.patterns.rpc import JsonRPCError
 
 from messaging import InvalidCall, NoServer, RemoteError, call
-from messaging.replies import close_replies
+from messaging.replies import replies
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_rpc import ENVIRONMENT, Servers
 
@@ -34,7 +34,7 @@ def shared(servers: SimpleNamespace) -> Iterator[Servers]:
     started.start("add", "refuse", "rpc_test_queue")
     yield started
     started.processes.kill_all()
-    close_replies()
+    replies.close()
 
 
 def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:

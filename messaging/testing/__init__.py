@@ -15,7 +15,8 @@ With pytest, `memory_broker` is a fixture; elsewhere it is a context manager:
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from messaging.publisher import replaced_by
+from messaging.publisher import publisher
+from messaging.replies import replies
 
 from .broker import Heard, MemoryBroker
 from .consumers import StillWaiting
@@ -25,7 +26,7 @@ __all__ = ["Heard", "MemoryBroker", "StillWaiting", "memory_broker"]
 
 @contextmanager
 def memory_broker() -> Iterator[MemoryBroker]:
-    """Give a broker in memory, to which all goes that is published meanwhile."""
+    """Give a broker in memory, to which goes what is published or called meanwhile."""
     broker = MemoryBroker()
-    with replaced_by(broker.publisher):
+    with publisher.replaced_by(broker.publisher), replies.replaced_by(broker.replies):
         yield broker

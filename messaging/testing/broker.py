@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from messaging import partitions, topology
+from messaging.answers import DEADLINE
 from messaging.conf import settings
 from messaging.dead_letters.letters import read
 from messaging.dead_letters.models import DeadLetter
@@ -22,11 +24,14 @@ from messaging.exceptions import (
 )
 from messaging.message import Delivery, Envelope
 from messaging.outbox import Relay
+from messaging.parameters import Parameters
 from messaging.parking import Parked
 from messaging.publisher import Properties, Publisher
 from messaging.registry import handlers
+from messaging.serving import Served, queue_of, served
 from messaging.sources import Exchange
 
+from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
 from .routing import matches
 
@@ -52,11 +57,14 @@ class MemoryBroker:
         #: All that was confirmed, in its order.
         self.published = Heard()
         self.publisher = MemoryPublisher(self)
+        self.replies = MemoryReplies(self._is_served)
         self.is_away = False
         self._queues: dict[str, deque[Delivery]] = {}
         self._exchanges = {"": "direct"}
         self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
         self._listeners: dict[str, Heard] = {}
+        #: What answers calls, by queue.
+        self._served = {one.queue: one for one in served.values()}
         self._tags = 0
         #: Of the logical queue, by the broker's name of a partition.
         self._queue_of: dict[str, str] = {}
@@ -116,6 +124,15 @@ class MemoryBroker:
             envelope = Envelope(encoded, queue, **nothing | properties)
             self._existing(queue)
             self._put(queue, envelope)
+
+    def serve(
+        self, name: str, function: Callable[..., Any], *, text: bool = False
+    ) -> None:
+        """Answer calls of `name` with a function, in place of the service that does."""
+        queue = queue_of(name)
+        self._served[queue] = Served(
+            name, queue, function, text, False, True, Parameters(function)
+        )
 
     def waiting(self, queue: str) -> Heard:
         """Give what waits in a queue, the next one first."""
@@ -199,16 +216,35 @@ class MemoryBroker:
             )
         self.published.append(received)
         for name in queues:
-            if name in self._listeners:
-                self._listeners[name].append(received)
-            else:
-                self._put(name, received)
+            self._deliver(name, received)
         return None
+
+    def _deliver(self, name: str, envelope: Envelope) -> None:
+        if name in self._listeners:
+            self._listeners[name].append(envelope)
+        elif name in self._served:
+            self._answer(self._served[name], envelope)
+        elif name == self.replies.address:
+            self.replies.take(envelope)
+        else:
+            self._put(name, envelope)
+
+    def _answer(self, function: Served, call: Envelope) -> None:
+        answer = function.answer(call.body, call.content_type, call.content_encoding)
+        is_late = time.time() * 1000 > call.headers.get(DEADLINE, math.inf)
+        if call.reply_to and not is_late:
+            self.take(answer.envelope(call))
+
+    def _is_served(self, queue: str) -> bool:
+        if self.is_away:
+            raise TimeoutError("The broker is away.")
+        return queue in self._served
 
     def _route(self, kind: str, envelope: Envelope) -> list[str]:
         """Give the queues that get an envelope, each once."""
         if not envelope.exchange:
-            return [name for name in self._queues if name == envelope.routing_key]
+            known = {*self._queues, *self._served, self.replies.address}
+            return [name for name in (envelope.routing_key,) if name in known]
         found = [
             queue
             for queue, exchange, key, arguments in self._bindings

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from messaging.models import Outbox
 from messaging.outbox import Relay
-from messaging.publisher import close_publisher
+from messaging.publisher import publisher
 
 from .models import Order, Watch
 
@@ -25,7 +25,7 @@ def channel() -> Iterator[Any]:
     address = pika.URLParameters(settings.MESSAGING["URL"])
     with pika.BlockingConnection(address) as connection:
         yield connection.channel()
-    close_publisher()
+    publisher.close()
 
 
 def relay_all() -> None:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from messaging import Fact, Message, NotYet, Reject, Retry, aloud, handles, listens
+from pydantic import Field
+
+from messaging import (
+    Fact,
+    Message,
+    NotYet,
+    Reject,
+    Retry,
+    aloud,
+    handles,
+    listens,
+    serves,
+)
 
 from .models import Echo, Note
 
@@ -81,3 +93,21 @@ def echo(fact: NoteCreated) -> None:
             Echo.objects.create(text=fact.text)
     else:
         Echo.objects.create(text=fact.text)
+
+
+@serves("price")
+def price(article: str, amount: Annotated[int, Field(ge=1)] = 1) -> str:
+    """Tell a price, unless the article says what else is to happen."""
+    if article == "unknown":
+        raise Reject("There is no such article.", code="not_found")
+    if article == "broken":
+        raise ValueError("a bug")
+    if article == "huge":
+        return "9" * 1_100_000
+    return f"{amount * 2.5:.2f}"
+
+
+@serves("greet", text=True)
+def greet(name: str) -> str:
+    """Say hello."""
+    return f"hello {name}"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-from messaging import MessagingError, publish
+from messaging import (
+    CallTimeout,
+    InvalidCall,
+    MessagingError,
+    Reject,
+    RemoteError,
+    call,
+    publish,
+)
 from messaging.dead_letters.archive import store
 from messaging.dead_letters.models import DeadLetter
 from messaging.outbox import Relay
@@ -107,3 +116,34 @@ def test_it_works_inside_the_transaction_of_a_test(memory_broker: MemoryBroker) 
     assert [one.kind for one in memory_broker.dead_letters("notes_queue")] == [
         "exhausted"
     ]
+
+
+def test_another_service_is_played_by_a_function(memory_broker: MemoryBroker) -> None:
+    def stock(article: str) -> int:
+        if article == "unknown":
+            raise Reject("There is no such article.", code="not_found")
+        return 7
+
+    memory_broker.serve("stock", stock)
+
+    assert call("stock", {"article": "A"}) == 7
+    with pytest.raises(RemoteError, match="There is no such article") as caught:
+        call("stock", "unknown")
+    assert caught.value.code == "not_found"
+    with pytest.raises(InvalidCall, match="article"):
+        call("stock", 1)
+
+
+def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(
+    memory_broker: MemoryBroker,
+) -> None:
+    def doze() -> None:
+        time.sleep(0.02)
+
+    memory_broker.serve("doze", doze)
+
+    assert call("doze") is None
+    with pytest.raises(CallTimeout, match="did not answer within"):
+        call("doze", timeout=0.01)
+    with memory_broker.away(), pytest.raises(CallTimeout, match="is away"):
+        call("doze")

@@ -23,13 +23,14 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from messaging import MessagingError, publish, silent
+from messaging import MessagingError, call, publish, silent
 from messaging.dead_letters.letters import read
 from messaging.message import Envelope
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.outbox import Relay
 from messaging.parking import Parked
-from messaging.publisher import close_publisher, publisher
+from messaging.publisher import publisher
+from messaging.replies import replies
 from messaging.subscription import envelope_of
 from messaging.testing import memory_broker
 from messaging.testing.routing import matches
@@ -257,7 +258,7 @@ def outcome_in_memory(scenario: Callable[[Stage], None]) -> dict[str, Any]:
 
 
 class RealBroker:
-    """A broker at MESSAGING["URL"], and the project's consumers in a process."""
+    """A broker at MESSAGING["URL"], and processes with consumers and functions."""
 
     def __init__(self) -> None:
         self._connection = pika.BlockingConnection(
@@ -275,10 +276,25 @@ class RealBroker:
             "DJANGO_SETTINGS_MODULE": "tests.shop.settings",
         }
         names = [queue.removesuffix("_queue") for queue in QUEUES]
-        self._consumers = subprocess.Popen(
-            [sys.executable, "-m", "django", "run_consumer", *names],
-            env=environment | {"PYTHONPATH": os.getcwd()},
-        )
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "django", *command],
+                env=environment | {"PYTHONPATH": os.getcwd()},
+            )
+            for command in (["run_consumer", *names], ["serve", "--all"])
+        ]
+        while not self._is_served("price"):
+            time.sleep(0.05)
+
+    def _is_served(self, queue: str) -> bool:
+        """Whether the last of the processes has begun."""
+        try:
+            with self._connection.channel() as channel:
+                declared = channel.queue_declare(queue, passive=True)
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+        count: int = declared.method.consumer_count
+        return count > 0
 
     def send(self, queue: str, *bodies: Any, **properties: Any) -> None:
         """Send as a foreign program would."""
@@ -302,9 +318,10 @@ class RealBroker:
             taken.append(envelope_of(method, properties, body))
 
     def close(self) -> None:
-        """End the consumers."""
-        self._consumers.terminate()
-        assert self._consumers.wait(10) == 0
+        """End the processes."""
+        for process in self._processes:
+            process.terminate()
+        assert [process.wait(10) for process in self._processes] == [0, 0]
         self._connection.close()
 
 
@@ -321,7 +338,8 @@ def real(outcomes: dict[str, Any]) -> Iterator[RealBroker]:
     broker = RealBroker()
     yield broker
     broker.close()
-    close_publisher()
+    publisher.close()
+    replies.close()
 
 
 def outcome_for_real(
@@ -387,6 +405,42 @@ def test_both_refuse_the_same(real: RealBroker, number: int) -> None:
     with memory_broker():
         in_memory = attempt()
     for_real = attempt()
+
+    assert in_memory == for_real
+    assert for_real.startswith(expected)
+
+
+#: Each with its outcome in short.
+CALLS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: call("price", {"article": "A", "amount": 3}), "'7.50'"),
+    (lambda: call("greet", "ana"), "'hello ana'"),
+    (lambda: call("greet", "30", text=True), "'hello 30'"),
+    (lambda: call("price", {"article": "A", "amount": 0}), "InvalidCall: amount"),
+    (lambda: call("price", {"item": "A"}), "InvalidCall: "),
+    (lambda: call("price", b"\xff", text=True), "InvalidCall: "),
+    (lambda: call("price", {"article": "unknown"}), "RemoteError: Reject: There is"),
+    (lambda: call("price", {"article": "broken"}), "RemoteError: ValueError: The fun"),
+    (lambda: call("price", {"article": "huge"}), "RemoteError: ValueError: The funct"),
+    (lambda: call("price", {"article": "x" * 1_100_000}), "TooLarge: "),
+    (lambda: call("nothing"), "NoServer: Nobody serves 'nothing'"),
+]
+
+
+def answer_of(attempt: Callable[[], Any]) -> str:
+    """Call, and give the answer or what is raised."""
+    try:
+        return repr(attempt())
+    except MessagingError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_both_answer_alike(real: RealBroker, number: int) -> None:
+    attempt, expected = CALLS[number]
+
+    with memory_broker():
+        in_memory = answer_of(attempt)
+    for_real = answer_of(attempt)
 
     assert in_memory == for_real
     assert for_real.startswith(expected)
