@@ -138,10 +138,15 @@ def virtual_host(name: str) -> str:
     return f"{server.url}{name}"
 
 
+#: Seconds in which RabbitMQ 3.10 may lose a new quorum queue when it is killed.
+NEW = 2.0
+
+
 @pytest.fixture(scope="session")
 def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
     """The broker with all queues."""
     declare()
+    time.sleep(NEW)
     return Broker()
 
 
