@@ -10,6 +10,7 @@ two types and that body are what JsonRPC of aio-pika's patterns uses.
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ JSON, TEXT = "application/json", "text/plain"
 #: Header with the moment, in milliseconds since 1970 by the caller's clock, after which
 #: nobody waits for the answer.
 DEADLINE = "deadline"
+#: Seconds that a caller may wait: a day, well below what a broker takes.
+LONGEST = 24 * 60 * 60
 #: Characters of a text in an error: an answer that is too large could not be sent.
 MAX_TEXT = 20_000
 #: Said of exceptions that the server does not expose.
@@ -118,6 +121,15 @@ class Answer:
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return RemoteError("RemoteError", self.body.decode(errors="replace"))
+
+
+def seconds_left(headers: dict[str, Any] | None) -> float | None:
+    """Give the seconds until a caller gives up; None if it said nothing sensible."""
+    deadline = (headers or {}).get(DEADLINE)
+    if not isinstance(deadline, int | float):
+        return None
+    left = deadline / 1000 - time.time()
+    return left if left <= LONGEST else None
 
 
 def is_json(content_type: str | None) -> bool:

@@ -22,8 +22,8 @@ def publish(
     Publish messages, in order, and return their `message_id`s.
 
     Inside `transaction.atomic()` they are stored in the outbox and leave with the
-    commit, or never. Outside they are sent now, in one round trip, and this returns
-    when the broker has confirmed each; it waits `timeout` seconds at most
+    commit, or never. Outside they are sent now, those of different keys at a time, and
+    this returns when the broker has confirmed each; it waits `timeout` seconds at most
     (`MESSAGING["CONFIRM_TIMEOUT"]`). The outcome is sent to the queue `reply_to`.
 
     Raises `TooLarge`, `Unroutable` or `Unconfirmed`; after the last it is unknown

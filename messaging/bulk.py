@@ -39,7 +39,9 @@ def insert(
     no_nul = connection.vendor == "postgresql"
     prepared = []
     for row in rows:
-        values = [without_nul(value) for value in row] if no_nul else list(row)
+        values = list(row)
+        if no_nul:
+            values = [without_nul(v) if isinstance(v, str) else v for v in values]
         for place, field in special:
             values[place] = field.get_db_prep_save(values[place], connection)
         prepared.append(values)
@@ -47,6 +49,6 @@ def insert(
         cursor.executemany(sql, prepared)
 
 
-def without_nul(value: Any) -> Any:
-    """Give a text without NUL, and anything else as it is."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+def without_nul(text: str) -> str:
+    """Give a text without NUL."""
+    return text.replace("\0", "\ufffd")

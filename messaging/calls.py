@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from .answers import CALL, DEADLINE, JSON, TEXT
+from .answers import CALL, DEADLINE, JSON, LONGEST, TEXT
 from .conf import settings
 from .exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
 from .message import Envelope
@@ -16,8 +16,6 @@ from .publisher import publisher
 from .replies import replies
 from .serving import queue_of
 
-#: Seconds: a day, well below what a broker takes as an expiration.
-LONGEST = 24 * 60 * 60
 #: Bytes of a name of AMQP (0-9-1, section 4.2.5.3).
 MAX_NAME = 255
 
@@ -54,7 +52,7 @@ def call(
     except Unroutable:
         raise NoServer(f"Nobody serves {name!r}: it has no queue.") from None
     except (TimeoutError, Unconfirmed) as error:
-        why = str(error) or replies().connection.problem() or ""
+        why = str(error) or replies().problem() or ""
         raise CallTimeout(
             f"{name!r} did not answer within {timeout:g} s. {why}".rstrip()
         ) from None

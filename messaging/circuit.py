@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .backoff import Backoff
 from .conf import settings
@@ -38,21 +38,19 @@ class Circuit:
         """Give the seconds to wait before the next message is tried."""
         return self._pause() if self.is_open else 0.0
 
-    def judge(self, successes: Iterable[bool]) -> None:
-        """Take in how messages went; raises `CircuitOpen` at the last straw."""
-        self._recent.extend(successes)
-        if self.is_open:
-            if self._recent and self._recent[-1]:
-                self._close()
-            return
+    def judge(self, successes: Sequence[bool]) -> None:
+        """Say how messages went, before a commit; raises `CircuitOpen` if too badly."""
         threshold = settings.of(self._queue, "BREAKER")
-        failures = self._recent.count(False)
+        recent = deque([*self._recent, *successes], maxlen=WINDOW)
+        failures = recent.count(False)
         if (
             threshold is not None
-            and len(self._recent) == WINDOW
+            and not self.is_open
+            and len(recent) == WINDOW
             and failures > threshold * WINDOW
         ):
             self.is_open = True
+            self._recent = recent
             logger.critical(
                 "%d of the last %d messages of %s failed: they are tried one at a time "
                 "until one succeeds",
@@ -61,6 +59,12 @@ class Circuit:
                 self._queue,
             )
             raise CircuitOpen
+
+    def remember(self, successes: Sequence[bool]) -> None:
+        """Take in how messages went, after the commit: once for each."""
+        self._recent.extend(successes)
+        if self.is_open and successes and successes[-1]:
+            self._close()
 
     def _close(self) -> None:
         self.is_open = False

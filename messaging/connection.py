@@ -185,7 +185,11 @@ class Connection:
                 self._pika = None
             self.blocked = None
             for keeper in self._keepers:
-                keeper.lost(ConnectionError("the connection is gone"))
+                try:
+                    keeper.lost(ConnectionError("the connection is gone"))
+                except Exception:
+                    # The others must be told all the same.
+                    logger.exception("A user of %s failed", self.name)
             connection.ioloop.close()
 
     def _opened(self, connection: pika.SelectConnection) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .parking import Parked
 
 
+#: Characters of a code, and of what a handler returns.
+CODE, REFERENCE = 20, 255
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a message was given up: `kind` for operators, `code` for programs."""
@@ -149,10 +153,7 @@ class Entry:
 
     def recognise(self, known: Inbox | None, earlier: set[str]) -> None:
         """Compare with the inbox row of its id, and with ids earlier in the batch."""
-        # The inbox row may also be of an earlier try of ours.
-        if known is not None and (
-            self.may_be_known or known.processed_at >= self.since
-        ):
+        if known is not None and self._is_told_by(known):
             if known.status == known.Status.DONE:
                 self.recalled = True
                 self.reference = known.reference
@@ -169,6 +170,13 @@ class Entry:
         self.replaces = known is not None
         if self.failure is None and self.is_expired:
             self.failure = Failure("expired", _("The message is too old."))
+
+    def _is_told_by(self, known: Inbox) -> bool:
+        """Whether an inbox row of its id is its own."""
+        if self.row is not None and not self.is_named:
+            return self.row.is_applied
+        # It may also be of an earlier try of ours.
+        return self.may_be_known or known.processed_at >= self.since
 
     @property
     def outcome(self) -> Outcome:
@@ -194,6 +202,7 @@ class Entry:
         self.failure = Failure(
             kind,
             str(error),
-            code=getattr(error, "code", "failed"),
+            # Other exceptions may have a `code` that means something else.
+            code=error.code[:CODE] if isinstance(error, Reject) else "failed",
             exception=type(error).__name__,
         )

@@ -18,15 +18,14 @@ from django.db import IntegrityError, connections, transaction
 
 from .bulk import insert
 from .conf import settings
-from .entry import Entry
+from .entry import REFERENCE, Entry
 from .exceptions import NotYet, PublishError, Reject, Retry
 from .holding import Holding
 from .message import REDELIVERED, Envelope
 from .models import Inbox
-from .outbox import rounds
 from .parking import Parked, digest_of
 from .partitions import home
-from .publisher import publisher
+from .publisher import publisher, rounds
 from .received import Received, origin_of
 from .registry import Applied, Handler, handlers, projections
 from .retry import TRANSIENT
@@ -89,11 +88,14 @@ def apply_batch(
         for event_type, run in groupby(new, key=lambda entry: entry.event_type):
             handler = handlers[holding.queue][event_type]
             _handle(handler, _hold_back(run, entries), isolate)
-        holding.circuit.judge(_verdicts(new))
+        verdicts = list(_verdicts(new))
+        holding.circuit.judge(verdicts)
         _remember(entries)
         if stuck := [entry for entry in entries if entry.setback or entry.waits]:
             holding.has_parked = True
             Parked.objects.using(settings.DATABASE).park(holding.name, stuck)
+        Parked.objects.using(settings.DATABASE).note_applied(entries)
+    holding.circuit.remember(verdicts)
 
 
 def _recognise(entries: Sequence[Entry]) -> None:
@@ -137,7 +139,7 @@ def _handle(handler: Handler, entries: list[Entry], isolate: bool) -> None:
     messages = [entry.message for entry in entries if entry.message is not None]
     try:
         with transaction.atomic(using=settings.DATABASE):
-            references = handler(messages)
+            references = _references(handler(messages), len(messages))
     except Reject as error:
         at_fault = [e for e in entries if any(e.message is m for m in error.messages)]
         if not at_fault and len(entries) > 1:
@@ -171,7 +173,17 @@ def _handle(handler: Handler, entries: list[Entry], isolate: bool) -> None:
         )
     else:
         for entry, reference in zip(entries, references, strict=True):
-            entry.reference = "" if reference is None else str(reference)
+            entry.reference = reference
+
+
+def _references(returned: Sequence[object], wanted: int) -> list[str]:
+    """Give what a handler returned as the inbox keeps it; raises `ValueError`."""
+    references = ["" if one is None else str(one) for one in returned]
+    if len(references) != wanted:
+        raise ValueError(f"{wanted} messages, {len(references)} references returned.")
+    if too_long := [one for one in references if len(one) > REFERENCE]:
+        raise ValueError(f"A reference has {REFERENCE} characters at most: {too_long}")
+    return references
 
 
 def _handle_parts(handler: Handler, entries: list[Entry], isolate: bool) -> None:

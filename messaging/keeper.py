@@ -58,6 +58,11 @@ class Keeper:
         """Look at the leases now."""
         self._awake.set()
 
+    def retire(self) -> None:
+        """Take no more partitions, and leave those in hand to others when let go."""
+        self.me.queues = []
+        self.wake()
+
     def __enter__(self) -> Self:
         """Begin to beat, in a thread that no hanging database can keep alive."""
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -80,7 +85,8 @@ class Keeper:
                     error,
                     exc_info=not isinstance(error, TRANSIENT),
                 )
-                connections.close_all()
+                with suppress(Exception):
+                    connections.close_all()
             self._awake.wait(settings.LEASE / BEATS)
             self._awake.clear()
         with suppress(DatabaseFailure):
@@ -99,9 +105,12 @@ class Keeper:
             return
         living = workers.living()
         for queue in self._by_queue:
-            self._share(queue, [w.pk for w in living if queue in w.queues])
+            self._share(queue, living)
 
-    def _share(self, queue: str, members: list[str]) -> None:
+    def _share(self, queue: str, living: Sequence[Worker]) -> None:
+        members = [worker.pk for worker in living if queue in worker.queues]
+        # One that is stopping is no member, and keeps what it has until it is done.
+        holders = {worker.pk for worker in living}
         consumers = self._by_queue[queue]
         names = [consumer.name for consumer in consumers]
         objects = Lease.objects.using(settings.DATABASE)
@@ -117,7 +126,7 @@ class Keeper:
                 consumer,
                 leases[consumer.name],
                 is_mine=wanted.get(consumer.name) == self.me.pk,
-                is_free=held[consumer.name] not in members,
+                is_free=held[consumer.name] not in holders,
             )
 
     def _follow(
@@ -133,8 +142,8 @@ class Keeper:
             self._take(consumer, lease)
         elif owns:
             # It could not be given back when it was let go.
-            lease.worker = ""
-            lease.save(update_fields=["worker"])
+            objects = Lease.objects.using(settings.DATABASE)
+            objects.give_back(lease.name, self.me.pk, lease.epoch)
 
     def _take(self, consumer: Consumer, lease: Lease) -> None:
         epoch = Lease.objects.using(settings.DATABASE).take(lease, self.me.pk)

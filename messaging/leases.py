@@ -29,8 +29,9 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     """The processes that consume."""
 
     def beat(self, worker: Worker) -> None:
-        """Say that a process lives."""
-        if not self.filter(pk=worker.pk).update(seen_at=Now()):
+        """Say that a process lives, and what it consumes."""
+        alive = self.filter(pk=worker.pk)
+        if not alive.update(seen_at=Now(), queues=worker.queues):
             self.create(
                 id=worker.pk, name=worker.name, queues=worker.queues, seen_at=Now()
             )
@@ -57,7 +58,7 @@ class Worker(models.Model):
     id = models.CharField(max_length=32, primary_key=True)
     #: Host and process id, for people.
     name = models.CharField(_("process"), max_length=255)
-    #: What it consumes.
+    #: What it consumes; nothing once it is stopping.
     queues = models.JSONField(_("queues"))
     #: By the clock of the database, which all of them share.
     seen_at = models.DateTimeField(_("last seen"))

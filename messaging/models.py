@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from django.db import connections, models
@@ -163,6 +163,14 @@ class Attempt(models.Model):
         return f"{self.message_id} {self.worker}"
 
 
+def _other_time(envelope: Envelope, now: datetime) -> dict[str, str | None]:
+    """Give, as a property, a timestamp that is not of now, as its sender wished."""
+    sent = envelope.timestamp
+    if sent is not None and abs(sent - now) < timedelta(seconds=1):
+        return {}
+    return {"timestamp": sent.isoformat() if sent else None}
+
+
 class OutboxQuerySet(models.QuerySet["Outbox"]):
     """What waits to be published."""
 
@@ -180,7 +188,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                     envelope.routing_key,
                     envelope.type or "",
                     envelope.headers,
-                    envelope.unusual,
+                    envelope.unusual | _other_time(envelope, now),
                     envelope.mandatory,
                     envelope.body,
                     zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
@@ -232,16 +240,18 @@ class Outbox(models.Model):
     @property
     def envelope(self) -> Envelope:
         """Give the envelope to publish."""
+        properties = {"timestamp": self.created_at, **self.properties}
+        if isinstance(given := properties["timestamp"], str):
+            properties["timestamp"] = datetime.fromisoformat(given)
         return Envelope(
             bytes(self.body),
             self.routing_key,
             exchange=self.exchange,
             message_id=self.message_id,
             type=self.type or None,
-            timestamp=self.created_at,
             headers=self.headers,
             mandatory=self.mandatory,
-            **self.properties,
+            **properties,
         )
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 from django.db import connections, transaction
 
 from .backoff import Backoff
 from .conf import settings
-from .exceptions import MessagingError, Unroutable
+from .exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from .models import Outbox, OutboxShard
-from .publisher import publisher
+from .publisher import publisher, rounds
 from .retry import TRANSIENT
 from .stale import close_stale_connections
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
@@ -40,6 +40,9 @@ class Relay:
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
+        self._stuck: dict[int, Stuck] = defaultdict(Stuck)
+        #: Whether the broker did not confirm everything in time.
+        self._is_cut = False
 
     def stop(self) -> None:
         """Finish the rows in hand, then end `run`."""
@@ -50,7 +53,7 @@ class Relay:
         pause = Backoff()
         while not self._stopping.is_set():
             try:
-                published, waiting = self.drain()
+                published, _ = self.drain()
             except Exception as error:
                 # Whatever it is, the rows are still there; to wait loses nothing.
                 logger.warning(
@@ -61,7 +64,7 @@ class Relay:
                 connections.close_all()
                 self._stopping.wait(pause())
                 continue
-            if waiting:
+            if self._is_cut:
                 self._stopping.wait(pause())
                 continue
             pause = Backoff()
@@ -72,8 +75,9 @@ class Relay:
         """
         Publish one batch of every shard that has any.
 
-        Gives how many rows left and how many had to stay.
+        Gives how many rows left and how many it saw that had to stay.
         """
+        self._is_cut = False
         close_stale_connections()
         outbox = Outbox.objects.using(settings.DATABASE)
         shards = outbox.order_by("shard").values_list("shard", flat=True).distinct()
@@ -87,16 +91,55 @@ class Relay:
         return published, waiting
 
     def _drain_shard(self, shard: int) -> tuple[int, int]:
-        outbox = Outbox.objects.using(settings.DATABASE)
+        outbox = Outbox.objects.using(settings.DATABASE).filter(shard=shard)
+        stuck = self._stuck[shard]
         with transaction_of_rows():
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0, 0
-            rows = list(outbox.filter(shard=shard).order_by("id")[:BATCH])
-            confirmed = publish_rows(rows)
+            rows = list(outbox.filter(pk__gt=stuck.start()).order_by("pk")[:BATCH])
+            free = [row for row in rows if row.envelope.key not in stuck.keys]
+            confirmed, errors = publish_rows(free)
             outbox.filter(pk__in=confirmed).delete()
+        unconfirmed = {k for k, e in errors.items() if isinstance(e, Unconfirmed)}
+        self._is_cut |= bool(unconfirmed)
+        stuck.hold(errors.keys() - unconfirmed, rows)
         if rows:
             logger.info("%d messages of shard %d are published", len(confirmed), shard)
         return len(confirmed), len(rows) - len(confirmed)
+
+
+class Stuck:
+    """
+    Keys of one shard that wait, for the broker refuses a message of theirs for good.
+
+    They are passed over until a pause is up, so that however many rows they have, the
+    other keys flow. What commits only now, with a lower id than rows that are passed
+    over, waits with them.
+    """
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self._after = 0
+        self._until = 0.0
+        self._pause = Backoff()
+
+    def start(self) -> int:
+        """Give the id after which to look."""
+        if self.keys and time.monotonic() >= self._until:
+            self.keys, self._after = set(), 0
+        return self._after
+
+    def hold(self, keys: AbstractSet[str], rows: Iterable[Outbox]) -> None:
+        """Take in which keys of `rows` are refused, and from where on to look now."""
+        if keys and not self.keys:
+            self._until = time.monotonic() + self._pause()
+        self.keys |= keys
+        if not self.keys:
+            self._pause = Backoff()
+        for row in rows:
+            if row.envelope.key not in self.keys:
+                break
+            self._after = row.pk
 
 
 def transaction_of_rows() -> AbstractContextManager[object]:
@@ -113,29 +156,28 @@ def transaction_of_rows() -> AbstractContextManager[object]:
     return result
 
 
-def publish_rows(rows: Iterable[Outbox]) -> list[int]:
+def publish_rows(rows: Iterable[Outbox]) -> tuple[list[int], dict[str, PublishError]]:
     """
-    Publish rows, those of one key one after the other, and give the confirmed ones.
+    Publish rows, those of one key one after the other.
 
-    A row that the broker does not confirm holds back the later ones of its key.
+    Gives the ids of the confirmed ones, and the error of each key that has one: a row
+    that the broker does not confirm holds back the later ones of its key.
     """
     confirmed: list[int] = []
-    stuck: set[str] = set()
-    lost = False
+    errors: dict[str, PublishError] = {}
     for step in rounds(rows, key=lambda row: row.envelope.key):
-        free = {key: row for key, row in step.items() if key not in stuck}
+        free = {key: row for key, row in step.items() if key not in errors}
         envelopes = [row.envelope for row in free.values()]
-        outcomes = publisher().outcomes(*envelopes, limit=False)
+        outcomes = publisher().outcomes(*envelopes)
         for (key, row), error in zip(free.items(), outcomes, strict=True):
             if error is None:
                 confirmed.append(row.pk)
             else:
-                stuck.add(key)
-                lost |= isinstance(error, Unroutable)
+                errors[key] = error
                 logger.warning("%s %s waits: %s", row.type, row.message_id, error)
-    if lost:
+    if any(isinstance(error, Unroutable) for error in errors.values()):
         declare_again()
-    return confirmed
+    return confirmed, errors
 
 
 def declare_again() -> None:
@@ -144,22 +186,3 @@ def declare_again() -> None:
         publisher().declare()
     except MessagingError as error:
         logger.warning("Queues and exchanges cannot be declared: %s", error)
-
-
-def rounds(items: Iterable[T], key: Callable[[T], str]) -> Iterator[dict[str, T]]:
-    """
-    Divide items so that no two of one key are on their way to the broker at a time.
-
-    Of two that are, a queue that is full for a moment may refuse the first and take
-    the second.
-    """
-    steps: list[dict[str, T]] = []
-    counts: dict[str, int] = {}
-    for item in items:
-        name = key(item)
-        turn = counts.get(name, 0)
-        counts[name] = turn + 1
-        if turn == len(steps):
-            steps.append({})
-        steps[turn][name] = item
-    yield from steps

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .bulk import insert
+from .bulk import insert, without_nul
 from .conf import settings
 from .dead_letters.headers import from_json, to_json
 from .message import PROPERTIES, Delivery, Envelope
@@ -91,6 +91,16 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         insert(self.db, Parked, Parked.COLUMNS, rows)
         self.bulk_update(again, ["attempts", "due_at", "error"], batch_size=100)
 
+    def note_applied(self, entries: Iterable[Entry]) -> None:
+        """Mark the rows of messages without an id that are settled now."""
+        done = [
+            entry.row.pk
+            for entry in entries
+            if entry.row is not None and entry.is_settled and not entry.is_named
+        ]
+        if done:
+            self.filter(pk__in=done).update(is_applied=True)
+
     def settle(self, rows: Sequence[Parked]) -> None:
         """Remove rows, and have the next of each key follow."""
         if not rows:
@@ -138,6 +148,9 @@ class Parked(models.Model):
     #: How it failed last.
     error = models.TextField(_("error"), default="")
     parked_at = models.DateTimeField(_("parked"))
+    #: Whether its outcome is committed: the row is about to go. Of a message with an id
+    #: the inbox tells; of two equal bodies without one, it does not tell which.
+    is_applied = models.BooleanField(default=False)
     size = models.PositiveIntegerField(_("bytes"))
     properties = models.TextField()
     body = models.BinaryField()
@@ -152,6 +165,7 @@ class Parked(models.Model):
         "due_at",
         "error",
         "parked_at",
+        "is_applied",
         "size",
         "properties",
         "body",
@@ -205,6 +219,7 @@ def _values(partition: str, entry: Entry, now: datetime) -> tuple[Any, ...]:
         _due(entry, now),
         _describe(entry.setback),
         now,
+        False,
         len(envelope.body),
         json.dumps(kept),
         envelope.body,
@@ -216,4 +231,5 @@ def _due(entry: Entry, now: datetime) -> datetime | None:
 
 
 def _describe(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}"[:1000] if error else ""
+    text = f"{type(error).__name__}: {error}"[:1000] if error else ""
+    return without_nul(text)

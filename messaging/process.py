@@ -34,41 +34,46 @@ class OnePerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._one: T | None = None
-        os.register_at_fork(after_in_child=self._forget)
+        #: By process id, for some servers fork without telling Python.
+        self._made: dict[int, T] = {}
+        os.register_at_fork(after_in_child=self._unlock)
         atexit.register(self._say_goodbye)
 
     def __call__(self) -> T:
         """Give it."""
-        if (one := self._one) is None:
+        process = os.getpid()
+        if process not in self._made:
             with self._lock:
-                if (one := self._one) is None:
-                    one = self._one = self._make()
-        return one
+                if process not in self._made:
+                    self._made[process] = self._make()
+        return self._made[process]
 
     def close(self) -> None:
         """Close it, if it was ever used; the next use makes another."""
         with self._lock:
-            used, self._one = self._one, None
+            used = self._made.pop(os.getpid(), None)
         if used is not None:
             used.close()
 
     @contextmanager
     def replaced_by(self, other: T) -> Iterator[None]:
         """Have another one take its place, for tests."""
+        process = os.getpid()
         with self._lock:
-            usual, self._one = self._one, other
+            usual = self._made.pop(process, None)
+            self._made[process] = other
         try:
             yield
         finally:
             with self._lock:
-                self._one = usual
+                del self._made[process]
+                if usual is not None:
+                    self._made[process] = usual
 
-    def _forget(self) -> None:
-        # Another thread of the parent may have held its lock for good.
+    def _unlock(self) -> None:
+        # Another thread of the parent may have held the lock for good.
         self._lock = threading.Lock()
-        self._one = None
 
     def _say_goodbye(self) -> None:
-        if self._one is not None:
-            self._one.close(GOODBYE)
+        if one := self._made.get(os.getpid()):
+            one.close(GOODBYE)

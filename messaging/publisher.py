@@ -8,8 +8,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pika
 from pika.channel import Channel
@@ -23,6 +23,8 @@ from .process import OnePerProcess
 from .tools import declare
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds before a message that the broker refused is offered again.
 REFUSED_PAUSE = 0.1
@@ -47,7 +49,7 @@ class Call:
         self.publications = [Publication(self, envelope) for envelope in envelopes]
         #: Whether the caller was answered: nothing may be sent any more.
         self.given_up = False
-        self._left = len(envelopes)
+        self._left = sum(not one.is_settled for one in self.publications)
         # The cheapest thing in Python to wait for with a timeout.
         self._done = threading.Lock()
         self._done.acquire()
@@ -71,11 +73,15 @@ class Publication:
     def __init__(self, call: Call, envelope: Envelope) -> None:
         self.call = call
         self.envelope = envelope
-        self.properties = Properties(envelope)
         #: Why the broker gave it back, once it has.
         self.returned: str | None = None
-        self.is_settled = False
         self.error: PublishError | None = None
+        self.properties: Properties | None = None
+        try:
+            self.properties = Properties(envelope)
+        except PublishError as error:
+            self.error = error
+        self.is_settled = self.error is not None
 
     def settle(self, error: PublishError | None = None) -> None:
         """Let the caller know; called in the I/O thread."""
@@ -142,33 +148,56 @@ class Publisher:
         self.connection.start()
 
     def publish(
-        self, *envelopes: Envelope, timeout: float | None = None, limit: bool = True
+        self,
+        *envelopes: Envelope,
+        timeout: float | None = None,
+        limit: bool = True,
+        in_turn: bool = False,
     ) -> None:
         """
         Publish in order and return when the broker has confirmed each.
 
-        Waits `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`) in all. Raises
-        `TooLarge`, unless `limit` is false, before anything is sent, `Unroutable` when
-        no queue takes a mandatory one, `Unconfirmed` when time is up, and otherwise
-        `PublishError`. Nothing is sent any more after that.
+        All are on their way at a time; with `in_turn` those of one key go one after
+        the other, as `rounds` says why. Waits `timeout` seconds
+        (`MESSAGING["CONFIRM_TIMEOUT"]`) in all. Raises `TooLarge`, unless `limit` is
+        false, before anything is sent, `Unroutable` when no queue takes a mandatory
+        one, `Unconfirmed` when time is up, and otherwise `PublishError`. Nothing is
+        sent any more after that.
         """
-        for error in self.outcomes(*envelopes, timeout=timeout, limit=limit):
-            if error is not None:
-                raise error
-
-    def outcomes(
-        self, *envelopes: Envelope, timeout: float | None = None, limit: bool = True
-    ) -> list[PublishError | None]:
-        """Publish, and give for each envelope what `publish` would raise, if so."""
         if timeout is None:
             timeout = settings.CONFIRM_TIMEOUT
         deadline = time.monotonic() + timeout
         if limit and any(len(one.body) > settings.MAX_BODY for one in envelopes):
             raise TooLarge
+        steps = [envelopes]
+        if in_turn:
+            keyed = rounds(envelopes, key=lambda one: one.key)
+            steps = [tuple(step.values()) for step in keyed]
+        calls = [Call(step) for step in steps]
+        _raise_first(one.error for call in calls for one in call.publications)
+        for call in calls:
+            _raise_first(self._outcomes(call, deadline))
+
+    def outcomes(
+        self, *envelopes: Envelope, timeout: float | None = None
+    ) -> list[PublishError | None]:
+        """
+        Publish, and give for each envelope what `publish` would raise, if so.
+
+        Bodies of any size are sent. Raises `Unconfirmed` if too many messages wait.
+        """
+        if timeout is None:
+            timeout = settings.CONFIRM_TIMEOUT
+        return self._outcomes(Call(envelopes), time.monotonic() + timeout)
+
+    def problem(self, patience: float = 0.0) -> str | None:
+        """Say why nothing can be published, waiting `patience` for a connection."""
+        return self.connection.problem(patience)
+
+    def _outcomes(self, call: Call, deadline: float) -> list[PublishError | None]:
         if len(self._waiting) > settings.MAX_IN_FLIGHT:
             raise Unconfirmed(f"Too many messages wait for the broker. {self._why()}")
-        call = Call(envelopes)
-        self._waiting.extend(call.publications)
+        self._waiting.extend(one for one in call.publications if not one.is_settled)
         self._flush_soon()
         done = False
         try:
@@ -199,7 +228,7 @@ class Publisher:
                     self._waiting.remove(one)
 
     def _why(self) -> str:
-        return self.connection.problem() or self._last_problem
+        return self.problem() or self._last_problem
 
     def _flush_soon(self) -> None:
         # One wake-up of the I/O thread serves all that is waiting by then.
@@ -234,7 +263,8 @@ class Publisher:
             if is_fault_of_a_message(error):
                 if len(again) == 1:
                     self._drop_culprit(again.pop(), error)
-                self._suspects.update(again)
+                # Who has given up has no more use for being found out.
+                self._suspects.update(one for one in again if not one.call.given_up)
             for one in reversed(again):
                 one.returned = None
                 self._put_back(one)
@@ -354,11 +384,36 @@ class Publisher:
         self._flush()
 
 
+def _raise_first(errors: Iterable[PublishError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
+
+
 def is_fault_of_a_message(error: Exception) -> bool:
     """Whether the broker closed channel or connection because of what was sent."""
     if isinstance(error, ConnectionClosedByBroker):
         return error.reply_code not in NO_FAULT
     return isinstance(error, ChannelClosedByBroker)
+
+
+def rounds(items: Iterable[T], key: Callable[[T], str]) -> Iterator[dict[str, T]]:
+    """
+    Divide items so that no two of one key are on their way to the broker at a time.
+
+    Of two that are, a queue that is full for a moment may refuse the first and take
+    the second.
+    """
+    steps: list[dict[str, T]] = []
+    counts: dict[str, int] = {}
+    for item in items:
+        name = key(item)
+        turn = counts.get(name, 0)
+        counts[name] = turn + 1
+        if turn == len(steps):
+            steps.append({})
+        steps[turn][name] = item
+    yield from steps
 
 
 #: Gives the publisher of this process.

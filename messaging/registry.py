@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -137,6 +138,7 @@ def _register(
     event_type = event_type_of(message)
 
     def register(function: Function) -> Function:
+        refuse_async(function)
         others = handlers.setdefault(queue, {})
         any_body = any(issubclass(h.message, Received) for h in others.values())
         if any_body or (others and issubclass(message, Received)):
@@ -154,6 +156,15 @@ def _register(
         return function
 
     return register
+
+
+def refuse_async(function: Callable[..., Any]) -> None:
+    """Raise `ImproperlyConfigured` for what would only make a coroutine of a call."""
+    if inspect.iscoroutinefunction(function):
+        raise ImproperlyConfigured(
+            f"{function.__qualname__} is async, and is called from a thread: make it a "
+            "plain function, which may call asgiref's async_to_sync."
+        )
 
 
 def event_type_of(message: type[Message]) -> str:
@@ -176,6 +187,7 @@ def projects(queue: str) -> Callable[[Function], Function]:
     """
 
     def register(function: Function) -> Function:
+        refuse_async(function)
         if queue in projections:
             raise ImproperlyConfigured(f"{queue} has two projections.")
         projections[queue] = function

@@ -38,7 +38,8 @@ class Replies:
         self.presence = Presence()
         #: Replies that nobody waited for: "duplicate", "late" or "unknown".
         self.dropped: Counter[str] = Counter()
-        self._waiting: dict[str, Future[Answer]] = {}
+        #: Of one request sent twice there may be two waits.
+        self._waiting: dict[str, list[Future[Answer]]] = {}
         #: What a further reply to a wait of the past would be, the oldest first.
         self._past: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
@@ -66,26 +67,38 @@ class Replies:
         """
         reply: Future[Answer] = Future()
         self._ready.wait(patience)
-        self._waiting[correlation_id] = reply
+        with self._lock:
+            self._waiting.setdefault(correlation_id, []).append(reply)
         try:
             yield reply
         finally:
-            self._end(correlation_id, "late")
+            self._end(correlation_id, reply)
+
+    def problem(self) -> str | None:
+        """Say why no reply can come right now, if so."""
+        return self.connection.problem()
 
     @property
     def waiting(self) -> int:
         """How many replies are being waited for."""
         return len(self._waiting)
 
-    def _end(self, correlation_id: str, further: str) -> Future[Answer] | None:
-        """End a wait, if it has not ended, and remember what a further reply is."""
+    def _end(self, correlation_id: str, reply: Future[Answer]) -> None:
+        """End a wait; what comes after the last one is late."""
         with self._lock:
-            reply = self._waiting.pop(correlation_id, None)
-            if reply is not None:
-                self._past[correlation_id] = further
-                if len(self._past) > REMEMBERED:
-                    self._past.popitem(last=False)
-        return reply
+            waiting = self._waiting.get(correlation_id, [])
+            if reply in waiting:
+                waiting.remove(reply)
+                if not waiting:
+                    self._close(correlation_id, "late")
+
+    def _close(self, correlation_id: str, further: str) -> list[Future[Answer]]:
+        """End all waits, and remember what a further reply is; with the lock held."""
+        waiting = self._waiting.pop(correlation_id, [])
+        self._past[correlation_id] = further
+        if len(self._past) > REMEMBERED:
+            self._past.popitem(last=False)
+        return waiting
 
     # What follows runs in the I/O thread.
 
@@ -111,13 +124,16 @@ class Replies:
         self, _channel: Any, _method: Any, properties: Any, body: bytes
     ) -> None:
         correlation_id = str(properties.correlation_id)
-        reply = self._end(correlation_id, "duplicate")
-        if reply is None:
+        with self._lock:
+            waiting = []
+            if correlation_id in self._waiting:
+                waiting = self._close(correlation_id, "duplicate")
+        for reply in waiting:
+            reply.set_result(Answer(body, properties.type, properties.content_type))
+        if not waiting:
             kind = self._past.get(correlation_id, "unknown")
             self.dropped[kind] += 1
             logger.info("Dropped a reply, %s: %s", kind, correlation_id)
-        else:
-            reply.set_result(Answer(body, properties.type, properties.content_type))
 
 
 #: Gives the replies of this process.

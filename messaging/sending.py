@@ -12,8 +12,8 @@ from django.db import transaction
 
 from .conf import settings
 from .exceptions import PublishError, TooLarge
-from .message import Envelope
-from .publisher import publisher
+from .message import PARTITION_KEY, Envelope
+from .publisher import Properties, publisher
 
 #: Bytes that AMQP allows for a name or a property that is text.
 SHORT = 255
@@ -86,8 +86,12 @@ def encode(body: Any) -> tuple[bytes, str]:
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
     """Send envelopes now, or with the commit of the transaction that is going on."""
     if not transaction.get_connection(settings.DATABASE).in_atomic_block:
-        publisher().publish(*envelopes, timeout=timeout)
+        publisher().publish(*envelopes, timeout=timeout, in_turn=True)
         return
+    for envelope in envelopes:
+        # The usual ones are known to be sendable, and this takes time.
+        if envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}:
+            Properties(envelope)
     from .models import Outbox  # models load after this package
 
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import DEADLINE, Answer
+from .answers import Answer, seconds_left
 from .backoff import Backoff
 from .channels import NORMAL, close
 from .conf import settings
@@ -44,10 +44,7 @@ class Request:
     @property
     def seconds_left(self) -> float | None:
         """Until its caller gives up; None if it did not say."""
-        deadline = (self.properties.headers or {}).get(DEADLINE)
-        if not isinstance(deadline, int | float):
-            return None
-        return deadline / 1000 - time.time()
+        return seconds_left(self.properties.headers)
 
     @property
     def is_suspect(self) -> bool:

@@ -13,7 +13,7 @@ from .answers import Answer, is_json, is_text
 from .conf import settings
 from .exceptions import InvalidCall, Reject
 from .parameters import Parameters
-from .registry import Function
+from .registry import Function, refuse_async
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,11 @@ def serves(
     transient classic one, for systems that declare it so.
     """
 
+    if not name or queue == "":
+        raise ImproperlyConfigured("What is served needs a name and a queue.")
+
     def register(function: Function) -> Function:
+        refuse_async(function)
         queues = {one.queue: one for one in served.values()}
         other = served.get(name) or queues.get(queue or name)
         if other is not None:

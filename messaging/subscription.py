@@ -142,7 +142,7 @@ class Subscription:
         channel = self._channel
         if self._is_wanted and channel and channel.is_open and not self._consumer_tag:
             self._consumer_tag = channel.basic_consume(self.name, self._arrived)
-            self._watch_later()
+            self._watch_later(channel)
 
     def closed(self, error: Exception) -> float:
         """Forget what the broker will deliver again."""
@@ -189,9 +189,7 @@ class Subscription:
         logger.warning("The broker has cancelled the consumer of %s", self.name)
         self._subscribe_again()
 
-    def _watch_later(self) -> None:
-        channel = self._channel
-
+    def _watch_later(self, channel: Any) -> None:
         def watch() -> None:
             if channel is not self._channel or not channel.is_open:
                 return
@@ -201,7 +199,7 @@ class Subscription:
                 return
             self._asked = True
             channel.queue_declare(self.name, passive=True, callback=self._watched)
-            self._watch_later()
+            self._watch_later(channel)
 
         channel.connection.ioloop.call_later(WATCH_PAUSE, watch)
 

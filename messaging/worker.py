@@ -60,6 +60,7 @@ def run_consumers(queues: list[str]) -> int:
     keeper = Keeper(consumers)
 
     def stop() -> None:
+        keeper.retire()
         for consumer in consumers:
             consumer.stop()
 

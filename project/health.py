@@ -26,7 +26,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 
     Databases that are away are told as degraded, for writes go on without them.
     """
-    problem = publisher().connection.problem(PATIENCE)
+    problem = publisher().problem(PATIENCE)
     degraded = [alias for alias in connections if not answers(alias)]
     status = "unavailable" if problem else "degraded" if degraded else "ok"
     return JsonResponse(

@@ -227,11 +227,17 @@ def document_of(row: ReportLedger, message: ReportCreate | None = None) -> Write
     )
 
 
-def write(documents: list[Write]) -> None:
-    """Write to MongoDB; raises `Retry` while it is away."""
+def write(documents: list[Write], *, may_be_missing: bool = False) -> None:
+    """
+    Write to MongoDB; raises `Retry` while it is away.
+
+    And, with `may_be_missing`, while there is no document for a change.
+    """
     try:
         write_documents(documents)
     except DocumentMissing as error:
+        if may_be_missing:
+            raise Retry(f"There is no document yet: {error}") from error
         # To wait for them would stop the queue: MongoDB has lost what it confirmed.
         logger.critical("Documents are gone from MongoDB: %s", error)
     except (PyMongoError, DatabaseError) as error:

@@ -462,7 +462,7 @@ def test_a_broker_that_is_away_is_told_and_the_form_kept(
             ]
     finally:
         servers.rabbitmq.start()
-        eventually(lambda: not publisher().connection.problem(), "a connection", 20)
+        eventually(lambda: not publisher().problem(), "a connection", 20)
 
     for page in (added, changed):
         assert errors(page) == {"__all__": [AWAY]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -310,7 +312,39 @@ def test_bodies_beyond_the_limit_wait_on_disk_in_their_order() -> None:
         bodies.drop()
 
     assert taken == given
-    assert bodies._file is None
+    assert bodies._spill is None
+
+
+def test_bodies_that_come_and_go_take_no_more_disk_than_what_waits() -> None:
+    bodies = Bodies(limit=100)
+    most = 0
+    for number in range(2000):
+        bodies.add(bytes([number % 256]) * 10)
+        if number >= 30:
+            assert bodies.peek() == bytes([(number - 30) % 256]) * 10
+            bodies.drop()
+        files = {id(one[0]): one[0] for one in bodies._bodies if type(one) is tuple}
+        most = max(most, sum(file.size for file in files.values()))
+
+    assert 0 < most <= 400
+    bodies.clear()
+    assert bodies._spill is None
+
+
+def test_bodies_that_no_disk_takes_stay_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bodies = Bodies(limit=1)
+    monkeypatch.setattr(os, "pwrite", full)
+    for number in range(3):
+        bodies.add(b"%d" % number * 5)
+
+    for number in range(3):
+        assert bodies.peek() == b"%d" % number * 5
+        bodies.drop()
 
 
 def peak(process: subprocess.Popen[bytes]) -> float:

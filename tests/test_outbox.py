@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import uuid
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connections, transaction
 
-from messaging import publish
+from messaging import PublishError, publish, send
 from messaging.exceptions import Unconfirmed
 from messaging.message import PARTITION_KEY, Envelope
-from messaging.models import PRUNE_CHUNK, Attempt, Inbox, Outbox
+from messaging.models import OUTBOX_SHARDS, PRUNE_CHUNK, Attempt, Inbox, Outbox
 from messaging.outbox import Relay, rounds
 from tests.conftest import Broker, Processes, eventually
 from tests.test_outages import outage, stored  # noqa: F401 fixture
@@ -168,6 +169,76 @@ def test_a_row_that_no_queue_takes_holds_back_only_its_key(
     again = Relay().drain()
     assert again == (0, 3)
     assert not listener.heard()
+
+
+def test_rows_that_no_queue_takes_are_passed_over_however_many(
+    broker: Broker, listener: Listener
+) -> None:
+    key, *others = (f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3)
+    lost = Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
+    with transaction.atomic():
+        Outbox.objects.add([lost.copy(message_id=str(uuid.uuid4()))] * 1200)
+    numbers = [int(name.partition(":")[2]) for name in others]
+    with transaction.atomic():
+        publish(*(UserDeleted(user_id=number, version=1) for number in numbers))
+    relay = Relay()
+
+    drained = [relay.drain() for _ in range(4)]
+
+    assert sum(published for published, _ in drained) == len(others)
+    assert listener.heard().keys() == set(numbers)
+    assert Outbox.objects.count() == 1200
+    with broker.channel() as channel:
+        channel.queue_declare("no such queue")
+    try:
+        eventually(lambda: not (relay.drain(), Outbox.objects.exists())[1], "all left")
+        assert broker.count("no such queue") == 1200
+    finally:
+        with broker.channel() as channel:
+            channel.queue_delete("no such queue")
+
+
+def shard(key: str) -> int:
+    """Give where rows of a key are."""
+    return zlib.crc32(key.encode()) % OUTBOX_SHARDS
+
+
+def test_what_cannot_be_sent_is_refused_before_it_is_stored(broker: Broker) -> None:
+    for wrong in ({"headers": {"n": 1.5}}, {"expiration": 5000}):
+        with transaction.atomic(), pytest.raises(PublishError):
+            send("x", routing_key="users_queue", **wrong)
+    with transaction.atomic(), pytest.raises(PublishError):
+        publish(UserDeleted(user_id=1, version=1), headers={"n": 2**64})
+    assert not Outbox.objects.exists()
+
+
+def test_a_row_that_cannot_be_sent_holds_back_only_its_key(
+    broker: Broker, listener: Listener
+) -> None:
+    """Another version of the code may have stored it."""
+    stuck = Envelope(b"{}", "k", headers={PARTITION_KEY: "user:7", "n": 1.5})
+    with transaction.atomic():
+        Outbox.objects.add([stuck])
+    tell(users=20, versions=2)
+
+    assert Relay().drain() == (38, 3)
+
+    heard = listener.heard()
+    assert heard.keys() == set(range(20)) - {7}
+    assert all(versions == [1, 2] for versions in heard.values())
+
+
+def test_a_time_that_the_sender_gave_is_kept(broker: Broker) -> None:
+    moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    with transaction.atomic():
+        for given in (moment, None):
+            send("x", routing_key="users_queue", timestamp=given)
+        send("x", routing_key="users_queue")
+
+    kept = [row.envelope.timestamp for row in Outbox.objects.order_by("pk")]
+    assert kept[:2] == [moment, None]
+    assert kept[2] is not None
+    assert abs(kept[2] - datetime.now(UTC)) < timedelta(seconds=5)
 
 
 def test_a_relay_outlives_the_database(

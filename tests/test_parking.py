@@ -287,15 +287,32 @@ def test_limits_can_differ_by_queue_and_by_exception(settings: Any) -> None:
 
 def test_an_open_circuit_is_closed_by_one_success() -> None:
     circuit = Circuit("users_queue")
-    circuit.judge([True] * WINDOW)
-    circuit.judge([False] * (WINDOW // 2))
+
+    def see(*successes: bool) -> None:
+        circuit.judge(successes)
+        circuit.remember(successes)
+
+    see(*[True] * WINDOW)
+    see(*[False] * (WINDOW // 2))
     assert not circuit.is_open
 
     with pytest.raises(CircuitOpen):
-        circuit.judge([False])
-    circuit.judge([False])
+        see(False)
+    see(False)
+    see()
     assert circuit.is_open
     assert circuit.pause() > 0
 
-    circuit.judge([True])
+    see(True)
+    see()
+    assert not circuit.is_open
+
+
+def test_a_batch_that_is_tried_again_counts_once() -> None:
+    circuit = Circuit("users_queue")
+    for _ in range(WINDOW):
+        circuit.judge([False] * (WINDOW // 2))
+    circuit.remember([False] * (WINDOW // 2))
+
+    circuit.judge([True] * (WINDOW // 2))
     assert not circuit.is_open

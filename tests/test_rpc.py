@@ -291,6 +291,26 @@ def test_a_deadline_is_kept(shared: Servers) -> None:
     assert 2 <= time.monotonic() - started < 2.5
 
 
+@pytest.mark.parametrize("deadline", [2**62, -(2**62), True, "soon"])
+def test_a_deadline_that_makes_no_sense_harms_no_server(
+    shared: Servers, deadline: Any
+) -> None:
+    envelope = envelope_for("double", 4, 5).copy(headers={"deadline": deadline})
+    with replies().expected(str(envelope.correlation_id), 5) as answer:
+        publisher().publish(envelope)
+        if deadline == 2**62 or deadline == "soon":
+            assert answer.result(5).body == b"8"
+    assert call("double", 5) == 10
+
+
+def test_two_may_wait_for_one_reply(shared: Servers) -> None:
+    envelope = envelope_for("double", 4, 5)
+    name = str(envelope.correlation_id)
+    with replies().expected(name, 5) as first, replies().expected(name, 5) as second:
+        publisher().publish(envelope)
+        assert first.result(5).body == second.result(5).body == b"8"
+
+
 def test_late_and_duplicate_replies_are_dropped_and_counted(shared: Servers) -> None:
     before = Counter(dropped_replies())
     with pytest.raises(CallTimeout):

@@ -9,7 +9,6 @@ from messaging.entry import Failure
 from messaging.exceptions import Unroutable
 from messaging.message import Delivery
 from messaging.publisher import publisher
-from messaging.tools import declare
 
 from .letters import dead_letter
 
@@ -28,7 +27,7 @@ def bury(failed: Sequence[tuple[Delivery, Failure]]) -> None:
         publisher().publish(*(dead_letter(*one) for one in failed), limit=False)
     except Unroutable:
         # Somebody has deleted the queue; the next try finds it again.
-        declare()
+        publisher().declare()
         raise
     for delivery, failure in failed:
         logger.error(

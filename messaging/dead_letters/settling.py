@@ -50,7 +50,7 @@ def requeue(
 
     def publish(letters: list[DeadLetter]) -> None:
         envelopes = [replay(letter, body) for letter in letters]
-        publisher().publish(*envelopes, limit=body is not None)
+        publisher().publish(*envelopes, limit=body is not None, in_turn=True)
         for letter in letters:
             letter.replays += 1
 

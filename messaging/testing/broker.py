@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,14 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from messaging import partitions, topology
-from messaging.answers import DEADLINE
+from messaging.answers import seconds_left
 from messaging.conf import settings
 from messaging.dead_letters.letters import read
 from messaging.dead_letters.models import DeadLetter
 from messaging.exceptions import (
     MessagingError,
     PublishError,
-    TooLarge,
     Unconfirmed,
     Unroutable,
 )
@@ -26,7 +24,7 @@ from messaging.message import Delivery, Envelope
 from messaging.outbox import Relay
 from messaging.parameters import Parameters
 from messaging.parking import Parked
-from messaging.publisher import Properties, Publisher
+from messaging.publisher import Call, Publisher
 from messaging.registry import handlers
 from messaging.serving import Served, queue_of, served
 from messaging.sources import Exchange
@@ -162,6 +160,7 @@ class MemoryBroker:
         waits then stays in its queue, or parked.
         """
         progress, parked = time.monotonic(), 0
+        patience = max((settings.of(one, "PATIENCE") for one in handlers), default=0.0)
         while True:
             if self._handle_all(lose_acknowledgements):
                 progress = time.monotonic()
@@ -174,7 +173,7 @@ class MemoryBroker:
                 return
             if parked < before:
                 progress = time.monotonic()
-            elif time.monotonic() - progress > settings.PATIENCE + PERSISTENCE:
+            elif time.monotonic() - progress > patience + PERSISTENCE:
                 first = rows.exclude(error="").order_by("id").first()
                 raise StillWaiting(
                     f"{parked} messages are parked: {first and first.error}"
@@ -195,10 +194,6 @@ class MemoryBroker:
         """Give what the publisher raises for an envelope, or route it."""
         if self.is_away:
             return Unconfirmed("The broker is away.")
-        try:
-            Properties(envelope)
-        except PublishError as error:
-            return error
         if (kind := self._exchanges.get(envelope.exchange)) is None:
             return Unroutable(
                 f"The broker refuses this message: no exchange {envelope.exchange!r}"
@@ -231,8 +226,8 @@ class MemoryBroker:
 
     def _answer(self, function: Served, call: Envelope) -> None:
         answer = function.answer(call.body, call.content_type, call.content_encoding)
-        is_late = time.time() * 1000 > call.headers.get(DEADLINE, math.inf)
-        if call.reply_to and not is_late:
+        left = seconds_left(call.headers)
+        if call.reply_to and (left is None or left > 0):
             self.take(answer.envelope(call))
 
     def _is_served(self, queue: str) -> bool:
@@ -277,13 +272,14 @@ class MemoryPublisher(Publisher):
         # There is no connection to make.
         self._broker = broker
 
-    def outcomes(
-        self, *envelopes: Envelope, timeout: float | None = None, limit: bool = True
-    ) -> list[PublishError | None]:
-        """Publish, and give for each envelope what `publish` would raise, if so."""
-        if limit and any(len(one.body) > settings.MAX_BODY for one in envelopes):
-            raise TooLarge
-        return [self._broker.take(envelope) for envelope in envelopes]
+    def problem(self, patience: float = 0.0) -> str | None:
+        """Say why nothing can be published, at once."""
+        return "The broker is away." if self._broker.is_away else None
+
+    def _outcomes(self, call: Call, deadline: float) -> list[PublishError | None]:
+        return [
+            one.error or self._broker.take(one.envelope) for one in call.publications
+        ]
 
     def declare(self) -> None:
         """Declare what was deleted."""

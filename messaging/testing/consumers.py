@@ -14,6 +14,7 @@ from messaging.exceptions import MessagingError
 from messaging.holding import Holding
 from messaging.message import Delivery
 from messaging.parking import Parked
+from messaging.registry import one_by_one
 from messaging.retry import TRANSIENT
 from messaging.work import Arrived, Retried, Work
 
@@ -66,13 +67,16 @@ class MemoryConsumer:
         )
         if parked.filter(due_at__isnull=False).update(due_at=datetime.now(UTC)):
             with suppress(CircuitOpen):
-                _succeed(Retried(self._holding, settings.PREFETCH))
+                _succeed(Retried(self._holding, self._limit))
+
+    @property
+    def _limit(self) -> int:
+        alone = self._holding.circuit.is_open or self._holding.queue in one_by_one
+        return 1 if alone else max(1, int(settings.PREFETCH) // 2)
 
     def _next_batch(self) -> list[Delivery]:
         """Give what a consumer would take: never two equal bodies without an id."""
-        limit = max(1, settings.PREFETCH // 2)
-        if self._holding.circuit.is_open:
-            limit = 1
+        limit = self._limit
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
         for delivery in self._waiting:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, ClassVar, Literal
 
+from django.core.exceptions import ValidationError
 from pydantic import Field
 
 from messaging import (
     Fact,
     Message,
     NotYet,
+    Received,
     Reject,
     Retry,
     aloud,
@@ -56,7 +58,7 @@ class NoteCreated(Fact):
 
 
 @handles(NoteAdd)
-def add(message: NoteAdd) -> int:
+def add(message: NoteAdd) -> int | str:
     """Add a note, unless its text says what else is to happen."""
     what, _, rest = message.text.partition(" ")
     tries[message.text] += 1
@@ -68,7 +70,17 @@ def add(message: NoteAdd) -> int:
         raise Retry("A server is away.")
     if what == "flaky" and tries[message.text] <= 2:
         raise ValueError("by chance")
+    if what == "coded":
+        raise ValidationError("This has a code, which is None.")
+    if what == "again":
+        # Two messages may say so, and each succeeds once.
+        if tries[message.text] == 1:
+            raise ValueError("by chance")
+        text = f"{rest} {tries[message.text]}"
+        return Note.objects.create(key=message.key, text=text).pk
     note = Note.objects.create(key=message.key, text=message.text)
+    if what == "long":
+        return "9" * 300
     if what == "broken":
         raise ValueError("a bug")
     if what == "after" and not Note.objects.filter(text=rest).exists():
@@ -81,6 +93,8 @@ def stamp(messages: list[NoteStamp]) -> list[int]:
     """Add notes, all or none."""
     if bad := [message for message in messages if message.text == "bad"]:
         raise Reject("Bad.", *bad)
+    if any(message.text == "forgetful" for message in messages):
+        return []
     notes = [Note(key=one.key, text=f"{one.text} stamped") for one in messages]
     return [note.pk or 0 for note in Note.objects.bulk_create(notes)]
 
@@ -111,3 +125,11 @@ def price(article: str, amount: Annotated[int, Field(ge=1)] = 1) -> str:
 def greet(name: str) -> str:
     """Say hello."""
     return f"hello {name}"
+
+
+@listens("alone_queue", body=str, alone=True)
+def count_alone(received: Received[str]) -> None:
+    """Count, and fail at first if told to."""
+    tries[received.body] += 1
+    if received.body.startswith("fail") and tries[received.body] == 1:
+        raise ValueError("by chance")

@@ -21,6 +21,7 @@ from messaging.dead_letters.archive import store
 from messaging.dead_letters.models import DeadLetter
 from messaging.outbox import Relay
 from messaging.parking import Parked
+from messaging.publisher import publisher
 from messaging.testing import MemoryBroker, StillWaiting
 
 from .handlers import NoteAdd, NoteStamp, tries
@@ -130,8 +131,25 @@ def test_another_service_is_played_by_a_function(memory_broker: MemoryBroker) ->
     with pytest.raises(RemoteError, match="There is no such article") as caught:
         call("stock", "unknown")
     assert caught.value.code == "not_found"
-    with pytest.raises(InvalidCall, match="article"):
+    with pytest.raises(InvalidCall, match="valid string"):
         call("stock", 1)
+
+
+def test_what_is_wanted_alone_is_handled_once_whatever_fails_beside_it(
+    memory_broker: MemoryBroker,
+) -> None:
+    memory_broker.send("alone_queue", b"1", b"fail 2", b"3")
+
+    memory_broker.settle()
+
+    assert tries["1"] == tries["3"] == 1
+    assert tries["fail 2"] == 2
+
+
+def test_readiness_is_told(memory_broker: MemoryBroker) -> None:
+    assert publisher().problem() is None
+    with memory_broker.away():
+        assert publisher().problem() == "The broker is away."
 
 
 def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(

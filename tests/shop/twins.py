@@ -161,6 +161,20 @@ def foreign_headers(stage: Stage) -> None:
     stage.send("notes_queue", add("a", "reject 1"), headers=headers, app_id="other")
 
 
+def coded(stage: Stage) -> None:
+    stage.send("notes_queue", add("a", "coded"), add("a", "2"))
+
+
+def useless_references(stage: Stage) -> None:
+    bodies = [add("a", "long 1"), stamp("b", "forgetful"), stamp("b", "2")]
+    stage.send("notes_queue", *bodies, add("a", "2"))
+
+
+def equal_bodies_that_fail(stage: Stage) -> None:
+    """They have no id, and are two requests."""
+    stage.send("notes_queue", *[add("a", "again x")] * 2, add("a", "2"))
+
+
 def silent_and_loud(stage: Stage) -> None:
     stage.send("notes_queue", add("a", "quiet"), add("a", "aloud"))
 
@@ -181,6 +195,9 @@ SCENARIOS = [
     expired,
     nul,
     foreign_headers,
+    coded,
+    useless_references,
+    equal_bodies_that_fail,
     silent_and_loud,
 ]
 
