@@ -18,8 +18,8 @@ test-all: setup ## also the slow ones, on more servers and with more clients
 	@./project/setup.sh all-tests
 	$(bin)/python -m pytest -m "not soak"
 
-soak: setup ## the long ones
-	$(bin)/python -m pytest -m soak
+soak: setup ## the long ones, with their figures
+	$(bin)/python -m pytest -m soak -rP
 
 bench: setup ## measure speed
 	$(bin)/python -m tests.bench
