@@ -47,7 +47,7 @@ class Answer:
         """Tell what a function returned, as text or as JSON; raises `ValueError`."""
         if text:
             return cls(str(result).encode(), content_type=TEXT)
-        return cls(to_json(result, inf_nan_mode="constants"))
+        return cls(to_json(result, inf_nan_mode="strings"))
 
     @classmethod
     def refusal(cls, error: InvalidCall) -> Answer:

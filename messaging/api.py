@@ -46,6 +46,8 @@ def envelope_for(
     reply_to: str | None = None,
 ) -> Envelope:
     """Give the envelope in which a message travels."""
+    if not isinstance(message, Message):
+        raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
     fact = isinstance(message, Fact)
     message_id = message_id or str(uuid.uuid4())
     return Envelope(

@@ -18,4 +18,5 @@ class MessagingConfig(AppConfig):
         autodiscover_modules("handlers")
         register(checks.check_settings)
         register(checks.check_published_models, Tags.models)
+        register(checks.check_queues_and_exchanges)
         register(checks.check_deployment, deploy=True)

@@ -84,7 +84,7 @@ def encoded(payload: Any, *, text: bool) -> bytes:
             return payload
         return b"" if payload is None else str(payload).encode()
     try:
-        return to_json({} if payload is None else payload, inf_nan_mode="constants")
+        return to_json({} if payload is None else payload, inf_nan_mode="strings")
     except PydanticSerializationError as error:
         raise ValueError(f"The payload cannot be sent as JSON: {error}.") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ from django.db import connections
 from .conf import BY_QUEUE, DEFAULTS, settings
 from .publication import VENDORS, publications
 from .registry import handlers
+from .serving import served
+from .sources import Exchange
+from .topology import declared
 
 Rule = Callable[[Any], bool]
 
@@ -115,6 +119,8 @@ def check_published_models(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
     """Check that what happens to published models can be told."""
+    if _has_wrong_settings():
+        return []
     return [
         Error(
             problem,
@@ -127,10 +133,36 @@ def check_published_models(
     ]
 
 
+def check_queues_and_exchanges(
+    app_configs: Sequence[AppConfig] | None, **_: Any
+) -> Iterable[CheckMessage]:
+    """Check that nothing is wanted in two ways, of which a broker has but one."""
+    if _has_wrong_settings():
+        return
+    wanted = {x for x in declared() if isinstance(x, Exchange) and not x.passive}
+    for name, count in Counter(exchange.name for exchange in wanted).items():
+        if count > 1:
+            ways = sorted(str(exchange) for exchange in wanted if exchange.name == name)
+            yield Error(
+                f"The exchange {name!r} is wanted in {count} ways: {'; '.join(ways)}.",
+                hint="Give one of them another name, or say passive=True.",
+                id="messaging.E011",
+            )
+    for one in served.values():
+        if one.queue in handlers:
+            yield Error(
+                f"{one.name!r} is served through {one.queue}, which has handlers.",
+                hint="Give @serves a queue of its own.",
+                id="messaging.E012",
+            )
+
+
 def check_deployment(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
     """Check what is well while developing only (`check --deploy`)."""
+    if _has_wrong_settings():
+        return []
     found = []
     url = urlsplit(settings.URL)
     is_local = url.hostname in ("localhost", "127.0.0.1", "::1")
@@ -159,6 +191,11 @@ def check_deployment(
             )
         )
     return found
+
+
+def _has_wrong_settings() -> bool:
+    """Whether there is an error to mend before anything else can be looked at."""
+    return any(problem.is_serious() for problem in check_settings(None))
 
 
 def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -90,6 +90,8 @@ class Settings:
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})
+        if not isinstance(given, dict):
+            raise ImproperlyConfigured("MESSAGING is no dictionary.")
         if unknown := given.keys() - DEFAULTS.keys():
             raise ImproperlyConfigured(
                 f"MESSAGING has unknown keys {sorted(unknown)}; "

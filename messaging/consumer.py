@@ -85,7 +85,7 @@ class Consumer:
                 # Not the fault of a message: a server is away, or a table is missing.
                 # To wait loses nothing; to go on would.
                 logger.warning(
-                    "%s waits: %s",
+                    "%s must wait: %s",
                     self._work or self.name,
                     error,
                     exc_info=not isinstance(error, TRANSIENT),

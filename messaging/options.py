@@ -15,6 +15,9 @@ from .sources import MATCHES, TYPES, Exchange, Source
 #: Properties that `--property` takes; the others have options of their own.
 SETTABLE = (*PROPERTIES, "expiration", "user_id")
 
+#: A short integer of AMQP.
+MOST_PREFETCHED = 65535
+
 Pair = tuple[str, Any]
 
 
@@ -26,9 +29,13 @@ def header(given: str) -> Pair:
     if not name.endswith(":"):
         return name, value
     try:
-        return name[:-1], json.loads(value)
+        return name[:-1], json.loads(value, parse_float=_no_fraction)
     except ValueError as error:
-        raise ArgumentTypeError(f"{value!r} is no JSON: {error}") from None
+        raise ArgumentTypeError(f"{value!r}: {error}") from None
+
+
+def _no_fraction(given: str) -> Any:
+    raise ValueError(f"headers hold no fractions; give {given} as text")
 
 
 def message_property(given: str) -> Pair:
@@ -63,6 +70,13 @@ def positive(given: str) -> int:
     """Read a number from 1 on."""
     if not given.isdigit() or not int(given):
         raise ArgumentTypeError(f"{given!r} is not a number from 1 on")
+    return int(given)
+
+
+def prefetch(given: str) -> int:
+    """Read a number that AMQP takes for a prefetch count."""
+    if not given.isdigit() or int(given) > MOST_PREFETCHED:
+        raise ArgumentTypeError(f"{given!r} is not a number from 0 to 65535")
     return int(given)
 
 

@@ -57,7 +57,7 @@ class Relay:
             except Exception as error:
                 # Whatever it is, the rows are still there; to wait loses nothing.
                 logger.warning(
-                    "The outbox waits: %s",
+                    "The outbox must wait: %s",
                     error,
                     exc_info=not isinstance(error, TRANSIENT),
                 )
@@ -174,7 +174,7 @@ def publish_rows(rows: Iterable[Outbox]) -> tuple[list[int], dict[str, PublishEr
                 confirmed.append(row.pk)
             else:
                 errors[key] = error
-                logger.warning("%s %s waits: %s", row.type, row.message_id, error)
+                logger.warning("%s %s must wait: %s", row.type, row.message_id, error)
     if any(isinstance(error, Unroutable) for error in errors.values()):
         declare_again()
     return confirmed, errors

@@ -18,7 +18,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedBy
 from .conf import settings
 from .connection import Connection
 from .exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
-from .message import Envelope
+from .message import PARTITION_KEY, Envelope
 from .process import OnePerProcess
 from .tools import declare
 
@@ -37,7 +37,14 @@ MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 #: Reply codes with which a broker closes connections for reasons of its own.
 NO_FAULT = (320, 541)  # CONNECTION_FORCED, INTERNAL_ERROR
 #: What pika raises for values that do not fit into its frames, and on closed channels.
-UNSENDABLE = (AMQPError, struct.error, TypeError, ValueError, AssertionError)
+UNSENDABLE = (
+    AMQPError,
+    struct.error,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+)
 
 
 class Call:
@@ -157,8 +164,8 @@ class Publisher:
         """
         Publish in order and return when the broker has confirmed each.
 
-        All are on their way at a time; with `in_turn` those of one key go one after
-        the other, as `rounds` says why. Waits `timeout` seconds
+        All are on their way at a time; with `in_turn` those of one partition key go one
+        after the other, as `rounds` says why. Waits `timeout` seconds
         (`MESSAGING["CONFIRM_TIMEOUT"]`) in all. Raises `TooLarge`, unless `limit` is
         false, before anything is sent, `Unroutable` when no queue takes a mandatory
         one, `Unconfirmed` when time is up, and otherwise `PublishError`. Nothing is
@@ -171,7 +178,10 @@ class Publisher:
             raise TooLarge
         steps = [envelopes]
         if in_turn:
-            keyed = rounds(envelopes, key=lambda one: one.key)
+            keyed = rounds(
+                envelopes,
+                key=lambda one: str(one.headers.get(PARTITION_KEY) or one.message_id),
+            )
             steps = [tuple(step.values()) for step in keyed]
         calls = [Call(step) for step in steps]
         _raise_first(one.error for call in calls for one in call.publications)

@@ -78,7 +78,8 @@ def encode(body: Any) -> tuple[bytes, str]:
     try:
         if isinstance(body, str):
             return body.encode(), "text/plain"
-        return json.dumps(body, cls=DjangoJSONEncoder).encode(), "application/json"
+        text = json.dumps(body, cls=DjangoJSONEncoder, allow_nan=False)
+        return text.encode(), "application/json"
     except (TypeError, ValueError) as error:
         raise PublishError(f"The body is no text or JSON: {error}") from error
 

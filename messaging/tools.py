@@ -76,7 +76,7 @@ def tool(name: str) -> Iterator[Tool]:
         connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
     except UNCONNECTED as error:
         raise MessagingError(
-            f"There is no broker at {broker_address()}: {readable(error)}"
+            f"There is no connection to {broker_address()}: {readable(error)}"
         ) from error
     try:
         yield Tool(connection)

@@ -166,6 +166,8 @@ def start(servers: dict[str, Server]) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), servers.values()))
     os.environ |= {name: server.url for name, server in servers.items()}
+    if isinstance(rabbitmq := servers.get("RABBITMQ_URL"), RabbitMQ):
+        rabbitmq.write_tool(LOCAL / "rabbitmqctl")
     if isinstance(mongodb := servers.get("MONGODB_URL"), MongoDB):
         os.environ["MONGODB_ENGINE"] = mongodb.engine
     os.environ.setdefault("DEBUG", "1")

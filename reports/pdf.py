@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 from fpdf import FPDF
+from fpdf.fonts import TTFFont
 
 from .messages import ReportCreated
 
@@ -54,31 +55,41 @@ class Paper(FPDF):
     A document in a font that has the letters of its text.
 
     What the core font lacks is taken from the first of the setting REPORT_FONTS, what
-    that lacks from the next. Where none is installed, it becomes a question mark.
+    that lacks from the next. What none of them has becomes a question mark.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(format="A4")
         self.set_lang("es")
         self.family = CORE_FONT
-        self.is_core = is_western(text) or not self._add_fonts()
+        #: Those of the fonts that were added, by code point.
+        self._letters: set[int] = set()
+        if not is_western(text):
+            self._add_fonts()
 
-    def _add_fonts(self) -> bool:
+    def _add_fonts(self) -> None:
         paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
         names = [f"font{number}" for number in range(len(paths))]
         if not paths:
             logger.warning("None of REPORT_FONTS is installed; letters will be missing")
-            return False
+            return
         for name, path in zip(names, paths, strict=True):
             self.add_font(name, fname=path)
+            font = self.fonts[name]
+            assert isinstance(font, TTFFont)  # for it comes from a file
+            self._letters |= font.cmap.keys()
         self.family = names[0]
         self.set_fallback_fonts(names[1:])
-        return True
+        # Right to left where it must be, with letters that join.
+        self.set_text_shaping(use_shaping_engine=True)
+
+    def _has(self, letter: str) -> bool:
+        return ord(letter) in self._letters if self._letters else is_western(letter)
 
     def put(self, text: str, size: int) -> None:
         """Write text across the page, on as many lines and pages as it takes."""
-        if self.is_core:
-            text = text.encode(CORE_LETTERS, "replace").decode(CORE_LETTERS)
+        text = text.expandtabs(4)
+        text = "".join(c if c == "\n" or self._has(c) else "?" for c in text)
         self.set_font(self.family, size=size)
         self.multi_cell(0, LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
 

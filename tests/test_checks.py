@@ -9,7 +9,20 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from messaging import Message, handles
+from messaging import (
+    Message,
+    checks,
+    fanout,
+    handles,
+    listens,
+    projects,
+    publishes,
+    registry,
+    serves,
+    topic,
+)
+from messaging.publication import publications
+from users.models import User
 
 
 def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
@@ -22,6 +35,44 @@ def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
 
 def test_the_settings_of_this_project_are_well() -> None:
     assert found() == {}
+
+
+def test_an_exchange_that_is_wanted_in_two_ways_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two = (topic("nature", "#"), fanout("nature"), topic("nature", "*", passive=True))
+    monkeypatch.setitem(registry.sources, "users_queue", two)
+
+    assert "'nature' is wanted in 2 ways" in found()["E011"].msg
+
+
+def test_a_queue_that_is_handled_and_served_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("messaging.checks.served", {})
+    monkeypatch.setattr("messaging.serving.served", checks.served)
+
+    serves("users", queue="users_queue")(lambda: None)
+
+    assert "users_queue" in found()["E012"].msg
+
+
+def test_wrong_settings_are_told_though_models_are_published(settings: Any) -> None:
+    """A model publishes when it is imported, before there are any checks."""
+    settings.MESSAGING = {"ULR": "amqp://localhost"}
+    try:
+        publishes(User, fields=["email"])
+        assert set(found()) == {"E002"}
+    finally:
+        publications.pop(User, None)
+
+
+def test_what_is_async_is_refused_when_it_is_registered() -> None:
+    async def handler(message: Message) -> None: ...
+
+    for register in (listens("q", body=str), serves("s"), projects("q")):
+        with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
+            register(handler)
 
 
 def test_what_is_no_dictionary_is_said_so(settings: Any) -> None:

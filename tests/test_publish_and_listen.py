@@ -157,6 +157,18 @@ def test_a_line_is_published_as_soon_as_it_is_there(queue: Broker) -> None:
         assert program.wait(20) == 0
 
 
+def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None:
+    done = run(
+        *("publish", "--key", QUEUE, "--lines", "--json"),
+        piped=b'{"a": 1}\n{\n{"b": 2}',
+    )
+
+    assert done.returncode == 1
+    assert b"It is no JSON" in done.stderr
+    assert b"1 messages were confirmed before" in done.stderr
+    assert bodies(queue, 1) == [b'{"a": 1}']
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -170,7 +182,9 @@ def test_a_line_is_published_as_soon_as_it_is_there(queue: Broker) -> None:
         (["x", "--exchange", "nowhere"], 1, "--declare"),
         (["x", "--exchange", "amq.topic", "--declare", "fanout"], 1, "leave --declare"),
         (["x", "--key", "k", "--header", "a"], 1, "neither name=text"),
-        (["x", "--key", "k", "--header", "a:=b"], 1, "is no JSON"),
+        (["x", "--key", "k", "--header", "a:=b"], 1, "'b': Expecting value"),
+        (["x", "--key", "k", "--header", "a:=1.5"], 1, "no fractions"),
+        (["NaN", "--key", "k", "--json"], 1, "It is no JSON"),
         (["x", "--key", "k", "--property", "a=b"], 1, "NAME=VALUE with one of"),
         (["x", "--key", "k", "--property", "priority=256"], 1, "from 0 to 255"),
         (["x", "--key", "k", "--property", "expiration=soon"], 1, "milliseconds"),

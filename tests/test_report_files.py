@@ -147,6 +147,17 @@ def test_without_a_font_letters_of_western_europe_are_still_right(
     assert "Bache en la calle Ñandú; ?????, ???, «ß» 5 ?" in text
 
 
+def test_letters_of_other_scripts_are_written_in_their_direction(
+    report: ReportCreate,
+) -> None:
+    text = "\u05e9\u05dc\u05d5\u05dd\t\u65e5"  # shalom, and a letter of Japanese
+    pdf = render(fact_of(report).model_copy(update={"descripcion": text}))
+
+    # It would be the other way round, were it written from left to right.
+    assert text[:4] in text_of(pdf)
+    assert "?" in text_of(pdf)
+
+
 def test_the_admin_links_to_the_file_once_it_is_made(
     report: ReportCreate, admin_client: Client
 ) -> None:

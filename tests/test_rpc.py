@@ -520,6 +520,7 @@ def test_the_command_prints_the_answer(shared: Servers) -> None:
     ("arguments", "code", "said"),
     [
         (["add", "{"], 2, "--text"),
+        (["add", "\udcff"], 2, "--text"),
         (["add", "1", "--timeout", "100000"], 2, "at most a day"),
         (["add", '{"a": -1}'], 65, "a: Input should be"),
         (["fail", '"hunter2"'], 1, "ZeroDivisionError"),

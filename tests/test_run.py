@@ -153,6 +153,9 @@ def test_ctrl_c_stops_everything(checkout: Path) -> None:
     assert url == f"http://127.0.0.1:{port}/"
     with urlopen(url, timeout=10) as response:
         assert response.status == 200
+    rabbitmqctl = [checkout / ".local" / "rabbitmqctl", "--quiet", "list_queues"]
+    listed = subprocess.run(rabbitmqctl, check=True, capture_output=True, text=True)
+    assert "users_queue" in listed.stdout
     assert "RABBITMQ_URL=" in (checkout / ".local" / "servers.env").read_text()
 
     runner.send_signal(signal.SIGINT)

@@ -8,6 +8,7 @@ and can be killed and started again on the same data and port. Needs psutil.
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,6 @@ class RabbitMQ(Server):
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
-
-    @property
-    def management_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports['management']}/"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,6 +75,17 @@ class RabbitMQ(Server):
         command = Path(required("rabbitmq-server", name)).resolve()
         beside = command.parent / name
         return str(beside.resolve() if beside.exists() else command)
+
+    def write_tool(self, path: Path) -> None:
+        """Make a `rabbitmqctl` that talks to this node."""
+        exports = (
+            f"export {name}={shlex.quote(value)}\n"
+            for name, value in self.environment.items()
+            if os.environ.get(name) != value
+        )
+        command = f'exec {shlex.quote(self.program("rabbitmqctl"))} "$@"\n'
+        path.write_text("".join(["#!/bin/sh\n", *exports, command]))
+        path.chmod(0o700)
 
     def launch(self) -> None:
         server = self.program("rabbitmq-server")

@@ -102,5 +102,6 @@ def orders(
 
 def refuse(message: Incoming, say: Say, error: Exception) -> None:
     """Take what is no order out of the queue."""
-    say(f" [ ] Dropped what is no order ({error!r}): {message.text[:200]}")
+    kind = type(error).__name__
+    say(f" [ ] Dropped what is no order ({kind}): {message.text[:200]!r}")
     message.reject()

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from messaging.calls import call
+from messaging.exceptions import NoServer
 from messaging.options import add_call_timeout
 from messaging.server import run_servers
 from messaging.serving import served, serves
@@ -47,7 +48,12 @@ def add_client_arguments(parser: ArgumentParser) -> None:
 def rpc_client(say: Say, arguments: Namespace) -> int:
     """Ask for one number and print it; raises `CallError`."""
     say(f" [x] Requesting fib({arguments.n})")
-    answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
+    try:
+        answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
+    except NoServer:
+        raise NoServer(
+            "Nobody answers: start `manage.py tutorial rpc_server`."
+        ) from None
     say(f" [.] Got {answer}")
     return 0
 

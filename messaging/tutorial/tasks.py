@@ -6,6 +6,7 @@ from argparse import Namespace
 
 import messaging
 from messaging import Session
+from messaging.options import prefetch
 
 from .script import (
     MESSAGE,
@@ -36,7 +37,7 @@ def new_task(session: Session, say: Say, options: Namespace) -> None:
 @script(
     option(
         "--prefetch",
-        type=int,
+        type=prefetch,
         default=1,
         metavar="N",
         help="tasks in hand at a time; 1 (default) is fair, 0 is round-robin: no limit",

@@ -10,8 +10,9 @@ from messaging import (
     CallTimeout,
     InvalidCall,
     InvalidMessage,
-    NoServer,
+    MessagingError,
     PublishError,
+    RemoteError,
     call,
     publish,
 )
@@ -38,10 +39,12 @@ def ask(request: HttpRequest) -> JsonResponse:
         return JsonResponse(call("rpc_test_queue", {"last": last}, timeout=2))
     except (ValueError, InvalidCall) as error:
         return JsonResponse({"detail": str(error)}, status=400)
-    except NoServer as error:
-        return JsonResponse({"detail": str(error)}, status=503)
+    except RemoteError as error:
+        return JsonResponse({"detail": f"B failed: {error}"}, status=502)
     except CallTimeout as error:
         return JsonResponse({"detail": str(error)}, status=504)
+    except MessagingError as error:
+        return JsonResponse({"detail": str(error)}, status=503)
 
 
 urlpatterns = [path("send/", send), path("ask/", ask)]

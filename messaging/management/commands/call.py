@@ -88,7 +88,7 @@ def read(argument: str | None, *, text: bool) -> Any:
         return argument
     try:
         return from_json(argument)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CommandError(
             f"PAYLOAD is not JSON ({error}); --text sends it as plain text.",
             returncode=2,
@@ -100,6 +100,8 @@ def described(error: MessagingError) -> dict[str, Any]:
     told: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, RemoteError):
         told |= {"type": error.type, "message": error.reason, "code": error.code}
+        if error.traceback:
+            told["traceback"] = error.traceback
     if isinstance(error, InvalidCall):
         told["errors"] = error.errors
     return told

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 from argparse import ArgumentParser
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
+from pydantic_core import from_json
 
 from messaging.connection import broker_address
 from messaging.exceptions import (
@@ -49,8 +49,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take what, and where to."""
         parser.epilog = (
-            "Exit codes: 0 when all are confirmed; 1 when no queue takes a message, or "
-            "the broker refuses it; 2 when called wrongly; "
+            "Exit codes: 0 when all are confirmed; 1 when no queue takes a message, "
+            "the broker refuses it, or the input is no good; 2 when called wrongly; "
             f"{UNCONFIRMED} when the broker is away or does not confirm in time."
         )
         parser.add_argument(
@@ -208,12 +208,18 @@ def portions(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
     """Divide what is to be sent so that a portion is confirmed in good time."""
     portion: list[Envelope] = []
     size = 0
-    for envelope in envelopes:
-        portion.append(envelope)
-        size += len(envelope.body)
-        if len(portion) >= PORTION[0] or size >= PORTION[1]:
+    try:
+        for envelope in envelopes:
+            portion.append(envelope)
+            size += len(envelope.body)
+            if len(portion) >= PORTION[0] or size >= PORTION[1]:
+                yield portion
+                portion, size = [], 0
+    except MessagingError:
+        # What came before the bad one goes out.
+        if portion:
             yield portion
-            portion, size = [], 0
+        raise
     if portion:
         yield portion
 
@@ -229,6 +235,6 @@ def as_text(body: bytes) -> bytes | str:
 def check_json(body: bytes) -> None:
     """Refuse what is no JSON."""
     try:
-        json.loads(body)
+        from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise CommandError(f"It is no JSON: {error}: {body[:80]!r}") from None
+        raise MessagingError(f"It is no JSON: {error}: {body[:80]!r}.") from None
