@@ -58,9 +58,9 @@ def differences(pause: float = PAUSE) -> Iterator[Difference]:
 def _chunks() -> Iterator[dict[str, Difference]]:
     """Compare all of the ledger, then look for documents it does not know."""
     for ids in _ids(ReportLedger.objects):
-        yield _look(ids)
+        yield look(ids)
     for ids in _ids(Report.with_tombstones):
-        found = _look(ids)
+        found = look(ids)
         yield {key: one for key, one in found.items() if one.problem == "unknown"}
 
 
@@ -73,7 +73,7 @@ def _ids(rows: Any) -> Iterator[list[str]]:
         last = ids[-1]
 
 
-def _look(ids: Iterable[str]) -> dict[str, Difference]:
+def look(ids: Iterable[str]) -> dict[str, Difference]:
     """Give what differs now, by id."""
     ids = list(ids)
     found: dict[str, Difference] = {}
@@ -99,7 +99,7 @@ def _confirmed(suspects: dict[str, Difference], pause: float) -> Iterator[Differ
         if not suspects:
             return
         time.sleep(pause)
-        again = _look(suspects)
+        again = look(suspects)
         for key, difference in list(again.items()):
             # With the same version as before, nobody has written it meanwhile.
             if difference == suspects[key]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from messaging import Fact, Message
 from messaging.fields import Moment, Text
+from users.messages import UserId
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -24,7 +25,6 @@ ReportId = Annotated[
     StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,36}$"),
     AfterValidator(canonical),
 ]
-UserId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Kind = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Description = Annotated[Text, Field(min_length=1, max_length=10_000)]
 Place = Annotated[Text, Field(max_length=255)]

@@ -281,7 +281,7 @@ def test_an_inbox_that_nobody_prunes_is_told(broker: Broker) -> None:
 def test_a_document_that_is_lost_is_told(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports_doctor, "UNDER_WAY", 0.0)
+    monkeypatch.setattr(reports_doctor, "PAUSE", 0.0)
     ReportLedger.objects.create(
         id_reporte="lost", id_usuario=1, visibilidad=1.0, fecha_creacion=NOW
     )

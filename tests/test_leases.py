@@ -122,6 +122,33 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
 
 
 @pytest.mark.slow
+def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
+    eight: Broker, start: Start
+) -> None:
+    (user,) = make_people(1)
+    both = [start(), start()]
+    eventually(lambda: shares() == [4, 4], "both have their share", 20)
+    busy = Lease.objects.get(pk=partitions.home("users_queue", f"user:{user.pk}"))
+    pid = int(Worker.objects.get(pk=busy.worker).name.rpartition(":")[2])
+    (stopped,) = (process for process in both if process.pid == pid)
+    with connection.cursor() as cursor:
+        cursor.execute("SET autocommit = 0")
+        cursor.execute("SELECT * FROM users_user FOR UPDATE")
+        send_names([user], "Ann")
+        time.sleep(0.5)  # by now it has begun, and waits for the row
+        stopped.send_signal(signal.SIGTERM)
+        others = Lease.objects.exclude(worker=busy.worker).exclude(worker="")
+        eventually(lambda: others.count() == 7, "the other has the rest", 4)
+        cursor.execute("ROLLBACK")
+        cursor.execute("SET autocommit = 1")
+
+    assert stopped.wait(10) == 0
+    eventually(lambda: shares() == [8], "the other has all")
+    assert told(user) == ["Ann"]
+    assert Lease.objects.get(pk=busy.pk).epoch == busy.epoch + 1
+
+
+@pytest.mark.slow
 def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
     eight: Broker, start: Start
 ) -> None:

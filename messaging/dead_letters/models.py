@@ -221,7 +221,7 @@ DESCRIBED = (
 )
 #: What a later failure of the same message changes.
 FAILURE_FIELDS = ("kind", "code", "reason", "exception", "failed_at", "deliveries")
-#: What `settle` and `fail_again` change.
+#: What `settle` changes, and a letter that comes again.
 SETTLED_FIELDS = ("status", "settled_at", "settled_by", "replays", "history")
 
 
