@@ -20,30 +20,19 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: Properties that few messages have.
+RARE = (
+    "content_type",
+    "content_encoding",
+    "priority",
+    "app_id",
+    "correlation_id",
+    "reply_to",
+)
 #: Those of AMQP's properties that mean something to whoever handles the message.
-PROPERTIES = (
-    "message_id",
-    "type",
-    "timestamp",
-    "content_type",
-    "content_encoding",
-    "priority",
-    "app_id",
-    "correlation_id",
-    "reply_to",
-)
-#: Properties that few messages have: the outbox keeps them together in one column.
-UNUSUAL = (
-    "content_type",
-    "content_encoding",
-    "priority",
-    "app_id",
-    "correlation_id",
-    "reply_to",
-    "expiration",
-    "user_id",
-    "persistent",
-)
+PROPERTIES = ("message_id", "type", "timestamp", *RARE)
+#: What the outbox keeps together in one column.
+UNUSUAL = (*RARE, "expiration", "user_id", "persistent")
 #: Header that names the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
 #: Header that counts how often an operator has sent a message again.
