@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 
 from .backoff import Backoff
 from .conf import settings
@@ -96,41 +96,59 @@ class Relay:
         with transaction_of_rows():
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0, 0
-            rows = list(outbox.filter(pk__gt=stuck.start()).order_by("pk")[:BATCH])
+            stuck.release()
+            rows = list(outbox.filter(pk__gt=stuck.after).order_by("pk")[:BATCH])
+            # After the rows: what commits before one of these is seen here.
+            if stuck.after and not stuck.is_all_of(outbox.filter(pk__lte=stuck.after)):
+                stuck.look_at_all()
+                rows = list(outbox.order_by("pk")[:BATCH])
             free = [row for row in rows if row.envelope.key not in stuck.keys]
             confirmed, errors = publish_rows(free)
             outbox.filter(pk__in=confirmed).delete()
         unconfirmed = {k for k, e in errors.items() if isinstance(e, Unconfirmed)}
         self._is_cut |= bool(unconfirmed)
-        stuck.hold(errors.keys() - unconfirmed, rows)
+        gone = set(confirmed)
+        stays = [row for row in rows if row.pk not in gone]
+        stuck.hold(errors.keys() - unconfirmed, stays)
         if rows:
             logger.info("%d messages of shard %d are published", len(confirmed), shard)
-        return len(confirmed), len(rows) - len(confirmed)
+        return len(confirmed), len(stays)
 
 
 class Stuck:
     """
     Keys of one shard that wait, for the broker refuses a message of theirs for good.
 
-    They are passed over until a pause is up, so that however many rows they have, the
-    other keys flow. What commits only now, with a lower id than rows that are passed
-    over, waits with them.
+    Until a pause is up their rows are passed over, however many there are, so that the
+    other keys flow.
     """
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
-        self._after = 0
         self._until = 0.0
         self._pause = Backoff()
+        self.look_at_all()
 
-    def start(self) -> int:
-        """Give the id after which to look."""
+    def look_at_all(self) -> None:
+        """Pass over no row without having seen it."""
+        #: Up to this id there are no rows but those that are passed over, ...
+        self.after = 0
+        #: ... of which this is the number, and the sum of their ids.
+        self._passed = (0, 0)
+
+    def release(self) -> None:
+        """Have all keys tried again, if it is time."""
         if self.keys and time.monotonic() >= self._until:
-            self.keys, self._after = set(), 0
-        return self._after
+            self.keys = set()
+            self.look_at_all()
+
+    def is_all_of(self, rows: models.QuerySet[Outbox]) -> bool:
+        """Whether `rows` are what is passed over: a late commit may have added some."""
+        found = rows.aggregate(count=models.Count("pk"), sum=models.Sum("pk"))
+        return (found["count"], found["sum"] or 0) == self._passed
 
     def hold(self, keys: AbstractSet[str], rows: Iterable[Outbox]) -> None:
-        """Take in which keys of `rows` are refused, and from where on to look now."""
+        """Take in which keys are refused, and which rows stay."""
         if keys and not self.keys:
             self._until = time.monotonic() + self._pause()
         self.keys |= keys
@@ -139,7 +157,8 @@ class Stuck:
         for row in rows:
             if row.envelope.key not in self.keys:
                 break
-            self._after = row.pk
+            self.after = row.pk
+            self._passed = (self._passed[0] + 1, self._passed[1] + row.pk)
 
 
 def transaction_of_rows() -> AbstractContextManager[object]:

@@ -198,6 +198,31 @@ def test_rows_that_no_queue_takes_are_passed_over_however_many(
             channel.queue_delete("no such queue")
 
 
+def test_what_commits_late_beside_rows_that_are_passed_over_keeps_its_order(
+    broker: Broker, listener: Listener
+) -> None:
+    key, other = [f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3][:2]
+    number = int(other.partition(":")[2])
+    lost = Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
+    with transaction.atomic():
+        # Its id is that of a transaction that takes its time.
+        publish(UserDeleted(user_id=number, version=1))
+        Outbox.objects.add([lost] * 3)
+    early = Outbox.objects.earliest("pk")
+    Outbox.objects.filter(pk=early.pk).delete()
+    relay = Relay()
+    assert relay.drain() == (0, 3)
+    assert relay.drain() == (0, 0)
+
+    with transaction.atomic():
+        early.save(force_insert=True)
+    with transaction.atomic():
+        publish(UserDeleted(user_id=number, version=2))
+
+    assert relay.drain() == (2, 3)
+    assert listener.heard()[number] == [1, 2]
+
+
 def shard(key: str) -> int:
     """Give where rows of a key are."""
     return zlib.crc32(key.encode()) % OUTBOX_SHARDS
