@@ -76,6 +76,8 @@ class Consumer:
             try:
                 self._turn()
             except CircuitOpen:
+                if self._work is not None:
+                    self._work.withdraw()
                 self._work = None
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)

@@ -81,7 +81,8 @@ class Replies:
     @property
     def waiting(self) -> int:
         """How many replies are being waited for."""
-        return len(self._waiting)
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
 
     def _end(self, correlation_id: str, reply: Future[Answer]) -> None:
         """End a wait; what comes after the last one is late."""

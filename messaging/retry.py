@@ -7,12 +7,13 @@ import random
 from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from .conf import settings
-from .exceptions import NotYet, PublishError, Retry
+from .exceptions import NotYet, Retry, Unconfirmed, Unroutable
 
 #: What another try may cure without anybody changing anything.
 TRANSIENT = (
     Retry,
-    PublishError,
+    Unconfirmed,
+    Unroutable,
     OperationalError,
     InterfaceError,
     ProgrammingError,  # a table or column that a migration is yet to make

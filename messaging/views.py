@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -11,6 +14,11 @@ from .conf import settings
 from .models import Inbox
 from .operations import OperationExpired, OperationUnknown, Outcome, message_of
 from .registry import message_class
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a client may try again what the broker or a database refused.
+RETRY_AFTER = 5
 
 
 @require_safe
@@ -22,7 +30,14 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
         return JsonResponse({"detail": _("The operation is too old.")}, status=410)
     except OperationUnknown:
         return JsonResponse({"detail": _("There is no such operation.")}, status=404)
-    row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
+    try:
+        row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
+    except DatabaseError as error:
+        logger.error("An operation cannot be told: %s", error)
+        text = _("The database is not available at the moment.")
+        return JsonResponse(
+            {"detail": text}, status=503, headers={"Retry-After": str(RETRY_AFTER)}
+        )
     outcome = Outcome.of(row)
     body: dict[str, str | None] = {"status": outcome.status}
     if row and outcome.status == Inbox.Status.FAILED:
@@ -34,7 +49,11 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
 
 def link_to(row: Inbox) -> str | None:
     """Give the address of what was written, if there is one to see."""
-    message = message_class(row.event_type)
+    try:
+        message = message_class(row.event_type)
+    except KeyError:
+        # An earlier version of the project handled it.
+        return None
     if message.view_name is None:
         return None
     return reverse(message.view_name, args=[row.reference])

@@ -11,6 +11,7 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
@@ -33,6 +34,18 @@ class HasRole(BasePermission):
             return False
         role = getattr(view, "roles", {}).get(getattr(view, "action", None))
         return role is None or role in roles_of(request)
+
+
+class Throttle(SimpleRateThrottle):
+    """Limits each client: who is known by name, and others by address."""
+
+    scope = "client"
+
+    def get_cache_key(self, request: Request, view: Any) -> str:
+        """Give the name under which the requests of a client are counted."""
+        known = request.user is not None and request.user.is_authenticated
+        client = request.user.pk if known else self.get_ident(request)
+        return f"throttle {'user' if known else 'address'} {client}"
 
 
 def roles_of(request: Request) -> list[str]:

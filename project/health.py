@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from concurrent.futures import Future, wait
+from threading import Lock, Thread
+
 from django.db import DatabaseError, connections
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
@@ -9,7 +13,9 @@ from pymongo.errors import PyMongoError
 
 from messaging.publisher import publisher
 
-#: Seconds that a connection which is being made to the broker is waited for.
+logger = logging.getLogger(__name__)
+
+#: Seconds that databases, and a connection which is being made to the broker, may take.
 PATIENCE = 1.0
 
 
@@ -27,7 +33,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     Databases that are away are told as degraded, for writes go on without them.
     """
     problem = publisher().problem(PATIENCE)
-    degraded = [alias for alias in connections if not answers(alias)]
+    degraded = [alias for alias, answers in answering().items() if not answers]
     status = "unavailable" if problem else "degraded" if degraded else "ok"
     return JsonResponse(
         {"status": status, "broker": problem or "ok", "degraded": degraded},
@@ -35,9 +41,26 @@ def ready(request: HttpRequest) -> JsonResponse:
     )
 
 
-def answers(alias: str) -> bool:
-    """Whether a database answers."""
+def answering() -> dict[str, bool]:
+    """
+    Tell by alias which databases answer within `PATIENCE`.
+
+    They are asked side by side, and none again before it has answered: one that hangs
+    holds a thread, and not those who ask.
+    """
+    with _lock:
+        for alias in connections:
+            if alias not in _asked or _asked[alias].done():
+                _asked[alias] = Future()
+                Thread(target=_ask, args=(alias, _asked[alias]), daemon=True).start()
+        asked = dict(_asked)
+    wait(asked.values(), PATIENCE)
+    return {alias: one.done() and one.result() for alias, one in asked.items()}
+
+
+def _ask(alias: str, answer: Future[bool]) -> None:
     connection = connections[alias]
+    answers = False
     try:
         if connection.vendor == "mongodb":
             connection.ensure_connection()
@@ -45,6 +68,13 @@ def answers(alias: str) -> bool:
         else:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-    except (DatabaseError, PyMongoError):
-        return False
-    return True
+        connection.close()
+        answers = True
+    except (DatabaseError, PyMongoError) as error:
+        logger.warning("The database %s does not answer: %s", alias, error)
+    finally:
+        answer.set_result(answers)
+
+
+_asked: dict[str, Future[bool]] = {}
+_lock = Lock()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from threading import Lock
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
@@ -24,11 +25,13 @@ from messaging.registry import handlers
 from messaging.survey import see
 from messaging.tools import tool
 from messaging.topology import dead_queue
-from project.health import answers
+from project.health import answering
 
 logger = logging.getLogger(__name__)
 
 Families = Iterable[GaugeMetricFamily]
+
+_asking = Lock()
 
 
 @require_safe
@@ -38,9 +41,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
     A server that is away is told as such, and what it would know is left out.
     """
-    registry = CollectorRegistry()
-    registry.register(Servers())
-    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    # One at a time: a server that hangs must not take all threads that serve the API.
+    if not _asking.acquire(blocking=False):
+        return HttpResponse("Another one asks.", status=503, content_type="text/plain")
+    try:
+        registry = CollectorRegistry()
+        registry.register(Servers())
+        told = generate_latest(registry)
+    finally:
+        _asking.release()
+    return HttpResponse(told, content_type=CONTENT_TYPE_LATEST)
 
 
 class Servers(Collector):
@@ -53,8 +63,8 @@ class Servers(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Ask."""
         up = GaugeMetricFamily("messaging_up", "Whether it answers.", labels=["server"])
-        for alias in connections:
-            up.add_metric([alias], answers(alias))
+        for alias, answers in answering().items():
+            up.add_metric([alias], answers)
         queues = asked(in_the_broker)
         up.add_metric(["broker"], bool(queues))
         return iter([up, *queues, *asked(in_the_database)])

@@ -175,7 +175,8 @@ def start(servers: dict[str, Server]) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
     os.environ["PYTHONUNBUFFERED"] = "1"
     names = [*SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS"]
-    lines = [f"{name}='{os.environ[name]}'\n" for name in names if name in os.environ]
+    lines = [f"# pid {os.getpid()}\n"]
+    lines += [f"{name}='{os.environ[name]}'\n" for name in names if name in os.environ]
     file = LOCAL / "servers.env"
     file.touch(mode=0o600)
     file.write_text("".join(lines))

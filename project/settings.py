@@ -1,7 +1,10 @@
 """Settings, read from the environment, then `.env`, then what `make run` started."""
 
+import os
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -10,8 +13,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
-# The private servers of `make run` write their addresses here.
-env.read_env(BASE_DIR / ".local" / "servers.env")
+# What `make run` says of its private servers, unless it was killed since.
+servers = BASE_DIR / ".local" / "servers.env"
+with suppress(OSError, ValueError):
+    os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
+    env.read_env(servers)
 
 DEBUG = env.bool("DEBUG", default=False)
 #: Lets anyone read and write without a token; for development only.
@@ -82,7 +88,7 @@ DATABASES = {
     "reports": {
         "ENGINE": env.str("MONGODB_ENGINE", default="django_mongodb_backend"),
         "HOST": MONGODB_URL,
-        "NAME": MONGODB_URL.rpartition("/")[2].partition("?")[0] or "reports",
+        "NAME": urlsplit(MONGODB_URL).path.strip("/") or "reports",
         "OPTIONS": {
             # Milliseconds; a hung server must not hold a consumer past its stop.
             "serverSelectionTimeoutMS": 3000,
@@ -124,7 +130,8 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Whoever asks for the health comes from within, and takes a redirect for an answer.
 SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     # Only a proxy that sets this header itself may be trusted with it.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SILENCED_SYSTEM_CHECKS = [
@@ -176,6 +183,7 @@ MESSAGING = {
     },
 }
 
+THROTTLE = env.str("THROTTLE", default="")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": []
     if OPEN_ACCESS
@@ -208,10 +216,10 @@ REST_FRAMEWORK = {
     "VIEW_NAME_FUNCTION": "messaging.rest_framework.names.view_name",
     "EXCEPTION_HANDLER": "messaging.rest_framework.errors.exception_handler",
     # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"]
-    if env.str("THROTTLE", default="")
-    else [],
-    "DEFAULT_THROTTLE_RATES": {"anon": env.str("THROTTLE", default="") or None},
+    "DEFAULT_THROTTLE_CLASSES": ["project.access.Throttle"] if THROTTLE else [],
+    "DEFAULT_THROTTLE_RATES": {"client": THROTTLE or None},
+    # How many proxies tell of the client's address, or else anybody could make one up.
+    "NUM_PROXIES": int(BEHIND_PROXY),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 

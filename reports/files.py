@@ -56,11 +56,15 @@ def make_file(fact: ReportCreated) -> str:
 @listens(QUEUE, ReportDeleted, alone=True)
 def remove_file(fact: ReportDeleted) -> str:
     """Remove the file of a deleted report, finished or not."""
+    rows = ReportFile.objects.filter(pk=fact.id_reporte)
+    # Of two that were made at a time one has another name.
+    names = {name_of(fact.id_reporte), *rows.values_list("name", flat=True)}
     try:
-        default_storage.delete(name_of(fact.id_reporte))
+        for name in names:
+            default_storage.delete(name)
     except OSError as error:
         raise Retry(f"The storage of files: {error}") from error
-    ReportFile.objects.filter(pk=fact.id_reporte).delete()
+    rows.delete()
     return fact.id_reporte
 
 

@@ -56,6 +56,13 @@ class ReportCreate(ReportMessage):
     visibilidad: Visibility | None = None
     fecha_creacion: Moment | None = None
 
+    @property
+    def partition_key(self) -> str:
+        """The report's id or, until it has one, its author."""
+        if self.id_reporte is None:
+            return f"reports of user:{self.id_usuario}"
+        return super().partition_key
+
 
 class ReportUpdateVisibility(ReportMessage):
     """Hide or boost a report, and penalise its author if that is asked."""

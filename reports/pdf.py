@@ -88,7 +88,7 @@ class Paper(FPDF):
 
     def put(self, text: str, size: int) -> None:
         """Write text across the page, on as many lines and pages as it takes."""
-        text = text.expandtabs(4)
+        text = "\n".join(text.expandtabs(4).splitlines())
         text = "".join(c if c == "\n" or self._has(c) else "?" for c in text)
         self.set_font(self.family, size=size)
         self.multi_cell(0, LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")

@@ -325,6 +325,46 @@ def test_the_check_for_deployment_finds_nothing() -> None:
     assert checked.stdout == "System check identified no issues (2 silenced).\n"
 
 
+def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:
+    limited = start_api(processes, OPEN_ACCESS="0", THROTTLE="3/hour")
+    eva = str(issue_token("eva", ["editor"]))
+
+    for caller in (token("editor"), eva):
+        answers = [ask(limited, "POST /users/", caller) for _ in range(4)]
+        assert [one.status_code for one in answers] == [202, 202, 202, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 3000
+
+    guesses = [
+        limited.post(
+            "/token/",
+            {"username": "ana", "password": "x"},
+            headers={"X-Forwarded-For": f"10.0.0.{number}"},
+        ).status_code
+        for number in range(4)
+    ]
+    assert guesses == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("mongodb://127.0.0.1:27017", "reports"),
+        ("mongodb+srv://u:secret@host/", "reports"),
+        ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
+    ],
+)
+def test_the_database_of_reports_is_that_of_the_address(url: str, name: str) -> None:
+    script = (
+        "from django.conf import settings as s; print(s.DATABASES['reports']['NAME'])"
+    )
+
+    done = manage(
+        "shell", "--no-imports", "-c", script, MONGODB_URL=url, SECRET_KEY=KEY
+    )
+
+    assert done.stdout.strip().splitlines()[-1] == name
+
+
 def test_without_tls_only_the_health_is_told(processes: Processes) -> None:
     strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", BEHIND_PROXY="1")
 

@@ -8,8 +8,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -139,6 +141,8 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     path = f"/reports/{answer.json()['id_reporte']}/"
     assert api.patch(path, {"visibilidad": 3}).status_code == 202
     assert api.get("/health/ready").json()["status"] == "degraded"
+    told = api.get(urlsplit(answer.headers["Location"]).path)
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
     outage.mariadb.start()
     outage.mongodb.start()
 
@@ -150,6 +154,19 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     )
     author.refresh_from_db()
     assert author.numero_reportes == 1
+
+
+def test_a_frozen_database_keeps_nobody_from_hearing_that_writes_are_accepted(
+    api: API, no_consumers: None, outage: SimpleNamespace
+) -> None:
+    outage.mariadb.pause()
+
+    for _ in range(3):
+        answer = api.get("/health/ready")
+        assert answer.elapsed < timedelta(seconds=2)
+        assert answer.status_code == 200
+        assert answer.json()["degraded"] == ["default"]
+    assert api.post("/users/", PERSON).status_code == 202
 
 
 def test_a_message_without_an_id_is_applied_once_while_mongodb_is_away(

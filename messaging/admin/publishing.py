@@ -25,6 +25,9 @@ from messaging.message import Message
 
 logger = logging.getLogger(__name__)
 
+#: Messages that are confirmed together; clients of the API publish beside them.
+PORTION = 200
+
 
 class MessageForm(forms.ModelForm):
     """A form checked by the message it becomes; it saves nothing itself."""
@@ -137,8 +140,7 @@ class PublishingAdmin(admin.ModelAdmin):
         """Publish the deletions once they are confirmed."""
         if not request.POST.get("post"):
             return confirm_deletion(self, request, queryset)
-        chosen = self._publish_all(request, queryset, self.make_delete)
-        log(request, chosen, DELETION)
+        self._publish_all(request, queryset, self.make_delete, DELETION)
         return None
 
     def queue(
@@ -149,20 +151,29 @@ class PublishingAdmin(admin.ModelAdmin):
         change: str,
     ) -> None:
         """Publish one message for each selected instance, say so and log `change`."""
-        chosen = self._publish_all(request, queryset, make)
-        log(request, chosen, CHANGE, change)
+        self._publish_all(request, queryset, make, CHANGE, change)
 
     def _publish_all(
         self,
         request: HttpRequest,
         queryset: QuerySet[Any],
         make: Callable[[Any], Message],
-    ) -> Any:
+        flag: int,
+        change: str = "",
+    ) -> None:
+        """Publish in portions, and log each as soon as it is confirmed."""
         chosen = list(queryset)
-        publish(*(make(instance) for instance in chosen))
-        name = model_ngettext(self.opts, len(chosen))
-        self._say_queued(request, f"{len(chosen)} {name}")
-        return chosen
+        done = 0
+        try:
+            for start in range(0, len(chosen), PORTION):
+                portion = chosen[start : start + PORTION]
+                publish(*(make(instance) for instance in portion))
+                log(request, portion, flag, change)
+                done += len(portion)
+        finally:
+            if done:
+                name = model_ngettext(self.opts, done)
+                self._say_queued(request, f"{done} {name}")
 
     def response_add(self, request: HttpRequest, obj: Model, *_: Any) -> HttpResponse:
         """Go to the list; there is nothing to show yet."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from messaging.models import Inbox, Outbox
@@ -40,3 +42,7 @@ class OutboxAdmin(ReadOnlyAdmin):
     )
     exclude = ("body",)
     show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Outbox]:
+        """Leave the bodies where they are."""
+        return super().get_queryset(request).defer("body")

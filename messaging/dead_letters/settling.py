@@ -88,7 +88,7 @@ def _settle(
 def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
     """Give the envelope in which a letter is sent again."""
     properties = letter.original_properties
-    headers = {name: from_json(v) for name, v in properties["headers"].items()}
+    headers = headers_of(letter)
     kept: dict[str, Any] = {name: properties.get(name) for name in KEPT}
     kept = {name: from_json(value) for name, value in kept.items()}
     if body is not None:
@@ -109,7 +109,14 @@ def corrected(letter: DeadLetter, body: bytes) -> Message:
     """Give the message of a corrected body; raises `InvalidMessage`."""
     if letter.queue not in handlers:
         raise InvalidMessage({"": [f"Nobody handles messages of {letter.queue}."]})
-    return decode(body, messages_of(letter.queue))
+    envelope = Envelope(body, letter.queue, headers=headers_of(letter))
+    return decode(body, messages_of(letter.queue), envelope)
+
+
+def headers_of(letter: DeadLetter) -> dict[str, Any]:
+    """Give the headers that its sender gave it."""
+    given = letter.original_properties["headers"]
+    return {name: from_json(value) for name, value in given.items()}
 
 
 def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:

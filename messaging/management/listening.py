@@ -35,12 +35,16 @@ def command_session(
         ):
             yield opened
     except MessagingError as error:
-        hint = ": --declare TYPE makes it." if "no exchange" in str(error) else ""
+        # Nobody but the broker makes those whose names begin with "amq.".
+        can_be_made = "no exchange" in str(error) and "'amq." not in str(error)
+        hint = ": --declare TYPE makes it." if can_be_made else ""
         raise CommandError(f"{error}{hint}") from error
-    except BrokenPipeError:
-        # Whoever read this has seen enough, as `head` does.
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
+        if isinstance(error, BrokenPipeError):
+            # Whoever read this has seen enough, as `head` does.
+            return
+        raise CommandError(f"Nothing more can be written: {error}") from error
     if opened.fell_short and not opened.is_stopped:
         raise CommandError(
             f"Only {opened.heard} of {count} messages came in {timeout:g} s.",

@@ -15,11 +15,9 @@ from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge
+from messaging.views import RETRY_AFTER
 
 logger = logging.getLogger(__name__)
-
-#: Seconds after which a client may try again what the broker or a database refused.
-RETRY_AFTER = 5
 
 
 class PayloadTooLarge(exceptions.APIException):

@@ -18,6 +18,7 @@ from messaging import (
     aloud,
     handles,
     listens,
+    send,
     serves,
 )
 
@@ -70,6 +71,8 @@ def add(message: NoteAdd) -> int | str:
         raise Retry("A server is away.")
     if what == "flaky" and tries[message.text] <= 2:
         raise ValueError("by chance")
+    if what == "unsendable":
+        send("x", routing_key="notes_queue", headers={"fraction": 1.5})
     if what == "coded":
         raise ValidationError("This has a code, which is None.")
     if what == "again":

@@ -165,6 +165,10 @@ def coded(stage: Stage) -> None:
     stage.send("notes_queue", add("a", "coded"), add("a", "2"))
 
 
+def unsendable(stage: Stage) -> None:
+    stage.send("notes_queue", add("a", "unsendable"), add("b", "1"), add("a", "2"))
+
+
 def useless_references(stage: Stage) -> None:
     bodies = [add("a", "long 1"), stamp("b", "forgetful"), stamp("b", "2")]
     stage.send("notes_queue", *bodies, add("a", "2"))
@@ -196,6 +200,7 @@ SCENARIOS = [
     nul,
     foreign_headers,
     coded,
+    unsendable,
     useless_references,
     equal_bodies_that_fail,
     silent_and_loud,
