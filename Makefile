@@ -19,7 +19,7 @@ test-all: setup ## also the slow ones, on more servers and with more clients
 	$(bin)/python -m pytest -m "not soak"
 
 soak: setup ## the long ones, with their figures
-	$(bin)/python -m pytest -m soak -rP
+	$(bin)/python -m pytest -m soak -rP --show-capture=stdout
 
 bench: setup ## measure speed
 	$(bin)/python -m tests.bench
