@@ -11,13 +11,10 @@ from pydantic_core import PydanticSerializationError, to_json
 from .answers import CALL, DEADLINE, JSON, LONGEST, TEXT
 from .conf import settings
 from .exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
-from .message import Envelope
+from .message import SHORT, Envelope
 from .publisher import publisher
 from .replies import replies
 from .serving import queue_of
-
-#: Bytes of a name of AMQP (0-9-1, section 4.2.5.3).
-MAX_NAME = 255
 
 
 def call(
@@ -39,8 +36,8 @@ def call(
     if not 0 < timeout <= LONGEST:
         raise ValueError(f"timeout is {timeout}; give seconds above 0, at most a day.")
     queue = queue_of(name)
-    if not 0 < len(queue.encode()) <= MAX_NAME:
-        raise ValueError(f"The name of a queue has 1 to {MAX_NAME} bytes.")
+    if not 0 < len(queue.encode()) <= SHORT:
+        raise ValueError(f"The name of a queue has 1 to {SHORT} bytes.")
     deadline = time.monotonic() + timeout
     envelope = envelope_for(queue, payload, timeout, text=text)
     try:

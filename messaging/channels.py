@@ -9,6 +9,8 @@ logger = logging.getLogger(__name__)
 
 #: Reply codes of what this process itself has closed: a channel, and a connection.
 NORMAL = (0, 200)
+#: With which the broker says that something is not there, or has other arguments.
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
 
 class ChannelUser(Protocol):

@@ -17,7 +17,6 @@ from .holding import Holding
 from .leases import LeaseLost
 from .message import Delivery
 from .parking import Parked
-from .registry import one_by_one
 from .retry import TRANSIENT
 from .stale import close_stale_connections
 from .subscription import Subscription, is_suspect
@@ -76,9 +75,7 @@ class Consumer:
             try:
                 self._turn()
             except CircuitOpen:
-                if self._work is not None:
-                    self._work.withdraw()
-                self._work = None
+                self._put_down()
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
                 self._let_go()
@@ -118,13 +115,9 @@ class Consumer:
         if holding is None:
             self.subscription.take(0)
             return None
-        is_slow = holding.circuit.is_open
-        if is_slow and self._stopping.wait(holding.circuit.pause()):
+        if holding.circuit.is_open and self._stopping.wait(holding.circuit.pause()):
             return None
-        limit = max(1, settings.PREFETCH // 2)
-        if is_slow or self.queue in one_by_one:
-            limit = 1
-        timeout = None
+        limit, timeout = holding.limit, None
         if holding.has_parked and not self._pending:
             timeout = self._until_due(holding)
             # In turn, so that neither keeps the other waiting.
@@ -164,10 +157,14 @@ class Consumer:
 
     def _drop(self) -> None:
         """Forget what the broker delivers again, here or elsewhere."""
+        self._put_down()
+        self._pending = []
+
+    def _put_down(self) -> None:
+        """Do without the work in hand, and take back its marks."""
         if self._work is not None:
             self._work.withdraw()
         self._work = None
-        self._pending = []
 
     def _let_go(self) -> None:
         self.subscription.end()

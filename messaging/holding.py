@@ -9,6 +9,7 @@ from django.db import connections
 from .circuit import Circuit
 from .conf import settings
 from .leases import Lease, hold_session
+from .registry import one_by_one
 
 
 class Holding:
@@ -30,6 +31,13 @@ class Holding:
         #: Whether messages may be parked; only the holder can park any.
         self.has_parked = True
         self._session: Any = None
+
+    @property
+    def limit(self) -> int:
+        """How many messages to work on together."""
+        if self.circuit.is_open or self.queue in one_by_one:
+            return 1
+        return max(1, int(settings.PREFETCH) // 2)
 
     def check(self) -> None:
         """

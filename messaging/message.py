@@ -18,6 +18,9 @@ from .wording import readable_errors
 #: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
 FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
+#: Bytes that AMQP allows for a name or a property that is text: a short string (0-9-1,
+#: section 4.2.5.3).
+SHORT = 255
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
 #: Properties that few messages have.

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from django.db import connections, models
+from django.utils.functional import cached_property
 
 from .bulk import insert
 from .message import Envelope
@@ -237,9 +238,9 @@ class Outbox(models.Model):
     def __str__(self) -> str:
         return f"{self.type} {self.message_id}"
 
-    @property
+    @cached_property
     def envelope(self) -> Envelope:
-        """Give the envelope to publish."""
+        """The envelope to publish; a relay asks for it several times."""
         properties = {"timestamp": self.created_at, **self.properties}
         if isinstance(given := properties["timestamp"], str):
             properties["timestamp"] = datetime.fromisoformat(given)

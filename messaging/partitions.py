@@ -20,9 +20,14 @@ DEAD = ".dead"
 MOST = 256
 
 
+def is_dead_queue(name: str) -> bool:
+    """Whether a queue holds dead letters."""
+    return name.endswith(DEAD)
+
+
 def count(queue: str) -> int:
     """Give how many partitions the settings want for a queue."""
-    if queue.endswith(DEAD):
+    if is_dead_queue(queue):
         return 1
     wanted: int = settings.of(queue, "PARTITIONS")
     if not 1 <= wanted <= MOST:

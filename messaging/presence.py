@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from .channels import NOT_FOUND
+
 #: Seconds for which an answer of the broker is believed: many calls ask only once.
 FRESH = 0.1
-#: Reply code with which the broker says that there is no such queue.
-NOT_FOUND = 404
 
 
 class Presence:

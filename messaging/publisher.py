@@ -15,6 +15,7 @@ import pika
 from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 
+from .channels import NOT_FOUND
 from .conf import settings
 from .connection import Connection
 from .exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
@@ -287,7 +288,9 @@ class Publisher:
     def _drop_culprit(self, publication: Publication, error: Exception) -> None:
         self._suspects.discard(publication)
         logger.error("The broker refuses a message: %s", error)
-        kind = Unroutable if getattr(error, "reply_code", 0) == 404 else PublishError
+        kind = (
+            Unroutable if getattr(error, "reply_code", 0) == NOT_FOUND else PublishError
+        )
         publication.settle(kind(f"The broker refuses this message: {error}"))
 
     def _put_back(self, publication: Publication) -> None:

@@ -17,14 +17,13 @@ from django.db.models import Model
 
 from . import interception
 from .conf import settings
+from .message import SHORT
 from .publication import DEFAULT_NAME, Publication, exchanges, publications
 
 #: What can happen to a row.
 ACTIONS = ("created", "updated", "deleted")
 #: Kinds of exchange that a broker has without plugins.
 EXCHANGE_TYPES = ("topic", "direct", "fanout", "headers")
-#: Bytes of a name in AMQP 0-9-1.
-MAX_NAME = 255
 
 AnyModel = TypeVar("AnyModel", bound=type[Model])
 
@@ -131,7 +130,7 @@ def _refuse_bad_names(publication: Publication) -> None:
                 f"{label}: {pattern!r} may have the places {{app}}, {{model}} and "
                 "{action} only."
             ) from None
-        if max(len(name.encode()) for name in names) > MAX_NAME:
+        if max(len(name.encode()) for name in names) > SHORT:
             raise ImproperlyConfigured(f"{label}: {pattern!r} gets too long.")
 
 

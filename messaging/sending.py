@@ -12,11 +12,8 @@ from django.db import transaction
 
 from .conf import settings
 from .exceptions import PublishError, TooLarge
-from .message import PARTITION_KEY, Envelope
+from .message import PARTITION_KEY, SHORT, Envelope
 from .publisher import Properties, publisher
-
-#: Bytes that AMQP allows for a name or a property that is text.
-SHORT = 255
 
 
 def send(

@@ -12,7 +12,7 @@ from typing import Any
 
 from .answers import Answer, seconds_left
 from .backoff import Backoff
-from .channels import NORMAL, close
+from .channels import NORMAL, PRECONDITION_FAILED, close
 from .conf import settings
 from .connection import Connection
 from .exceptions import PublishError, Unconfirmed
@@ -23,9 +23,6 @@ from .subscription import INNOCENT_DELIVERIES
 from .worker import run_until_stopped
 
 logger = logging.getLogger(__name__)
-
-#: Reply code with which the broker says that a queue has other arguments.
-PRECONDITION_FAILED = 406
 
 
 class KillsServers(Exception):

@@ -10,13 +10,13 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from . import topology
-from .channels import close
+from .channels import NOT_FOUND, PRECONDITION_FAILED, close
 from .connection import UNCONNECTED, Stream, broker_address, parameters, readable
 from .exceptions import MessagingError, NotThere, TopologyMismatch
 from .sources import Exchange
 
 #: Why the broker closes a channel, by reply code.
-REFUSALS = {404: NotThere, 406: TopologyMismatch}
+REFUSALS = {NOT_FOUND: NotThere, PRECONDITION_FAILED: TopologyMismatch}
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import partitions
 from .conf import settings
-from .partitions import DEAD
+from .partitions import DEAD, is_dead_queue
 from .publication import exchanges
 from .registry import bindings, handlers, sources
 from .sources import Exchange, Source
@@ -44,11 +44,6 @@ class Binding:
 def dead_queue(queue: str) -> str:
     """Give the name of the queue that holds the dead letters of `queue`."""
     return f"{queue}{DEAD}"
-
-
-def is_dead_queue(name: str) -> bool:
-    """Whether a queue holds dead letters."""
-    return name.endswith(DEAD)
 
 
 def origin(dead_queue: str) -> str:

@@ -20,10 +20,10 @@ from .leases import Worker
 from .message import Delivery
 from .models import Attempt
 from .parking import Parked
+from .partitions import is_dead_queue
 from .retry import TRANSIENT
 from .stale import close_stale_connections
 from .subscription import is_suspect
-from .topology import is_dead_queue
 
 logger = logging.getLogger(__name__)
 

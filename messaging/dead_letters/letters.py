@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from messaging.conf import settings
-from messaging.entry import Failure
+from messaging.entry import CODE, Failure
 from messaging.message import PROPERTIES, REPLAYS, Delivery, Envelope
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.topology import dead_queue
@@ -57,7 +57,7 @@ def dead_letter(delivery: Delivery, failure: Failure) -> Envelope:
     kept = fitting(theirs, HEADERS_SIZE)
     ours = {
         "dead-kind": failure.kind,
-        "dead-code": text(failure.code, 20),
+        "dead-code": text(failure.code, CODE),
         "dead-reason": text(failure.reason, REASON_LENGTH),
         "dead-exception": text(failure.exception, 255),
         "dead-queue": delivery.queue,
@@ -135,7 +135,7 @@ def failure(headers: dict[str, Any]) -> dict[str, Any]:
     if headers.get("dead-kind") in DeadLetter.Kind.values:
         return {
             "kind": headers["dead-kind"],
-            "code": text(headers.get("dead-code"), 20),
+            "code": text(headers.get("dead-code"), CODE),
             "reason": text(headers.get("dead-reason"), 1000),
             "exception": text(headers.get("dead-exception"), 255),
             "failed_at": moment(headers.get("dead-at")),

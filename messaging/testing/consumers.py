@@ -14,7 +14,6 @@ from messaging.exceptions import MessagingError
 from messaging.holding import Holding
 from messaging.message import Delivery
 from messaging.parking import Parked
-from messaging.registry import one_by_one
 from messaging.retry import TRANSIENT
 from messaging.work import Arrived, Retried, Work
 
@@ -67,16 +66,11 @@ class MemoryConsumer:
         )
         if parked.filter(due_at__isnull=False).update(due_at=datetime.now(UTC)):
             with suppress(CircuitOpen):
-                _succeed(Retried(self._holding, self._limit))
-
-    @property
-    def _limit(self) -> int:
-        alone = self._holding.circuit.is_open or self._holding.queue in one_by_one
-        return 1 if alone else max(1, int(settings.PREFETCH) // 2)
+                _succeed(Retried(self._holding, self._holding.limit))
 
     def _next_batch(self) -> list[Delivery]:
         """Give what a consumer would take: never two equal bodies without an id."""
-        limit = self._limit
+        limit = self._holding.limit
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
         for delivery in self._waiting:
