@@ -1,7 +1,6 @@
 """Writes through RabbitMQ that are never lost, doubled or reordered."""
 
-from .api import publish
-from .calls import call
+from .amqp.session import Incoming, Session, session
 from .exceptions import (
     CallError,
     CallTimeout,
@@ -19,28 +18,37 @@ from .exceptions import (
     Unpublishable,
     Unroutable,
 )
-from .message import Fact, Message
-from .publishing import publishes
+from .message import Event, Message
+from .outbox.model_events import publishes
+from .outbox.suppression import suppressed, unsuppressed
+from .publish import publish, send
 from .received import Received
-from .registry import Applied, handles, listens, projects
-from .sending import send
-from .serving import serves
-from .session import Incoming, Session, session
-from .silence import aloud, silent
-from .sources import Exchange, direct, fanout, headers, topic
+from .registry import (
+    Applied,
+    Exchange,
+    direct,
+    fanout,
+    handles,
+    headers,
+    listens,
+    projects,
+    topic,
+)
+from .rpc.client import call
+from .rpc.serving import serves
 from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
     # Messages
     "Message",
-    "Fact",
+    "Event",
     "Received",
     # Publishing
     "publish",
     "send",
     "publishes",
-    "silent",
-    "aloud",
+    "suppressed",
+    "unsuppressed",
     # Handling
     "handles",
     "listens",

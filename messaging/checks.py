@@ -13,10 +13,9 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
 from .conf import BY_QUEUE, DEFAULTS, settings
-from .publication import VENDORS, publications
-from .registry import handlers
-from .serving import served
-from .sources import Exchange
+from .outbox.publication import VENDORS, publications
+from .registry import Exchange, handlers
+from .rpc.serving import served
 from .topology import declared
 
 Rule = Callable[[Any], bool]
@@ -88,7 +87,7 @@ BY_NAME: dict[str, tuple[Rule, str]] = {
     "QUEUES": (_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
     "QUEUE_TYPE": (lambda v: v in ("quorum", "classic"), '"quorum" or "classic"'),
-    "FACTS_EXCHANGE": (
+    "EVENTS_EXCHANGE": (
         lambda v: _text(v) and not v.startswith("amq."),
         "a name that does not begin with amq.",
     ),

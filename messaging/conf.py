@@ -57,8 +57,8 @@ DEFAULTS: dict[str, Any] = {
     "BREAKER": 0.5,
     #: By queue, what differs there of the six settings named in `BY_QUEUE`.
     "QUEUES": {},
-    #: Topic exchange to which facts go.
-    "FACTS_EXCHANGE": "facts",
+    #: Topic exchange to which events go.
+    "EVENTS_EXCHANGE": "events",
     #: Days the inbox remembers a message; older ones are refused as expired.
     "RETENTION_DAYS": 30,
     #: Clients of one process that wait for the outcome of their write at a time.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
-from .wording import readable_errors
+from .fields import readable_errors
 
 #: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
 FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
@@ -114,11 +114,11 @@ class Message(BaseModel):
             raise InvalidMessage(readable_errors(error)) from None
 
 
-class Fact(Message):
+class Event(Message):
     """
     What has happened to an entity, told to whoever listens.
 
-    Facts go to the exchange `MESSAGING["FACTS_EXCHANGE"]` with the event type as
+    Events go to the exchange `MESSAGING["EVENTS_EXCHANGE"]` with the event type as
     routing key. Publish them inside the transaction that they tell of.
     """
 

@@ -11,8 +11,8 @@ from pydantic import InstanceOf, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
+from .fields import readable_errors
 from .message import PARTITION_KEY, Envelope, Message
-from .wording import readable_errors
 
 Body = TypeVar("Body")
 #: What makes the body that handlers get of that which came.

@@ -4,16 +4,95 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import Fact, Message
+from .message import Event, Message
 from .received import Received, received_as
-from .silence import silent
-from .sources import Source
+
+#: Of AMQP 0-9-1; each has a function of its name below.
+TYPES = ("fanout", "direct", "topic", "headers")
+#: What a headers exchange may ask of a message (`x-match`): that all given headers
+#: agree, or any; without `-x`, those that begin with "x-" are not looked at.
+MATCHES = ("all", "any", "all-with-x", "any-with-x")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """
+    An exchange.
+
+    One that is not durable ends with the broker, and with it what was bound to it. A
+    passive one is somebody else's: it must exist, whatever its properties.
+    """
+
+    name: str
+    type: str
+    durable: bool = True
+    passive: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError(
+                "The default exchange cannot be bound: it takes every message to the "
+                "queue that its routing key names."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An exchange, and what of it is wanted."""
+
+    exchange: Exchange
+    keys: tuple[str, ...] = ("",)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def fanout(exchange: str, *, durable: bool = True, passive: bool = False) -> Source:
+    """Give every message of an exchange."""
+    return Source(Exchange(exchange, "fanout", durable, passive))
+
+
+def direct(
+    exchange: str, *keys: str, durable: bool = True, passive: bool = False
+) -> Source:
+    """Give the messages whose routing key is one of `keys`."""
+    return Source(Exchange(exchange, "direct", durable, passive), _some(keys))
+
+
+def topic(
+    exchange: str, *keys: str, durable: bool = True, passive: bool = False
+) -> Source:
+    """
+    Give the messages whose routing key is like one of `keys`.
+
+    Keys are words with dots between them; `*` stands for one word, `#` for any number.
+    """
+    return Source(Exchange(exchange, "topic", durable, passive), _some(keys))
+
+
+def headers(
+    exchange: str,
+    wanted: dict[str, Any],
+    *,
+    match: str = "all",
+    durable: bool = True,
+    passive: bool = False,
+) -> Source:
+    """Give the messages that have all of the `wanted` headers, or `match="any"`."""
+    if match not in MATCHES:
+        raise ValueError(f"match is one of {', '.join(MATCHES)}, not {match!r}.")
+    arguments = {**wanted, "x-match": match}
+    return Source(Exchange(exchange, "headers", durable, passive), arguments=arguments)
+
+
+def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
+    if not keys:
+        raise ValueError("Name at least one routing key.")
+    return keys
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,18 +117,19 @@ class Handler:
 
     def __call__(self, messages: Sequence[Message]) -> list[Any]:
         """Give one reference per message."""
-        with silent() if self.quiet else nullcontext():
-            if self.batch:
-                return list(self.function(list(messages)))
-            return [self.function(message) for message in messages]
+        if self.batch:
+            return list(self.function(list(messages)))
+        return [self.function(message) for message in messages]
 
 
 #: By queue, then by event type.
 handlers: dict[str, dict[str, Handler]] = {}
-#: Facts that come to a queue, by queue.
+#: Events that come to a queue, by queue.
 bindings: dict[str, list[str]] = {}
 #: What else comes to a queue, by queue.
 sources: dict[str, tuple[Source, ...]] = {}
+#: Types of the exchanges to which published models send their events, by name.
+event_exchanges: dict[str, str] = {}
 #: Queues whose messages are taken one by one, each in a transaction of its own.
 one_by_one: set[str] = set()
 #: By queue.
@@ -71,21 +151,21 @@ def handles(
     if not queue:
         raise ImproperlyConfigured(
             f"{message.__qualname__} says no queue that takes it: add "
-            '`queue: ClassVar = "..._queue"`, or use `listens` if it is a fact.'
+            '`queue: ClassVar = "..._queue"`, or use `listens` if it is an event.'
         )
     return _register(queue, message, batch)
 
 
 def listens(
     queue: str,
-    *wanted: type[Fact] | Source,
+    *wanted: type[Event] | Source,
     body: Any = None,
     key: Callable[[Any], object] | None = None,
     batch: bool = False,
     alone: bool = False,
 ) -> Callable[[Function], Function]:
     """
-    Register a function that reacts to facts, or to messages of any exchange.
+    Register a function that reacts to events, or to messages of any exchange.
 
         @listens("welcome", UserCreated)
         @listens("birds_only", topic("nature", "*.bird"), body=dict)
@@ -93,8 +173,8 @@ def listens(
 
     Each queue gets its own copy of what is `wanted`, and all that is sent to its name.
     The function works as one of `handles` does, but what it does to published models
-    is told to nobody, unless it does it `aloud()`. It gets a fact, or a `Received`
-    whose `body` is of the type asked for: bytes as they came, unless it is `str` for
+    is not published, unless it does it `unsuppressed()`. It gets an event, or a
+    `Received` whose `body` is of the type asked for: bytes as they came, or `str` for
     text in UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model.
     What cannot be read is a dead letter.
 
@@ -103,26 +183,26 @@ def listens(
     messages of the queue come one by one, each in a transaction of its own: for effects
     that are slow, or that no rollback undoes.
     """
-    facts = [one for one in wanted if isinstance(one, type) and issubclass(one, Fact)]
+    events = [one for one in wanted if isinstance(one, type) and issubclass(one, Event)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
-    understood = len(facts) + len(exchanges) == len(wanted)
+    understood = len(events) + len(exchanges) == len(wanted)
     if not understood or (not wanted and body is None):
         raise ImproperlyConfigured(
-            f"What does {queue} listen to? Name facts, or exchanges such as "
+            f"What does {queue} listen to? Name events, or exchanges such as "
             '`topic("nature", "*.bird")`, or the `body` of what is sent straight to it.'
         )
-    if facts and (exchanges or body is not None or key is not None):
+    if events and (exchanges or body is not None or key is not None):
         raise ImproperlyConfigured(
-            f"{queue} listens to facts, which have bodies and keys of their own: give "
+            f"{queue} listens to events, which have bodies and keys of their own: give "
             "exchanges, `body` and `key` to a queue of their own."
         )
-    classes: list[type[Message]] = [*facts] or [received_as(body or bytes, key)]
+    classes: list[type[Message]] = [*events] or [received_as(body or bytes, key)]
 
     def register(function: Function) -> Function:
         for message in classes:
             _register(queue, message, batch, quiet=True)(function)
-        if facts:
-            bindings.setdefault(queue, []).extend(map(event_type_of, facts))
+        if events:
+            bindings.setdefault(queue, []).extend(map(event_type_of, events))
         else:
             sources[queue] = exchanges
         if alone:

@@ -6,16 +6,62 @@ Arguments of a queue cannot be changed while it lives, so they are final here.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import partitions
+from django.core.exceptions import ImproperlyConfigured
+
 from .conf import settings
-from .partitions import DEAD, is_dead_queue
-from .publication import exchanges
-from .registry import bindings, handlers, sources
-from .sources import Exchange, Source
+from .registry import (
+    Exchange,
+    Source,
+    bindings,
+    event_exchanges,
+    handlers,
+    sources,
+)
+
+#: What the name of a queue of dead letters ends with; it is never divided.
+DEAD = ".dead"
+
+#: More would only cost: each has a thread and a channel in every consumer.
+MOST = 256
+
+
+def is_dead_queue(name: str) -> bool:
+    """Whether a queue holds dead letters."""
+    return name.endswith(DEAD)
+
+
+def partition_count(queue: str) -> int:
+    """Give how many partitions the settings want for a queue."""
+    if is_dead_queue(queue):
+        return 1
+    wanted: int = settings.of(queue, "PARTITIONS")
+    if not 1 <= wanted <= MOST:
+        raise ImproperlyConfigured(
+            f"PARTITIONS of {queue} is {wanted}; it must be 1 to {MOST}."
+        )
+    return wanted
+
+
+def partition_name(queue: str, number: int) -> str:
+    """Give the name under which the broker knows a partition."""
+    return f"{queue}.{number}" if number else queue
+
+
+def partition_names(queue: str) -> list[str]:
+    """Give the names of all partitions of a queue."""
+    return [partition_name(queue, number) for number in range(partition_count(queue))]
+
+
+def partition_for(queue: str, key: str) -> str:
+    """Give the name of the partition to which a key belongs, the same for ever."""
+    number = zlib.crc32(key.encode(errors="surrogatepass")) % partition_count(queue)
+    return partition_name(queue, number)
+
 
 #: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
 #: otherwise drop a dead letter that was looked at twenty times.
@@ -93,9 +139,9 @@ def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Bi
     if partition not in ("", queue):
         return
     if queue in bindings:
-        yield Exchange(settings.FACTS_EXCHANGE, "topic")
+        yield Exchange(settings.EVENTS_EXCHANGE, "topic")
         for key in bindings[queue]:
-            yield Binding(queue, settings.FACTS_EXCHANGE, key)
+            yield Binding(queue, settings.EVENTS_EXCHANGE, key)
     for source in sources.get(queue, ()):
         yield from bound(queue, source)
 
@@ -109,10 +155,10 @@ def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:
 
 def declared() -> Iterator[Queue | Exchange | Binding]:
     """Give all that handlers and published models need, in the order to declare it."""
-    for name, kind in ({settings.FACTS_EXCHANGE: "topic"} | exchanges()).items():
+    for name, kind in ({settings.EVENTS_EXCHANGE: "topic"} | event_exchanges).items():
         yield Exchange(name, kind)
     for queue in sorted(handlers):
-        for partition in partitions.names(queue):
+        for partition in partition_names(queue):
             yield from needed_by(queue, partition)
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from django.db import connections
 
-from . import partitions
-from .admission import admitted
+from .amqp.connection import Connection
+from .amqp.publisher import publisher
 from .conf import settings
-from .connection import Connection
-from .consumer import Consumer
-from .keeper import Keeper
-from .publisher import publisher
-from .stopping import on_stop
 
 logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 #: Exit code when a thread died for a reason that is in the log.
 DIED = 1
@@ -39,33 +40,30 @@ away end nothing: they are waited for. A second Ctrl-C ends the process at once.
 GOODBYE = 0.7
 
 
-def run_consumers(queues: list[str]) -> int:
+@contextmanager
+def on_stop(callback: Callable[[], None]) -> Iterator[None]:
     """
-    Consume `queues` until SIGTERM or SIGINT; give an exit code.
+    Call `callback` on the first SIGTERM or SIGINT, and restore the handlers at the end.
 
-    Each partition has a thread of its own, which works while the process holds it.
-    Raises `TopologyMismatch` when a queue has another number of them than is wanted.
+    Python runs signal handlers in the main thread between two bytecodes, so the main
+    thread must not sit in a call without a timeout, and `callback` must not wait for a
+    lock: the main thread may be what holds it. A second signal of the same kind
+    ends the process at once: an operator who presses Ctrl-C twice means it. Of the same
+    kind only, for supervisors send SIGTERM after a terminal has sent SIGINT.
     """
-    if not admitted(queues):
-        return 0
-    consumers = [
-        Consumer(queue, partition)
-        for queue in queues
-        for partition in partitions.names(queue)
-    ]
-    connection = Connection("consumer", *(c.subscription for c in consumers))
-    for consumer in consumers:
-        consumer.subscription.attach(connection)
-    connection.start()
-    keeper = Keeper(consumers)
+    previous: dict[int, Any] = {n: signal.getsignal(n) for n in SIGNALS}
 
-    def stop() -> None:
-        keeper.retire()
-        for consumer in consumers:
-            consumer.stop()
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        callback()
 
-    with keeper:
-        return run_until_stopped([c.run for c in consumers], stop, connection)
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
 def run_until_stopped(

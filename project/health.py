@@ -11,7 +11,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 from pymongo.errors import PyMongoError
 
-from messaging.publisher import publisher
+from messaging.amqp.publisher import publisher
 
 logger = logging.getLogger(__name__)
 

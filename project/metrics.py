@@ -15,16 +15,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from messaging.dead_letters.models import DeadLetter
+from messaging.amqp.client import tool
+from messaging.cluster.survey import see
 from messaging.exceptions import MessagingError
-from messaging.leases import Lease
 from messaging.models import Outbox
-from messaging.parking import Parked
-from messaging.partitions import names
+from messaging.models.dead_letter import DeadLetter
+from messaging.models.lease import Lease
+from messaging.models.parked import Parked
 from messaging.registry import handlers
-from messaging.survey import see
-from messaging.tools import tool
-from messaging.topology import dead_queue
+from messaging.topology import dead_queue, partition_names
 from project.health import answering
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def in_the_broker() -> Families:
     consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
     with tool("metrics") as use:
         for queue in sorted(handlers):
-            for name in [*names(queue), dead_queue(queue)]:
+            for name in [*partition_names(queue), dead_queue(queue)]:
                 if sight := see(use, name):
                     ready.add_metric([name], sight.ready)
                     consumers.add_metric([name], sight.consumers)

@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "users",
     "reports",
     "project",  # for its commands
+    "examples.tutorial",  # manage.py tutorial
 ]
 
 MIDDLEWARE = [

@@ -9,10 +9,10 @@ class ReportsConfig(AppConfig):
     verbose_name = "reportes"
 
     def ready(self) -> None:
-        """Connect the receiver, and what reacts to facts."""
+        """Connect the receiver, and what reacts to events."""
         from . import files, notifications, reactions  # noqa: F401 they listen
-        from .signals import reports_changed, tell_the_world
+        from .signals import publish_events, reports_changed
 
         if settings.DELETED_AUTHORS == "anonymise":
             reactions.connect()
-        reports_changed.connect(tell_the_world, dispatch_uid="reports.tell_the_world")
+        reports_changed.connect(publish_events, dispatch_uid="reports.publish_events")

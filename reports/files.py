@@ -31,41 +31,41 @@ def name_of(id_reporte: str) -> str:
 
 
 @listens(QUEUE, ReportCreated, alone=True)
-def make_file(fact: ReportCreated) -> str:
+def make_file(event: ReportCreated) -> str:
     """Write the file, unless the report is gone; raises `Retry` if it cannot."""
-    row = ReportLedger.objects.filter(pk=fact.id_reporte).first()
+    row = ReportLedger.objects.filter(pk=event.id_reporte).first()
     if row is None or row.deleted:
-        logger.info("No file is made of report %s, which is gone", fact.id_reporte)
-        return fact.id_reporte
+        logger.info("No file is made of report %s, which is gone", event.id_reporte)
+        return event.id_reporte
     # Here, for all programs load this module, and few ever need that library.
     from .pdf import render
 
-    content = ContentFile(render(fact))
+    content = ContentFile(render(event))
     try:
         # What a killed process may have left; under its name nothing is overwritten.
-        default_storage.delete(name_of(fact.id_reporte))
-        name = default_storage.save(name_of(fact.id_reporte), content)
+        default_storage.delete(name_of(event.id_reporte))
+        name = default_storage.save(name_of(event.id_reporte), content)
     except OSError as error:
         raise Retry(f"The storage of files: {error}") from error
     ReportFile.objects.update_or_create(
-        pk=fact.id_reporte, defaults={"name": name, "created_at": timezone.now()}
+        pk=event.id_reporte, defaults={"name": name, "created_at": timezone.now()}
     )
-    return fact.id_reporte
+    return event.id_reporte
 
 
 @listens(QUEUE, ReportDeleted, alone=True)
-def remove_file(fact: ReportDeleted) -> str:
+def remove_file(event: ReportDeleted) -> str:
     """Remove the file of a deleted report, finished or not."""
-    rows = ReportFile.objects.filter(pk=fact.id_reporte)
+    rows = ReportFile.objects.filter(pk=event.id_reporte)
     # Of two that were made at a time one has another name.
-    names = {name_of(fact.id_reporte), *rows.values_list("name", flat=True)}
+    names = {name_of(event.id_reporte), *rows.values_list("name", flat=True)}
     try:
         for name in names:
             default_storage.delete(name)
     except OSError as error:
         raise Retry(f"The storage of files: {error}") from error
     rows.delete()
-    return fact.id_reporte
+    return event.id_reporte
 
 
 def open_file(id_reporte: str) -> Any | None:

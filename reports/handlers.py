@@ -1,7 +1,7 @@
 """
 What the commands about reports mean, across two databases.
 
-The handlers write MySQL: the ledger, the author's counter and rating, the facts. Once
+The handlers write MySQL: the ledger, the author's counter and rating, the events. Once
 that is committed, the projection brings the documents in MongoDB to what the ledger
 says. It may run any number of times.
 """
@@ -87,7 +87,7 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
     authors.save()
     reports_changed.send(
         Report,
-        facts=[
+        events=[
             ReportCreated(
                 id_reporte=row.id_reporte,
                 version=row.version,
@@ -115,7 +115,7 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     ]:
         raise Reject("El autor del reporte ya no existe.", *unknown)
 
-    facts, stale = [], []
+    events, stale = [], []
     for message in messages:
         row = rows[message.id_reporte]
         if message.if_version not in (None, row.version):
@@ -126,7 +126,7 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
         if message.penalize_author:
             rating = authors[row.id_usuario].calificacion - settings.AUTHOR_PENALTY
             authors.update(row.id_usuario, calificacion=max(0.0, rating))
-        facts.append(
+        events.append(
             ReportVisibilityUpdated(
                 id_reporte=row.id_reporte,
                 version=row.version,
@@ -139,7 +139,7 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
         raise Reject(STALE, *stale, code="precondition_failed")
     ReportLedger.objects.bulk_update(rows.values(), ["visibilidad", "version"], 100)
     authors.save()
-    reports_changed.send(Report, facts=facts)
+    reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
 
 
@@ -156,11 +156,11 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     ]:
         raise Reject(STALE, *stale, code="precondition_failed")
 
-    facts = []
+    events = []
     for row in rows.values():
         row.deleted = True
         row.version += 1
-        facts.append(
+        events.append(
             ReportDeleted(
                 id_reporte=row.id_reporte,
                 version=row.version,
@@ -168,7 +168,7 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
             )
         )
     ReportLedger.objects.bulk_update(rows.values(), ["deleted", "version"], 100)
-    reports_changed.send(Report, facts=facts)
+    reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
 
 

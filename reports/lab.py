@@ -130,7 +130,7 @@ class Reports:
             return Operation(nothing, "report.create", body, None, request=request)
         return self.delete(gone)
 
-    def read_fact(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
+    def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
         """Read what is told of a report."""
         if not event_type.startswith("report."):
             return None

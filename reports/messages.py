@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from messaging import Fact, Message
+from messaging import Event, Message
 from messaging.fields import Moment, Text
 from users.messages import UserId
 
@@ -80,8 +80,8 @@ class ReportDelete(ReportMessage):
     id_reporte: ReportId
 
 
-class ReportFact(Fact):
-    """What all facts about reports share."""
+class ReportEvent(Event):
+    """What all events about reports share."""
 
     id_reporte: str
     version: int
@@ -93,7 +93,7 @@ class ReportFact(Fact):
         return f"report:{self.id_reporte}"
 
 
-class ReportCreated(ReportFact):
+class ReportCreated(ReportEvent):
     """A report was stored."""
 
     event_type: Literal["report.created"] = "report.created"
@@ -104,7 +104,7 @@ class ReportCreated(ReportFact):
     fecha_creacion: datetime
 
 
-class ReportVisibilityUpdated(ReportFact):
+class ReportVisibilityUpdated(ReportEvent):
     """A report was hidden or boosted."""
 
     event_type: Literal["report.visibility_updated"] = "report.visibility_updated"
@@ -112,13 +112,13 @@ class ReportVisibilityUpdated(ReportFact):
     penalize_author: bool
 
 
-class ReportAnonymised(ReportFact):
+class ReportAnonymised(ReportEvent):
     """A report no longer says who wrote it."""
 
     event_type: Literal["report.anonymised"] = "report.anonymised"
 
 
-class ReportDeleted(ReportFact):
+class ReportDeleted(ReportEvent):
     """A report was removed."""
 
     event_type: Literal["report.deleted"] = "report.deleted"

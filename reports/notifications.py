@@ -47,31 +47,31 @@ _taken: set[str] = set()
 
 
 @listens(QUEUE, ReportCreated, alone=True)
-def notify_author(fact: ReportCreated) -> str:
+def notify_author(event: ReportCreated) -> str:
     """
     Send one e-mail, unless author or report is gone.
 
     Raises `Retry` while the mail server is away, `Reject` if it never takes this one,
     and the server's own error if it refuses this one for now.
     """
-    row = ReportLedger.objects.filter(pk=fact.id_reporte).first()
-    author = User.objects.filter(pk=fact.id_usuario).first()
+    row = ReportLedger.objects.filter(pk=event.id_reporte).first()
+    author = User.objects.filter(pk=event.id_usuario).first()
     if row is None or row.deleted or row.anonymous or author is None:
-        logger.info("Nobody is told of %s: it or its author is gone", fact.id_reporte)
-        return fact.id_reporte
+        logger.info("Nobody is told of %s: it or its author is gone", event.id_reporte)
+        return event.id_reporte
     mail = EmailMessage(
         SUBJECT,
         BODY.format(
             nombre=author.nombre,
-            id_reporte=fact.id_reporte,
-            fecha=fact.fecha_creacion,
-            descripcion=fact.descripcion,
+            id_reporte=event.id_reporte,
+            fecha=event.fecha_creacion,
+            descripcion=event.descripcion,
         ),
         to=[author.email],
-        headers={"Message-ID": message_id(fact.id_reporte)},
+        headers={"Message-ID": message_id(event.id_reporte)},
     )
-    on_own_connection(lambda: deliver(fact.id_reporte, mail))
-    return fact.id_reporte
+    on_own_connection(lambda: deliver(event.id_reporte, mail))
+    return event.id_reporte
 
 
 def on_own_connection(function: Callable[[], None]) -> None:

@@ -31,10 +31,10 @@ def connect() -> None:
     projects(QUEUE)(write_anonymised)
 
 
-def anonymise_reports(fact: UserDeleted) -> int:
+def anonymise_reports(event: UserDeleted) -> int:
     """Take the author off all reports of a user."""
     rows = ReportLedger.objects.select_for_update().filter(
-        id_usuario=fact.user_id, anonymous=False, deleted=False
+        id_usuario=event.user_id, anonymous=False, deleted=False
     )
     changed = list(rows.order_by("pk"))
     for row in changed:
@@ -43,16 +43,16 @@ def anonymise_reports(fact: UserDeleted) -> int:
     ReportLedger.objects.bulk_update(changed, ["anonymous", "version"], CHUNK)
     reports_changed.send(
         Report,
-        facts=[
+        events=[
             ReportAnonymised(
                 id_reporte=row.id_reporte,
                 version=row.version,
-                id_usuario=fact.user_id,
+                id_usuario=event.user_id,
             )
             for row in changed
         ],
     )
-    return fact.user_id
+    return event.user_id
 
 
 def write_anonymised(applied: list[Applied]) -> None:

@@ -1,4 +1,4 @@
-"""`post_save` in style: what changed is told as facts, in the same transaction."""
+"""`post_save` in style: what changed is told as events, in the same transaction."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from django.dispatch import Signal
 
 from messaging import publish
 
-from .messages import ReportFact
+from .messages import ReportEvent
 
-#: Sent with `facts`, a list of what happened, in order.
+#: Sent with `events`, a list of what happened, in order.
 reports_changed = Signal()
 
 
-def tell_the_world(facts: list[ReportFact], **_: Any) -> None:
-    """Publish the facts of one transaction."""
-    publish(*facts)
+def publish_events(events: list[ReportEvent], **_: Any) -> None:
+    """Publish the events of one transaction."""
+    publish(*events)

@@ -35,12 +35,12 @@ from django.test import override_settings
 from django.utils import timezone
 
 from messaging import publish
-from messaging.connection import Connection
-from messaging.consumer import Consumer
-from messaging.holding import Holding
-from messaging.leases import Lease
-from messaging.publisher import publisher
-from messaging.tools import declare
+from messaging.amqp.client import declare
+from messaging.amqp.connection import Connection
+from messaging.amqp.publisher import publisher
+from messaging.cluster.leases import HeldLease
+from messaging.consumer.consumer import Consumer
+from messaging.models.lease import Lease
 from users.messages import UserCreate
 from users.models import User
 
@@ -99,13 +99,13 @@ def drain_one_by_one() -> float:
 
 
 def drain_in_batches() -> float:
-    """Consume as `run_consumer` does, inbox, ledger and facts included."""
+    """Consume as `run_consumer` does, inbox, ledger and events included."""
     before = User.objects.count()
     fill()
     consumer = Consumer("users_queue")
     connection = Connection("bench", consumer.subscription)
     consumer.subscription.attach(connection)
-    consumer.grant(Holding("users_queue"))
+    consumer.grant(HeldLease("users_queue"))
     started = time.monotonic()
     connection.start()
     thread = threading.Thread(target=consumer.run)

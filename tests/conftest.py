@@ -26,11 +26,11 @@ from django.db.models import Model
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
+from messaging.amqp.client import declare
+from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
-from messaging.leases import Lease, Worker
-from messaging.publisher import publisher
+from messaging.models.lease import Lease, Worker
 from messaging.registry import consumer_name, handlers
-from messaging.tools import declare
 from tests import private_servers
 
 logger = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ def shared_processes(declared: Broker) -> Iterator[Processes]:
 
 class SharedConsumers:
     """
-    Consumers of commands and facts, in a process that lives until a test wants the
+    Consumers of commands and events, in a process that lives until a test wants the
     queues alone.
     """
 

@@ -36,10 +36,10 @@ def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
 
 def arm(point: str) -> None:
     """Set the trap in this process."""
-    from messaging import inbox
-    from messaging.consumer import Consumer
-    from messaging.publisher import Publisher
-    from messaging.subscription import Subscription
+    from messaging.amqp.publisher import Publisher
+    from messaging.amqp.subscription import Subscription
+    from messaging.consumer import inbox
+    from messaging.consumer.consumer import Consumer
 
     match point:
         case "before the commit":
@@ -71,8 +71,8 @@ def arm(point: str) -> None:
 def main() -> None:
     """Live and die as told."""
     django.setup()
+    from messaging.consumer.process import run_consumers
     from messaging.registry import handlers
-    from messaging.worker import run_consumers
 
     for line in sys.stdin:
         if child := os.fork():

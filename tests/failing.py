@@ -51,7 +51,7 @@ def main() -> None:
     """Consume users until stopped."""
     django.setup()
     register()
-    from messaging.worker import run_consumers
+    from messaging.consumer.process import run_consumers
 
     sys.exit(run_consumers(["users_queue"]))
 

@@ -34,7 +34,7 @@ def register() -> None:
 def main() -> None:
     """Restart until the consumer ends by itself."""
     django.setup()
-    from messaging.worker import run_consumers
+    from messaging.consumer.process import run_consumers
 
     while True:
         if not (child := os.fork()):

@@ -22,7 +22,7 @@ from pymongo import UpdateOne
 
 def acknowledge_first() -> None:
     """Acknowledge what has arrived, then take some time to commit it."""
-    from messaging import consumer, inbox
+    from messaging.consumer import consumer, inbox
 
     arrived, apply_batch = consumer.Subscription._arrived, inbox.apply_batch
 
@@ -42,7 +42,7 @@ def acknowledge_first() -> None:
 
 def skip_inbox() -> None:
     """Neither look into the inbox nor enter anything."""
-    from messaging import inbox
+    from messaging.consumer import inbox
 
     inbox._recognise = lambda entries: None
     inbox._remember = lambda entries: None
@@ -50,7 +50,7 @@ def skip_inbox() -> None:
 
 def publish_blindly() -> None:
     """Take what has been written to the socket for published."""
-    from messaging.publisher import Publisher
+    from messaging.amqp.publisher import Publisher
 
     flush = Publisher._flush
 
@@ -92,7 +92,7 @@ def ignore_versions() -> None:
 
 def ignore_key() -> None:
     """Let messages overtake those of their key that are parked."""
-    from messaging import inbox
+    from messaging.consumer import inbox
 
     inbox._queue_up = lambda holding, entries: None
     inbox._hold_back = lambda run, entries: list(run)
@@ -100,11 +100,11 @@ def ignore_key() -> None:
 
 def ignore_epoch() -> None:
     """Go on under leases that others have taken over."""
-    from messaging import sessions
-    from messaging.consumer import Consumer
-    from messaging.holding import Holding
+    from messaging.cluster import sessions
+    from messaging.cluster.leases import HeldLease
+    from messaging.consumer.consumer import Consumer
 
-    Holding.check = lambda self: None
+    HeldLease.check = lambda self: None
     Consumer.ask_back = lambda self: None
     sessions.end = lambda using, name: None
 

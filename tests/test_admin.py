@@ -17,8 +17,8 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.utils.html import escape
 
+from messaging.amqp.publisher import publisher
 from messaging.models import Outbox
-from messaging.publisher import publisher
 from reports.documents import store, write_documents
 from reports.models import Report, ReportLedger
 from tests.conftest import Broker, SharedConsumers, eventually

@@ -13,8 +13,8 @@ from django.contrib.auth.models import User as Account
 from django.core.management import call_command
 from django.test import Client
 
-from messaging.leases import Lease, Worker
-from messaging.parking import Parked
+from messaging.models.lease import Lease, Worker
+from messaging.models.parked import Parked
 from tests.conftest import Broker
 
 PARKED = "/admin/messaging/parked/"

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from messaging import Unpublishable, publishes
 from messaging.lab.processes import find_program
 from messaging.lab.servers import PostgreSQL
-from messaging.publication import publications
+from messaging.outbox.publication import publications
 from reports.models import Report
 from tests.conftest import BASE, virtual_host
 from tests.private_servers import DIRECTORY
@@ -407,7 +407,7 @@ def test_it(memory_broker):
     from messaging.message import Envelope
     from messaging.publisher import publisher
 
-    publisher().publish(Envelope(b"", "any", "facts", mandatory=False))
+    publisher().publish(Envelope(b"", "any", "events", mandatory=False))
     assert len(memory_broker.published) == 1
 """
 

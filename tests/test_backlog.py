@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from django.db import connections
 
+from messaging.amqp.publisher import publisher
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
-from messaging.publisher import publisher
 from messaging.worker import LEFT_WORK
 from tests.conftest import Broker, Processes, eventually, is_idle
 from tests.test_consumer import PATIENCE, Start, peak, rename, start  # noqa: F401

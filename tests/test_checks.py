@@ -21,7 +21,7 @@ from messaging import (
     serves,
     topic,
 )
-from messaging.publication import publications
+from messaging.outbox.publication import publications
 from users.models import User
 
 
@@ -113,7 +113,7 @@ def test_unknown_keys_are_named_beside_the_known(settings: Any) -> None:
         ("BACKOFF", (5, 1)),
         ("BACKOFF", (0, 1)),
         ("QUEUE_TYPE", "stream"),
-        ("FACTS_EXCHANGE", "amq.topic"),
+        ("EVENTS_EXCHANGE", "amq.topic"),
     ],
 )
 def test_wrong_values_are_refused(settings: Any, key: str, value: Any) -> None:

@@ -17,11 +17,11 @@ import pika
 import pytest
 from django.db import transaction
 
-from messaging.bodies import Bodies
-from messaging.leases import Worker
+from messaging.amqp.publisher import publisher
+from messaging.amqp.spool import Spool
 from messaging.message import Envelope
 from messaging.models import Inbox
-from messaging.publisher import publisher
+from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK
 from tests.conftest import Broker, Processes, eventually
 from tests.proxy import Proxy
@@ -298,7 +298,7 @@ def test_a_second_interrupt_ends_a_consumer_at_once(
 
 
 def test_bodies_beyond_the_limit_wait_on_disk_in_their_order() -> None:
-    bodies = Bodies(limit=10)
+    bodies = Spool(limit=10)
     given = [bytes([n]) * size for n, size in enumerate([4, 4, 4, 1, 30, 2, 9, 1])]
     for body in given:
         bodies.add(body)
@@ -316,7 +316,7 @@ def test_bodies_beyond_the_limit_wait_on_disk_in_their_order() -> None:
 
 
 def test_bodies_that_come_and_go_take_no_more_disk_than_what_waits() -> None:
-    bodies = Bodies(limit=100)
+    bodies = Spool(limit=100)
     most = 0
     for number in range(2000):
         bodies.add(bytes([number % 256]) * 10)
@@ -337,7 +337,7 @@ def test_bodies_that_no_disk_takes_stay_in_memory(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    bodies = Bodies(limit=1)
+    bodies = Spool(limit=1)
     monkeypatch.setattr(os, "pwrite", full)
     for number in range(3):
         bodies.add(b"%d" % number * 5)

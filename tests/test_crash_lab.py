@@ -19,7 +19,7 @@ BASE = Path(__file__).resolve().parent.parent
 LAB = [sys.executable, "manage.py", "crash_lab"]
 #: Seconds for servers to start and queues to drain, beside the run itself.
 OVERHEAD = 240
-COLUMNS = ("lost", "doubled", "out of order", "partial", "facts", "dead letters")
+COLUMNS = ("lost", "doubled", "out of order", "partial", "events", "dead letters")
 #: Eight partitions, and messages of which one in twenty fails once to five times.
 HARD = ("--partitions", "8", "--failures", "0.05")
 BLIND_API = (

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from messaging.holding import Holding
+from messaging.cluster.leases import HeldLease
+from messaging.consumer.batch import Arrived
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Inbox, Outbox
-from messaging.work import Arrived
 from reports.messages import ReportCreate, ReportDelete, ReportUpdateVisibility
 from reports.models import Report
 from tests.conftest import BASE, Broker, Processes, eventually
@@ -40,7 +40,7 @@ def delivery(message: Message, message_id: str | None, **values: Any) -> Deliver
 
 def work(queue: str, batch: list[Delivery]) -> Arrived:
     """A batch as a consumer handles it."""
-    return Arrived(Holding(queue), batch, {})
+    return Arrived(HeldLease(queue), batch, {})
 
 
 def handle(*messages: Message, message_id: str | None = None) -> None:
@@ -50,7 +50,7 @@ def handle(*messages: Message, message_id: str | None = None) -> None:
         work(message.queue, [delivery(message, given)]).go_on()
 
 
-def facts() -> list[tuple[str, int]]:
+def events() -> list[tuple[str, int]]:
     """What is to be told, in its order: event types and versions."""
     bodies = [json.loads(bytes(row.body)) for row in Outbox.objects.order_by("id")]
     return [(body["event_type"], body["version"]) for body in bodies]
@@ -138,7 +138,7 @@ def test_a_killed_consumer_leaves_one_report_that_counts_once(
     assert (stored.id_reporte, stored.descripcion) == (REPORT, "Bache")
     author.refresh_from_db()
     assert author.numero_reportes == 1
-    assert facts() == [("user.updated", 2), ("report.created", 1)]
+    assert events() == [("user.updated", 2), ("report.created", 1)]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -150,7 +150,7 @@ def test_a_killed_consumer_leaves_a_single_penalty(
     assert Report.objects.get().visibilidad == 0
     author.refresh_from_db()
     assert author.calificacion == 4.5
-    assert facts() == [("user.updated", 3), ("report.visibility_updated", 2)]
+    assert events() == [("user.updated", 3), ("report.visibility_updated", 2)]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -163,7 +163,7 @@ def test_a_killed_consumer_leaves_no_deleted_report(
     assert Report.with_tombstones.get().version == 2
     author.refresh_from_db()
     assert author.numero_reportes == 1
-    assert facts() == [("report.deleted", 2)]
+    assert events() == [("report.deleted", 2)]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -173,7 +173,7 @@ def test_a_killed_consumer_leaves_one_user(
     survive(broker, consumer, point, ANN)
 
     assert User.objects.get().email == "ann@example.com"
-    assert facts() == [("user.created", 1)]
+    assert events() == [("user.created", 1)]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -186,7 +186,7 @@ def test_a_killed_consumer_changes_and_deletes_a_user_once(
     survive(broker, consumer, point, UserDelete(user_id=author.pk))
 
     assert not User.objects.exists()
-    assert facts() == [("user.updated", 2), ("user.deleted", 3)]
+    assert events() == [("user.updated", 2), ("user.deleted", 3)]
 
 
 def test_a_message_whose_consumer_dies_before_its_dead_letter_becomes_one(
@@ -219,7 +219,7 @@ def test_a_message_delivered_twice_has_one_effect(
 
     author.refresh_from_db()
     assert author.calificacion == 4.5
-    assert facts() == [("user.updated", 3), ("report.visibility_updated", 2)]
+    assert events() == [("user.updated", 3), ("report.visibility_updated", 2)]
 
 
 def test_two_equal_bodies_without_an_id_are_two_requests_but_a_redelivery_is_none(

@@ -26,16 +26,16 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.test import Client
 
+from messaging.amqp.client import declare
+from messaging.amqp.publisher import publisher
+from messaging.amqp.subscription import envelope_of
+from messaging.consumer.context import Failure
 from messaging.dead_letters.archive import archive, browse, collect
 from messaging.dead_letters.burial import bury
 from messaging.dead_letters.letters import dead_letter
-from messaging.dead_letters.models import DeadLetter
-from messaging.entry import Failure
 from messaging.message import Delivery, Envelope
 from messaging.models import Inbox
-from messaging.publisher import publisher
-from messaging.subscription import envelope_of
-from messaging.tools import declare
+from messaging.models.dead_letter import DeadLetter
 from tests.conftest import (
     API,
     BASE,
@@ -168,7 +168,7 @@ import django
 django.setup()
 from messaging.connection import Connection
 from messaging.consumer import Consumer
-from messaging.holding import Holding
+from messaging.holding import HeldLease
 
 queue, number = sys.argv[1], int(sys.argv[2])
 consumer = Consumer(queue)
@@ -185,7 +185,7 @@ consumer.subscription.acknowledge = lambda _: os.kill(os.getpid(), signal.SIGKIL
 connection = Connection("killed", consumer.subscription)
 consumer.subscription.attach(connection)
 connection.start()
-consumer.grant(Holding(queue))
+consumer.grant(HeldLease(queue))
 consumer.run()
 """
 
@@ -822,11 +822,11 @@ def test_a_thousand_letters_take_seconds(broker: Broker) -> None:
     assert sent - started < 60  # 3 s on two idle cores
 
 
-def test_a_fact_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -> None:
-    fact = Envelope(
-        b"{}", "user.deleted", exchange="facts", message_id=str(uuid.uuid4())
+def test_a_event_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -> None:
+    event = Envelope(
+        b"{}", "user.deleted", exchange="events", message_id=str(uuid.uuid4())
     )
-    first = Delivery(fact, "reports_queue", 1)
+    first = Delivery(event, "reports_queue", 1)
     bury([(first, REFUSED)])
 
     run("requeue", "--all")
@@ -834,7 +834,7 @@ def test_a_fact_is_sent_again_to_the_one_queue_that_refused_it(broker: Broker) -
     [(properties, body)] = taken(broker, "reports_queue", 1)
     method = SimpleNamespace(exchange="", routing_key="reports_queue")
     again = Delivery(envelope_of(method, properties, body), "reports_queue", 2)
-    assert again.envelope.message_id != fact.message_id
+    assert again.envelope.message_id != event.message_id
     # The inbox knows it as what it was.
     assert again.inbox_id == first.inbox_id
     bury([(again, REFUSED)])

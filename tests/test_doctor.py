@@ -14,7 +14,6 @@ import pytest
 from django.db import connection, connections
 
 from messaging.conf import settings as messaging_settings
-from messaging.dead_letters.models import DeadLetter
 from messaging.doctor import Finding, Level, clock
 from messaging.doctor import examination as examination_module
 from messaging.doctor.consumers import consumers as examine_consumers
@@ -29,10 +28,11 @@ from messaging.doctor.servers import version
 from messaging.doctor.tables import inbox, outbox
 from messaging.doctor.topology import topology
 from messaging.lab.processes import free_port
-from messaging.leases import Lease, Worker
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
-from messaging.parking import Parked
+from messaging.models.dead_letter import DeadLetter
+from messaging.models.lease import Lease, Worker
+from messaging.models.parked import Parked
 from reports import doctor as reports_doctor
 from reports.models import ReportLedger
 from tests.conftest import BASE, Broker, Processes, eventually
@@ -183,11 +183,11 @@ def test_a_queue_that_nobody_consumes_is_told(
 def test_what_the_broker_lacks_is_told(
     broker: Broker, no_consumers: None, settings: Any
 ) -> None:
-    settings.MESSAGING = settings.MESSAGING | {"FACTS_EXCHANGE": "facts.missing"}
+    settings.MESSAGING = settings.MESSAGING | {"EVENTS_EXCHANGE": "events.missing"}
 
     finding = worst(topology())
 
-    assert "make the exchange facts.missing" in finding.text
+    assert "make the exchange events.missing" in finding.text
     assert finding.level == Level.ERROR
     assert finding.remedy == "manage.py topology apply"
 

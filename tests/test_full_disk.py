@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
     eventually(lambda: emails() >= load.emails, "all users are there", 90)
     eventually(lambda: changed() >= load.reports, "all reports are there", 90)
     outbox = "SELECT COUNT(*) FROM messaging_outbox"
-    eventually(lambda: rows(mariadb, outbox) == [(0,)], "all facts are told", 60)
+    eventually(lambda: rows(mariadb, outbox) == [(0,)], "all events are told", 60)
     assert emails() <= load.tried | {"ann@example.com"}
     sql = f"SELECT numero_reportes FROM users_user WHERE user_id = {author}"
     assert rows(mariadb, sql) == [(len(ledger()),)]

@@ -12,7 +12,7 @@ from messaging.lab.verdict import (
     DEAD_LETTERS,
     DISORDERED,
     DOUBLED,
-    FACTS,
+    EVENTS,
     LOST,
     PARTIAL,
     Given,
@@ -20,14 +20,7 @@ from messaging.lab.verdict import (
     Verdict,
     judge,
 )
-from messaging.lab.workload import (
-    Attempt,
-    Change,
-    Entity,
-    Operation,
-    Outcome,
-    Sighting,
-)
+from messaging.lab.workload import Attempt, Change, Entity, Operation, Outcome, Sighting
 
 WRITER = {"text": "w1", "notes": 0}
 
@@ -116,7 +109,7 @@ def test_the_order_between_an_entity_and_its_side_effects_is_free(world: World) 
     assert world.verdict()
 
 
-def test_facts_may_come_twice(world: World) -> None:
+def test_events_may_come_twice(world: World) -> None:
     world.told = world.told[:3] + world.told
 
     assert world.verdict()
@@ -154,10 +147,10 @@ def test_a_doubled_change_is_found_though_the_content_is_right(world: World) -> 
     assert columns(world.verdict()) == {DOUBLED: 1}
 
 
-def test_a_doubled_change_is_found_without_its_facts(world: World) -> None:
+def test_a_doubled_change_is_found_without_its_events(world: World) -> None:
     spoil(world, note(3, "n2"))
 
-    assert columns(world.verdict()) == {DOUBLED: 1, FACTS: 2}
+    assert columns(world.verdict()) == {DOUBLED: 1, EVENTS: 2}
 
 
 def test_an_entity_made_twice_is_found(world: World) -> None:
@@ -180,13 +173,13 @@ def test_changes_in_another_order_are_found(world: World) -> None:
     assert columns(world.verdict()) == {DISORDERED: 1}
 
 
-def test_an_older_last_writer_is_found_without_its_facts(world: World) -> None:
+def test_an_older_last_writer_is_found_without_its_events(world: World) -> None:
     spoil(world, note(2, "n1"))
 
-    assert columns(world.verdict()) == {DISORDERED: 1, FACTS: 1}
+    assert columns(world.verdict()) == {DISORDERED: 1, EVENTS: 1}
 
 
-def test_facts_in_another_order_are_found(world: World) -> None:
+def test_events_in_another_order_are_found(world: World) -> None:
     world.told = [*world.told[:3], world.told[4], world.told[3]]
 
     assert columns(world.verdict()) == {DISORDERED: 1}
@@ -246,24 +239,24 @@ def test_a_counter_that_is_wrong_is_found(world: World) -> None:
     assert columns(world.verdict()) == {PARTIAL: 1}
 
 
-def test_a_version_without_a_fact_is_found(world: World) -> None:
+def test_a_version_without_a_event_is_found(world: World) -> None:
     del world.told[1]
 
-    assert columns(world.verdict()) == {FACTS: 1}
+    assert columns(world.verdict()) == {EVENTS: 1}
 
 
 @pytest.mark.parametrize(
-    "fact",
+    "event",
     [
         note(3, "n3"),  # of a version that is not there
         note(2, "n1"),  # another story of a version
         Sighting("8", 1, {"text": "n1"}),  # of an entity that is not there
     ],
 )
-def test_a_false_fact_is_found(world: World, fact: Sighting) -> None:
-    world.told.append(Told("note", fact))
+def test_a_false_event_is_found(world: World, event: Sighting) -> None:
+    world.told.append(Told("note", event))
 
-    assert columns(world.verdict()) == {FACTS: 1}
+    assert columns(world.verdict()) == {EVENTS: 1}
 
 
 @pytest.mark.parametrize("happened", [True, False])

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from messaging import partitions
-from messaging.api import envelope_for
-from messaging.leases import Lease, Worker
-from messaging.publisher import publisher
-from messaging.tools import declare
+from messaging import topology
+from messaging.amqp.client import declare
+from messaging.amqp.publisher import publisher
+from messaging.models.lease import Lease, Worker
+from messaging.publish import envelope_for
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import handle
 from tests.test_parking import make_people, told
@@ -37,7 +37,7 @@ def eight(broker: Broker, no_consumers: None, settings: Any) -> Iterator[Broker]
     declare()
     yield broker
     with broker.channel() as channel:
-        for name in partitions.names("users_queue")[1:]:
+        for name in topology.partition_names("users_queue")[1:]:
             channel.queue_delete(name)
 
 
@@ -128,7 +128,9 @@ def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
     (user,) = make_people(1)
     both = [start(), start()]
     eventually(lambda: shares() == [4, 4], "both have their share", 20)
-    busy = Lease.objects.get(pk=partitions.home("users_queue", f"user:{user.pk}"))
+    busy = Lease.objects.get(
+        pk=topology.partition_for("users_queue", f"user:{user.pk}")
+    )
     pid = int(Worker.objects.get(pk=busy.worker).name.rpartition(":")[2])
     (stopped,) = (process for process in both if process.pid == pid)
     with connection.cursor() as cursor:
@@ -211,27 +213,29 @@ def test_messages_of_a_key_are_published_to_its_partition(eight: Broker) -> None
 
     counts = {}
     with eight.channel() as channel:
-        for name in partitions.names("users_queue"):
+        for name in topology.partition_names("users_queue"):
             counts[name] = channel.queue_declare(
                 name, passive=True
             ).method.message_count
             channel.queue_purge(name)
 
-    expected = Counter(partitions.home("users_queue", f"user:{u.pk}") for u in users)
+    expected = Counter(
+        topology.partition_for("users_queue", f"user:{u.pk}") for u in users
+    )
     assert counts == {name: expected[name] for name in counts}
     assert len(expected) == 8
 
 
 def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
-    from messaging.holding import Holding
-    from messaging.leases import LeaseLost
-    from messaging.work import Arrived
+    from messaging.cluster.leases import HeldLease
+    from messaging.consumer.batch import Arrived
+    from messaging.models.lease import LeaseLost
     from tests.test_crash_points import ANN, delivery
 
     handle(ANN)
     Lease.objects.all().delete()
     Lease.objects.create(name="users_queue", queue="users_queue", worker="b", epoch=2)
-    stale = Holding("users_queue", "users_queue", "b", 1)
+    stale = HeldLease("users_queue", "users_queue", "b", 1)
     wish = UserUpdate(user_id=User.objects.get().pk, nombre="Eve")
 
     with pytest.raises(LeaseLost):

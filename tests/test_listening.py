@@ -14,18 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection, Exchange, Producer
 from pydantic import BaseModel
 
-from messaging import (
-    Fact,
-    InvalidMessage,
-    direct,
-    fanout,
-    headers,
-    listens,
-    topic,
-)
-from messaging.dead_letters.models import DeadLetter
+from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
+from messaging.models.dead_letter import DeadLetter
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import needed_by
@@ -57,7 +49,7 @@ def nature(broker: Broker) -> Iterator[Broker]:
 
 
 class Bird(BaseModel):
-    """No fact."""
+    """No event."""
 
 
 def consume(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
@@ -190,7 +182,7 @@ class TestMistakes:
             with pytest.raises(ImproperlyConfigured, match="What does mistakes"):
                 listens("mistakes", *wanted)
 
-    def test_facts_and_exchanges_need_queues_of_their_own(self) -> None:
+    def test_events_and_exchanges_need_queues_of_their_own(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="queue of their own"):
             listens("mistakes", UserCreated, fanout("x"))
         with pytest.raises(ImproperlyConfigured, match="queue of their own"):
@@ -198,7 +190,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("first", [UserCreated, topic("x", "#")], ids=repr)
     def test_a_handler_of_any_body_is_the_only_one(
-        self, first: type[Fact] | Any
+        self, first: type[Event] | Any
     ) -> None:
         try:
             listens("mistakes", first)(print)
@@ -229,7 +221,7 @@ class TestMistakes:
             make()
 
 
-def test_one_function_may_listen_to_several_facts() -> None:
+def test_one_function_may_listen_to_several_events() -> None:
     try:
         listens("several", UserCreated, UserDeleted)(print)
 

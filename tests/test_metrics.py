@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from prometheus_client.parser import text_string_to_metric_families
 
 from messaging.models import Outbox
-from messaging.partitions import names
+from messaging.topology import partition_names
 from tests.conftest import API
 from tests.test_crash_points import ANN, handle
 from tests.test_outages import PERSON, outage  # noqa: F401 a fixture
@@ -35,7 +35,7 @@ def test_metrics_count_what_waits(api: API, no_consumers: None) -> None:
 
     assert values["messaging_up", "broker"] == 1
     assert values["messaging_up", "default"] == 1
-    assert values["messaging_queue_ready", names("users_queue")[0]] == 1
+    assert values["messaging_queue_ready", partition_names("users_queue")[0]] == 1
     assert values["messaging_queue_consumers", "users_queue"] == 0
     assert values["messaging_outbox_rows", ""] == Outbox.objects.count() == 1
     assert 0 < values["messaging_outbox_age_seconds", ""] < 60

@@ -21,8 +21,8 @@ from messaging import Message, Retry
 from messaging.lab.processes import free_port
 from messaging.message import Delivery, Envelope
 from messaging.models import Outbox
-from messaging.outbox import Relay
-from messaging.parking import Parked
+from messaging.models.parked import Parked
+from messaging.outbox.relay import Relay
 from reports.messages import ReportCreate, ReportCreated, ReportDelete
 from reports.models import Notification
 from reports.notifications import QUEUE, notify_author
@@ -105,17 +105,17 @@ def make_report(person: UserCreate = ANN) -> ReportCreate:
     return report
 
 
-def fact_of(report: ReportCreate) -> ReportCreated:
-    """Give the fact that waits to be told of a report."""
+def event_of(report: ReportCreate) -> ReportCreated:
+    """Give the event that waits to be told of a report."""
     for row in Outbox.objects.filter(type="report.created"):
         if json.loads(bytes(row.body))["id_reporte"] == report.id_reporte:
             return ReportCreated.model_validate_json(bytes(row.body))
-    raise AssertionError("no fact")
+    raise AssertionError("no event")
 
 
-def react(queue: str, fact: Message) -> None:
-    """Have a fact handled here, once more each time."""
-    envelope = Envelope(fact.encode(), fact.event_type, exchange="facts")
+def react(queue: str, event: Message) -> None:
+    """Have an event handled here, once more each time."""
+    envelope = Envelope(event.encode(), event.event_type, exchange="events")
     work(queue, [Delivery(envelope, queue, tag=1)]).go_on()
 
 
@@ -124,14 +124,14 @@ def person(name: str) -> UserCreate:
     return UserCreate(nombre=name, apellido="Lee", email=f"{name}@example.com")
 
 
-def test_an_author_is_told_once_however_often_the_fact_comes(
+def test_an_author_is_told_once_however_often_the_event_comes(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report = make_report()
-    fact = fact_of(report)
+    event = event_of(report)
 
-    react(QUEUE, fact)
-    react(QUEUE, fact)
+    react(QUEUE, event)
+    react(QUEUE, event)
 
     (mail,) = mail_server.mails
     assert mail["To"] == ANN.email
@@ -147,12 +147,12 @@ def test_an_author_is_told_once_however_often_the_fact_comes(
 def test_an_e_mail_whose_batch_was_rolled_back_is_not_sent_again(
     no_consumers: None, mail_server: MailServer
 ) -> None:
-    fact = fact_of(make_report())
+    event = event_of(make_report())
     with transaction.atomic():
-        notify_author(fact)
+        notify_author(event)
         transaction.set_rollback(True)
 
-    notify_author(fact)
+    notify_author(event)
 
     assert len(mail_server.mails) == 1
 
@@ -161,7 +161,7 @@ def test_nobody_is_told_of_what_is_gone(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report, other = make_report(), make_report(person("bo"))
-    first, second = fact_of(report), fact_of(other)
+    first, second = event_of(report), event_of(other)
     handle(ReportDelete(id_reporte=report.id_reporte))
     handle(UserDelete(user_id=other.id_usuario))
 
@@ -175,10 +175,10 @@ def test_nobody_is_told_of_what_is_gone(
 def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     no_consumers: None, broker: Broker, mail_server: MailServer
 ) -> None:
-    fact = fact_of(make_report())
+    event = event_of(make_report())
     mail_server.answers[ANN.email] = "550 5.1.1 No such user here"
 
-    react(QUEUE, fact)
+    react(QUEUE, event)
 
     properties, _ = broker.take(f"{QUEUE}.dead")
     assert properties.headers["dead-kind"] == "rejected"
@@ -187,7 +187,7 @@ def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     assert row.status == Notification.Status.REFUSED
     assert "No such user" in row.problem
     mail_server.answers.clear()
-    react(QUEUE, fact)
+    react(QUEUE, event)
     assert len(mail_server.mails) == 1
     assert Notification.objects.get().doubts == 0
 
@@ -198,8 +198,8 @@ def test_a_recipient_refused_for_now_holds_up_nobody_else(
     report, other = make_report(), make_report(person("bo"))
     mail_server.answers[ANN.email] = "450 4.2.1 Come back later"
 
-    react(QUEUE, fact_of(report))
-    react(QUEUE, fact_of(other))
+    react(QUEUE, event_of(report))
+    react(QUEUE, event_of(other))
 
     assert mail_server.recipients == ["bo@example.com"]
     row = Notification.objects.get(pk=report.id_reporte)
@@ -213,7 +213,7 @@ def test_a_mail_server_that_is_closing_is_waited_for(
     mail_server.answers[ANN.email] = "421 4.3.2 Closing"
 
     with pytest.raises(Retry, match="Closing"):
-        react(QUEUE, fact_of(make_report()))
+        react(QUEUE, event_of(make_report()))
 
     assert Notification.objects.get().status == Notification.Status.WAITING
 

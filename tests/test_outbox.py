@@ -1,4 +1,4 @@
-"""Facts leave the outbox in order and at least once, and tables stay small."""
+"""Events leave the outbox in order and at least once, and tables stay small."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from django.core.management import call_command
 from django.db import connections, transaction
 
 from messaging import PublishError, publish, send
+from messaging.database import PRUNE_CHUNK
 from messaging.exceptions import Unconfirmed
 from messaging.message import PARTITION_KEY, Envelope
-from messaging.models import OUTBOX_SHARDS, PRUNE_CHUNK, Attempt, Inbox, Outbox
-from messaging.outbox import Relay, rounds
+from messaging.models import Attempt, Inbox, Outbox
+from messaging.models.outbox import OUTBOX_SHARDS
+from messaging.outbox.relay import Relay, rounds
 from tests.conftest import Broker, Processes, eventually
 from tests.test_outages import outage, stored  # noqa: F401 fixture
 from users.messages import UserDeleted
 
 
 class Listener:
-    """A queue to which all facts about users go."""
+    """A queue to which all events about users go."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.name = f"listener-{uuid.uuid4()}"
         with broker.channel() as channel:
             channel.queue_declare(self.name, durable=True)
-            channel.queue_bind(self.name, "facts", "user.*")
+            channel.queue_bind(self.name, "events", "user.*")
 
     def heard(self) -> dict[int, list[int]]:
         """Give the versions of each user, in the order in which they came."""
@@ -46,8 +48,8 @@ class Listener:
                 method, _, body = channel.basic_get(self.name, auto_ack=True)
                 if method is None:
                     return versions
-                fact = json.loads(body)
-                versions[fact["user_id"]].append(fact["version"])
+                event = json.loads(body)
+                versions[event["user_id"]].append(event["version"])
 
     def remove(self) -> None:
         """Delete the queue."""
@@ -64,7 +66,7 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 
 def tell(users: int, versions: int) -> None:
-    """Put facts into the outbox: so many versions of so many users."""
+    """Put events into the outbox: so many versions of so many users."""
     with transaction.atomic():
         for version in range(1, versions + 1):
             publish(
@@ -77,7 +79,7 @@ def first_times(versions: list[int]) -> list[int]:
     return list(dict.fromkeys(versions))
 
 
-def test_facts_leave_in_the_order_of_each_entity(
+def test_events_leave_in_the_order_of_each_entity(
     listener: Listener, broker: Broker
 ) -> None:
     tell(users=40, versions=20)
@@ -273,7 +275,7 @@ def test_a_relay_outlives_the_database(
 ) -> None:
     relay = processes.manage("relay_outbox")
     tell(users=1, versions=1)
-    eventually(lambda: not Outbox.objects.exists(), "a first fact is told")
+    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
 
     outage.mariadb.kill()
     outage.mariadb.start()
@@ -286,7 +288,7 @@ def test_a_relay_outlives_the_database(
 
 
 @pytest.mark.slow
-def test_facts_wait_for_a_broker_that_is_away(
+def test_events_wait_for_a_broker_that_is_away(
     broker: Broker,
     processes: Processes,
     outage: SimpleNamespace,  # noqa: F811
@@ -294,7 +296,7 @@ def test_facts_wait_for_a_broker_that_is_away(
     listener = Listener(broker)
     relay = processes.manage("relay_outbox")
     tell(users=1, versions=1)
-    eventually(lambda: not Outbox.objects.exists(), "a first fact is told")
+    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
     outage.rabbitmq.kill()
     tell(users=10, versions=10)
     with pytest.raises(Unconfirmed):

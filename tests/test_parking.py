@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from messaging import retry
-from messaging.circuit import WINDOW, Circuit, CircuitOpen
+from messaging.amqp.publisher import publisher
+from messaging.consumer import retry
+from messaging.consumer.circuit_breaker import WINDOW, CircuitBreaker, CircuitOpen
 from messaging.exceptions import NotYet, Retry
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
-from messaging.parking import Parked
-from messaging.publisher import publisher
+from messaging.models.parked import Parked
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import delivery, handle, work
 from users.messages import UserCreate, UserUpdate
@@ -195,8 +195,8 @@ def test_of_a_thousand_keys_each_message_fails_twice_and_is_applied_in_order(
     eventually(lambda: Outbox.objects.count() == 1000 * each, "all of them", 3000)
     told = defaultdict(list)
     for body in Outbox.objects.order_by("id").values_list("body", flat=True).iterator():
-        fact = json.loads(bytes(body))
-        told[fact["user_id"]].append(fact["nombre"])
+        event = json.loads(bytes(body))
+        told[event["user_id"]].append(event["nombre"])
     assert told == {user.pk: names for user in users}
     eventually(lambda: not Parked.objects.exists(), "nothing is parked")
     assert broker.count("users_queue.dead") == 0
@@ -286,7 +286,7 @@ def test_limits_can_differ_by_queue_and_by_exception(settings: Any) -> None:
 
 
 def test_an_open_circuit_is_closed_by_one_success() -> None:
-    circuit = Circuit("users_queue")
+    circuit = CircuitBreaker("users_queue")
 
     def see(*successes: bool) -> None:
         circuit.judge(successes)
@@ -309,7 +309,7 @@ def test_an_open_circuit_is_closed_by_one_success() -> None:
 
 
 def test_a_batch_that_is_tried_again_counts_once() -> None:
-    circuit = Circuit("users_queue")
+    circuit = CircuitBreaker("users_queue")
     for _ in range(WINDOW):
         circuit.judge([False] * (WINDOW // 2))
     circuit.remember([False] * (WINDOW // 2))

@@ -15,12 +15,13 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
-from messaging import Retry, sessions
-from messaging.holding import Holding
-from messaging.leases import Worker
+from messaging import Retry
+from messaging.amqp.subscription import INNOCENT_DELIVERIES
+from messaging.cluster import sessions
+from messaging.cluster.leases import HeldLease
+from messaging.consumer.batch import MAX_DEATHS, Arrived, deaths_of, portion
 from messaging.models import Attempt, Outbox
-from messaging.subscription import INNOCENT_DELIVERIES
-from messaging.work import MAX_DEATHS, Arrived, deaths_of, portion
+from messaging.models.lease import Worker
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
 from tests.test_crash_points import ANN, delivery, handle
@@ -146,7 +147,7 @@ def suspect_work(user: User, deaths: int) -> Arrived:
     """A message whose consumers may have died of it."""
     wish = UserUpdate(user_id=user.pk, nombre="Eve")
     one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
-    return Arrived(Holding("users_queue"), [one], {one.inbox_id: deaths})
+    return Arrived(HeldLease("users_queue"), [one], {one.inbox_id: deaths})
 
 
 def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(

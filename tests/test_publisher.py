@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from messaging.amqp.publisher import Publisher
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from messaging.message import Envelope
-from messaging.publisher import Publisher
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
 from tests.test_outages import rabbitmqctl
@@ -130,8 +130,8 @@ def test_only_the_message_that_no_queue_takes_is_an_error(
     assert broker.count(queue) == 5
 
 
-def test_a_fact_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
-    publisher.publish(Envelope(b"{}", "user.created", "facts", mandatory=False))
+def test_a_event_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
+    publisher.publish(Envelope(b"{}", "user.created", "events", mandatory=False))
 
 
 @pytest.mark.parametrize(

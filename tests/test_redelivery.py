@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from messaging.entry import Entry
+from messaging.consumer.context import Context
 from messaging.message import REPLAYS, Delivery, Envelope
 from messaging.models import Inbox
 from tests.conftest import Broker
@@ -26,7 +26,7 @@ def handle(*batch: Delivery) -> list[str]:
     """Handle a batch, and give why messages are refused, by their ids."""
     done = work("users_queue", list(batch))
     done.go_on()
-    entries: list[Entry] = done._entries
+    entries: list[Context] = done._entries
     return [e.id for e in entries if e.failure is not None]
 
 

@@ -11,14 +11,14 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from pypdf import PdfReader
 
-from messaging.outbox import Relay
+from messaging.outbox.relay import Relay
 from reports.files import QUEUE, name_of
 from reports.messages import ReportCreate, ReportDelete, ReportDeleted
 from reports.models import Report, ReportFile
 from reports.pdf import render
 from tests.conftest import API, Broker, Processes, eventually
 from tests.test_crash_points import ANN, handle
-from tests.test_notifications import fact_of, react
+from tests.test_notifications import event_of, react
 from users.models import User
 
 TEXT = "Bache en la calle Ñandú; Ωμέγα, Жук, «ß» 5 €"
@@ -26,7 +26,7 @@ TEXT = "Bache en la calle Ñandú; Ωμέγα, Жук, «ß» 5 €"
 
 @pytest.fixture
 def report(no_consumers: None) -> ReportCreate:
-    """A report that is stored, but whose fact nobody has heard."""
+    """A report that is stored, but whose event nobody has heard."""
     return make_report()
 
 
@@ -87,10 +87,10 @@ def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
 def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
     name = name_of(report.id_reporte)
     default_storage.save(name, ContentFile(b"half a f"))
-    fact = fact_of(report)
+    event = event_of(report)
 
-    react(QUEUE, fact)
-    react(QUEUE, fact)
+    react(QUEUE, event)
+    react(QUEUE, event)
 
     assert ReportFile.objects.get().name == name
     with default_storage.open(name) as file:
@@ -102,7 +102,7 @@ def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
 def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
     handle(ReportDelete(id_reporte=report.id_reporte))
 
-    react(QUEUE, fact_of(report))
+    react(QUEUE, event_of(report))
 
     assert not default_storage.exists(name_of(report.id_reporte))
     assert not ReportFile.objects.exists()
@@ -111,14 +111,14 @@ def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
 def test_a_file_that_is_gone_from_the_storage_is_not_there(
     api: API, report: ReportCreate
 ) -> None:
-    react(QUEUE, fact_of(report))
+    react(QUEUE, event_of(report))
     default_storage.delete(name_of(report.id_reporte))
 
     assert api.get(f"/reports/{report.id_reporte}/file/").status_code == 404
 
 
 def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> None:
-    react(QUEUE, fact_of(report))
+    react(QUEUE, event_of(report))
     other = default_storage.save(name_of(report.id_reporte), ContentFile(b"%PDF"))
     ReportFile.objects.update(name=other)
 
@@ -132,7 +132,7 @@ def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> 
 def test_a_text_of_many_pages_is_all_there(report: ReportCreate) -> None:
     words = [f"palabra{n}" for n in range(900)]
 
-    pdf = render(fact_of(report).model_copy(update={"descripcion": " ".join(words)}))
+    pdf = render(event_of(report).model_copy(update={"descripcion": " ".join(words)}))
 
     assert len(PdfReader(io.BytesIO(pdf)).pages) > 1
     assert text_of(pdf).split()[-900:] == words
@@ -144,7 +144,7 @@ def test_western_letters_need_no_font(
     settings.REPORT_FONTS = []
     western = "Ñandú, «Straße» 100% ¿ñ?\tfin\notra línea"
 
-    pdf = render(fact_of(report).model_copy(update={"descripcion": western}))
+    pdf = render(event_of(report).model_copy(update={"descripcion": western}))
 
     assert text_of(pdf).split()[-len(western.split()) :] == western.split()
 
@@ -154,7 +154,7 @@ def test_without_a_font_letters_of_western_europe_are_still_right(
 ) -> None:
     settings.REPORT_FONTS = ["/nowhere/a.ttf"]
 
-    text = text_of(render(fact_of(report)))
+    text = text_of(render(event_of(report)))
 
     assert "Bache en la calle Ñandú; ?????, ???, «ß» 5 ?" in text
 
@@ -163,7 +163,7 @@ def test_letters_of_other_scripts_are_written_in_their_direction(
     report: ReportCreate,
 ) -> None:
     text = "\u05e9\u05dc\u05d5\u05dd\r\n\t\u65e5"  # shalom, and a letter of Japanese
-    pdf = render(fact_of(report).model_copy(update={"descripcion": text}))
+    pdf = render(event_of(report).model_copy(update={"descripcion": text}))
 
     # It would be the other way round, were it written from left to right.
     assert text[:4] in text_of(pdf)
@@ -175,7 +175,7 @@ def test_the_admin_links_to_the_file_once_it_is_made(
 ) -> None:
     page = f"/admin/reports/report/{report.id_reporte}/change/"
     assert "Todavía no está disponible." in admin_client.get(page).content.decode()
-    react(QUEUE, fact_of(report))
+    react(QUEUE, event_of(report))
 
     content = admin_client.get(page).content.decode()
 

@@ -33,10 +33,10 @@ from messaging import (
     call,
     serves,
 )
-from messaging.calls import dropped_replies, envelope_for
+from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
-from messaging.publisher import publisher
-from messaging.replies import replies
+from messaging.rpc.client import dropped_replies, envelope_for
+from messaging.rpc.replies import replies
 from tests import private_servers
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_outages import rabbitmqctl

@@ -14,7 +14,7 @@ from django.db import transaction
 from messaging import PublishError, TooLarge, Unroutable, send
 from messaging.conf import settings
 from messaging.models import Outbox
-from messaging.outbox import Relay
+from messaging.outbox.relay import Relay
 from tests.conftest import Broker
 
 QUEUE = "for-sending"

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.sharing import share
+from messaging.cluster.sharing import share
 
 names = st.integers(1, 12).map(lambda n: [f"q.{i}" for i in range(n)])
 members = st.lists(st.sampled_from("abcdef"), min_size=1, unique=True)

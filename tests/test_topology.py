@@ -15,18 +15,18 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from messaging import sessions
+from messaging.amqp.client import tool
+from messaging.cluster import sessions
+from messaging.cluster.repartition import plan
+from messaging.cluster.resizing import resize
+from messaging.cluster.survey import see
 from messaging.conf import DEFAULTS
 from messaging.lab.processes import free_port
-from messaging.leases import Lease, Worker
 from messaging.message import Envelope
 from messaging.models import Outbox
-from messaging.parking import Parked
-from messaging.plan import plan
+from messaging.models.lease import Lease, Worker
+from messaging.models.parked import Parked
 from messaging.registry import handlers
-from messaging.resizing import resize
-from messaging.survey import see
-from messaging.tools import tool
 from messaging.topology import dead_queue, work_queue
 from messaging.worker import MISCONFIGURED
 from tests.conftest import BASE, Broker, Processes, virtual_host
@@ -53,7 +53,7 @@ def site(
             channel.queue_delete(dead_queue(queue))
             for number in range(9):
                 channel.queue_delete(f"{queue}.{number}" if number else queue)
-        channel.exchange_delete(DEFAULTS["FACTS_EXCHANGE"])
+        channel.exchange_delete(DEFAULTS["EVENTS_EXCHANGE"])
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def leased() -> set[str]:
 def test_what_is_missing_is_planned_and_made(site: Broker) -> None:
     code, text = planned()
     assert code == 2
-    assert "make the exchange facts" in text
+    assert "make the exchange events" in text
     assert "make the queue users_queue.dead" in text
     assert "record that users_queue has 1 partition" in text
 

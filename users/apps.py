@@ -9,6 +9,6 @@ class UsersConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receiver."""
-        from .signals import tell_the_world, users_changed
+        from .signals import publish_events, users_changed
 
-        users_changed.connect(tell_the_world, dispatch_uid="users.tell_the_world")
+        users_changed.connect(publish_events, dispatch_uid="users.publish_events")

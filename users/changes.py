@@ -1,4 +1,4 @@
-"""The one way in which users change: by consumers, in bulk, with versions and facts."""
+"""The one way in which users change: in bulk, with versions and events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from django.db import router
 from django.utils import timezone
 
-from messaging.bulk import insert
+from messaging.database import insert
 
 from .messages import (
     UserCreate,
     UserCreated,
     UserDeleted,
-    UserFact,
+    UserEvent,
     UserUpdated,
     normalised,
 )
@@ -54,8 +54,8 @@ def insert_users(messages: list[UserCreate]) -> list[User]:
         ["user_id", "version", "deleted"],
         [(user.pk, 1, False) for user in users],
     )
-    facts = [UserCreated.of(user, version=1) for user in users]
-    users_changed.send(User, facts=facts)
+    events = [UserCreated.of(user, version=1) for user in users]
+    users_changed.send(User, events=events)
     return users
 
 
@@ -74,7 +74,7 @@ class UserChanges:
         self._changed_fields: set[str] = set()
         self._changed: dict[int, User] = {}
         self._deleted: set[int] = set()
-        self._facts: list[UserFact] = []
+        self._events: list[UserEvent] = []
 
     def __contains__(self, user_id: int) -> bool:
         return user_id in self._users
@@ -87,13 +87,13 @@ class UserChanges:
         return self._ledger[user_id].version
 
     def update(self, user_id: int, **values: Any) -> None:
-        """Set fields of a user: one change, one version, one fact."""
+        """Set fields of a user: one change, one version, one event."""
         user = self._users[user_id]
         for name, value in values.items():
             setattr(user, name, value)
         self._changed_fields |= values.keys()
         self._changed[user_id] = user
-        self._facts.append(UserUpdated.of(user, self._next_version(user_id)))
+        self._events.append(UserUpdated.of(user, self._next_version(user_id)))
 
     def delete(self, user_id: int) -> None:
         """Remove a user."""
@@ -102,11 +102,11 @@ class UserChanges:
         self._deleted.add(user_id)
         self._ledger[user_id].deleted = True
         version = self._next_version(user_id)
-        self._facts.append(UserDeleted(user_id=user_id, version=version))
+        self._events.append(UserDeleted(user_id=user_id, version=version))
 
     def save(self) -> None:
         """Write what has changed, and tell it."""
-        if not self._facts:
+        if not self._events:
             return
         if self._changed:
             User.objects.bulk_update(
@@ -114,13 +114,13 @@ class UserChanges:
             )
         if self._deleted:
             User.objects.filter(pk__in=self._deleted).delete()
-        touched = {fact.user_id for fact in self._facts}
+        touched = {event.user_id for event in self._events}
         UserLedger.objects.bulk_update(
             [self._ledger[user_id] for user_id in touched],
             ["version", "deleted"],
             UPDATE_BATCH,
         )
-        users_changed.send(User, facts=self._facts)
+        users_changed.send(User, events=self._events)
 
     def _next_version(self, user_id: int) -> int:
         self._ledger[user_id].version += 1

@@ -20,7 +20,7 @@ from .models import BEST_RATING, User, UserLedger
 NOBODY = 10**12
 #: Living users one client has at most; few, so that many operations meet in each.
 CROWD = 15
-#: What facts and rows show of what the lab changes.
+#: What events and rows show of what the lab changes.
 FIELDS = ("biografia", "numero_reportes", "calificacion")
 
 
@@ -105,7 +105,7 @@ class Users:
             return self.update(client, Entity(self.kind, "nobody"), NOBODY)
         return self.update(client, gone) if roll < 0.8 else self.delete(gone)
 
-    def read_fact(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
+    def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
         """Read what is told of a user."""
         if not event_type.startswith("user."):
             return None

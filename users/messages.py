@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from pydantic import Field, model_validator
 
-from messaging import Fact, Message
+from messaging import Event, Message
 from messaging.fields import Email, Moment, Text, Url, checked_by
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class UserDelete(UserMessage):
         return f"user:{self.user_id}"
 
 
-class UserFact(Fact):
-    """What all facts about users share."""
+class UserEvent(Event):
+    """What all events about users share."""
 
     user_id: int
     version: int
@@ -118,8 +118,8 @@ class UserFact(Fact):
         return f"user:{self.user_id}"
 
 
-class UserState(UserFact):
-    """A fact with the fields of the user as they are after it."""
+class UserState(UserEvent):
+    """An event with the fields of the user as they are after it."""
 
     nombre: str
     apellido: str
@@ -150,7 +150,7 @@ class UserUpdated(UserState):
     event_type: Literal["user.updated"] = "user.updated"
 
 
-class UserDeleted(UserFact):
+class UserDeleted(UserEvent):
     """A user was removed."""
 
     event_type: Literal["user.deleted"] = "user.deleted"

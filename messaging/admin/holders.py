@@ -9,7 +9,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
-from messaging.leases import Lease, Worker
+from messaging.models.lease import Lease, Worker
 
 from .reading import ReadOnlyAdmin
 

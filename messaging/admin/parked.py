@@ -12,8 +12,8 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy, ngettext
 
 from messaging.conf import settings
-from messaging.dead_letters.pretty import pretty
-from messaging.parking import Parked
+from messaging.dead_letters.formatting import pretty
+from messaging.models.parked import Parked
 
 from .publishing import log
 from .reading import ReadOnlyAdmin, preformatted

@@ -19,9 +19,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_protect
 
-from messaging.api import publish
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.message import Message
+from messaging.publish import publish
 
 logger = logging.getLogger(__name__)
 

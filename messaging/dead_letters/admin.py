@@ -14,10 +14,10 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from messaging.admin.reading import ReadOnlyAdmin, preformatted
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage, PublishError
+from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 
-from .models import DeadLetter, DeadLetterQuerySet
-from .pretty import ID_LENGTH, as_text, pretty, printable
-from .settling import corrected, discard, overtaken, requeue
+from .formatting import ID_LENGTH, as_text, pretty, printable
+from .replay import corrected, discard, overtaken, requeue
 
 #: Characters of a body that is offered for correction.
 EDITABLE = 200_000

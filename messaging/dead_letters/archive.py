@@ -8,15 +8,15 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from messaging.amqp.client import tool
+from messaging.amqp.subscription import envelope_of
 from messaging.conf import settings
 from messaging.exceptions import Retry
 from messaging.message import Delivery
-from messaging.subscription import envelope_of
-from messaging.tools import tool
+from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS, DeadLetter
 from messaging.topology import dead_queue, origin
 
 from .letters import read
-from .models import FAILURE_FIELDS, SETTLED_FIELDS, DeadLetter
 
 #: Bytes that a dead letter takes beside its body, about.
 LETTER_SIZE = 2000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from messaging.entry import Failure
+from messaging.amqp.publisher import publisher
+from messaging.consumer.context import Failure
 from messaging.exceptions import Unroutable
 from messaging.message import Delivery
-from messaging.publisher import publisher
 
 from .letters import dead_letter
 

@@ -8,14 +8,13 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from messaging.amqp.headers import fitting, original, text, to_json
 from messaging.conf import settings
-from messaging.entry import CODE, Failure
+from messaging.consumer.context import CODE, Failure
 from messaging.message import PROPERTIES, REPLAYS, Delivery, Envelope
+from messaging.models.dead_letter import DeadLetter
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.topology import dead_queue
-
-from .headers import fitting, original, text, to_json
-from .models import DeadLetter
 
 #: Namespace of the ids made for messages that have none.
 NAMELESS = uuid.UUID("0b5f3d0c-2a4e-5c41-8a55-7d1f1f0e9a63")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from messaging import partitions
+from messaging import topology
+from messaging.amqp.client import Tool, tool
+from messaging.cluster.survey import see
 from messaging.registry import consumer_name, handlers
-from messaging.survey import see
-from messaging.tools import Tool, tool
 from messaging.topology import dead_queue
 
 from .findings import Finding, error, note, ok, warning
@@ -16,14 +16,14 @@ from .register import BROKER, examines
 
 @examines(BROKER)
 def consumers() -> Iterator[Finding]:
-    """Look at the queues of commands and facts."""
+    """Look at the queues of commands and events."""
     with tool("doctor") as use:
         for queue in sorted(handlers):
             yield from _of_queue(use, queue)
 
 
 def _of_queue(use: Tool, queue: str) -> Iterator[Finding]:
-    sights = {name: see(use, name) for name in partitions.names(queue)}
+    sights = {name: see(use, name) for name in topology.partition_names(queue)}
     found = {name: sight for name, sight in sights.items() if sight}
     alone = {name: sight.ready for name, sight in found.items() if not sight.consumers}
     waiting = sum(sight.ready for sight in found.values())

@@ -10,16 +10,8 @@ from django.utils.module_loading import autodiscover_modules
 
 from messaging.conf import settings
 
-from . import (  # noqa: F401 each registers what it examines
-    clock,
-    consumers,
-    holders,
-    letters,
-    parked,
-    promises,
+from . import (
     servers,
-    tables,
-    topology,
 )
 from .findings import Finding, Level, error, explained, note
 from .register import BROKER, DATABASE, Examination, Function, examinations

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from messaging.conf import settings
-from messaging.leases import Lease, Worker
+from messaging.models.lease import Lease, Worker
 
 from .findings import Finding, note, ok, warning
 from .register import DATABASE, examines

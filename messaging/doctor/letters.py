@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.db.models import Count, Min
 
 from messaging.conf import settings
-from messaging.dead_letters.models import DeadLetter
+from messaging.models.dead_letter import DeadLetter
 
 from .findings import Finding, Level, ok
 from .register import DATABASE, examines

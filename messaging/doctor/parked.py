@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Count, Max, Min
 
 from messaging.conf import settings
-from messaging.parking import Parked
+from messaging.models.parked import Parked
 
 from .findings import Finding, error, note, ok, warning
 from .register import DATABASE, examines

@@ -10,12 +10,12 @@ from typing import Any
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+from messaging.amqp.client import tool
+from messaging.amqp.connection import broker_address
+from messaging.amqp.publisher import publisher
 from messaging.conf import settings
-from messaging.connection import broker_address
 from messaging.exceptions import MessagingError
 from messaging.message import Envelope
-from messaging.publisher import publisher
-from messaging.tools import tool
 
 from .findings import Finding, error, explained, is_readable, ok, warning
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from messaging.plan import Step, plan
-from messaging.tools import tool
+from messaging.amqp.client import tool
+from messaging.cluster.repartition import Step, plan
 
 from .findings import Finding, Level, ok
 from .register import BROKER, DATABASE, examines

@@ -14,7 +14,7 @@ from .workload import Attempt, Change, Entity, Outcome, Sighting
 
 @dataclass(eq=False)
 class Case:
-    """The history of an entity and everything that facts and stores say of it."""
+    """The history of an entity and everything that events and stores say of it."""
 
     entity: Entity
     #: Fields to which operations on other entities add.
@@ -22,23 +22,23 @@ class Case:
     #: Names of the stores, the one that decides first.
     stores: tuple[str, ...] = ()
     #: What is told of it, by version, as first seen.
-    facts: dict[int, Sighting] = field(default_factory=dict)
+    events: dict[int, Sighting] = field(default_factory=dict)
     #: The versions in the order of their first sight.
     order: list[int] = field(default_factory=list)
-    #: Facts that say something else under a version that was seen.
+    #: Events that say something else under a version that was seen.
     contradictions: int = 0
     #: What each store has.
     rows: dict[str, Sighting] = field(default_factory=dict)
     #: What operations on other entities have done to it, if they did all they should.
     side_effects: list[Change] = field(default_factory=list)
 
-    def add_fact(self, fact: Sighting) -> None:
-        """Take a fact, in the order of arrival."""
-        first = self.facts.get(fact.version)
+    def add_event(self, event: Sighting) -> None:
+        """Take an event, in the order of arrival."""
+        first = self.events.get(event.version)
         if first is None:
-            self.facts[fact.version] = fact
-            self.order.append(fact.version)
-        elif (first.content, first.deleted) != (fact.content, fact.deleted):
+            self.events[event.version] = event
+            self.order.append(event.version)
+        elif (first.content, first.deleted) != (event.content, event.deleted):
             self.contradictions += 1
 
     @property
@@ -53,8 +53,8 @@ class Case:
 
     @property
     def is_told_of(self) -> bool:
-        """Whether every version there is has its fact."""
-        return self.facts.keys() >= set(range(1, self.version + 1))
+        """Whether every version there is has its event."""
+        return self.events.keys() >= set(range(1, self.version + 1))
 
     @cached_property
     def attempts(self) -> list[Attempt]:
@@ -74,7 +74,7 @@ class Case:
 
     def _shows(self, change: Change) -> bool:
         """Whether a change is to be seen anywhere."""
-        seen = (*self.rows.values(), *self.facts.values())
+        seen = (*self.rows.values(), *self.events.values())
         return any(self._looks_like(change, one) for one in seen)
 
     def _looks_like(self, change: Change, seen: Sighting) -> bool:
@@ -89,7 +89,7 @@ class Case:
     @cached_property
     def sequence(self) -> list[int | None]:
         """
-        Which change made each version, by the facts; None for nobody knows.
+        Which change made each version, by the events; None for nobody knows.
 
         Versions that operations on other entities have made are left out.
         """
@@ -97,22 +97,22 @@ class Case:
         before: Sighting | None = None
         last = None
         for version in range(1, self.version + 1):
-            fact = self.facts[version]
-            maker = self._maker(fact)
-            if maker is None or maker != last or not self._was_added_to(before, fact):
+            event = self.events[version]
+            maker = self._maker(event)
+            if maker is None or maker != last or not self._was_added_to(before, event):
                 sequence.append(maker)
-            last, before = maker, fact
+            last, before = maker, event
         return sequence
 
-    def _maker(self, fact: Sighting) -> int | None:
+    def _maker(self, event: Sighting) -> int | None:
         for number, change in enumerate(self.changes):
-            if self._looks_like(change, fact):
+            if self._looks_like(change, event):
                 return number
         return None
 
-    def _was_added_to(self, before: Sighting | None, fact: Sighting) -> bool:
+    def _was_added_to(self, before: Sighting | None, event: Sighting) -> bool:
         return before is not None and any(
-            before.content.get(name) != fact.content.get(name) for name in self.added
+            before.content.get(name) != event.content.get(name) for name in self.added
         )
 
     @property

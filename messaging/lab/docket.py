@@ -1,4 +1,4 @@
-"""All cases before the judge, found by what facts and rows call their entities."""
+"""All cases before the judge, found by what events and rows call their entities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .workload import Attempt, Entity, Sighting
 
 
 class Docket:
-    """All cases, found by what facts and rows call their entities."""
+    """All cases, found by what events and rows call their entities."""
 
     def __init__(
         self, attempts: Iterable[Attempt], stores: Mapping[str, Iterable[str]]

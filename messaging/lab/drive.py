@@ -32,7 +32,7 @@ class Record:
     #: Called with the time of each request that the API has accepted.
     on_request: Callable[[float], None] = lambda _: None
     _entities: dict[tuple[str, str], Entity] = field(default_factory=dict)
-    #: Entities by kind and id, for those who follow facts.
+    #: Entities by kind and id, for those who follow events.
     _references: dict[tuple[str, str], Entity] = field(default_factory=dict)
 
     def know(self, entity: Entity) -> None:
@@ -42,13 +42,13 @@ class Record:
             self._references[entity.kind, entity.reference] = entity
 
     def entity_of(self, told: Told) -> Entity | None:
-        """Give the entity of a fact; one that had no id yet gets it."""
-        key = (told.kind, told.fact.reference)
+        """Give the entity of an event; one that had no id yet gets it."""
+        key = (told.kind, told.event.reference)
         entity = self._references.get(key)
-        if entity is None and told.fact.name is not None:
-            entity = self._entities.get((told.kind, told.fact.name))
+        if entity is None and told.event.name is not None:
+            entity = self._entities.get((told.kind, told.event.name))
             if entity is not None and entity.reference is None:
-                entity.reference = told.fact.reference
+                entity.reference = told.event.reference
                 self._references[key] = entity
         if entity is not None:
             entity.visible = True

@@ -9,11 +9,11 @@ from io import StringIO
 import pika
 from django.core.management import call_command
 
-from messaging import partitions
+from messaging import topology
+from messaging.amqp.connection import UNCONNECTED
 from messaging.conf import settings
-from messaging.connection import UNCONNECTED
 from messaging.models import Outbox
-from messaging.parking import Parked
+from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .servers import RabbitMQ
@@ -57,7 +57,7 @@ def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
 
 def partition_names() -> list[str]:
     """Give what the broker calls the partitions of all queues."""
-    return [name for queue in handlers for name in partitions.names(queue)]
+    return [name for queue in handlers for name in topology.partition_names(queue)]
 
 
 def dead_letters() -> list[Given]:

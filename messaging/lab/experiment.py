@@ -29,7 +29,7 @@ DEADLINE = 120
 #: Seconds in which something must move before what is left is taken for stuck: longer
 #: than a database keeps the locks of a client that has vanished.
 STUCK_AFTER = 60
-#: Seconds without a new fact after which none is expected any more.
+#: Seconds without a new event after which none is expected any more.
 QUIET = 1.0
 
 
@@ -68,7 +68,7 @@ class Experiment:
         self.failures = Failures.current()
         self.record = Record(on_request=self._request_succeeded)
         self.witness = Witness(
-            plan.servers()["rabbitmq"].url, self.workloads, self._fact_came
+            plan.servers()["rabbitmq"].url, self.workloads, self._event_came
         )
         self._say = say
         #: Set to end all work, finished or not.
@@ -170,7 +170,7 @@ class Experiment:
         down = ", ".join(self.faults.down) or "nothing"
         return (
             f"{self._elapsed:5.0f} s: {accepted} accepted, "
-            f"{len(self.witness.told)} facts, {self.faults.kills} kills, "
+            f"{len(self.witness.told)} events, {self.faults.kills} kills, "
             f"{len(self.faults.faults) - self.faults.kills} other faults; "
             f"broken now: {down}"
         )
@@ -188,13 +188,13 @@ class Experiment:
     def _request_succeeded(self, accepted_at: float) -> None:
         self.faults.succeeded(accepted_at, request=True)
 
-    def _fact_came(self, told: Told) -> None:
+    def _event_came(self, told: Told) -> None:
         entity = self.record.entity_of(told)
         if entity is None:
             return
         for attempt in reversed(entity.history[-5:]):
             change = attempt.operation.change
-            if change is not None and change.agrees(told.fact):
+            if change is not None and change.agrees(told.event):
                 self.faults.succeeded(attempt.at, request=False)
                 return
 

@@ -102,7 +102,7 @@ class Faults:
         """
         Note that an operation accepted then has had its effect.
 
-        What became of the API shows in `request`s alone, and everything else in facts.
+        What became of the API shows in `request`s alone, and everything else in events.
         """
         now = time.monotonic()
         for fault in reversed(self.faults):

@@ -34,7 +34,7 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
         f"of which {counts['sent twice']} were sent twice; outcome unknown: "
         f"{len(attempts) - accepted}; to be refused: "
         f"{sum(one.operation.change is None for one in attempts)}; "
-        f"facts: {len(experiment.witness.told)}"
+        f"events: {len(experiment.witness.told)}"
     )
     failed, failures = experiment.failures.total()
     if failed:

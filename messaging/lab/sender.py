@@ -14,8 +14,8 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from messaging import partitions
-from messaging.connection import UNCONNECTED
+from messaging import topology
+from messaging.amqp.connection import UNCONNECTED
 from messaging.registry import message_class
 
 from .workload import Operation, Outcome, Request
@@ -50,7 +50,7 @@ class Messages:
         message = message_class(operation.event_type).parse(body)
         queue = message.queue
         if not operation.entity.foreign:
-            queue = partitions.home(queue, message.partition_key)
+            queue = topology.partition_for(queue, message.partition_key)
         while not self._stopping.is_set():
             try:
                 self._open().basic_publish(

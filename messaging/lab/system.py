@@ -19,7 +19,7 @@ import psutil
 from django.conf import settings as django_settings
 from django.core.management import call_command
 
-from messaging.tools import declare
+from messaging.amqp.client import declare
 
 from .processes import find, free_port, identity
 from .program import Program

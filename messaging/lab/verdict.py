@@ -1,4 +1,4 @@
-"""The judge: compares what was asked with what facts, stores and dead letters say."""
+"""The judge: compares what was asked with what events, stores and dead letters say."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LOST = "lost"
 DOUBLED = "doubled"
 DISORDERED = "out of order"
 PARTIAL = "partial"
-FACTS = "facts missing or false"
+EVENTS = "events missing or false"
 DEAD_LETTERS = "dead letters missing or false"
-COLUMNS = (LOST, DOUBLED, DISORDERED, PARTIAL, FACTS, DEAD_LETTERS)
+COLUMNS = (LOST, DOUBLED, DISORDERED, PARTIAL, EVENTS, DEAD_LETTERS)
 
 
 class Told(NamedTuple):
-    """A fact, and the kind of entity it tells of."""
+    """An event, and the kind of entity it tells of."""
 
     kind: str
-    fact: Sighting
+    event: Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,13 @@ def judge(
     verdict = Verdict()
     attempts = list(attempts)
     docket = Docket(attempts, stores)
-    for kind, fact in told:
-        if case := docket.of(kind, fact):
-            case.add_fact(fact)
+    for kind, event in told:
+        if case := docket.of(kind, event):
+            case.add_event(event)
         else:
-            verdict.find(FACTS, f"{kind} {fact.reference}", f"nobody asked for {fact}")
+            verdict.find(
+                EVENTS, f"{kind} {event.reference}", f"nobody asked for {event}"
+            )
     for kind, store, row in _rows(stores):
         if case := docket.of(kind, row):
             case.rows[store] = row
@@ -115,25 +117,25 @@ def examine(case: Case, verdict: Verdict) -> None:
             what = f"change {number + 1} of {len(case.changes)} ({change})"
             verdict.find(LOST, name, what, times[number] == 0)
             verdict.find(DOUBLED, name, what, max(0, times[number] - 1))
-    examine_facts(case, verdict)
+    examine_events(case, verdict)
     if row is not None and verdict.wrong_effects == before:
         examine_content(case, row, verdict)
     examine_other_stores(case, verdict)
 
 
-def examine_facts(case: Case, verdict: Verdict) -> None:
-    """Compare facts with versions, and both with the order of what was asked."""
+def examine_events(case: Case, verdict: Verdict) -> None:
+    """Compare events with versions, and both with the order of what was asked."""
     name = case.entity
-    missing = set(range(1, case.version + 1)) - case.facts.keys()
-    false = {version for version in case.facts if version > case.version}
-    verdict.find(FACTS, name, f"versions {missing} are not told", len(missing))
-    verdict.find(FACTS, name, f"versions {false} are not there", len(false))
-    verdict.find(FACTS, name, "one version told in two ways", case.contradictions)
-    verdict.find(DISORDERED, name, f"facts came as {case.order}", disorder(case.order))
+    missing = set(range(1, case.version + 1)) - case.events.keys()
+    false = {version for version in case.events if version > case.version}
+    verdict.find(EVENTS, name, f"versions {missing} are not told", len(missing))
+    verdict.find(EVENTS, name, f"versions {false} are not there", len(false))
+    verdict.find(EVENTS, name, "one version told in two ways", case.contradictions)
+    verdict.find(DISORDERED, name, f"events came as {case.order}", disorder(case.order))
     if missing:
         return
     sequence = case.sequence
-    verdict.find(FACTS, name, "changes nobody asked for", sequence.count(None))
+    verdict.find(EVENTS, name, "changes nobody asked for", sequence.count(None))
     verdict.find(DISORDERED, name, f"took effect as {sequence}", disorder(sequence))
     found, wanted = case.version - len(sequence), len(case.side_effects)
     what = f"changed {found} times by others in place of {wanted}"

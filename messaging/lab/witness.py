@@ -1,4 +1,4 @@
-"""Listens to all facts, through every restart of the broker, and keeps them."""
+"""Listens to all events, through every restart of the broker, and keeps them."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from typing import Any
 
 import pika
 
+from messaging.amqp.connection import UNCONNECTED
 from messaging.conf import settings
-from messaging.connection import UNCONNECTED
 
 from .verdict import Told
 from .workload import Workload
 
 logger = logging.getLogger(__name__)
 
-QUEUE = "lab.facts"
-#: Facts that may arrive before the earlier ones are acknowledged.
+QUEUE = "lab.events"
+#: Events that may arrive before the earlier ones are acknowledged.
 PREFETCH = 200
 #: Seconds between two tries to reach the broker.
 PAUSE = 0.3
 
 
 class Witness:
-    """Keeps every fact in the order of arrival; tells `on_fact` of each as it comes."""
+    """Keeps every event in the order of arrival, and calls `on_event` with each."""
 
     def __init__(
         self,
         url: str,
         workloads: Mapping[str, Workload],
-        on_fact: Callable[[Told], None],
+        on_event: Callable[[Told], None],
     ) -> None:
         self._url = url
         self._workloads = workloads
-        self._on_fact = on_fact
+        self._on_event = on_event
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
         self.told: list[Told] = []
         self.error: Exception | None = None
-        #: When the last fact came.
+        #: When the last event came.
         self.last_at = time.monotonic()
 
     def start(self) -> None:
@@ -53,7 +53,7 @@ class Witness:
             channel.queue_declare(
                 QUEUE, durable=True, arguments={"x-queue-type": "quorum"}
             )
-            channel.queue_bind(QUEUE, settings.FACTS_EXCHANGE, "#")
+            channel.queue_bind(QUEUE, settings.EVENTS_EXCHANGE, "#")
         self._thread.start()
 
     def stop(self) -> None:
@@ -93,8 +93,8 @@ class Witness:
 
     def _keep(self, body: dict[str, Any]) -> None:
         for kind, workload in self._workloads.items():
-            if fact := workload.read_fact(body["event_type"], body):
-                told = Told(kind, fact)
+            if event := workload.read_event(body["event_type"], body):
+                told = Told(kind, event)
                 self.told.append(told)
                 self.last_at = time.monotonic()
-                self._on_fact(told)
+                self._on_event(told)

@@ -8,7 +8,7 @@ An app has a module `lab.py` with a class like this, and the lab drives its hand
         kind = "note"
 
         def next_operation(self, client: Client) -> Operation | None: ...
-        def read_fact(self, event_type: str, body: dict[str, Any]) -> Sighting: ...
+        def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting: ...
         def read_stores(self) -> dict[str, list[Sighting]]: ...
 
 docs/crash-lab.md has the whole of it.
@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an operation does to one entity: one version, one fact."""
+    """What an operation does to one entity: one version, one event."""
 
     #: Fields and their new values. One value must be of this operation alone, for that
     #: is how the lab sees in which order operations took effect.
@@ -49,12 +49,12 @@ class Change:
     adds: Mapping[str, float] = field(default_factory=dict)
     deletes: bool = False
 
-    def agrees(self, fact: Sighting) -> bool:
-        """Whether a fact may tell of this change."""
-        if self.deletes or fact.deleted:
-            return self.deletes and fact.deleted
-        shared = self.sets.keys() & fact.content.keys()
-        return bool(shared) and all(self.sets[n] == fact.content[n] for n in shared)
+    def agrees(self, event: Sighting) -> bool:
+        """Whether an event may tell of this change."""
+        if self.deletes or event.deleted:
+            return self.deletes and event.deleted
+        shared = self.sets.keys() & event.content.keys()
+        return bool(shared) and all(self.sets[n] == event.content[n] for n in shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Entity:
     kind: str
     #: What tells it from all others before it has an id; see `Sighting.name`.
     name: str
-    #: The id under which facts and stores know it, once that is known.
+    #: The id under which events and stores know it, once that is known.
     reference: str | None = None
-    #: Whether a fact has told of it, so that operations of others may name it.
+    #: Whether an event has told of it, so that operations of others may name it.
     visible: bool = False
     #: Whether the last operation deleted it.
     deleted: bool = False
@@ -123,14 +123,14 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a fact or a store says of one entity."""
+    """What an event or a store says of one entity."""
 
     reference: str
     version: int
     #: Those fields that `Change` names, as far as they are shown.
     content: Mapping[str, Any] = field(default_factory=dict)
     deleted: bool = False
-    #: The `Entity.name`, where it is shown: at least in the fact of a creation.
+    #: The `Entity.name`, where it is shown: at least in the event of a creation.
     name: str | None = None
 
 
@@ -185,8 +185,8 @@ class Workload(Protocol):
     def next_operation(self, client: Client) -> Operation | None:
         """Make up an operation on one of the client's entities, old or new."""
 
-    def read_fact(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
-        """Read a fact; None if it is of another kind of entity."""
+    def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
+        """Read an event; None if it is of another kind of entity."""
 
     def read_stores(self) -> dict[str, list[Sighting]]:
         """

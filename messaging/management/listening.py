@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from django.core.management.base import CommandError
 
+from messaging.amqp.session import Session, session
 from messaging.exceptions import MessagingError
-from messaging.session import Session, session
-from messaging.stopping import on_stop
+from messaging.worker import on_stop
 
 #: Exit code when time was up before `--count` messages had come; that of `timeout`.
 TOO_FEW = 124

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from pydantic_core import from_json
 from rest_framework import exceptions, parsers, renderers
 
-from messaging.wording import invalid_json
+from messaging.fields import invalid_json
 
 
 class StrictJSONParser(parsers.JSONParser):

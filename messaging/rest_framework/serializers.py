@@ -10,9 +10,9 @@ from rest_framework import exceptions, serializers
 from rest_framework.settings import api_settings
 from rest_framework.utils.html import is_html_input
 
-from messaging.api import publish
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message
+from messaging.publish import publish
 
 #: Characters from which on a text is edited in a box of several lines.
 LONG_TEXT = 500

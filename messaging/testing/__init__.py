@@ -15,8 +15,8 @@ With pytest, `memory_broker` is a fixture; elsewhere it is a context manager:
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from messaging.publisher import publisher
-from messaging.replies import replies
+from messaging.amqp.publisher import publisher
+from messaging.rpc.replies import replies
 
 from .broker import Heard, MemoryBroker
 from .consumers import StillWaiting

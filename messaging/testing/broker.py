@@ -9,25 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from messaging import partitions, topology
-from messaging.answers import seconds_left
+from messaging import topology
+from messaging.amqp.publisher import Publisher, PublishRequest
 from messaging.conf import settings
 from messaging.dead_letters.letters import read
-from messaging.dead_letters.models import DeadLetter
-from messaging.exceptions import (
-    MessagingError,
-    PublishError,
-    Unconfirmed,
-    Unroutable,
-)
+from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from messaging.message import Delivery, Envelope
-from messaging.outbox import Relay
-from messaging.parameters import Parameters
-from messaging.parking import Parked
-from messaging.publisher import Call, Publisher
-from messaging.registry import handlers
-from messaging.serving import Served, queue_of, served
-from messaging.sources import Exchange
+from messaging.models.dead_letter import DeadLetter
+from messaging.models.parked import Parked
+from messaging.outbox.relay import Relay
+from messaging.registry import Exchange, handlers
+from messaging.rpc.arguments import Parameters
+from messaging.rpc.protocol import seconds_left
+from messaging.rpc.serving import Served, queue_of, served
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
@@ -69,7 +63,7 @@ class MemoryBroker:
         for item in topology.declared():
             self.declare(item)
         for queue in handlers:
-            self._queue_of |= dict.fromkeys(partitions.names(queue), queue)
+            self._queue_of |= dict.fromkeys(topology.partition_names(queue), queue)
         self._consumers = {
             name: MemoryConsumer(queue, name, self._queues[name])
             for name, queue in self._queue_of.items()
@@ -276,7 +270,9 @@ class MemoryPublisher(Publisher):
         """Say why nothing can be published, at once."""
         return "The broker is away." if self._broker.is_away else None
 
-    def _outcomes(self, call: Call, deadline: float) -> list[PublishError | None]:
+    def _outcomes(
+        self, call: PublishRequest, deadline: float
+    ) -> list[PublishError | None]:
         return [
             one.error or self._broker.take(one.envelope) for one in call.publications
         ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from messaging.amqp.queues import QueueProbe
 from messaging.message import Envelope
-from messaging.presence import Presence
-from messaging.replies import Replies
+from messaging.rpc.replies import Replies
 
 
-class MemoryPresence(Presence):
+class MemoryProbe(QueueProbe):
     """Knows which queues a broker in memory serves."""
 
     def __init__(self, is_served: Callable[[str], bool]) -> None:
@@ -26,7 +26,7 @@ class MemoryReplies(Replies):
 
     def __init__(self, is_served: Callable[[str], bool]) -> None:
         super().__init__()
-        self.presence = MemoryPresence(is_served)
+        self.presence = MemoryProbe(is_served)
         # There is no connection to wait for.
         self._ready.set()
 

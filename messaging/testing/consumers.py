@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from messaging.circuit import CircuitOpen
+from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
+from messaging.consumer.batch import Arrived, Retried, Work
+from messaging.consumer.circuit_breaker import CircuitOpen
+from messaging.consumer.retry import TRANSIENT
 from messaging.exceptions import MessagingError
-from messaging.holding import Holding
 from messaging.message import Delivery
-from messaging.parking import Parked
-from messaging.retry import TRANSIENT
-from messaging.work import Arrived, Retried, Work
+from messaging.models.parked import Parked
 
 #: Seconds without progress after which `settle` gives up, beyond what
 #: `MESSAGING["PATIENCE"]` allows.
@@ -32,7 +32,7 @@ class MemoryConsumer:
     """Handles what waits in one partition, in memory or parked in the database."""
 
     def __init__(self, queue: str, name: str, waiting: deque[Delivery]) -> None:
-        self._holding = Holding(queue, name)
+        self._holding = HeldLease(queue, name)
         self._waiting = waiting
 
     def handle(self, *, lose_acknowledgements: bool = False) -> bool:

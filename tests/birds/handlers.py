@@ -7,16 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from messaging import (
-    Received,
-    Reject,
-    direct,
-    fanout,
-    headers,
-    listens,
-    send,
-    topic,
-)
+from messaging import Received, Reject, direct, fanout, headers, listens, send, topic
 
 
 class Bird(BaseModel):

@@ -24,7 +24,7 @@ class Notes:
         change = Change(sets={"text": body["text"]})
         return Operation(note, "note.write", body, change)
 
-    def read_fact(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
+    def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
         """Read what is told of a note."""
         return Sighting(body["name"], body["version"], {"text": body["text"]})
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from messaging import Fact, Message
+from messaging import Event, Message
 
 
 class NoteWrite(Message):
@@ -19,7 +19,7 @@ class NoteWrite(Message):
         return self.name
 
 
-class NoteWritten(Fact):
+class NoteWritten(Event):
     """A note was written."""
 
     event_type: Literal["note.written"] = "note.written"

@@ -10,9 +10,9 @@ import pytest
 from django.conf import settings
 from django.db import transaction
 
+from messaging.amqp.publisher import publisher
 from messaging.models import Outbox
-from messaging.outbox import Relay
-from messaging.publisher import publisher
+from messaging.outbox.relay import Relay
 
 from .models import Order, Watch
 
@@ -44,8 +44,8 @@ def bound_queue(channel: Any, exchange: str, key: str) -> str:
 def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
     channel: Any,
 ) -> None:
-    channel.exchange_declare("facts", "topic", durable=True)
-    queue = bound_queue(channel, "facts", "shop.order.created")
+    channel.exchange_declare("events", "topic", durable=True)
+    queue = bound_queue(channel, "events", "shop.order.created")
 
     Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(10_000))
     with transaction.atomic():

@@ -9,17 +9,17 @@ from django.core.exceptions import ValidationError
 from pydantic import Field
 
 from messaging import (
-    Fact,
+    Event,
     Message,
     NotYet,
     Received,
     Reject,
     Retry,
-    aloud,
     handles,
     listens,
     send,
     serves,
+    unsuppressed,
 )
 
 from .models import Echo, Note
@@ -47,7 +47,7 @@ class NoteStamp(Keyed):
     queue: ClassVar = "notes_queue"
 
 
-class NoteCreated(Fact):
+class NoteCreated(Event):
     event_type: Literal["shop.note.created"] = "shop.note.created"
     id: int
     key: str
@@ -103,13 +103,13 @@ def stamp(messages: list[NoteStamp]) -> list[int]:
 
 
 @listens("echoes_queue", NoteCreated)
-def echo(fact: NoteCreated) -> None:
+def echo(event: NoteCreated) -> None:
     """Note what was heard, and tell of it only if the text asks for that."""
-    if fact.text.startswith("aloud"):
-        with aloud():
-            Echo.objects.create(text=fact.text)
+    if event.text.startswith("unsuppressed"):
+        with unsuppressed():
+            Echo.objects.create(text=event.text)
     else:
-        Echo.objects.create(text=fact.text)
+        Echo.objects.create(text=event.text)
 
 
 @serves("price")

@@ -17,11 +17,11 @@ from messaging import (
     call,
     publish,
 )
+from messaging.amqp.publisher import publisher
 from messaging.dead_letters.archive import store
-from messaging.dead_letters.models import DeadLetter
-from messaging.outbox import Relay
-from messaging.parking import Parked
-from messaging.publisher import publisher
+from messaging.models.dead_letter import DeadLetter
+from messaging.models.parked import Parked
+from messaging.outbox.relay import Relay
 from messaging.testing import MemoryBroker, StillWaiting
 
 from .handlers import NoteAdd, NoteStamp, tries
@@ -99,15 +99,15 @@ def test_what_cannot_be_buried_for_now_stays_in_its_queue(
 def test_unknown_names_say_what_is_known(memory_broker: MemoryBroker) -> None:
     with pytest.raises(MessagingError, match="notes_queue"):
         memory_broker.send("none", b"")
-    with pytest.raises(MessagingError, match="there are facts"):
+    with pytest.raises(MessagingError, match="there are events"):
         memory_broker.listen("none")
     with pytest.raises(MessagingError, match="no queue"):
-        memory_broker.bind("none", "facts")
+        memory_broker.bind("none", "events")
 
 
 @pytest.mark.django_db(transaction=False)
 def test_it_works_inside_the_transaction_of_a_test(memory_broker: MemoryBroker) -> None:
-    heard = memory_broker.listen("facts", "shop.note.*")
+    heard = memory_broker.listen("events", "shop.note.*")
     publish(NoteAdd(key="k", text="1"))
     publish(NoteAdd(key="k", text="broken 2"), NoteAdd(key="k", text="flaky 3"))
 

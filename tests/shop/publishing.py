@@ -17,12 +17,12 @@ from django.db import IntegrityError, connection, connections, models, transacti
 from django.db.models import Count, F, Value
 from django.db.models.functions import Concat
 
-from messaging import Unpublishable, aloud, publishes, silent
+from messaging import Unpublishable, publishes, suppressed, unsuppressed
 from messaging.checks import check_deployment
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
-from messaging.publication import publications
-from messaging.sources import Exchange
+from messaging.outbox.publication import publications
+from messaging.registry import Exchange
 from messaging.topology import declared
 
 from .models import (
@@ -40,12 +40,12 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 def told() -> list[tuple[str, dict[str, Any]]]:
     """Give routing keys and bodies of what is to be told, and forget it."""
-    rows = [(row.routing_key, json.loads(bytes(row.body))) for row in facts()]
+    rows = [(row.routing_key, json.loads(bytes(row.body))) for row in events()]
     Outbox.objects.all().delete()
     return rows
 
 
-def facts() -> models.QuerySet[Outbox]:
+def events() -> models.QuerySet[Outbox]:
     """Give the rows of the outbox, in their order."""
     return Outbox.objects.order_by("pk")
 
@@ -59,7 +59,7 @@ def references(action: str) -> list[str]:
 
 def make_orders(*names: str, **fields: Any) -> list[Order]:
     """Make orders nobody is told of."""
-    with silent():
+    with suppressed():
         return [Order.everything.create(reference=name, **fields) for name in names]
 
 
@@ -98,7 +98,7 @@ def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
 def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
     Watch.objects.create(user_id=42, lesson_id=100, position=314)
 
-    row = facts().get()
+    row = events().get()
     assert (row.exchange, row.routing_key, row.type) == (
         "watch",
         "created",
@@ -158,7 +158,7 @@ def test_a_row_that_cannot_be_told_is_not_written(settings: Any) -> None:
     assert not Order.everything.exists()
 
 
-def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
+def test_a_save_outside_of_transactions_commits_row_and_event_together() -> None:
     """Somebody else sees either both or none at any time."""
     seen: list[tuple[bool, bool]] = []
     if connection.vendor == "sqlite":
@@ -167,9 +167,9 @@ def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
     def look() -> None:
         for _ in range(200):
             with transaction.atomic():
-                facts = Outbox.objects.count()
+                events = Outbox.objects.count()
                 orders = Order.everything.count()
-            seen.append(orders >= facts)
+            seen.append(orders >= events)
         connections.close_all()
 
     watcher = threading.Thread(target=look)
@@ -182,7 +182,7 @@ def test_a_save_outside_of_transactions_commits_row_and_fact_together() -> None:
     assert len(told()) == 100
 
 
-def test_facts_of_a_row_are_in_the_order_of_its_commits() -> None:
+def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time, and one connection in memory")
     (order,) = make_orders("a")
@@ -295,7 +295,7 @@ def test_an_update_tells_of_the_rows_it_changes_though_they_match_no_more() -> N
 
 
 def test_an_update_of_thousands_tells_of_each() -> None:
-    with silent():
+    with suppressed():
         Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(1203))
 
     assert Order.objects.update(total=1) == 1203
@@ -307,7 +307,7 @@ def test_an_update_through_joins_annotations_and_order_is_told() -> None:
     ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
     a, _ = make_orders("a", "b", customer=ann)
     make_orders("c", customer=bob)
-    with silent():
+    with suppressed():
         Line.objects.bulk_create([Line(order=a), Line(order=a)])
     orders = Order.objects.filter(customer__name="Ann")
 
@@ -329,7 +329,7 @@ def test_an_update_through_joins_annotations_and_order_is_told() -> None:
 def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> None:
     ann = Customer.objects.create(name="Ann")
     a, b = make_orders("a", "b")
-    with silent():
+    with suppressed():
         line = Line.objects.create(order=a)
         watch = Watch.objects.create(user_id=1, lesson_id=1, position=1)
 
@@ -377,7 +377,7 @@ def test_get_or_create_and_update_or_create_are_told() -> None:
 def test_rows_of_a_fixture_are_told_of() -> None:
     (order,) = make_orders("a")
     dump = serializers.serialize("json", [order])
-    with silent():
+    with suppressed():
         order.delete()
 
     for loaded in serializers.deserialize("json", dump):
@@ -415,7 +415,7 @@ def test_a_proxy_made_later_is_told_of() -> None:
 
 def test_deletions_of_many_and_cascades_are_told() -> None:
     a, _ = make_orders("a", "b")
-    with silent():
+    with suppressed():
         Line.objects.bulk_create([Line(order=a), Line(order=a)])
 
     Order.objects.all().delete()
@@ -451,7 +451,7 @@ def test_what_a_deletion_does_to_other_rows_is_told() -> None:
 
 def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
     (order,) = make_orders("a")
-    with silent():
+    with suppressed():
         Order.objects.all().delete()
 
     order.delete()
@@ -460,10 +460,10 @@ def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
 
 
 def test_nothing_is_told_in_silence_unless_aloud() -> None:
-    with silent():
+    with suppressed():
         order = Order.objects.create(reference="a")
         Order.objects.update(total=1)
-        with aloud():
+        with unsuppressed():
             order.save()
         order.delete()
 
@@ -496,7 +496,7 @@ def test_rows_in_another_database_are_refused() -> None:
         Order.objects.using("other").create(reference="a")
     with pytest.raises(Unpublishable, match="'other'"):
         Order.objects.using("other").update(total=1)
-    with silent():
+    with suppressed():
         order = Order.objects.using("other").create(reference="a")
     with pytest.raises(Unpublishable, match="'other'"):
         order.delete()
@@ -567,7 +567,7 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
     exchanges = {item for item in declared() if isinstance(item, Exchange)}
 
     assert {(one.name, one.type) for one in exchanges} == {
-        ("facts", "topic"),
+        ("events", "topic"),
         ("watch", "topic"),
     }
 
@@ -578,11 +578,11 @@ def test_sqlite_is_for_development() -> None:
     assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
 
 
-def test_facts_of_a_row_have_one_key() -> None:
+def test_events_of_a_row_have_one_key() -> None:
     (order,) = make_orders("a")
     order.save()
     Order.objects.update(total=1)
 
-    keys = {row.headers["partition_key"] for row in facts()}
+    keys = {row.headers["partition_key"] for row in events()}
 
     assert keys == {f"shop.order:{order.pk}"}

@@ -23,18 +23,18 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from messaging import MessagingError, call, publish, silent
+from messaging import MessagingError, call, publish, suppressed
+from messaging.amqp.client import declare
+from messaging.amqp.publisher import publisher
+from messaging.amqp.subscription import envelope_of
 from messaging.dead_letters.letters import read
 from messaging.message import Envelope
 from messaging.models import Attempt, Inbox, Outbox
-from messaging.outbox import Relay
-from messaging.parking import Parked
-from messaging.publisher import publisher
-from messaging.replies import replies
-from messaging.subscription import envelope_of
+from messaging.models.parked import Parked
+from messaging.outbox.relay import Relay
+from messaging.rpc.replies import replies
 from messaging.testing import memory_broker
 from messaging.testing.routing import matches
-from messaging.tools import declare
 
 from .handlers import NoteAdd, tries
 from .models import Echo, Note
@@ -180,7 +180,7 @@ def equal_bodies_that_fail(stage: Stage) -> None:
 
 
 def silent_and_loud(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "quiet"), add("a", "aloud"))
+    stage.send("notes_queue", add("a", "quiet"), add("a", "unsuppressed"))
 
 
 SCENARIOS = [
@@ -215,7 +215,7 @@ def outcome(dead: list[Any], heard: list[Any]) -> dict[str, Any]:
     return {
         "notes": dict(notes),
         "echoes": sorted(echo.text for echo in Echo.objects.all()),
-        "facts": Counter((one["event_type"], one["text"]) for one in heard),
+        "events": Counter((one["event_type"], one["text"]) for one in heard),
         "inbox": Counter(
             Inbox.objects.values_list("event_type", "key", "status", "reason", "code")
         ),
@@ -252,7 +252,7 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 def forget() -> None:
     """Have empty tables."""
-    with silent():
+    with suppressed():
         for model in (Note, Echo, Inbox, Outbox, Parked, Attempt):
             model.objects.all().delete()
 
@@ -271,7 +271,7 @@ def outcome_in_memory(scenario: Callable[[Stage], None]) -> dict[str, Any]:
     """Play a scenario without a broker."""
     tries.clear()
     with memory_broker() as broker:
-        heard = broker.listen("facts")
+        heard = broker.listen("events")
         scenario(broker)
         broker.settle()
         assert not any(broker.waiting(queue) for queue in QUEUES)
@@ -292,7 +292,7 @@ class RealBroker:
             self.channel.queue_purge(queue)
             self.channel.queue_purge(f"{queue}.dead")
         self.heard = self.channel.queue_declare("", exclusive=True).method.queue
-        self.channel.queue_bind(self.heard, "facts", "#")
+        self.channel.queue_bind(self.heard, "events", "#")
         environment = os.environ | {
             "DATABASE_URL": database_url(),
             "DJANGO_SETTINGS_MODULE": "tests.shop.settings",
@@ -375,7 +375,7 @@ def outcome_for_real(
     steady = 0
     while steady < 5 and time.monotonic() < deadline:
         Relay().drain()
-        heard += [json.loads(fact.body) for fact in real.take_all(real.heard)]
+        heard += [json.loads(event.body) for event in real.take_all(real.heard)]
         for queue in QUEUES:
             dead += [read(one, queue) for one in real.take_all(f"{queue}.dead")]
         found = outcome(dead, heard)

@@ -8,7 +8,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from pydantic_core import from_json
 
-from messaging.calls import call
 from messaging.exceptions import (
     CallTimeout,
     InvalidCall,
@@ -16,7 +15,8 @@ from messaging.exceptions import (
     NoServer,
     RemoteError,
 )
-from messaging.options import add_call_timeout
+from messaging.management.options import add_call_timeout
+from messaging.rpc.client import call
 
 #: Exit codes, those above 2 as in sysexits.h.
 CODES: dict[type[Exception], int] = {InvalidCall: 65, NoServer: 69, CallTimeout: 75}

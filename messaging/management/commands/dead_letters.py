@@ -16,11 +16,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from messaging.dead_letters.archive import collect
-from messaging.dead_letters.models import DeadLetter
-from messaging.dead_letters.pretty import counted, details, printable, table
-from messaging.dead_letters.selection import Selection
-from messaging.dead_letters.settling import discard, overtaken, requeue
+from messaging.dead_letters.formatting import counted, details, printable, table
+from messaging.dead_letters.query import Selection
+from messaging.dead_letters.replay import discard, overtaken, requeue
 from messaging.exceptions import MessagingError
+from messaging.models.dead_letter import DeadLetter
 from messaging.registry import handlers
 
 Letters = list[DeadLetter]

@@ -5,11 +5,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging.connection import broker_address
+from messaging.amqp.connection import broker_address
+from messaging.amqp.session import Incoming, Session
 from messaging.management.listening import EXIT_CODES, command_session
-from messaging.options import add_limits, add_source, sources
-from messaging.session import Incoming, Session
-from messaging.transcript import json_line
+from messaging.management.options import add_limits, add_source, sources
+from messaging.management.transcript import json_line
 
 #: The options that `sources` reads.
 SOURCE = ("exchange", "key", "header", "match", "declare", "not_durable")

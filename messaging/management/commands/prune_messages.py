@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
-from messaging.leases import Worker
 from messaging.models import Attempt, Inbox
+from messaging.models.lease import Worker
 
 
 class Command(BaseCommand):

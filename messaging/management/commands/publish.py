@@ -10,23 +10,23 @@ from typing import IO, Any
 from django.core.management.base import BaseCommand, CommandError
 from pydantic_core import from_json
 
-from messaging.connection import broker_address
+from messaging.amqp.connection import broker_address
+from messaging.amqp.session import session
 from messaging.exceptions import (
     MessagingError,
     TopologyMismatch,
     Unconfirmed,
     Unroutable,
 )
-from messaging.message import Envelope
-from messaging.options import (
+from messaging.management.options import (
     add_declaration,
     given,
     header,
     message_property,
     positive,
 )
-from messaging.sending import dispatch, pack
-from messaging.session import session
+from messaging.message import Envelope
+from messaging.publish import dispatch, pack
 
 #: Exit code (EX_TEMPFAIL of sysexits.h) when to try again may help.
 UNCONFIRMED = 75

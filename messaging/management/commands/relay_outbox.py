@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from messaging.connection import broker_address
-from messaging.outbox import Relay
+from messaging.amqp.connection import broker_address
+from messaging.outbox.relay import Relay
 from messaging.worker import EXIT_CODES, run_until_stopped
 
 

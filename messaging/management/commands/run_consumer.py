@@ -6,12 +6,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging.connection import broker_address
+from messaging.amqp.connection import broker_address
+from messaging.consumer.process import run_consumers
 from messaging.exceptions import TopologyMismatch
+from messaging.management.reloading import run_reloading
 from messaging.registry import consumer_name, handlers
-from messaging.reloading import run_reloading
 from messaging.topology import dead_queue
-from messaging.worker import EXIT_CODES, MISCONFIGURED, run_consumers
+from messaging.worker import EXIT_CODES, MISCONFIGURED
 
 
 class Command(BaseCommand):

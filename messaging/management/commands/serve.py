@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from messaging.amqp.connection import broker_address
 from messaging.conf import settings
-from messaging.connection import broker_address
-from messaging.server import run_servers
-from messaging.serving import served
+from messaging.rpc.server import run_servers
+from messaging.rpc.serving import served
 from messaging.worker import EXIT_CODES
 
 

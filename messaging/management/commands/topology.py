@@ -10,10 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
-from messaging.connection import broker_address
+from messaging.amqp.client import tool
+from messaging.amqp.connection import broker_address
+from messaging.cluster.repartition import Step, bind, plan
 from messaging.exceptions import MessagingError
-from messaging.plan import Step, bind, plan
-from messaging.tools import tool
 
 #: Exit codes of `plan` and `apply`.
 DONE, IMPOSSIBLE, TO_DO = 0, 1, 2

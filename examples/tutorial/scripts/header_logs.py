@@ -1,0 +1,46 @@
+"""Headers: what a message says of itself decides, not its key."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import messaging
+from messaging import Session
+from messaging.management.options import header
+
+from .script import MESSAGE, WAITING, Say, option, script, text
+
+EXCHANGE = "headers_logs"
+HEADER = {"type": header, "metavar": "NAME=VALUE"}
+
+
+@script(
+    MESSAGE,
+    option("--header", action="append", default=[], **HEADER, help="may be repeated"),
+)
+def emit_log_headers(session: Session, say: Say, options: Namespace) -> None:
+    """Tell whoever listens to such headers."""
+    given = dict(options.header)
+    session.declare(messaging.headers(EXCHANGE, given, durable=False).exchange)
+    message = text(options.message, "Hello World!")
+    messaging.send(
+        message, exchange=EXCHANGE, routing_key="", headers=given, mandatory=False
+    )
+    say(f" [x] Sent {given}:'{message}'")
+
+
+@script(
+    option("header", nargs="+", **HEADER, help="NAME:=JSON for other than texts"),
+    option("--match", choices=["all", "any"], default="all", help="default: all"),
+    receives=True,
+)
+def receive_logs_headers(session: Session, say: Say, options: Namespace) -> None:
+    """Print messages that have some headers, from now on."""
+    wanted = messaging.headers(
+        EXCHANGE, dict(options.header), match=options.match, durable=False
+    )
+    queue = session.temporary_queue(wanted)
+    say(WAITING)
+    for message in session.listen(queue):
+        say(f" [x] {message.envelope.headers}:{message.text}")
+        message.ack()

@@ -1,0 +1,69 @@
+"""Remote procedure calls: Fibonacci numbers, through the queue `rpc_queue`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Annotated
+
+from pydantic import Field
+
+from messaging.exceptions import NoServer
+from messaging.management.options import add_call_timeout
+from messaging.rpc.client import call
+from messaging.rpc.server import run_servers
+from messaging.rpc.serving import served, serves
+
+from .script import Say, Script
+
+#: Of the official tutorials: durable, quorum, with the number as text.
+QUEUE = "rpc_queue"
+#: Larger numbers have no use in a tutorial, and any work for others needs a limit.
+LARGEST = 1000
+
+
+@serves(QUEUE, text=True)
+def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
+    """Give the n-th Fibonacci number."""
+    sys.stdout.write(f" [.] fib({n})\n")
+    sys.stdout.flush()
+    one, next_one = 0, 1
+    for _ in range(n):
+        one, next_one = next_one, one + next_one
+    return one
+
+
+def rpc_server(say: Say, arguments: Namespace) -> int:
+    """Serve one call at a time until stopped; give the exit code."""
+    say(" [x] Awaiting RPC requests. To exit press Ctrl-C")
+    return run_servers([served[QUEUE]], threads=1)
+
+
+def add_client_arguments(parser: ArgumentParser) -> None:
+    """Take the number, and how long to wait."""
+    parser.add_argument("n", metavar="N", help="which Fibonacci number, e.g. 30")
+    add_call_timeout(parser)
+
+
+def rpc_client(say: Say, arguments: Namespace) -> int:
+    """Ask for one number and print it; raises `CallError`."""
+    say(f" [x] Requesting fib({arguments.n})")
+    try:
+        answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
+    except NoServer:
+        raise NoServer(
+            "Nobody answers: start `manage.py tutorial rpc_server`."
+        ) from None
+    say(f" [.] Got {answer}")
+    return 0
+
+
+SERVER = Script(
+    "rpc_server",
+    "Serve Fibonacci numbers; a second one shares the load.",
+    lambda parser: None,
+    rpc_server,
+)
+CLIENT = Script(
+    "rpc_client", "Ask for a Fibonacci number.", add_client_arguments, rpc_client
+)

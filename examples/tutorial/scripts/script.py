@@ -1,0 +1,98 @@
+"""What a script of the tutorial is: a name, options, and a few lines to run."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from messaging import Queue, Session
+from messaging.management.listening import command_session
+from messaging.management.options import add_limits
+
+#: Prints a line, at once.
+Say = Callable[[str], None]
+Run = Callable[[Session, Say, Namespace], None]
+
+WAITING = " [*] Waiting for messages. To exit press CTRL+C"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An argument of a script, as `argparse` takes it."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One subcommand of `manage.py tutorial`."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[ArgumentParser], None]
+    #: Runs to the end and gives the exit code.
+    main: Callable[[Say, Namespace], int]
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """Give an option, with what `add_argument` takes."""
+    return Option(names, settings)
+
+
+def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
+    """
+    Make a script of a function; its docstring is the help.
+
+    One that receives goes on until it is stopped, unless it has limits.
+    """
+
+    def add_arguments(parser: ArgumentParser) -> None:
+        for one in options:
+            parser.add_argument(*one.names, **one.settings)
+        if receives:
+            add_limits(parser)
+
+    def make(run: Run) -> Script:
+        name = run.__name__
+
+        def main(say: Say, given: Namespace) -> int:
+            limits = (given.count, given.timeout) if receives else ()
+            with command_session(f"tutorial-{name}", *limits) as session:
+                run(session, say, given)
+            return 0
+
+        return Script(name, (run.__doc__ or "").strip(), add_arguments, main)
+
+    return make
+
+
+def queue_options(default: str) -> tuple[Option, ...]:
+    """Give the options that say which queue is meant, and how it is made."""
+    return (
+        option("--queue", default=default, help=f"default: {default}"),
+        option("--classic", action="store_true", help="classic, not quorum"),
+        option(
+            "--not-durable",
+            action="store_true",
+            help="classic, and ends with the broker (RabbitMQ 4 may refuse it)",
+        ),
+    )
+
+
+def chosen_queue(options: Namespace) -> Queue:
+    """Give the queue to make, by default as RabbitMQ's own tutorials make it."""
+    if options.classic or options.not_durable:
+        return Queue(options.queue, durable=not options.not_durable)
+    return Queue(options.queue, {"x-queue-type": "quorum"})
+
+
+def text(words: list[str], default: str) -> str:
+    """Give the words of a message as one text."""
+    return " ".join(words) or default
+
+
+#: The words of a message; quotes are not needed.
+MESSAGE = option("message", nargs="*", help="one word or more")

@@ -1,0 +1,125 @@
+"""Which dead letters an operator means, in the archive and still in the queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from django.db.models import Q
+
+from messaging.conf import settings
+from messaging.exceptions import MessagingError
+from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
+from messaging.registry import handlers
+
+from .archive import browse
+
+#: Letters that are read, or settled, at a time.
+PORTION = 100
+#: Bytes of their bodies.
+PORTION_SIZE = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What dead letters must have in common; None means anything."""
+
+    queue: str | None = None
+    #: Beginnings of ids or message ids.
+    ids: tuple[str, ...] = ()
+    kind: str | None = None
+    event_type: str | None = None
+    #: Part of the reason, in any case.
+    reason: str | None = None
+    status: str | None = DeadLetter.Status.WAITING
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues whose dead letters are meant."""
+        return [self.queue] if self.queue else sorted(handlers)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it asks for anything but a status."""
+        return replace(self, status=None) != Selection(status=None)
+
+    def check_ids(self) -> None:
+        """
+        Make sure that each of `ids` means one archived letter.
+
+        Raises `MessagingError`. A whole message id may have several letters, for its
+        message may have been sent with several bodies.
+        """
+        for begin in self.ids:
+            rows = replace(self, ids=(begin,)).archived()
+            found = list(rows.values_list("pk", "message_id")[:2])
+            if not found:
+                raise MessagingError(f"No such dead letter begins with {begin}.")
+            if len(found) > 1 and not any(begin in names for names in found):
+                raise MessagingError(f"Several dead letters begin with {begin}.")
+
+    def archived(self) -> DeadLetterQuerySet:
+        """Give those in the archive, oldest first."""
+        rows = DeadLetter.objects.using(settings.DATABASE).order_by("failed_at", "id")
+        given = {
+            "queue": self.queue,
+            "kind": self.kind,
+            "event_type": self.event_type,
+            "reason__icontains": self.reason,
+            "status": self.status,
+        }
+        rows = rows.filter(**{name: v for name, v in given.items() if v is not None})
+        either = Q()
+        for begin in self.ids:
+            whole = Q(id=begin) | Q(message_id=begin)
+            # Who names a whole id does not mean others that begin with it.
+            either |= (
+                whole
+                if rows.filter(whole).exists()
+                else Q(id__startswith=begin) | Q(message_id__startswith=begin)
+            )
+        return rows.filter(either)
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether a letter that is in no archive is meant."""
+        return (
+            self.kind in (None, letter.kind)
+            and self.event_type in (None, letter.event_type)
+            and self.status in (None, letter.status)
+            and (self.reason or "").lower() in letter.reason.lower()
+            and (not self.ids or any(letter.is_called(begin) for begin in self.ids))
+        )
+
+    def everywhere(self, *, bodies: bool = True) -> Iterator[DeadLetter]:
+        """
+        Give those in the archive, then those still in the queues, each oldest first.
+
+        Raises `MessagingError` when the broker is away.
+        """
+        # First, for what is archived meanwhile must be in one of the two.
+        waiting = [one for queue in self.queues for one in browse(queue)]
+        seen = set()
+        for portion in portions(self.archived()):
+            rows = self.archived().filter(pk__in=portion)
+            for row in rows.prefetch_related("parts") if bodies else rows:
+                if row.settled_at is None:
+                    seen.add(row.id)
+                yield row
+        for letter in waiting:
+            if letter.id not in seen and self.takes(letter):
+                seen.add(letter.id)
+                yield letter
+
+
+def portions(rows: DeadLetterQuerySet) -> Iterator[list[str]]:
+    """Divide rows, by their ids, into portions that fit into memory."""
+    portion: list[str] = []
+    size = 0
+    for letter_id, letter_size in rows.values_list("pk", "size"):
+        if portion and (len(portion) == PORTION or size + letter_size > PORTION_SIZE):
+            yield portion
+            portion, size = [], 0
+        portion.append(letter_id)
+        size += letter_size
+    if portion:
+        yield portion

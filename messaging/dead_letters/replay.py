@@ -1,0 +1,153 @@
+"""What becomes of dead letters: sent again, as they were or corrected, or discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+
+from messaging import topology
+from messaging.amqp.headers import from_json
+from messaging.amqp.publisher import publisher
+from messaging.conf import settings
+from messaging.exceptions import InvalidMessage
+from messaging.message import PARTITION_KEY, REPLAYS, Envelope, Message, decode
+from messaging.models import Inbox
+from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
+from messaging.received import Received
+from messaging.registry import handlers, messages_of
+
+from .query import portions
+
+#: Those of the properties that a replay keeps. Nobody waits for its answer any more.
+KEPT = (
+    "type",
+    "content_type",
+    "content_encoding",
+    "priority",
+    "app_id",
+    "correlation_id",
+)
+
+
+def requeue(
+    rows: DeadLetterQuerySet, by: str, *, body: bytes | None = None
+) -> Iterator[list[DeadLetter]]:
+    """
+    Send letters again, oldest first, and give them in portions as they are sent.
+
+    A replay is a new acceptance, now, under the same message id: whoever is killed
+    between the broker's confirm and the mark in the row may send a letter again, and
+    the inbox applies it once. `body` replaces that of a single letter.
+
+    Raises `InvalidMessage` for a body that no handler would take, and `PublishError`
+    when the broker does not take a portion.
+    """
+    details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
+
+    def publish(letters: list[DeadLetter]) -> None:
+        envelopes = [replay(letter, body) for letter in letters]
+        publisher().publish(*envelopes, limit=body is not None, in_turn=True)
+        for letter in letters:
+            letter.replays += 1
+
+    yield from _settle(rows, DeadLetter.Status.REQUEUED, by, publish, **details)
+
+
+def discard(rows: DeadLetterQuerySet, by: str) -> Iterator[list[DeadLetter]]:
+    """Give letters up for good, and give them in portions; the rows stay."""
+    yield from _settle(rows, DeadLetter.Status.DISCARDED, by, lambda _: None)
+
+
+def _settle(
+    rows: DeadLetterQuerySet,
+    status: str,
+    by: str,
+    act: Callable[[list[DeadLetter]], None],
+    **details: str,
+) -> Iterator[list[DeadLetter]]:
+    archive = DeadLetter.objects.using(settings.DATABASE)
+    for portion in portions(rows):
+        # What the replay leads to may be archived before this commits; the archive
+        # waits for the lock then, and finds the letter marked.
+        with transaction.atomic(using=settings.DATABASE):
+            chosen = rows.filter(pk__in=portion).prefetch_related("parts")
+            # Locked in the order in which the archive locks.
+            letters = list(chosen.order_by("pk").select_for_update())
+            letters.sort(key=lambda letter: (letter.failed_at, letter.id))
+            act(letters)
+            for letter in letters:
+                letter.settle(status, by, **details)
+            archive.bulk_update(letters, SETTLED_FIELDS)
+        yield letters
+
+
+def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
+    """Give the envelope in which a letter is sent again."""
+    properties = letter.original_properties
+    headers = headers_of(letter)
+    kept: dict[str, Any] = {name: properties.get(name) for name in KEPT}
+    kept = {name: from_json(value) for name, value in kept.items()}
+    if body is not None:
+        message = corrected(letter, body)
+        if not isinstance(message, Received):
+            kept["type"] = message.event_type
+            headers[PARTITION_KEY] = message.partition_key
+    return Envelope(
+        letter.body if body is None else body,
+        topology.partition_for(letter.queue, str(headers.get(PARTITION_KEY, ""))),
+        message_id=letter.replay_id,
+        headers=headers | {REPLAYS: letter.replays + 1},
+        **kept,
+    )
+
+
+def corrected(letter: DeadLetter, body: bytes) -> Message:
+    """Give the message of a corrected body; raises `InvalidMessage`."""
+    if letter.queue not in handlers:
+        raise InvalidMessage({"": [f"Nobody handles messages of {letter.queue}."]})
+    envelope = Envelope(body, letter.queue, headers=headers_of(letter))
+    return decode(body, messages_of(letter.queue), envelope)
+
+
+def headers_of(letter: DeadLetter) -> dict[str, Any]:
+    """Give the headers that its sender gave it."""
+    given = letter.original_properties["headers"]
+    return {name: from_json(value) for name, value in given.items()}
+
+
+def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:
+    """
+    Give, by letter id, when a message of the same partition key was last applied, for
+    letters where that was after they had failed.
+    """
+    keys = {letter.id: key for letter in letters if (key := partition_key(letter))}
+    if not keys:
+        return {}
+    latest = dict(
+        Inbox.objects.using(settings.DATABASE)
+        .filter(
+            processed_at__gt=min(letter.failed_at for letter in letters),
+            key__in=set(keys.values()),
+            status=Inbox.Status.DONE,
+        )
+        .values_list("key")
+        .annotate(Max("processed_at"))
+    )
+    never = datetime.min.replace(tzinfo=UTC)
+    return {
+        letter.id: at
+        for letter in letters
+        if (at := latest.get(keys.get(letter.id, ""), never)) > letter.failed_at
+    }
+
+
+def partition_key(letter: DeadLetter) -> str:
+    """Give the partition key of a letter, or "" if its body has none."""
+    try:
+        return corrected(letter, letter.body).partition_key
+    except InvalidMessage:
+        return ""

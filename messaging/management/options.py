@@ -1,0 +1,176 @@
+"""What commands take of messages on their command line."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from messaging.conf import settings
+from messaging.message import PROPERTIES
+from messaging.registry import MATCHES, TYPES, Exchange, Source
+
+#: Properties that `--property` takes; the others have options of their own.
+SETTABLE = (*PROPERTIES, "expiration", "user_id")
+
+#: A short integer of AMQP.
+MOST_PREFETCHED = 65535
+
+Pair = tuple[str, Any]
+
+
+def header(given: str) -> Pair:
+    """Read `name=text` or `name:=JSON`."""
+    name, equals, value = given.partition("=")
+    if not (equals and name.strip(":")):
+        raise ArgumentTypeError(f"{given!r} is neither name=text nor name:=JSON")
+    if not name.endswith(":"):
+        return name, value
+    try:
+        return name[:-1], json.loads(value, parse_float=_no_fraction)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{value!r}: {error}") from None
+
+
+def _no_fraction(given: str) -> Any:
+    raise ValueError(f"headers hold no fractions; give {given} as text")
+
+
+def message_property(given: str) -> Pair:
+    """Read `name=value` of a property of AMQP."""
+    name, equals, value = given.partition("=")
+    if not equals or name not in SETTABLE:
+        raise ArgumentTypeError(
+            f"{given!r} is not NAME=VALUE with one of {', '.join(SETTABLE)}"
+        )
+    try:
+        return name, _typed(name, value)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{given!r}: {error}") from None
+
+
+def _typed(name: str, value: str) -> Any:
+    if name == "priority":
+        if not 0 <= int(value) <= 255:
+            raise ValueError("a priority is a number from 0 to 255")
+        return int(value)
+    if name == "expiration" and not value.isdigit():
+        raise ValueError("an expiration is a number of milliseconds")
+    if name == "timestamp":
+        if value.isdigit():
+            return datetime.fromtimestamp(int(value), UTC)
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return value
+
+
+def positive(given: str) -> int:
+    """Read a number from 1 on."""
+    if not given.isdigit() or not int(given):
+        raise ArgumentTypeError(f"{given!r} is not a number from 1 on")
+    return int(given)
+
+
+def prefetch(given: str) -> int:
+    """Read a number that AMQP takes for a prefetch count."""
+    if not given.isdigit() or int(given) > MOST_PREFETCHED:
+        raise ArgumentTypeError(f"{given!r} is not a number from 0 to 65535")
+    return int(given)
+
+
+def seconds(given: str) -> float:
+    """Read a number of seconds above 0."""
+    try:
+        value = float(given)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{given!r} is not a number of seconds above 0")
+    return value
+
+
+def add_declaration(parser: ArgumentParser) -> None:
+    """Take whether the exchange is to be made."""
+    parser.add_argument(
+        "--declare",
+        choices=TYPES,
+        metavar="TYPE",
+        help=f"make the exchange if it is not there: {', '.join(TYPES)}",
+    )
+    parser.add_argument(
+        "--not-durable",
+        action="store_true",
+        help="make one that ends with the broker, as those of RabbitMQ's tutorials do",
+    )
+
+
+def add_limits(parser: ArgumentParser) -> None:
+    """Take when to end."""
+    parser.add_argument(
+        "--count", type=positive, metavar="N", help="end after N messages"
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S", help="end after S seconds"
+    )
+
+
+def add_call_timeout(parser: ArgumentParser) -> None:
+    """Take how long to wait for the answer to a call."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=settings.CALL_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for the answer (%(default)s)",
+    )
+
+
+def add_source(parser: ArgumentParser) -> None:
+    """Take what to listen to."""
+    parser.add_argument(
+        "--exchange", action="append", metavar="NAME", help="may be given repeatedly"
+    )
+    parser.add_argument(
+        "--key",
+        action="append",
+        metavar="KEY",
+        help="routing key, or a pattern of a topic exchange; may be given repeatedly; "
+        "if none is, all of a fanout, topic or headers exchange",
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        type=header,
+        metavar="NAME=VALUE",
+        help="what a headers exchange shall look for; NAME:=JSON for other than texts",
+    )
+    parser.add_argument(
+        "--match", choices=MATCHES, default="all", help="of the headers; default: all"
+    )
+    add_declaration(parser)
+
+
+def given(name: str, declare: str | None, not_durable: bool) -> Exchange:
+    """Give the exchange to make, or that somebody has made."""
+    return Exchange(
+        name, declare or "topic", durable=not not_durable, passive=declare is None
+    )
+
+
+def sources(
+    *,
+    exchange: Iterable[str],
+    key: list[str] | None,
+    header: list[Pair] | None,
+    match: str,
+    declare: str | None,
+    not_durable: bool,
+) -> list[Source]:
+    """Give what the options of `add_source` mean."""
+    arguments = {**dict(header), "x-match": match} if header else {}
+    keys = tuple(key or ["" if header else "#"])
+    return [
+        Source(given(name, declare, not_durable), keys, arguments) for name in exchange
+    ]

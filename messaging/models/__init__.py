@@ -1,0 +1,29 @@
+"""
+The tables of this app, and their SQL as named methods of QuerySets.
+
+One file for each; all are listed here because Django looks for models in this package.
+"""
+
+from messaging.database import PrunableQuerySet
+
+from .attempt import Attempt
+from .dead_letter import DeadLetter, DeadLetterPart
+from .inbox import Inbox
+from .lease import Lease, Worker
+from .ledger import Ledger
+from .outbox import Outbox, OutboxShard
+from .parked import Parked
+
+__all__ = [
+    "Attempt",
+    "DeadLetter",
+    "DeadLetterPart",
+    "Inbox",
+    "Lease",
+    "Ledger",
+    "Outbox",
+    "OutboxShard",
+    "Parked",
+    "PrunableQuerySet",
+    "Worker",
+]

@@ -1,0 +1,131 @@
+"""What transactions leave to be published."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from django.db import connections, models
+from django.utils.functional import cached_property
+
+from messaging.database import insert
+from messaging.message import Envelope
+
+#: Shares into which the outbox is divided: as many relays can work side by side.
+OUTBOX_SHARDS = 16
+
+
+def _other_time(envelope: Envelope, now: datetime) -> dict[str, str | None]:
+    """Give, as a property, a timestamp that is not of now, as its sender wished."""
+    sent = envelope.timestamp
+    if sent is not None and abs(sent - now) < timedelta(seconds=1):
+        return {}
+    return {"timestamp": sent.isoformat() if sent else None}
+
+
+class OutboxQuerySet(models.QuerySet["Outbox"]):
+    """What waits to be published."""
+
+    def add(self, envelopes: Iterable[Envelope]) -> None:
+        """Store envelopes; to be called inside a transaction."""
+        now = datetime.now(UTC)
+        insert(
+            self.db,
+            Outbox,
+            Outbox.COLUMNS,
+            [
+                (
+                    envelope.message_id,
+                    envelope.exchange,
+                    envelope.routing_key,
+                    envelope.type or "",
+                    envelope.headers,
+                    envelope.unusual | _other_time(envelope, now),
+                    envelope.mandatory,
+                    envelope.body,
+                    zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
+                    now,
+                )
+                for envelope in envelopes
+            ],
+        )
+
+
+class Outbox(models.Model):
+    """One message to publish, written in the transaction it tells of."""
+
+    message_id = models.CharField(max_length=255)
+    exchange = models.CharField(max_length=255)
+    routing_key = models.CharField(max_length=255)
+    type = models.CharField(max_length=255)
+    headers = models.JSONField(default=dict)
+    #: Those of the other properties that are not as usual.
+    properties = models.JSONField(default=dict)
+    mandatory = models.BooleanField()
+    body = models.BinaryField()
+    #: Rows of one key are published in the order of their ids, by one relay at a time.
+    shard = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField()
+
+    COLUMNS = (
+        "message_id",
+        "exchange",
+        "routing_key",
+        "type",
+        "headers",
+        "properties",
+        "mandatory",
+        "body",
+        "shard",
+        "created_at",
+    )
+
+    objects = OutboxQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "outbox"
+        indexes = [models.Index(fields=["shard", "id"], name="outbox_shard")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.message_id}"
+
+    @cached_property
+    def envelope(self) -> Envelope:
+        """The envelope to publish; a relay asks for it several times."""
+        properties = {"timestamp": self.created_at, **self.properties}
+        if isinstance(given := properties["timestamp"], str):
+            properties["timestamp"] = datetime.fromisoformat(given)
+        return Envelope(
+            bytes(self.body),
+            self.routing_key,
+            exchange=self.exchange,
+            message_id=self.message_id,
+            type=self.type or None,
+            headers=self.headers,
+            mandatory=self.mandatory,
+            **properties,
+        )
+
+
+class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
+    """The locks that keep relays apart."""
+
+    def lock(self, shard: int) -> bool:
+        """Lock a shard until the transaction ends; false if another relay has it."""
+        if not self.filter(pk=shard).exists():
+            self.bulk_create([OutboxShard(id=shard)], ignore_conflicts=True)
+        skip_locked = connections[self.db].features.has_select_for_update_skip_locked
+        rows = self.select_for_update(skip_locked=skip_locked).filter(pk=shard)
+        return bool(list(rows))
+
+
+class OutboxShard(models.Model):
+    """A share of the keys; the relay that holds its row lock publishes it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True)
+
+    objects = OutboxShardQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"shard {self.id}"

@@ -1,0 +1,235 @@
+"""
+Messages that failed and are tried again later, and those that wait behind them.
+
+They are rows beside the inbox, and their deliveries are acknowledged: a message that
+fails for an hour holds up neither the broker nor any other key. Within a key the order
+stays. The first row of a key, its head, has a time at which it is due; the others have
+none until it is settled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from messaging.amqp.headers import from_json, to_json
+from messaging.conf import settings
+from messaging.database import insert, without_nul
+from messaging.message import PROPERTIES, Delivery, Envelope
+
+if TYPE_CHECKING:
+    from messaging.consumer.context import Context
+
+#: Messages that are tried again together.
+BATCH = 500
+#: What an envelope keeps beside its body.
+KEPT = (*PROPERTIES, "routing_key", "exchange", "headers")
+
+
+class ParkedQuerySet(models.QuerySet["Parked"]):
+    """The parked messages of all partitions."""
+
+    def next_due(self, partition: str) -> datetime | None:
+        """Give when the next message is to be tried; None if none is parked."""
+        due: datetime | None = self.filter(partition=partition).aggregate(
+            first=models.Min("due_at")
+        )["first"]
+        return due
+
+    def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
+        """
+        Give what is to be tried now, in the order in which it was parked.
+
+        That is the head of each key that is due, and after a head that has never
+        failed, whose predecessor was settled just now, the others of its key too.
+        """
+        mine = self.filter(partition=partition)
+        fields = ("id", "size", "digest", "attempts")
+        due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
+        chosen = list(due.values_list(*fields)[:limit])
+        flowing = {digest for *_more, digest, attempts in chosen if not attempts}
+        if flowing and len(chosen) < limit:
+            behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
+            chosen += behind.values_list(*fields)[: limit - len(chosen)]
+        room = settings.PREFETCH_BYTES // 2
+        ids: list[int] = []
+        for pk, size, *_more in chosen:
+            room -= size
+            if room < 0 and ids:
+                break
+            ids.append(pk)
+        return list(self.filter(pk__in=ids).order_by("id"))
+
+    def beside(
+        self, partition: str, entries: Sequence[Context]
+    ) -> tuple[set[str], set[str]]:
+        """Give the ids and the keys' digests of `entries` that are parked already."""
+        rows = self.filter(partition=partition).values_list("message_id", "digest")
+        same = rows.filter(message_id__in={entry.id for entry in entries})
+        behind = rows.filter(digest__in={digest_of(entry.key) for entry in entries})
+        parked = [*same, *behind]
+        return {row[0] for row in parked}, {row[1] for row in parked}
+
+    def park(self, partition: str, entries: Iterable[Context]) -> None:
+        """Store what has failed or waits behind it, in its order."""
+        now = datetime.now(UTC)
+        rows, again = [], []
+        for entry in entries:
+            if entry.row is None:
+                rows.append(_values(partition, entry, now))
+            elif entry.setback is not None:
+                entry.row.attempts = entry.attempts
+                entry.row.due_at = _due(entry, now)
+                entry.row.error = _describe(entry.setback)
+                again.append(entry.row)
+        insert(self.db, Parked, Parked.COLUMNS, rows)
+        self.bulk_update(again, ["attempts", "due_at", "error"], batch_size=100)
+
+    def note_applied(self, entries: Iterable[Context]) -> None:
+        """Mark the rows of messages without an id that are settled now."""
+        done = [
+            entry.row.pk
+            for entry in entries
+            if entry.row is not None and entry.is_settled and not entry.is_named
+        ]
+        if done:
+            self.filter(pk__in=done).update(is_applied=True)
+
+    def settle(self, rows: Sequence[Parked]) -> None:
+        """Remove rows, and have the next of each key follow."""
+        if not rows:
+            return
+        digests = {row.digest for row in rows}
+        partition = rows[0].partition
+        self.filter(pk__in=[row.pk for row in rows]).delete()
+        heads = self._heads(partition, digests)
+        waiting = self.filter(pk__in=heads, due_at=None)
+        waiting.update(due_at=datetime.now(UTC))
+
+    def try_now(self, rows: models.QuerySet[Parked]) -> int:
+        """Have the first message of each key of `rows` tried; give how many keys."""
+        digests: dict[str, list[str]] = {}
+        for partition, digest in set(rows.values_list("partition", "digest")):
+            digests.setdefault(partition, []).append(digest)
+        number = 0
+        for partition, mine in digests.items():
+            for start in range(0, len(mine), BATCH):
+                heads = self._heads(partition, mine[start : start + BATCH])
+                number += self.filter(pk__in=heads).update(due_at=datetime.now(UTC))
+        return number
+
+    def _heads(self, partition: str, digests: Iterable[str]) -> list[int]:
+        """Give the first row of each key."""
+        rows = self.filter(partition=partition, digest__in=digests)
+        firsts = rows.values("digest").annotate(head=models.Min("id"))
+        return list(firsts.values_list("head", flat=True))
+
+
+class Parked(models.Model):
+    """One message that is tried again later, or waits behind one that is."""
+
+    #: The broker's name of the partition it came from.
+    partition = models.CharField(_("partition"), max_length=255)
+    message_id = models.CharField("message id", max_length=36)
+    event_type = models.CharField(_("event type"), max_length=100)
+    #: The partition key, for people.
+    key = models.CharField(_("key"), max_length=300)
+    #: ... and for comparing, which databases may do without regard to case.
+    digest = models.CharField(max_length=32)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    #: When it is tried again; null while it waits behind another of its key.
+    due_at = models.DateTimeField(_("next attempt"), null=True)
+    #: How it failed last.
+    error = models.TextField(_("error"), default="")
+    parked_at = models.DateTimeField(_("parked"))
+    #: Whether its outcome is committed: the row is about to go. Of a message with an id
+    #: the inbox tells; of two equal bodies without one, it does not tell which.
+    is_applied = models.BooleanField(default=False)
+    size = models.PositiveIntegerField(_("bytes"))
+    properties = models.TextField()
+    body = models.BinaryField()
+
+    COLUMNS = (
+        "partition",
+        "message_id",
+        "event_type",
+        "key",
+        "digest",
+        "attempts",
+        "due_at",
+        "error",
+        "parked_at",
+        "is_applied",
+        "size",
+        "properties",
+        "body",
+    )
+
+    objects = ParkedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("parked message")
+        verbose_name_plural = _("parked messages")
+        indexes = [
+            models.Index(fields=["partition", "due_at"], name="parked_due"),
+            models.Index(fields=["partition", "digest", "id"], name="parked_key"),
+            models.Index(fields=["partition", "message_id"], name="parked_message"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.message_id}"
+
+    def delivery(self, queue: str) -> Delivery:
+        """Give the message for another try."""
+        properties = json.loads(self.properties)
+        return Delivery(
+            Envelope(
+                bytes(self.body),
+                **{name: from_json(value) for name, value in properties.items()},
+            ),
+            queue,
+            tag=0,
+            source=self.partition,
+            consumer_tag=f"parked {self.pk}",
+        )
+
+
+def digest_of(key: str) -> str:
+    """Give what is the same for the same key, and for no other."""
+    encoded = key.encode(errors="surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def _values(partition: str, entry: Context, now: datetime) -> tuple[Any, ...]:
+    envelope = entry.delivery.envelope
+    kept = {name: to_json(getattr(envelope, name)) for name in KEPT}
+    return (
+        partition,
+        entry.id,
+        entry.event_type,
+        entry.key[:300],
+        digest_of(entry.key),
+        entry.attempts,
+        _due(entry, now),
+        _describe(entry.setback),
+        now,
+        False,
+        len(envelope.body),
+        json.dumps(kept),
+        envelope.body,
+    )
+
+
+def _due(entry: Context, now: datetime) -> datetime | None:
+    return None if entry.setback is None else now + timedelta(seconds=entry.pause)
+
+
+def _describe(error: Exception | None) -> str:
+    text = f"{type(error).__name__}: {error}"[:1000] if error else ""
+    return without_nul(text)

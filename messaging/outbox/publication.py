@@ -1,0 +1,171 @@
+"""How changes of models are told, and of which models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import connections, router
+from django.db.models import Model, QuerySet
+from pydantic_core import PydanticSerializationError, to_json
+
+from messaging.conf import settings
+from messaging.exceptions import TooLarge, Unpublishable
+from messaging.message import PARTITION_KEY, Envelope
+
+#: Routing key and event type, unless others are given.
+DEFAULT_NAME = "{app}.{model}.{action}"
+#: Databases on which inbox and outbox have been tried.
+VENDORS = ("mysql", "postgresql", "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How the changes of one model are told."""
+
+    model: type[Model]
+    fields: tuple[str, ...]
+    #: None for `MESSAGING["EVENTS_EXCHANGE"]`.
+    own_exchange: str | None
+    exchange_type: str
+    routing_key: str
+    event_type: str | None
+
+    @property
+    def exchange(self) -> str:
+        """The exchange to which events go."""
+        return self.own_exchange or str(settings.EVENTS_EXCHANGE)
+
+    def name(self, pattern: str, action: str) -> str:
+        """Fill in a routing key or an event type."""
+        options = self.model._meta
+        return pattern.format(
+            app=options.app_label, model=options.model_name, action=action
+        )
+
+    def problems(self) -> Iterator[str]:
+        """Give the reasons for which no change of the model can be told, if any."""
+        options = self.model._meta
+        label = options.label
+        relatives = {*options.get_parent_list(), *_children(self.model)}
+        if relatives:
+            others = ", ".join(sorted(one._meta.label for one in relatives))
+            yield (
+                f"{label} shares its rows with {others} (multi-table inheritance), so "
+                "that one change is spread over several tables. Use an abstract base "
+                "class or a one-to-one relation instead."
+            )
+        if len(getattr(options, "pk_fields", [options.pk])) > 1:
+            yield f"{label} has a composite primary key; give it one of one column."
+        for name in self.fields:
+            try:
+                field = options.get_field(name)
+            except FieldDoesNotExist:
+                yield f"{label} has no field {name!r}; name others in `fields`."
+                continue
+            if not getattr(field, "concrete", False) or field.many_to_many:
+                yield f"{label}.{name} is no column; leave it out of `fields`."
+        alias = router.db_for_write(self.model)
+        if problem := _problem_of_store(label, alias):
+            yield problem
+
+    def check(self, alias: str) -> None:
+        """Raise `Unpublishable` unless a change in a database can be told."""
+        if self not in _checked and (problems := list(self.problems())):
+            raise Unpublishable(" ".join(problems))
+        _checked.add(self)
+        if problem := _problem_of_store(self.model._meta.label, alias):
+            raise Unpublishable(problem)
+
+    def tell(self, action: str, rows: QuerySet[Any]) -> int:
+        """
+        Put an event for each of some rows into the outbox; give how many.
+
+        To be called in the transaction of the change, while the rows are locked, so
+        that events of a row are stored in the order of its changes.
+        """
+        from messaging.models import Outbox  # models load after this package
+
+        values = list(rows.order_by("pk").values_list("pk", *self.fields))
+        Outbox.objects.using(settings.DATABASE).add(
+            [self.envelope(action, pk, fields) for pk, *fields in values]
+        )
+        return len(values)
+
+    def envelope(self, action: str, pk: object, values: Sequence[object]) -> Envelope:
+        """Give the message that tells of a row with these values of the fields."""
+        event_type = self.event_type and self.name(self.event_type, action)
+        body: dict[str, object] = {"event_type": event_type} if event_type else {}
+        body |= dict(zip(self.fields, values, strict=True))
+        envelope = Envelope(
+            self.encode(body),
+            self.name(self.routing_key, action),
+            exchange=self.exchange,
+            type=event_type or self.name(DEFAULT_NAME, action),
+            headers={PARTITION_KEY: f"{self.model._meta.label_lower}:{pk}"},
+            # Nobody need be listening.
+            mandatory=False,
+        )
+        if len(envelope.body) > settings.MAX_BODY:
+            raise TooLarge(
+                f"{self.model._meta.label} {pk} takes more than "
+                f"{settings.MAX_BODY} bytes: leave fields out of `publishes`."
+            )
+        return envelope
+
+    def encode(self, body: dict[str, object]) -> bytes:
+        """Give the JSON body; raises `Unpublishable`."""
+        try:
+            return to_json(body, bytes_mode="base64", inf_nan_mode="strings")
+        except PydanticSerializationError as error:
+            raise Unpublishable(
+                f"A field of {self.model._meta.label} has no form in JSON ({error}): "
+                "leave it out of `publishes`."
+            ) from error
+
+
+#: By model.
+publications: dict[type[Model], Publication] = {}
+_checked: set[Publication] = set()
+
+
+def publication_of(model: type[Model]) -> Publication | None:
+    """
+    Give the publication of the model whose rows these are, if any.
+
+    Those of a child are, in part, those of its parents.
+    """
+    if not publications:
+        return None
+    concrete = model._meta.concrete_model or model
+    if concrete in publications:
+        return publications[concrete]
+    for parent in concrete._meta.get_parent_list():
+        if parent in publications:
+            return publications[parent]
+    return None
+
+
+def _problem_of_store(label: str, alias: str) -> str | None:
+    """Say why rows in a database cannot be written together with the outbox."""
+    if alias != settings.DATABASE:
+        return (
+            f"{label} is written to the database {alias!r}, the outbox to "
+            f"{settings.DATABASE!r}, and two databases share no transaction: a change "
+            "could be stored and never told. Publish a message from the code that "
+            "makes the change instead, or keep the model beside the outbox."
+        )
+    if (vendor := connections[alias].vendor) not in VENDORS:
+        return (
+            f"{label} is in a database of type {vendor}, and an outbox is kept in "
+            f"{', '.join(VENDORS)} only."
+        )
+    return None
+
+
+def _children(model: type[Model]) -> Iterator[type[Model]]:
+    for relation in model._meta.related_objects:
+        if getattr(relation.field.remote_field, "parent_link", False):
+            yield relation.related_model
