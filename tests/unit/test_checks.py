@@ -1,0 +1,176 @@
+"""`manage.py check` tells what is wrong with the settings, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from messaging import (
+    Message,
+    checks,
+    fanout,
+    handles,
+    listens,
+    projects,
+    publishes,
+    registry,
+    serves,
+    topic,
+)
+from messaging.outbox.publication import publications
+from users.models import User
+
+
+def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
+    """Give what our checks find, by id."""
+    messages = run_checks(include_deployment_checks=deploy)
+    ours = [one for one in messages if str(one.id).startswith("messaging.")]
+    assert all(one.hint for one in ours if one.id != "messaging.E001")
+    return {str(one.id).removeprefix("messaging."): one for one in ours}
+
+
+def test_the_settings_of_this_project_are_well() -> None:
+    assert found() == {}
+
+
+def test_an_exchange_that_is_wanted_in_two_ways_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two = (topic("nature", "#"), fanout("nature"), topic("nature", "*", passive=True))
+    monkeypatch.setitem(registry.sources, "users_queue", two)
+
+    assert "'nature' is wanted in 2 ways" in found()["E011"].msg
+
+
+def test_a_queue_that_is_handled_and_served_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("messaging.checks.served", {})
+    monkeypatch.setattr("messaging.rpc.serving.served", checks.served)
+
+    serves("users", queue="users_queue")(lambda: None)
+
+    assert "users_queue" in found()["E012"].msg
+
+
+def test_wrong_settings_are_told_though_models_are_published(settings: Any) -> None:
+    """A model publishes when it is imported, before there are any checks."""
+    settings.MESSAGING = {"ULR": "amqp://localhost"}
+    try:
+        publishes(User, fields=["email"])
+        assert set(found()) == {"E002"}
+    finally:
+        publications.pop(User, None)
+
+
+def test_what_is_async_is_refused_when_it_is_registered() -> None:
+    async def handler(message: Message) -> None: ...
+
+    for register in (listens("q", body=str), serves("s"), projects("q")):
+        with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
+            register(handler)
+
+
+def test_what_is_no_dictionary_is_said_so(settings: Any) -> None:
+    settings.MESSAGING = ["amqp://localhost"]
+
+    assert set(found()) == {"E001"}
+
+
+def test_unknown_keys_are_named_beside_the_known(settings: Any) -> None:
+    settings.MESSAGING = {"ULR": "amqp://localhost"}
+
+    error = found()["E002"]
+
+    assert "ULR" in error.msg
+    assert "URL" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("URL", "http://localhost"),
+        ("URL", None),
+        ("APP_ID", ""),
+        ("DATABASE", 1),
+        ("CONFIRM_TIMEOUT", "5"),
+        ("CONFIRM_TIMEOUT", 0),
+        ("MAX_BODY", 1.5),
+        ("MAX_ATTEMPTS", 0),
+        ("MAX_ATTEMPTS", "many"),
+        ("ATTEMPTS_OF", {"builtins.OSError": 0}),
+        ("BREAKER", 50),
+        ("RETRY_PAUSE", 5),
+        ("QUEUES", ["users_queue"]),
+        ("QUEUES", {"users_queue": {"PREFETCH": 5}}),
+        ("PREFETCH", True),
+        ("PREFETCH", 65536),
+        ("BACKOFF", 3),
+        ("BACKOFF", (5, 1)),
+        ("BACKOFF", (0, 1)),
+        ("QUEUE_TYPE", "stream"),
+        ("EVENTS_EXCHANGE", "amq.topic"),
+    ],
+)
+def test_wrong_values_are_refused(settings: Any, key: str, value: Any) -> None:
+    settings.MESSAGING = {key: value}
+
+    assert key in found()["E003"].msg
+
+
+def test_wrong_values_of_one_queue_are_refused(settings: Any) -> None:
+    settings.MESSAGING = {"QUEUES": {"users_queue": {"PARTITIONS": 0}}}
+
+    assert "PARTITIONS" in found()["E003"].msg
+
+
+def test_a_wrong_address_is_not_shown_with_its_password(settings: Any) -> None:
+    settings.MESSAGING = {"URL": "http://me:secret@localhost"}
+
+    assert "secret" not in found()["E003"].msg
+
+
+def test_a_database_that_is_unknown_or_of_no_use_is_refused(settings: Any) -> None:
+    settings.MESSAGING = {"DATABASE": "archive"}
+    assert "default" in str(found()["E004"].hint)
+
+    settings.MESSAGING = {"DATABASE": "reports"}
+    assert "mongodb" in found()["E005"].msg
+
+
+def test_weak_settings_are_warned_of(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
+    settings.MESSAGING = {
+        "QUEUE_TYPE": "classic",
+        "DELIVERY_LIMIT": 3,
+        "CONFIRM_TIMEOUT": 0.5,
+    }
+
+    assert set(found()) == {"W001", "W002", "W003", "W004"}
+
+
+def test_a_deployment_is_warned_of_what_is_for_development(settings: Any) -> None:
+    settings.MESSAGING = {"URL": "amqp://guest:guest@broker.example.com/"}
+    assert set(found(deploy=True)) == {"W011", "W012"}
+
+    settings.MESSAGING = {"URL": "amqps://shop:secret@broker.example.com/"}
+    assert found(deploy=True) == {}
+
+
+def test_a_message_without_queue_or_type_has_no_handler() -> None:
+    class Nameless(Message):
+        queue = "x"
+
+    class Homeless(Message):
+        event_type: str = "x"
+
+    with pytest.raises(ImproperlyConfigured, match="event type"):
+        handles(Nameless)
+    with pytest.raises(ImproperlyConfigured, match="no queue"):
+        handles(Homeless)
