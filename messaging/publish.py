@@ -11,7 +11,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
 from . import topology
-from .amqp.publisher import Properties, publisher
+from .amqp.outgoing import Properties
+from .amqp.publisher import publisher
 from .conf import settings
 from .exceptions import PublishError, TooLarge
 from .message import PARTITION_KEY, SHORT, Envelope, Event, Message, key_of

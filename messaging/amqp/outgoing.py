@@ -1,0 +1,121 @@
+"""
+Envelopes on their way to the broker.
+
+Created in the thread of a caller, settled in the I/O thread.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+
+import pika
+from pika.exceptions import AMQPError
+
+from messaging.conf import settings
+from messaging.exceptions import PublishError, TooLarge
+from messaging.message import Envelope
+
+#: Bytes of all properties together: they must fit into one frame of 128 KiB, or the
+#: broker closes the connection.
+MAX_PROPERTIES = 128 * 1024 - 64
+#: What pika raises for values that do not fit into its frames, and on closed channels.
+UNSENDABLE = (
+    AMQPError,
+    struct.error,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+)
+
+
+class PublishRequest:
+    """The envelopes that one caller publishes together and waits for."""
+
+    __slots__ = ("_done", "_left", "given_up", "outgoing")
+
+    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+        self.outgoing = [Outgoing(self, envelope) for envelope in envelopes]
+        #: Whether the caller no longer waits: nothing may be sent any more.
+        self.given_up = False
+        self._left = sum(not one.is_settled for one in self.outgoing)
+        # The cheapest thing in Python to wait for with a timeout.
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether all envelopes were settled within `timeout` seconds."""
+        return self._left == 0 or self._done.acquire(timeout=max(0.0, timeout))
+
+    def count_settled(self) -> None:
+        """Count one more settled envelope and wake the caller after the last one."""
+        self._left -= 1
+        if not self._left:
+            self._done.release()
+
+
+class Outgoing:
+    """
+    One envelope on its way to the broker.
+
+    One whose properties cannot be encoded is settled with that error from the start.
+    """
+
+    __slots__ = ("envelope", "error", "is_settled", "properties", "request", "returned")
+
+    def __init__(self, request: PublishRequest, envelope: Envelope) -> None:
+        self.request = request
+        self.envelope = envelope
+        #: Why the broker returned the message, if it did.
+        self.returned: str | None = None
+        self.error: PublishError | None = None
+        self.properties: Properties | None = None
+        try:
+            self.properties = Properties(envelope)
+        except PublishError as error:
+            self.error = error
+        self.is_settled = self.error is not None
+
+    def settle(self, error: PublishError | None = None) -> None:
+        """Record the outcome; without `error` the message is confirmed."""
+        self.error = error
+        self.is_settled = True
+        self.request.count_settled()
+
+
+class Properties(pika.BasicProperties):  # type: ignore[misc]
+    """
+    The AMQP properties of an envelope, encoded once, in the caller's thread.
+
+    Raises `TooLarge` when they exceed one frame, and `PublishError` when they cannot be
+    encoded.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        super().__init__(
+            message_id=envelope.message_id,
+            type=envelope.type,
+            content_type=envelope.content_type,
+            content_encoding=envelope.content_encoding,
+            priority=envelope.priority,
+            timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
+            app_id=envelope.app_id or settings.APP_ID,
+            correlation_id=envelope.correlation_id,
+            reply_to=envelope.reply_to,
+            expiration=envelope.expiration,
+            user_id=envelope.user_id,
+            headers=envelope.headers or None,
+            delivery_mode=2 if envelope.persistent else 1,
+        )
+        try:
+            self._pieces = super().encode()
+        except UNSENDABLE as error:
+            raise PublishError(f"The properties cannot be sent: {error!r}") from error
+        if sum(map(len, self._pieces)) > MAX_PROPERTIES:
+            raise TooLarge(f"The properties take more than {MAX_PROPERTIES} bytes.")
+
+    def encode(self) -> list[bytes]:
+        """Return the encoded properties, as a list that pika may change."""
+        return list(self._pieces)
