@@ -21,7 +21,8 @@ from messaging.exceptions import PublishError, Unroutable
 
 from .channels import NOT_FOUND
 from .connection import Connection
-from .outgoing import UNSENDABLE, Outgoing, PublishRequest
+from .encoding import UNSENDABLE
+from .outgoing import Outgoing, PublishRequest
 
 logger = logging.getLogger(__name__)
 

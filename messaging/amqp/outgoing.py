@@ -6,29 +6,13 @@ Created in the thread of a caller, settled in the I/O thread.
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Sequence
 
-import pika
-from pika.exceptions import AMQPError
-
-from messaging.conf import settings
-from messaging.exceptions import PublishError, TooLarge
+from messaging.exceptions import PublishError
 from messaging.message import Envelope
 
-#: Bytes of all properties together: they must fit into one frame of 128 KiB, or the
-#: broker closes the connection.
-MAX_PROPERTIES = 128 * 1024 - 64
-#: What pika raises for values that do not fit into its frames, and on closed channels.
-UNSENDABLE = (
-    AMQPError,
-    struct.error,
-    TypeError,
-    ValueError,
-    AttributeError,
-    AssertionError,
-)
+from .encoding import Properties
 
 
 class PublishRequest:
@@ -83,39 +67,3 @@ class Outgoing:
         self.error = error
         self.is_settled = True
         self.request.count_settled()
-
-
-class Properties(pika.BasicProperties):  # type: ignore[misc]
-    """
-    The AMQP properties of an envelope, encoded once, in the caller's thread.
-
-    Raises `TooLarge` when they exceed one frame, and `PublishError` when they cannot be
-    encoded.
-    """
-
-    def __init__(self, envelope: Envelope) -> None:
-        super().__init__(
-            message_id=envelope.message_id,
-            type=envelope.type,
-            content_type=envelope.content_type,
-            content_encoding=envelope.content_encoding,
-            priority=envelope.priority,
-            timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
-            app_id=envelope.app_id or settings.APP_ID,
-            correlation_id=envelope.correlation_id,
-            reply_to=envelope.reply_to,
-            expiration=envelope.expiration,
-            user_id=envelope.user_id,
-            headers=envelope.headers or None,
-            delivery_mode=2 if envelope.persistent else 1,
-        )
-        try:
-            self._pieces = super().encode()
-        except UNSENDABLE as error:
-            raise PublishError(f"The properties cannot be sent: {error!r}") from error
-        if sum(map(len, self._pieces)) > MAX_PROPERTIES:
-            raise TooLarge(f"The properties take more than {MAX_PROPERTIES} bytes.")
-
-    def encode(self) -> list[bytes]:
-        """Return the encoded properties, as a list that pika may change."""
-        return list(self._pieces)
