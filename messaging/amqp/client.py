@@ -55,10 +55,10 @@ def connect(
 
 class Client:
     """
-    A connection for one thread that declares, asks and listens.
+    A connection for one thread that declares and listens.
 
-    For tools: functions registered with `listens` have guarantees, while `listen` ends
-    with an error when the connection is lost.
+    It is for commands and scripts: `listen` ends with an error when the connection is
+    lost, and guarantees nothing. Functions registered with `@listens` have guarantees.
     """
 
     def __init__(
