@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.cluster.survey import see
 from messaging.exceptions import MessagingError
 from messaging.models import Outbox
@@ -82,10 +82,10 @@ def in_the_broker() -> Families:
     """Count what waits in the queues, and who consumes them."""
     ready = gauge("messaging_queue_ready", "Messages nobody has in hand.", "queue")
     consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
-    with tool("metrics") as use:
+    with connect("metrics") as client:
         for queue in sorted(handlers):
             for name in [*partition_names(queue), dead_queue(queue)]:
-                if sight := see(use, name):
+                if sight := see(client, name):
                     ready.add_metric([name], sight.ready)
                     consumers.add_metric([name], sight.consumers)
     return [ready, consumers]

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
-from messaging.amqp.client import Tool
+from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
@@ -44,7 +44,7 @@ class Step:
     obstacles: tuple[str, ...] = ()
     #: What a person does about the obstacles.
     remedy: str = ""
-    act: Callable[[Tool], None] = field(default=lambda _: None, repr=False)
+    act: Callable[[Client], None] = field(default=lambda _: None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Give what there is to know, for JSON."""
@@ -57,7 +57,7 @@ class Step:
         }
 
 
-def plan(use: Tool) -> Iterator[Step]:
+def plan(use: Client) -> Iterator[Step]:
     """Give what `apply` would do, in its order; raises `MessagingError`."""
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
@@ -67,7 +67,7 @@ def plan(use: Tool) -> Iterator[Step]:
         yield from _of_queue(use, queue)
 
 
-def bind(use: Tool) -> None:
+def bind(use: Client) -> None:
     """Make the bindings of all queues, whether or not they exist."""
     for item in topology.declared():
         if isinstance(item, topology.Binding):
@@ -76,7 +76,7 @@ def bind(use: Tool) -> None:
                 use.declare(item)
 
 
-def _made(use: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
+def _made(use: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
     """Give the step that makes an exchange or a queue, if it is not there."""
     kind = type(item).__name__.lower()
     try:
@@ -98,7 +98,7 @@ def _made(use: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
     )
 
 
-def _of_queue(use: Tool, queue: str) -> Iterator[Step]:
+def _of_queue(use: Client, queue: str) -> Iterator[Step]:
     wanted = topology.partition_names(queue)
     try:
         # Before the first migration nobody can have consumed.
@@ -132,7 +132,7 @@ def _of_queue(use: Tool, queue: str) -> Iterator[Step]:
 
 
 def _division(
-    use: Tool, queue: str, recorded: Sequence[str], wanted: Sequence[str]
+    use: Client, queue: str, recorded: Sequence[str], wanted: Sequence[str]
 ) -> Step:
     more = [name for name in wanted if name not in recorded]
     less = [name for name in recorded if name not in wanted]
@@ -148,7 +148,7 @@ def _division(
     )
 
 
-def _deletion(use: Tool, queue: str, name: str) -> Step:
+def _deletion(use: Client, queue: str, name: str) -> Step:
     sight = see(use, name)
     why = []
     if sight and sight.ready:

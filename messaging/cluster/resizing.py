@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import transaction
 
 from messaging import topology
-from messaging.amqp.client import Tool
+from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import MessagingError
 from messaging.models.lease import Lease, redeclare
@@ -26,7 +24,7 @@ class Refused(MessagingError):
     """Something is under way that would be lost or overtaken."""
 
 
-def resize(use: Tool, queue: str) -> None:
+def resize(use: Client, queue: str) -> None:
     """
     Have a queue consist of as many partitions as the settings want.
 
@@ -53,14 +51,13 @@ def resize(use: Tool, queue: str) -> None:
         redeclare(queue, wanted)
 
 
-def delete(use: Tool, queue: str, name: str) -> None:
+def delete(use: Client, queue: str, name: str) -> None:
     """Delete a partition that nobody uses; raises `Refused`."""
     if see(use, name) is None:
         return
     item = topology.work_queue(queue, name)
     is_classic = item.arguments["x-queue-type"] == "classic"
-
-    def work(channel: Any) -> int:
+    with use.channel() as channel:
         # Fails if it is not one of ours.
         topology.declare(channel, item)
         seen = channel.queue_declare(name, passive=True).method
@@ -68,10 +65,7 @@ def delete(use: Tool, queue: str, name: str) -> None:
             raise Refused(f"{name} is in use.")
         # Quorum queues take no conditions, so a message may just come in between.
         done = channel.queue_delete(name, if_unused=is_classic, if_empty=is_classic)
-        lost: int = done.method.message_count
-        return lost
-
-    if lost := use(work):
+    if lost := done.method.message_count:
         raise MessagingError(
             f"{name} was deleted, and with it {lost} messages that came just then: "
             "something publishes still, and must send them again."

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connections
 
 from messaging import topology
-from messaging.amqp.client import Tool
+from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import NotThere
 from messaging.models import Outbox
@@ -31,30 +30,24 @@ class Sight:
     consumers: int
 
 
-def see(use: Tool, name: str) -> Sight | None:
+def see(use: Client, name: str) -> Sight | None:
     """Look at a queue; None if there is none."""
-
-    def look(channel: Any) -> Sight:
-        found = channel.queue_declare(name, passive=True).method
-        return Sight(found.message_count, found.consumer_count)
-
     try:
-        return use(look)
+        with use.channel() as channel:
+            found = channel.queue_declare(name, passive=True).method
     except NotThere:
         return None
+    return Sight(found.message_count, found.consumer_count)
 
 
-def is_there(use: Tool, item: topology.Queue | Exchange) -> bool:
+def is_there(use: Client, item: topology.Queue | Exchange) -> bool:
     """Whether the broker has it; raises `TopologyMismatch` if it has another."""
-
-    def look(channel: Any) -> None:
-        if isinstance(item, Exchange):
-            channel.exchange_declare(item.name, passive=True)
-        else:
-            channel.queue_declare(item.name, passive=True)
-
     try:
-        use(look)
+        with use.channel() as channel:
+            if isinstance(item, Exchange):
+                channel.exchange_declare(item.name, passive=True)
+            else:
+                channel.queue_declare(item.name, passive=True)
     except NotThere:
         return False
     # To declare what exists changes nothing, but compares.
@@ -62,7 +55,7 @@ def is_there(use: Tool, item: topology.Queue | Exchange) -> bool:
     return True
 
 
-def surplus(use: Tool, queue: str, known: Iterable[str]) -> Iterator[str]:
+def surplus(use: Client, queue: str, known: Iterable[str]) -> Iterator[str]:
     """Give the names of partitions that the broker has beside those that are known."""
     others = {*known, *handlers}
     number, missing = 1, 0
@@ -91,7 +84,7 @@ def is_migrated() -> bool:
     return Lease._meta.db_table in tables
 
 
-def obstacles(use: Tool, queue: str, names: Iterable[str]) -> Iterator[str]:
+def obstacles(use: Client, queue: str, names: Iterable[str]) -> Iterator[str]:
     """
     Tell what would be lost or overtaken if keys moved between these partitions now.
 

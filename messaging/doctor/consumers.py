@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from messaging import topology
-from messaging.amqp.client import Tool, tool
+from messaging.amqp.client import Client, connect
 from messaging.cluster.survey import see
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
@@ -17,13 +17,13 @@ from .register import BROKER, examines
 @examines(BROKER)
 def consumers() -> Iterator[Finding]:
     """Look at the queues of commands and events."""
-    with tool("doctor") as use:
+    with connect("doctor") as client:
         for queue in sorted(handlers):
-            yield from _of_queue(use, queue)
+            yield from _of_queue(client, queue)
 
 
-def _of_queue(use: Tool, queue: str) -> Iterator[Finding]:
-    sights = {name: see(use, name) for name in topology.partition_names(queue)}
+def _of_queue(client: Client, queue: str) -> Iterator[Finding]:
+    sights = {name: see(client, name) for name in topology.partition_names(queue)}
     found = {name: sight for name, sight in sights.items() if sight}
     alone = {name: sight.ready for name, sight in found.items() if not sight.consumers}
     waiting = sum(sight.ready for sight in found.values())
@@ -40,10 +40,10 @@ def _of_queue(use: Tool, queue: str) -> Iterator[Finding]:
 @examines(BROKER)
 def queues_of_dead_letters() -> Iterator[Finding]:
     """Look at the queues that the archive empties."""
-    with tool("doctor") as use:
+    with connect("doctor") as client:
         for queue in sorted(handlers):
             name = dead_queue(queue)
-            sight = see(use, name)
+            sight = see(client, name)
             remedy = "manage.py run_consumer dead_letters"
             if sight is None or (sight.consumers and not sight.ready):
                 continue

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from django.core.management.base import CommandError
 
-from messaging.amqp.session import Session, session
+from messaging.amqp.client import Client, connect
 from messaging.exceptions import MessagingError
 from messaging.worker import on_stop
 
@@ -24,16 +24,16 @@ is not there, or is lost; 2 when called wrongly; {TOO_FEW} when --timeout came b
 
 
 @contextmanager
-def command_session(
+def listening_client(
     name: str, count: int | None = None, timeout: float | None = None
-) -> Iterator[Session]:
-    """Give a session that ends as a command shall, with one of the exit codes above."""
+) -> Iterator[Client]:
+    """Connect; an end or an error becomes one of the exit codes above."""
     try:
         with (
-            session(name, count=count, timeout=timeout) as opened,
-            on_stop(opened.stop),
+            connect(name, count=count, timeout=timeout) as client,
+            on_stop(client.stop),
         ):
-            yield opened
+            yield client
     except MessagingError as error:
         # Nobody but the broker makes those whose names begin with "amq.".
         can_be_made = "no exchange" in str(error) and "'amq." not in str(error)
@@ -45,8 +45,8 @@ def command_session(
             # Whoever read this has seen enough, as `head` does.
             return
         raise CommandError(f"Nothing more can be written: {error}") from error
-    if opened.fell_short and not opened.is_stopped:
+    if client.fell_short and not client.is_stopped:
         raise CommandError(
-            f"Only {opened.heard} of {count} messages came in {timeout:g} s.",
+            f"Only {client.received} of {count} messages came in {timeout:g} s.",
             returncode=TOO_FEW,
         )

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from messaging.amqp.client import Client, Incoming
 from messaging.amqp.connection import broker_address
-from messaging.amqp.session import Incoming, Session
-from messaging.management.listening import EXIT_CODES, command_session
+from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
 from messaging.management.transcript import json_line
 
@@ -47,8 +47,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Listen until it is enough."""
         self.check_usage(options)
-        with command_session("listen", options["count"], options["timeout"]) as opened:
-            self.print_all(opened, options)
+        with listening_client("listen", options["count"], options["timeout"]) as client:
+            self.print_all(client, options)
 
     def check_usage(self, options: dict[str, Any]) -> None:
         """Say what is missing or too much."""
@@ -68,18 +68,18 @@ class Command(BaseCommand):
                 "--key, --header and --declare need --exchange.", returncode=2
             )
 
-    def print_all(self, listening: Session, options: dict[str, Any]) -> None:
+    def print_all(self, client: Client, options: dict[str, Any]) -> None:
         """Print what comes, and only then settle it."""
         queue = options["queue"]
         what = f"queue {queue}"
         if not queue:
             what = f"exchange {', '.join(options['exchange'])}"
             wanted = sources(**{name: options[name] for name in SOURCE})
-            queue = listening.temporary_queue(*wanted)
+            queue = client.temporary_queue(*wanted)
         self.stderr.write(f"Listening to {what} at {broker_address()}", str)
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
-        for message in listening.listen(queue, prefetch=prefetch):
+        for message in client.listen(queue, prefetch=prefetch):
             self.print(message, options["json"])
             if not options["requeue"]:
                 message.ack()

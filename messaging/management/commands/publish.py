@@ -10,8 +10,8 @@ from typing import IO, Any
 from django.core.management.base import BaseCommand, CommandError
 from pydantic_core import from_json
 
+from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
-from messaging.amqp.session import session
 from messaging.exceptions import (
     MessagingError,
     TopologyMismatch,
@@ -132,8 +132,8 @@ class Command(BaseCommand):
 
     def declare(self, options: dict[str, Any]) -> None:
         """Make the exchange."""
-        with session("publish") as opened:
-            opened.declare(
+        with connect("publish") as client:
+            client.declare(
                 given(options["exchange"], options["declare"], options["not_durable"])
             )
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
 from messaging.cluster.repartition import Step, bind, plan
 from messaging.exceptions import MessagingError
@@ -66,8 +66,8 @@ class Command(BaseCommand):
 
     def plan(self, *, json: bool, **_: Any) -> None:
         """Print the steps."""
-        with tool("topology") as use:
-            steps = list(plan(use))
+        with connect("topology") as client:
+            steps = list(plan(client))
         if json:
             self.print_json(steps)
         elif not steps:
@@ -81,14 +81,14 @@ class Command(BaseCommand):
     def apply(self, **_: Any) -> None:
         """Take the steps."""
         forbidden = 0
-        with tool("topology") as use:
-            for step in plan(use):
+        with connect("topology") as client:
+            for step in plan(client):
                 self.print_step(step)
                 if step.obstacles:
                     forbidden += 1
                 else:
-                    step.act(use)
-            bind(use)
+                    step.act(client)
+            bind(client)
         if forbidden:
             raise CommandError(f"Left undone, as said above: {forbidden}")
         self.stdout.write(f"{broker_address()} has all there should be")
