@@ -35,8 +35,7 @@ from messaging import (
 )
 from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
-from messaging.rpc.client import dropped_replies, envelope_for
-from messaging.rpc.replies import replies
+from messaging.rpc.client import dropped_replies, envelope_for, replies
 from tests import private_servers
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_outages import rabbitmqctl
@@ -542,7 +541,7 @@ def test_the_command_prints_nothing_but_the_error(shared: Servers) -> None:
 
     assert (done.code, done.out) == (69, "")
     assert done.err == (
-        "CommandError: Nobody serves 'nobody'. Start `manage.py serve`.\n"
+        "CommandError: No process serves 'nobody'. Start `manage.py serve`.\n"
     )
 
 

@@ -19,7 +19,7 @@ from aio_pika.patterns import JsonRPC
 from aio_pika.patterns.rpc import JsonRPCError
 
 from messaging import InvalidCall, NoServer, RemoteError, call
-from messaging.rpc.replies import replies
+from messaging.rpc.client import replies
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.test_rpc import ENVIRONMENT, Servers
 
