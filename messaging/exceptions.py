@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import InterfaceError, OperationalError, ProgrammingError
+
 if TYPE_CHECKING:
     from .message import Message
 
@@ -156,3 +158,14 @@ class NotYet(Reject):
 
 class Retry(MessagingError):
     """A transient failure: keep the batch and try it again after a pause."""
+
+
+#: Raised when the broker or `MESSAGING["DATABASE"]` fails. The last one stands for a
+#: table or column that a migration is about to make.
+SERVER_FAILURES = (
+    Unconfirmed,
+    Unroutable,
+    OperationalError,
+    InterfaceError,
+    ProgrammingError,
+)

@@ -525,7 +525,7 @@ def test_rows_of_several_tables_are_refused_in_checks_and_at_run_time(
     ("options", "problem"),
     [
         ({"fields": ["nonsense"]}, "no field 'nonsense'"),
-        ({"fields": ["tags"]}, "no column"),
+        ({"fields": ["tags"]}, "not a column"),
     ],
 )
 def test_fields_that_are_none_are_refused(
@@ -542,12 +542,12 @@ def test_fields_that_are_none_are_refused(
     [
         ({"fields": []}, "without any field"),
         ({"fields": "name"}, "list of names"),
-        ({"fields": ["name"], "exchange": ""}, "has a name"),
+        ({"fields": ["name"], "exchange": ""}, "needs a name"),
         ({"fields": ["name"], "exchange_type": "round"}, "one of topic"),
         ({"fields": ["name"], "exchange_type": "fanout"}, "is of type topic"),
-        ({"fields": ["name"], "routing_key": "{what}"}, "places"),
-        ({"fields": ["name"], "routing_key": "{"}, "places"),
-        ({"fields": ["name"], "routing_key": "x" * 300}, "too long"),
+        ({"fields": ["name"], "routing_key": "{what}"}, "placeholders"),
+        ({"fields": ["name"], "routing_key": "{"}, "placeholders"),
+        ({"fields": ["name"], "routing_key": "x" * 300}, "longer than"),
     ],
 )
 def test_what_can_never_be_is_refused_at_once(
