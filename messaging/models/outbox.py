@@ -1,4 +1,4 @@
-"""Messages that wait to be published, and the locks that relays share them by."""
+"""Messages that wait to be published, and the locks of the relays."""
 
 from __future__ import annotations
 

@@ -120,10 +120,9 @@ def _check_names(publication: Publication) -> None:
         raise ImproperlyConfigured(
             f"{label}: exchange_type is one of {', '.join(EXCHANGE_TYPES)}."
         )
-    exchange = publication.own_exchange
-    if exchange == "":
+    if publication.own_exchange == "":
         raise ImproperlyConfigured(
-            f'{label}: the default exchange "" takes no events; it needs a name.'
+            f"{label}: events need an exchange with a name, not the default one."
         )
     if (kind := _known_type(publication)) != publication.exchange_type:
         raise ImproperlyConfigured(

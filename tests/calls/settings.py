@@ -1,4 +1,4 @@
-"""A project that only serves functions: it needs no database."""
+"""A project that only serves functions, without a database."""
 
 import environ
 

@@ -20,13 +20,13 @@ HEADER = {"type": header, "metavar": "NAME=VALUE"}
 )
 def emit_log_headers(session: Session, say: Say, options: Namespace) -> None:
     """Publish a log message with headers."""
-    given = dict(options.header)
-    session.declare(messaging.headers(EXCHANGE, given, durable=False).exchange)
+    headers = dict(options.header)
+    session.declare(messaging.headers(EXCHANGE, headers, durable=False).exchange)
     message = text(options.message, "Hello World!")
     messaging.send(
-        message, exchange=EXCHANGE, routing_key="", headers=given, mandatory=False
+        message, exchange=EXCHANGE, routing_key="", headers=headers, mandatory=False
     )
-    say(f" [x] Sent {given}:'{message}'")
+    say(f" [x] Sent {headers}:'{message}'")
 
 
 @script(
