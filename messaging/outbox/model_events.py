@@ -79,24 +79,10 @@ def publishes(
     """
 
     def register(model: AnyModel) -> AnyModel:
-        options = model._meta
-        if options.abstract or options.proxy or options.auto_created:
-            raise ImproperlyConfigured(
-                f"{options.label} has no table of its own: publish a concrete model."
-            )
-        if options.app_label == "messaging":
-            raise ImproperlyConfigured(
-                f"{options.label} is internal and cannot be published."
-            )
-        if model in publications:
-            raise ImproperlyConfigured(f"{options.label} is already published.")
-        if isinstance(fields, str) and fields != "__all__":
-            raise ImproperlyConfigured('`fields` is a list of names or "__all__".')
+        _check_model(model)
         publication = Publication(
             model,
-            tuple(f.attname for f in options.concrete_fields)
-            if isinstance(fields, str)
-            else tuple(fields),
+            _field_names(model, fields),
             exchange,
             exchange_type,
             routing_key,
@@ -110,6 +96,28 @@ def publishes(
         return model
 
     return register if model is None else register(model)
+
+
+def _check_model(model: type[Model]) -> None:
+    options = model._meta
+    if options.abstract or options.proxy or options.auto_created:
+        raise ImproperlyConfigured(
+            f"{options.label} has no table of its own: publish a concrete model."
+        )
+    if options.app_label == "messaging":
+        raise ImproperlyConfigured(
+            f"{options.label} is internal and cannot be published."
+        )
+    if model in publications:
+        raise ImproperlyConfigured(f"{options.label} is already published.")
+
+
+def _field_names(model: type[Model], fields: Iterable[str] | str) -> tuple[str, ...]:
+    if not isinstance(fields, str):
+        return tuple(fields)
+    if fields != "__all__":
+        raise ImproperlyConfigured('`fields` is a list of names or "__all__".')
+    return tuple(field.attname for field in model._meta.concrete_fields)
 
 
 def _check_names(publication: Publication) -> None:

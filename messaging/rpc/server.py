@@ -130,9 +130,8 @@ class Server:
     Serves one function, in as many threads as call `run`.
 
     It prefetches no more calls than it has threads, so that idle servers get the
-    others. A call is acknowledged after the broker has confirmed the reply, so the
-    calls of a server that dies are run by another. A call whose deadline has passed is
-    dropped.
+    others. A call is acknowledged when the broker has confirmed the reply, so that
+    another server runs it if this one dies. Calls past their deadline are dropped.
     """
 
     def __init__(self, function: Served, threads: int) -> None:
