@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from messaging.amqp.subscription import INNOCENT_DELIVERIES
 from messaging.exceptions import InvalidCall, Reject, RemoteError
 from messaging.message import Envelope
 
@@ -28,6 +27,9 @@ JSON, TEXT = "application/json", "text/plain"
 DEADLINE = "deadline"
 #: Seconds that a caller may wait: a day, well below the largest `expiration` of AMQP.
 MAX_TIMEOUT = 24 * 60 * 60
+#: Redeliveries of a call that do not yet make it suspect of killing its servers:
+#: restarts and lost connections cost one each.
+INNOCENT_DELIVERIES = 2
 #: Characters of a text in an error: a reply that is too large could not be sent.
 MAX_TEXT = 20_000
 #: The message of exceptions that the server does not expose.
