@@ -16,7 +16,7 @@ from rest_framework.reverse import reverse
 from messaging.conf import settings
 from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
-from messaging.rpc.replies import replies
+from messaging.rpc.client import replies
 
 from .errors import PayloadTooLarge
 from .preferences import Preferences, preferences_of
