@@ -1,4 +1,4 @@
-"""How reports are read and what may be sent about them over HTTP."""
+"""The JSON of reports over HTTP: what a read returns and what a write accepts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rest_framework import serializers
 
 from messaging.rest_framework.serializers import MessageSerializer
 
-from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Report
 
 
 class ReportSerializer(serializers.ModelSerializer):
-    """A report as it is read."""
+    """The answer to a read."""
 
     class Meta:
         model = Report

@@ -16,10 +16,10 @@ from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Arrived
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Inbox, Outbox
-from reports.messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from reports.commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from reports.models import Report
 from tests.conftest import BASE, Broker, Processes, eventually
-from users.messages import UserCreate, UserDelete, UserUpdate
+from users.commands import UserCreate, UserDelete, UserUpdate
 from users.models import User
 
 CRASH_POINTS = [

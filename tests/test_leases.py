@@ -21,7 +21,7 @@ from messaging.publish import envelope_for
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import handle
 from tests.test_parking import make_people, told
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 #: With heartbeats so quick that the broker soon misses a process that was stopped.

@@ -22,7 +22,7 @@ from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import needed_by
 from tests.conftest import Broker, Processes, eventually
-from users.messages import UserCreated, UserDeleted
+from users.events import UserCreated, UserDeleted
 
 QUEUES = ("birds_only", "diary", "alarms", "papers", "papers.1")
 EXCHANGES = ("nature", "gossip", "severities", "documents", "borrowed")

@@ -23,13 +23,14 @@ from messaging.message import Delivery, Envelope
 from messaging.models import Outbox
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
-from reports.messages import ReportCreate, ReportCreated, ReportDelete
+from reports.commands import ReportCreate, ReportDelete
+from reports.events import ReportCreated
 from reports.models import Notification
 from reports.notifications import QUEUE, notify_author
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import ANN, handle, work
 from tests.test_outages import outage, stored  # noqa: F401 a fixture
-from users.messages import UserCreate, UserDelete
+from users.commands import UserCreate, UserDelete
 from users.models import User
 
 REPORT = "Bache en la calle Ñandú Ω"

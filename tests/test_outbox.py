@@ -27,7 +27,7 @@ from messaging.models.outbox import OUTBOX_SHARDS
 from messaging.outbox.relay import Relay, rounds
 from tests.conftest import Broker, Processes, eventually
 from tests.test_outages import outage, stored  # noqa: F401 fixture
-from users.messages import UserDeleted
+from users.events import UserDeleted
 
 
 class Listener:

@@ -21,7 +21,7 @@ from messaging.models import Inbox, Outbox
 from messaging.models.parked import Parked
 from tests.conftest import Broker, Processes, eventually
 from tests.test_crash_points import delivery, handle, work
-from users.messages import UserCreate, UserUpdate
+from users.commands import UserCreate, UserUpdate
 from users.models import User
 
 #: Settings under which an hour of failing is over in seconds.

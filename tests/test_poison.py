@@ -25,7 +25,7 @@ from messaging.models.lease import Worker
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
 from tests.test_crash_points import ANN, delivery, handle
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 
