@@ -48,8 +48,8 @@ class UserCreateSerializer(MessageSerializer):
         message = UserCreate
         fields = EDITABLE
 
-    def given(self) -> dict[str, Any]:
-        """A user is as old as its request."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return the time of the request, as that of the creation."""
         return {"fecha_creacion": timezone.now()}
 
 
@@ -60,8 +60,8 @@ class UserUpdateSerializer(MessageSerializer):
         message = UserUpdate
         fields = EDITABLE
 
-    def given(self) -> dict[str, Any]:
-        """The id is that of the URL."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return the id in the URL."""
         return {"user_id": int(self.context["view"].kwargs["pk"])}
 
 
