@@ -2,7 +2,7 @@
 The PDF file of each new report: `run_consumer report_files`.
 
 The name of a file is derived from the report's id, so the next attempt replaces
-whatever an interrupted one has left.
+the file that an interrupted one has left.
 """
 
 from __future__ import annotations

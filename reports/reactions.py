@@ -1,7 +1,7 @@
 """
 What happens to the reports of a deleted user.
 
-With the setting DELETED_AUTHORS = "keep" nothing; with "anonymise" the author is
+With DELETED_AUTHORS = "keep" nothing happens; with "anonymise" the author is
 removed from their documents.
 """
 
