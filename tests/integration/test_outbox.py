@@ -28,7 +28,7 @@ from messaging.outbox.relay import Relay, rounds
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
-from users.messages import UserDeleted
+from users.events import UserDeleted
 
 
 class Listener:

@@ -22,7 +22,7 @@ from tests.support.broker import Broker
 from tests.support.messages import handle, make_people, told
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 #: With heartbeats so quick that the broker soon misses a process that was stopped.

@@ -23,7 +23,7 @@ from tests.support.broker import Broker
 from tests.support.messages import delivery, make_people, process, told
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 #: Settings under which an hour of failing is over in seconds.

@@ -30,7 +30,7 @@ from tests.support.messages import delivery, names_told, update
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 
