@@ -26,8 +26,8 @@ from pydantic import AfterValidator
 
 from messaging import Applied, Event, Message, Reject, Retry, handles, projects, publish
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context, State
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context, State
 from messaging.exceptions import SERVER_FAILURES, InvalidMessage
 from messaging.message import Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox, Parked

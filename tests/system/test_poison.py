@@ -20,8 +20,8 @@ from pika.exceptions import AMQPError
 from messaging.cluster import sessions
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.attempts import MAX_DEATHS, deaths_of, poison, portion
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context
 from messaging.models import Attempt, DeadLetter
 from messaging.models.lease import Worker
 from tests.support import BASE
