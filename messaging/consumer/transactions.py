@@ -105,7 +105,7 @@ def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
         with (
             transaction.atomic(using=settings.DATABASE),
             connection.execute_wrapper(refuse_to_end),
-            suppressed() if handler.quiet else nullcontext(),
+            suppressed() if handler.suppresses_events else nullcontext(),
         ):
             references = _references(handler, ready, policy)
     except DatabaseError as error:
