@@ -67,7 +67,7 @@ def topic(
     """
     Select the messages whose routing key matches one of the patterns `keys`.
 
-    Words are separated by dots; `*` matches one word, `#` any number of words.
+    Words are separated by dots; `*` matches one word, `#` any number.
     """
     return Source(Exchange(exchange, "topic", durable, passive), _some(keys))
 
@@ -183,9 +183,8 @@ def listens(
     any type that pydantic validates from JSON. What does not parse is dead-lettered.
 
     Messages for which `key` returns the same value, or which have the same header
-    `partition_key`, take effect in the order of their arrival. With `alone=True` the
-    messages of the queue are handled one at a time, each in its own transaction: for
-    effects that are slow, or that a rollback does not undo.
+    `partition_key`, take effect in order. With `alone=True` messages are handled one at
+    a time, each in its own transaction: for slow effects, or ones without rollback.
     """
     events = [one for one in wanted if isinstance(one, type) and issubclass(one, Event)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
@@ -229,9 +228,8 @@ def _register(
             )
         if event_type in others:
             raise ImproperlyConfigured(
-                f"{event_type} has two handlers in {queue}: "
-                f"{others[event_type].function.__qualname__} and "
-                f"{function.__qualname__}."
+                f"{event_type} has two handlers in {queue}: {function.__qualname__} and "
+                f"{others[event_type].function.__qualname__}."
             )
         others[event_type] = Handler(message, function, batch, suppresses_events)
         return function
