@@ -228,7 +228,7 @@ def _register(
             )
         if event_type in others:
             raise ImproperlyConfigured(
-                f"{event_type} has two handlers in {queue}: {function.__qualname__} and "
+                f"{event_type} has two handlers in {queue}: {function.__qualname__}, "
                 f"{others[event_type].function.__qualname__}."
             )
         others[event_type] = Handler(message, function, batch, suppresses_events)
