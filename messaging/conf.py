@@ -31,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
     #: Seconds between heartbeats of a connection; a dead peer is detected after two.
     "HEARTBEAT": 15,
     #: Maximum number of unacknowledged messages of a consumer. Its largest batch is one
-    #: half; the other half arrives meanwhile. It must be the same for all consumers of a
-    #: queue, and must not be lowered while messages wait: see `Subscription`.
+    #: half; the other half arrives meanwhile. It must be the same for all consumers of
+    #: a queue, and must not be lowered while messages wait: see `Subscription`.
     "PREFETCH": 1000,
     #: Maximum size in bytes of the bodies that a consumer keeps in memory; further ones
     #: are spooled to disk.

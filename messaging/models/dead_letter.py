@@ -159,7 +159,7 @@ class DeadLetter(models.Model):
         self._note(self.settled_at, status, by=self.settled_by, **details)
 
     def reopen(self, letter: DeadLetter) -> None:
-        """Return to waiting after another failure of the message; the caller saves it."""
+        """Wait again after another failure of the message; the caller saves it."""
         self.status, self.settled_by, self.settled_at = self.Status.WAITING, "", None
         for name in FAILURE_FIELDS:
             setattr(self, name, getattr(letter, name))

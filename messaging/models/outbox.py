@@ -123,7 +123,7 @@ class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
     """The locks by which relays share the outbox."""
 
     def lock(self, shard: int) -> bool:
-        """Lock a shard until the transaction ends; return False if that is impossible."""
+        """Lock a shard until the transaction ends; False if another relay has it."""
         if not self.filter(pk=shard).exists():
             self.bulk_create([OutboxShard(id=shard)], ignore_conflicts=True)
         skip_locked = connections[self.db].features.has_select_for_update_skip_locked

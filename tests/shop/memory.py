@@ -149,7 +149,7 @@ def test_what_is_wanted_alone_is_handled_once_whatever_fails_beside_it(
 def test_readiness_is_told(memory_broker: MemoryBroker) -> None:
     assert publisher().problem() is None
     with memory_broker.away():
-        assert publisher().problem() == "The broker is away."
+        assert publisher().problem() == "The broker is unavailable."
 
 
 def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(
@@ -163,5 +163,5 @@ def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(
     assert call("doze") is None
     with pytest.raises(CallTimeout, match="did not answer within"):
         call("doze", timeout=0.01)
-    with memory_broker.away(), pytest.raises(CallTimeout, match="is away"):
+    with memory_broker.away(), pytest.raises(CallTimeout, match="is unavailable"):
         call("doze")
