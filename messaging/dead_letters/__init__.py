@@ -1,7 +1,6 @@
 """
-Messages that were given up: kept as rows until an operator settles them.
+Dead letters: messages that were given up, kept as rows for operators.
 
-Open `archive.py` first, which writes the rows; `letters.py` builds them. What operators
-do with them is in `query.py` (which ones), `replay.py` (send again, discard),
-`formatting.py` and `admin.py`.
+Open `archive.py` first, which writes the rows; `letters.py` builds them. Operators use
+`query.py` (select), `replay.py` (requeue, discard), `formatting.py` and `admin.py`.
 """
