@@ -152,7 +152,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"{done} {printable(str(letter))}")
             self.stdout.flush()
         self.warn(
-            f"{printable(str(letter))} is skipped: no app handles messages of its queue"
+            f"{printable(str(letter))} stays: no app handles messages of its queue"
             for letter in skipped
         )
         self.stdout.write(f"{counted(number)} {done}")
