@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import InterfaceError, OperationalError, ProgrammingError
+
 if TYPE_CHECKING:
     from .message import Message
 
@@ -156,3 +158,16 @@ class NotYet(Reject):
 
 class Retry(MessagingError):
     """A transient failure: keep the batch and try it again after a pause."""
+
+
+#: What another try may cure without any change: a server is away, busy or restarting.
+SERVER_FAILURES = (
+    Retry,
+    Unconfirmed,
+    Unroutable,
+    OperationalError,
+    InterfaceError,
+    ProgrammingError,  # a table or column that a migration has yet to make
+    ConnectionError,
+    TimeoutError,
+)

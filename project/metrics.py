@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from messaging.amqp.client import tool
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state
 from messaging.exceptions import MessagingError
 from messaging.models import Outbox
 from messaging.models.dead_letter import DeadLetter
@@ -85,7 +85,7 @@ def in_the_broker() -> Families:
     with tool("metrics") as use:
         for queue in sorted(handlers):
             for name in [*partition_names(queue), dead_queue(queue)]:
-                if sight := see(use, name):
+                if sight := queue_state(use, name):
                     ready.add_metric([name], sight.ready)
                     consumers.add_metric([name], sight.consumers)
     return [ready, consumers]

@@ -17,10 +17,9 @@ from pika.exceptions import AMQPError
 
 from messaging import Retry
 from messaging.amqp.subscription import INNOCENT_DELIVERIES
-from messaging.cluster import sessions
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import MAX_DEATHS, Arrived, deaths_of, portion
-from messaging.models import Attempt, Outbox
+from messaging.models import Attempt, Outbox, session_locks
 from messaging.models.lease import Worker
 from tests.conftest import BASE, Broker, Processes, eventually
 from tests.proxy import Proxy
@@ -180,7 +179,7 @@ def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
 def test_only_the_dead_count_among_those_who_have_left_a_mark(user: User) -> None:
     [pk] = [one.inbox_id for one in suspect_work(user, 0).batch]
     Worker.objects.beat(living := Worker(id="living", name="", queues=[]))
-    sessions.hold("default", living.pk)
+    session_locks.acquire("default", living.pk)
     for worker in ("dead", "dead", "dead too", "living", "me"):
         Attempt.objects.begin([pk], worker)
 

@@ -11,11 +11,9 @@ from django.db import connections
 from messaging import topology
 from messaging.backoff import Backoff
 from messaging.conf import settings
-from messaging.exceptions import TopologyMismatch
+from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
 from messaging.models.lease import Lease
 from messaging.worker import on_stop
-
-from .retry import TRANSIENT
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ def _enrol(
             logger.warning(
                 "The leases cannot be read: %s",
                 error,
-                exc_info=not isinstance(error, TRANSIENT),
+                exc_info=not isinstance(error, SERVER_FAILURES),
             )
             connections.close_all()
             stopping.wait(pause())

@@ -16,6 +16,7 @@ from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.dead_letters.archive import archive
 from messaging.dead_letters.burial import bury
+from messaging.exceptions import SERVER_FAILURES
 from messaging.message import Delivery
 from messaging.models import Attempt
 from messaging.models.lease import Worker
@@ -24,7 +25,7 @@ from messaging.topology import is_dead_queue
 
 from . import inbox
 from .context import Context
-from .retry import TRANSIENT
+from .holding import Holding
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Work:
     """
 
     def __init__(self, holding: HeldLease) -> None:
-        self.holding = holding
+        self.holding = Holding.of(holding)
         self._since = datetime.now(UTC)
         self._failures = 0
         self._entries: list[Context] = []
@@ -139,7 +140,7 @@ class Work:
             inbox.apply_batch(
                 self.holding, entries, self._given_up, isolate=self._is_stuck()
             )
-        except TRANSIENT:
+        except SERVER_FAILURES:
             self._failures += 1
             raise
         self._entries = entries
@@ -257,5 +258,5 @@ class Retried(Work):
         ]
         # Nobody may park anything behind them meanwhile, nor find half of it done.
         with transaction.atomic(using=settings.DATABASE):
-            self.holding.check()
+            self.holding.lock()
             Parked.objects.using(settings.DATABASE).settle(settled)

@@ -15,13 +15,14 @@ from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import close_stale_connections
+from messaging.exceptions import SERVER_FAILURES
 from messaging.message import Delivery
 from messaging.models.lease import LeaseLost
 from messaging.models.parked import Parked
 
 from .batch import Arrived, Retried, Work, deaths_of, portion
 from .circuit_breaker import CircuitOpen
-from .retry import TRANSIENT
+from .holding import Holding
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class Consumer:
         #: The broker's name of the partition.
         self.name = name or queue
         self.subscription = Subscription(queue, self.name)
-        self.holding: HeldLease | None = None
+        self.lease: HeldLease | None = None
+        self._holding: Holding | None = None
         #: Called when the partition has been let go.
         self.on_release: Callable[[], None] = lambda: None
         self._is_asked_back = False
@@ -53,10 +55,11 @@ class Consumer:
         #: Whether the last work was on what is parked.
         self._has_retried = False
 
-    def grant(self, holding: HeldLease) -> None:
+    def grant(self, lease: HeldLease) -> None:
         """Have the partition consumed."""
         self._is_asked_back = False
-        self.holding = holding
+        self._holding = Holding.of(lease)
+        self.lease = lease
         self.subscription.begin()
         self.subscription.wake()
 
@@ -88,7 +91,7 @@ class Consumer:
                     "%s must wait: %s",
                     self._work or self.name,
                     error,
-                    exc_info=not isinstance(error, TRANSIENT),
+                    exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 # Whatever state the connections are in, the next try gets new ones.
                 connections.close_all()
@@ -112,7 +115,7 @@ class Consumer:
             self._finish(self._work)
 
     def _next_work(self) -> Work | None:
-        holding = self.holding
+        holding = self._holding
         if holding is None:
             self.subscription.take(0)
             return None
@@ -141,7 +144,7 @@ class Consumer:
         self._pending = self.subscription.take(limit, timeout)
         return bool(self._pending)
 
-    def _until_due(self, holding: HeldLease) -> float | None:
+    def _until_due(self, holding: Holding) -> float | None:
         """Give the seconds until a parked message is due; None if there is none."""
         due = Parked.objects.using(settings.DATABASE).next_due(self.name)
         if due is None:
@@ -170,18 +173,18 @@ class Consumer:
     def _let_go(self) -> None:
         self.subscription.end()
         self._drop()
-        self.holding = None
+        self.lease = self._holding = None
 
     def _hand_over(self) -> None:
         """Settle nothing more, and let others have the partition."""
-        holding = self.holding
+        holding = self._holding
         if holding is None:
             return
         self._let_go()
         # The server may have closed this thread's session while there was no work.
         close_stale_connections()
         try:
-            holding.give_back()
+            holding.release()
         except DatabaseFailure as error:
             logger.warning("The lease of %s is left to expire: %s", self.name, error)
         self.on_release()

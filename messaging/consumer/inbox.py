@@ -18,10 +18,15 @@ from itertools import groupby
 from django.db import IntegrityError, connections, transaction
 
 from messaging.amqp.publisher import publisher, rounds
-from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.exceptions import NotYet, PublishError, Reject, Retry
+from messaging.exceptions import (
+    SERVER_FAILURES,
+    NotYet,
+    PublishError,
+    Reject,
+    Retry,
+)
 from messaging.message import REDELIVERED, Envelope
 from messaging.models import Inbox
 from messaging.models.parked import Parked, digest_of
@@ -31,7 +36,7 @@ from messaging.registry import Applied, Handler, handlers, projections
 from messaging.topology import partition_for
 
 from .context import REFERENCE, Context
-from .retry import TRANSIENT
+from .holding import Holding
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +71,7 @@ def _forwarded(entry: Context) -> Envelope:
 
 
 def apply_batch(
-    holding: HeldLease,
+    holding: Holding,
     entries: Sequence[Context],
     given_up: Mapping[str, Exception] | None = None,
     *,
@@ -76,15 +81,15 @@ def apply_batch(
     Commit the effects of messages of one partition, in their order.
 
     Those whose ids are in `given_up` are dead letters whatever they say. Raises one of
-    `TRANSIENT`, `LeaseLost` or `CircuitOpen`; nothing is applied then. With `isolate`,
-    transient failures of a handler are taken for those of a message, which is parked.
+    `SERVER_FAILURES`, `LeaseLost` or `CircuitOpen`; nothing is applied then. With
+    `isolate`, transient failures of a handler are taken for those of a message, which is parked.
     `project` comes next.
     """
     for entry in entries:
         if error := (given_up or {}).get(entry.id):
             entry.fail(error, "poison")
     with transaction.atomic(using=settings.DATABASE):
-        holding.check()
+        holding.lock()
         _recognise(entries)
         _queue_up(holding, entries)
         new = [entry for entry in entries if entry.is_new]
@@ -110,7 +115,7 @@ def _recognise(entries: Sequence[Context]) -> None:
         earlier.add(entry.id)
 
 
-def _queue_up(holding: HeldLease, entries: Sequence[Context]) -> None:
+def _queue_up(holding: Holding, entries: Sequence[Context]) -> None:
     """Put what has just arrived behind what is parked under the same key."""
     arrived = [entry for entry in entries if entry.row is None and entry.is_new]
     if not (arrived and holding.has_parked):
@@ -159,7 +164,7 @@ def _handle(handler: Handler, entries: list[Context], isolate: bool) -> None:
         rest = [entry for entry in entries if entry.is_new]
         _handle(handler, _hold_back(rest, entries), isolate)
     except Exception as error:
-        if isinstance(error, TRANSIENT) and not isolate:
+        if isinstance(error, SERVER_FAILURES) and not isolate:
             raise
         # A deadlock has rolled back everything, not only what this handler did.
         if connections[settings.DATABASE].needs_rollback:

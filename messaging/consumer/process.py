@@ -29,12 +29,12 @@ def run_consumers(queues: list[str]) -> int:
     for consumer in consumers:
         consumer.subscription.attach(connection)
     connection.start()
-    keeper = Coordinator(consumers)
+    coordinator = Coordinator(consumers)
 
     def stop() -> None:
-        keeper.retire()
+        coordinator.retire()
         for consumer in consumers:
             consumer.stop()
 
-    with keeper:
+    with coordinator:
         return run_until_stopped([c.run for c in consumers], stop, connection)

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import random
 
-from django.db import InterfaceError, OperationalError, ProgrammingError
-
 from messaging.conf import settings
-from messaging.exceptions import NotYet, Retry, Unconfirmed, Unroutable
-
-#: What another try may cure without anybody changing anything.
-TRANSIENT = (
-    Retry,
-    Unconfirmed,
-    Unroutable,
-    OperationalError,
-    InterfaceError,
-    ProgrammingError,  # a table or column that a migration is yet to make
-    ConnectionError,
-    TimeoutError,
-)
+from messaging.exceptions import NotYet
 
 #: Seconds until a message whose time may come any moment is tried for a second time.
 SOON = 0.05

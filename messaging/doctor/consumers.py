@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from messaging import topology
 from messaging.amqp.client import Tool, tool
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
 
@@ -23,7 +23,7 @@ def consumers() -> Iterator[Finding]:
 
 
 def _of_queue(use: Tool, queue: str) -> Iterator[Finding]:
-    sights = {name: see(use, name) for name in topology.partition_names(queue)}
+    sights = {name: queue_state(use, name) for name in topology.partition_names(queue)}
     found = {name: sight for name, sight in sights.items() if sight}
     alone = {name: sight.ready for name, sight in found.items() if not sight.consumers}
     waiting = sum(sight.ready for sight in found.values())
@@ -43,7 +43,7 @@ def queues_of_dead_letters() -> Iterator[Finding]:
     with tool("doctor") as use:
         for queue in sorted(handlers):
             name = dead_queue(queue)
-            sight = see(use, name)
+            sight = queue_state(use, name)
             remedy = "manage.py run_consumer dead_letters"
             if sight is None or (sight.consumers and not sight.ready):
                 continue

@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.consumer.batch import Arrived, Retried, Work
 from messaging.consumer.circuit_breaker import CircuitOpen
-from messaging.consumer.retry import TRANSIENT
-from messaging.exceptions import MessagingError
+from messaging.consumer.holding import Holding
+from messaging.exceptions import SERVER_FAILURES, MessagingError
 from messaging.message import Delivery
 from messaging.models.parked import Parked
 
@@ -32,7 +31,7 @@ class MemoryConsumer:
     """Handles what waits in one partition, in memory or parked in the database."""
 
     def __init__(self, queue: str, name: str, waiting: deque[Delivery]) -> None:
-        self._holding = HeldLease(queue, name)
+        self._holding = Holding(queue, name)
         self._waiting = waiting
 
     def handle(self, *, lose_acknowledgements: bool = False) -> bool:
@@ -89,7 +88,7 @@ def _succeed(work: Work) -> None:
     while True:
         try:
             work.go_on()
-        except TRANSIENT as error:
+        except SERVER_FAILURES as error:
             if time.monotonic() > deadline:
                 work.withdraw()
                 raise StillWaiting(f"{work} wait: {error}") from error
