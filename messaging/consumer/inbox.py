@@ -82,8 +82,8 @@ def apply_batch(
 
     Those whose ids are in `given_up` are dead letters whatever they say. Raises one of
     `SERVER_FAILURES`, `LeaseLost` or `CircuitOpen`; nothing is applied then. With
-    `isolate`, transient failures of a handler are taken for those of a message, which is parked.
-    `project` comes next.
+    `isolate`, transient failures of a handler are taken for those of a message, which
+    is parked. `project` comes next.
     """
     for entry in entries:
         if error := (given_up or {}).get(entry.id):

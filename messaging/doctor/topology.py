@@ -1,4 +1,4 @@
-"""Whether the broker has what it should have."""
+"""Whether the broker has the queues and exchanges that it should have."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .register import BROKER, DATABASE, examines
 
 @examines(BROKER, DATABASE)
 def topology() -> Iterator[Finding]:
-    """Tell what `topology plan` tells."""
-    with tool("doctor") as use:
-        steps = list(plan(use))
+    """Report the steps of `topology plan`."""
+    with tool("doctor") as client:
+        steps = list(plan(client))
     for step in steps:
         text = "; ".join([f"to do: {step.text}", *step.obstacles])
         remedy = step.remedy if step.obstacles else "manage.py topology apply"
@@ -25,7 +25,7 @@ def topology() -> Iterator[Finding]:
 
 
 def level(step: Step) -> Level:
-    """Give how bad it is that a step is to be taken."""
+    """Return how bad it is that a step has yet to be taken."""
     if step.obstacles or step.action == "make":
         return Level.ERROR
     return Level.NOTE if step.action == "record" else Level.WARNING
