@@ -38,10 +38,12 @@ class PartitionConsumer(Protocol):
     queue: str
     #: The broker's name of the partition.
     name: str
-    #: The lease under which it works now.
-    lease: HeldLease | None
     #: Called when it has released its lease, or has lost it.
     on_release: Callable[[], None]
+
+    @property
+    def lease(self) -> HeldLease | None:
+        """The lease under which it works now."""
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""

@@ -112,15 +112,12 @@ def _missing(client: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
 
 def _exists(client: Tool, item: topology.Queue | Exchange) -> bool:
     """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
-
-    def look(channel: Any) -> None:
-        if isinstance(item, Exchange):
-            channel.exchange_declare(item.name, passive=True)
-        else:
-            channel.queue_declare(item.name, passive=True)
-
     try:
-        client(look)
+        with client.channel() as channel:
+            if isinstance(item, Exchange):
+                channel.exchange_declare(item.name, passive=True)
+            else:
+                channel.queue_declare(item.name, passive=True)
     except NotThere:
         return False
     # Declaring what exists changes nothing, but compares the arguments.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import transaction
 
@@ -40,15 +39,12 @@ class QueueState:
 
 def queue_state(client: Tool, name: str) -> QueueState | None:
     """Return the state of a queue, or None if there is none of that name."""
-
-    def ask(channel: Any) -> QueueState:
-        found = channel.queue_declare(name, passive=True).method
-        return QueueState(found.message_count, found.consumer_count)
-
     try:
-        return client(ask)
+        with client.channel() as channel:
+            found = channel.queue_declare(name, passive=True).method
     except NotThere:
         return None
+    return QueueState(found.message_count, found.consumer_count)
 
 
 def obstacles(client: Tool, queue: str, names: Iterable[str]) -> Iterator[str]:
@@ -114,8 +110,7 @@ def delete(client: Tool, queue: str, name: str) -> None:
         return
     item = topology.work_queue(queue, name)
     is_classic = item.arguments["x-queue-type"] == "classic"
-
-    def work(channel: Any) -> int:
+    with client.channel() as channel:
         # Fails if it has other arguments than a partition of ours.
         topology.declare(channel, item)
         found = channel.queue_declare(name, passive=True).method
@@ -123,10 +118,7 @@ def delete(client: Tool, queue: str, name: str) -> None:
             raise Refused(f"{name} is in use.")
         # Quorum queues take no conditions, so a message may arrive in between.
         done = channel.queue_delete(name, if_unused=is_classic, if_empty=is_classic)
-        lost: int = done.method.message_count
-        return lost
-
-    if lost := client(work):
+    if lost := done.method.message_count:
         raise MessagingError(
             f"{name} was deleted together with {lost} messages that arrived just then: "
             "a program is still publishing, and must send them again."
