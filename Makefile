@@ -22,7 +22,7 @@ soak: setup ## the long ones, with their figures
 	$(bin)/python -m pytest -m soak -rP --show-capture=stdout
 
 bench: setup ## measure speed
-	$(bin)/python -m tests.bench
+	$(bin)/python -m tests.benchmarks
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 stamp=.venv/requirements.sha256
-clients=tests/clients
+clients=tests/support/clients
 clients_stamp=$clients/node_modules/.sha256
 with=${1:-}
 policy=/usr/sbin/policy-rc.d

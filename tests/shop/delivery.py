@@ -13,8 +13,7 @@ from django.db import transaction
 from messaging.amqp.publisher import publisher
 from messaging.models import Outbox
 from messaging.outbox.relay import Relay
-
-from .models import Order, Watch
+from tests.support.shop.models import Order, Watch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

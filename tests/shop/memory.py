@@ -23,9 +23,9 @@ from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
 from messaging.testing import MemoryBroker, StillWaiting
+from tests.support.shop.handlers import NoteAdd, NoteStamp, tries
+from tests.support.shop.models import Echo, Note
 
-from .handlers import NoteAdd, NoteStamp, tries
-from .models import Echo, Note
 from .twins import add, failing, nul
 
 pytestmark = pytest.mark.django_db(transaction=True)

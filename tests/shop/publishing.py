@@ -24,8 +24,7 @@ from messaging.models import Outbox
 from messaging.outbox.publication import publications
 from messaging.registry import Exchange
 from messaging.topology import declared
-
-from .models import (
+from tests.support.shop.models import (
     Customer,
     Line,
     Order,

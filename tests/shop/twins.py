@@ -35,9 +35,8 @@ from messaging.outbox.relay import Relay
 from messaging.rpc.replies import replies
 from messaging.testing import memory_broker
 from messaging.testing.routing import matches
-
-from .handlers import NoteAdd, tries
-from .models import Echo, Note
+from tests.support.shop.handlers import NoteAdd, tries
+from tests.support.shop.models import Echo, Note
 
 QUEUES = ("notes_queue", "echoes_queue")
 
@@ -295,7 +294,7 @@ class RealBroker:
         self.channel.queue_bind(self.heard, "events", "#")
         environment = os.environ | {
             "DATABASE_URL": database_url(),
-            "DJANGO_SETTINGS_MODULE": "tests.shop.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.shop.settings",
         }
         names = [queue.removesuffix("_queue") for queue in QUEUES]
         self._processes = [

@@ -1,0 +1,383 @@
+"""Who may do what, once access is not open; and that settings keep it so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import jwt
+import pytest
+import requests
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.contrib.auth.models import User as Account
+from rest_framework_simplejwt.tokens import AccessToken
+
+from project.access import issue_token
+from tests.support import BASE
+from tests.support.broker import Broker, virtual_host
+from tests.support.processes import API, Processes, start_api
+from tests.support.waiting import eventually
+
+USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
+REPORT = {"id_usuario": 1, "tipo_reporte": 1, "descripcion": "Un bache"}
+BODIES: dict[str, Any] = {
+    "POST /users/": USER,
+    "PUT /users/1/": {"nombre": "Eva"},
+    "PATCH /users/1/": {"nombre": "Eva"},
+    "DELETE /users/1/": None,
+    "POST /reports/": REPORT,
+    "PATCH /reports/un-reporte/": {"visibilidad": 0, "penalize_author": True},
+    "DELETE /reports/un-reporte/": None,
+}
+BY_EDITORS = {"POST /users/", "PUT /users/1/", "PATCH /users/1/", "POST /reports/"}
+READS = ["GET /users/", "GET /reports/", "GET /", "OPTIONS /reports/"]
+PASSWORD = "una contraseña larga"
+
+
+@pytest.fixture(scope="module")
+def closed_api(declared: Broker) -> Iterator[API]:
+    """The API as in production, but without TLS, and with nobody at its queues."""
+    processes = Processes()
+    processes.environment["RABBITMQ_URL"] = virtual_host("access")
+    processes.output("topology", "apply")
+    yield start_api(processes, OPEN_ACCESS="0")
+    processes.kill_all()
+
+
+@pytest.fixture
+def api(broker: Broker, closed_api: API) -> API:
+    """The closed API, known to nobody yet, beside empty queues and databases."""
+    closed_api.session = requests.Session()
+    return closed_api
+
+
+def ask(api: API, endpoint: str, token: str | None = None, **options: Any) -> Any:
+    """Send a valid request to an endpoint."""
+    method, _, path = endpoint.partition(" ")
+    if token is not None:
+        options["headers"] = {"Authorization": f"Bearer {token}"}
+    return api(method, path, json=BODIES.get(endpoint), **options)
+
+
+def token(*roles: str, **claims: Any) -> str:
+    """Give a token of the server itself."""
+    made = issue_token("ana", list(roles))
+    for name, value in claims.items():
+        made[name] = value
+    return str(made)
+
+
+def expired() -> str:
+    """Give a token that was valid until a moment ago."""
+    made = issue_token("ana", ["editor", "moderator"])
+    made.set_exp(lifetime=timedelta(seconds=-5))
+    return str(made)
+
+
+def signed(key: str, algorithm: str = "HS256", **claims: Any) -> str:
+    """Give a token as somebody else may make it."""
+    payload = issue_token("ana", ["editor", "moderator"]).payload | claims
+    return jwt.encode(payload, key, algorithm)
+
+
+def test_nobody_is_let_in_without_a_token(api: API) -> None:
+    for endpoint in [*BODIES, *READS]:
+        answer = ask(api, endpoint)
+
+        assert answer.status_code == 401, endpoint
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+        assert answer.json() == {
+            "detail": "Las credenciales de autenticación no se proveyeron."
+        }
+
+
+@pytest.mark.parametrize(
+    "roles", [[], ["editor"], ["moderator"], ["editor", "moderator"], ["admin"]]
+)
+def test_a_role_allows_its_writes_and_every_token_reads(
+    api: API, roles: list[str]
+) -> None:
+    for endpoint in READS:
+        assert ask(api, endpoint, token(*roles)).status_code == 200, endpoint
+    for endpoint in BODIES:
+        answer = ask(api, endpoint, token(*roles))
+
+        if ("editor" if endpoint in BY_EDITORS else "moderator") in roles:
+            assert answer.status_code == 202, endpoint
+        else:
+            assert answer.status_code == 403, endpoint
+            assert answer.json() == {
+                "detail": "Usted no tiene permiso para realizar esta acción."
+            }
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("x", id="no token"),
+        pytest.param("x.y.z", id="three parts"),
+        pytest.param("ñ.ñ.ñ".encode().decode("latin-1"), id="other letters"),
+        pytest.param(expired(), id="expired"),
+        pytest.param(token("editor")[:-2], id="cut"),
+        pytest.param(signed("another key that is long enough for it"), id="other key"),
+        pytest.param(signed("", "none"), id="not signed"),
+        pytest.param(signed(settings.SECRET_KEY, "HS384"), id="signed in another way"),
+        pytest.param(
+            signed(settings.SECRET_KEY, token_type="refresh"), id="for refreshing"
+        ),
+        pytest.param(signed(settings.SECRET_KEY, exp="mañana"), id="odd expiry"),
+        pytest.param(signed(settings.SECRET_KEY, exp=10**30), id="endless expiry"),
+    ],
+)
+def test_a_token_that_is_not_valid_is_none(closed_api: API, forged: str) -> None:
+    answer = ask(closed_api, "POST /users/", forged)
+
+    assert answer.status_code == 401
+    assert "WWW-Authenticate" in answer.headers
+    assert answer.json()["detail"] in (
+        "El token no es válido o ha caducado.",
+        "Las credenciales de autenticación no se proveyeron.",
+    )
+
+
+@pytest.mark.parametrize(
+    "roles", ["editor", {"editor": True}, None, 5, [["editor"]], ["EDITOR", 1, None]]
+)
+def test_a_claim_that_lists_no_roles_gives_none(closed_api: API, roles: Any) -> None:
+    assert ask(closed_api, "POST /users/", token(roles=roles)).status_code == 403
+
+
+def test_a_token_without_a_name_is_none(closed_api: API) -> None:
+    nameless = AccessToken()
+    nameless["roles"] = ["editor"]
+
+    assert ask(closed_api, "POST /users/", str(nameless)).status_code == 401
+
+
+def test_a_write_with_a_token_needs_no_database(
+    api: API, servers: SimpleNamespace
+) -> None:
+    both = token("editor", "moderator")
+    servers.mariadb.kill()
+    try:
+        answers = {one: ask(api, one, both).status_code for one in BODIES}
+        refused = ask(api, "POST /users/", token())
+    finally:
+        servers.mariadb.start()
+
+    assert answers == dict.fromkeys(BODIES, 202)
+    assert refused.status_code == 403
+    eventually(lambda: ask(api, "GET /users/", both).ok, "reads come back", 20)
+
+
+def account(name: str, *groups: str, **fields: Any) -> Account:
+    """Make an account with a password, in groups."""
+    made = Account.objects.create_user(name, password=PASSWORD, **fields)
+    made.groups.set([Group.objects.get_or_create(name=group)[0] for group in groups])
+    return made
+
+
+def log_in(api: API, name: str) -> requests.Response:
+    """Log in with the form for browsers."""
+    assert api.get("/session/login/").status_code == 200
+    form = {
+        "username": name,
+        "password": PASSWORD,
+        "csrfmiddlewaretoken": api.session.cookies["csrftoken"],
+    }
+    return api("POST", "/session/login/", data=form)
+
+
+def test_a_browser_logs_in_and_writes_with_a_csrf_token(api: API) -> None:
+    account("ana", "editor")
+    stranger = api.get("/users/", headers={"Accept": "text/html"})
+    assert stranger.status_code == 401
+    assert "/session/login/?next=/users/" in stranger.text
+
+    assert log_in(api, "ana").url == f"{api.url}/"
+    assert "ana" in api.get("/users/", headers={"Accept": "text/html"}).text
+
+    assert ask(api, "GET /users/").status_code == 200
+    without = ask(api, "POST /users/")
+    assert without.status_code == 403
+    assert without.json() == {"detail": "Falta el token CSRF o no es válido."}
+    headers = {"X-CSRFToken": api.session.cookies["csrftoken"]}
+    assert ask(api, "POST /users/", headers=headers).status_code == 202
+    assert ask(api, "DELETE /users/1/", headers=headers).status_code == 403
+
+
+def test_the_groups_of_an_account_are_its_roles(api: API) -> None:
+    ana = account("ana")
+    log_in(api, "ana")
+    headers = {"X-CSRFToken": api.session.cookies["csrftoken"]}
+    for groups, is_staff, is_superuser, editor, moderator in [
+        ([], False, False, 403, 403),
+        # To be staff is about the admin, not about the API.
+        ([], True, False, 403, 403),
+        ([], True, True, 202, 202),
+        (["moderator"], False, False, 403, 202),
+        (["editor", "moderator", "otro"], False, False, 202, 202),
+    ]:
+        ana.is_staff, ana.is_superuser = is_staff, is_superuser
+        ana.save()
+        ana.groups.set(Group.objects.get_or_create(name=name)[0] for name in groups)
+        given = api.post("/token/", {"username": "ana", "password": PASSWORD})
+
+        for options in ({"headers": headers}, {"token": given.json()["access"]}):
+            assert ask(api, "POST /users/", **options).status_code == editor
+            answer = ask(api, "DELETE /reports/un-reporte/", **options)
+            assert answer.status_code == moderator
+
+
+def test_a_token_is_not_given_for_a_wrong_password(api: API) -> None:
+    account("ana")
+    account("ida", is_active=False)
+
+    for body, status in [
+        ({"username": "ana", "password": "otra"}, 401),
+        ({"username": "eva", "password": PASSWORD}, 401),
+        ({"username": "ida", "password": PASSWORD}, 401),
+        ({"username": "ana"}, 400),
+        ({"username": ["ana"], "password": {"$ne": 1}}, 400),
+        ({"username": "a\0na", "password": PASSWORD}, 400),
+        ([], 400),
+        (None, 400),
+    ]:
+        answer = api.post("/token/", body)
+
+        assert answer.status_code == status, body
+        assert "access" not in answer.json()
+        if status == 401:
+            assert answer.json() == {"detail": "Usuario o contraseña incorrectos."}
+
+
+def test_a_token_of_the_command_is_one(api: API) -> None:
+    processes = Processes()
+    made = processes.output("issue_token", "Ana", "--role", "editor").strip()
+
+    assert ask(api, "POST /users/", made).status_code == 202
+    assert ask(api, "DELETE /users/1/", made).status_code == 403
+
+
+def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `manage.py` with settings as on a server."""
+    servers = {"DATABASE_URL": "sqlite://:memory:", "MONGODB_URL": "mongodb://x/y"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *command],
+        cwd=BASE,
+        env={"DEBUG": "0", "OPEN_ACCESS": "0"} | servers | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def test_the_command_says_what_it_has_issued_and_refuses_other_roles() -> None:
+    both = manage(
+        "issue_token", "Ana", "--role", "moderator", "--role", "editor", SECRET_KEY=KEY
+    )
+    reader = manage("issue_token", "Ana", SECRET_KEY=KEY)
+    other = manage("issue_token", "Ana", "--role", "rey", SECRET_KEY=KEY)
+
+    claims = jwt.decode(both.stdout.strip(), KEY, algorithms=["HS256"])
+    assert (claims["sub"], claims["roles"]) == ("Ana", ["editor", "moderator"])
+    assert both.stderr.startswith("Token for Ana, valid until ")
+    assert both.stderr.endswith("UTC; roles: editor, moderator.\n")
+    assert reader.stderr.endswith("roles: none, it can only read.\n")
+    assert other.returncode != 0
+    assert "invalid choice: 'rey'" in other.stderr
+
+
+def test_settings_refuse_open_access_outside_of_development() -> None:
+    refused = manage("check", OPEN_ACCESS="1", SECRET_KEY=KEY)
+
+    assert refused.returncode != 0
+    assert "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1." in refused.stderr
+
+
+def test_settings_refuse_to_make_up_a_key_outside_of_development() -> None:
+    refused = manage("check")
+
+    assert refused.returncode != 0
+    assert "SECRET_KEY" in refused.stderr
+
+
+def test_the_check_for_deployment_finds_nothing() -> None:
+    checked = manage(
+        "check", "--deploy", "--fail-level", "WARNING",
+        SECRET_KEY=KEY, DATABASE_URL="mysql://x:y@127.0.0.1/z",
+    )  # fmt: skip
+
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout == "System check identified no issues (2 silenced).\n"
+
+
+def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:
+    limited = start_api(processes, OPEN_ACCESS="0", THROTTLE="3/hour")
+    eva = str(issue_token("eva", ["editor"]))
+
+    for caller in (token("editor"), eva):
+        answers = [ask(limited, "POST /users/", caller) for _ in range(4)]
+        assert [one.status_code for one in answers] == [202, 202, 202, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 3000
+
+    guesses = [
+        limited.post(
+            "/token/",
+            {"username": "ana", "password": "x"},
+            headers={"X-Forwarded-For": f"10.0.0.{number}"},
+        ).status_code
+        for number in range(4)
+    ]
+    assert guesses == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("mongodb://127.0.0.1:27017", "reports"),
+        ("mongodb+srv://u:secret@host/", "reports"),
+        ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
+    ],
+)
+def test_the_database_of_reports_is_that_of_the_address(url: str, name: str) -> None:
+    script = (
+        "from django.conf import settings as s; print(s.DATABASES['reports']['NAME'])"
+    )
+
+    done = manage(
+        "shell", "--no-imports", "-c", script, MONGODB_URL=url, SECRET_KEY=KEY
+    )
+
+    assert done.stdout.strip().splitlines()[-1] == name
+
+
+def test_without_tls_only_the_health_is_told(processes: Processes) -> None:
+    strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", BEHIND_PROXY="1")
+
+    answer = strict.get("/users/", allow_redirects=False)
+    assert answer.status_code == 301
+    assert answer.headers["Location"] == strict.url.replace("http", "https") + "/users/"
+    # A proxy that ends TLS says so.
+    behind = strict.get("/users/", headers={"X-Forwarded-Proto": "https"})
+    assert behind.status_code == 401
+    assert behind.headers["Strict-Transport-Security"] == "max-age=3600"
+
+
+def test_in_production_errors_are_json_without_insight(processes: Processes) -> None:
+    strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", HTTPS="0")
+
+    missing = strict.get("/nada/")
+    foreign = strict.get("/users/", headers={"Host": "evil.example"})
+
+    assert (missing.status_code, missing.json()) == (404, {"detail": "No encontrado."})
+    assert foreign.status_code == 400
+    assert foreign.json() == {"detail": "Petición inválida."}

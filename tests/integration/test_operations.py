@@ -1,0 +1,229 @@
+"""What a client can learn and ask of its writes, beyond "queued"."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from django.core import signing
+
+from messaging.models import Inbox
+from messaging.operations import operation_id
+from reports.models import Report
+from tests.support.broker import Broker
+from tests.support.processes import API, SharedConsumers
+from tests.support.waiting import eventually
+from users.models import User, UserLedger
+
+ANA = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
+WAIT = {"Prefer": "wait=5"}
+
+
+def operation(api: API, answer: requests.Response) -> dict[str, Any]:
+    """Follow the Location of an accepted write."""
+    return api.get(urlsplit(answer.headers["Location"]).path).json()
+
+
+@pytest.fixture
+def ana(api: API, consumers: None) -> int:
+    """A user, by id."""
+    return api.post("/users/", ANA, headers=WAIT).json()["user_id"]
+
+
+def test_an_accepted_write_is_queued_until_it_is_done(
+    api: API, consumers: None
+) -> None:
+    answer = api.post("/users/", ANA)
+
+    done = eventually(
+        lambda: (told := operation(api, answer))["status"] == "done" and told, "done"
+    )
+    user = User.objects.get()
+    assert done == {"status": "done", "link": f"/users/{user.pk}/"}
+    assert api.get(done["link"]).json()["email"] == "ana@example.com"
+
+
+def test_a_write_nobody_has_handled_is_queued(api: API, broker: Broker) -> None:
+    answer = api.post("/users/", ANA)
+    # There may be a consumer; an operation of ours that no message belongs to has none.
+    never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+
+    assert answer.status_code == 202
+    assert api.get(f"/operations/{never_sent}/").json() == {"status": "queued"}
+
+
+def test_a_refused_write_tells_why(api: API, ana: int) -> None:
+    answer = api.post("/users/", ANA | {"email": "ANA@example.com"})
+
+    failed = eventually(
+        lambda: (told := operation(api, answer))["status"] == "failed" and told,
+        "failed",
+    )
+    assert failed["code"] == "conflict"
+    assert failed["reason"] == "Ya existe un usuario con ese e-mail."
+
+
+def test_a_forged_operation_is_not_found_and_an_old_one_is_gone(api: API) -> None:
+    known = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+    forged = known[:-1] + ("A" if known[-1] != "A" else "B")
+    signer = signing.TimestampSigner(sep=".", salt="messaging.operation")
+    signer.timestamp = lambda: signing.b62_encode(  # type: ignore[method-assign]
+        int((datetime.now(UTC) - timedelta(days=31)).timestamp())
+    )
+    old = signer.sign("6ba7b8109dad41d180b400c04fd430c8")
+
+    assert api.get(f"/operations/{forged}/").status_code == 404
+    assert api.get("/operations/nonsense/").status_code == 404
+    assert api.get(f"/operations/{old}/").status_code == 410
+
+
+def test_who_waits_gets_the_new_resource(api: API, consumers: None) -> None:
+    answer = api.post("/users/", ANA, headers=WAIT)
+
+    user = User.objects.get()
+    assert answer.status_code == 201
+    assert answer.json()["user_id"] == user.pk
+    assert answer.headers["Preference-Applied"] == "wait"
+    assert answer.headers["ETag"] == '"1"'
+    assert urlsplit(answer.headers["Location"]).path == f"/users/{user.pk}/"
+
+
+def test_who_waits_gets_the_changed_resource_and_nothing_of_a_removed_one(
+    api: API, ana: int
+) -> None:
+    changed = api.patch(f"/users/{ana}/", {"apellido": "Gil"}, headers=WAIT)
+    removed = api.delete(f"/users/{ana}/", headers=WAIT)
+
+    assert (changed.status_code, changed.json()["apellido"]) == (200, "Gil")
+    assert changed.headers["ETag"] == '"2"'
+    assert (removed.status_code, removed.content) == (204, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        # The e-mail is taken.
+        ("POST", "/users/", ANA, 409, "conflict"),
+        # Nobody has this id.
+        ("PATCH", "/users/999/", {"nombre": "B"}, 404, "not_found"),
+        ("DELETE", "/users/999/", None, 404, "not_found"),
+        ("DELETE", "/reports/nothing/", None, 404, "not_found"),
+        # The report could be, but not its author.
+        (
+            "POST",
+            "/reports/",
+            {"id_usuario": 999, "tipo_reporte": 1, "descripcion": "d"},
+            422,
+            "rejected",
+        ),
+    ],
+)
+def test_who_waits_learns_why_a_write_failed(
+    api: API,
+    ana: int,
+    method: str,
+    path: str,
+    body: Any,
+    status: int,
+    code: str,
+) -> None:
+    answer = api(method, path, json=body, headers=WAIT)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_who_waits_in_vain_is_told_that_it_is_queued(
+    api: API, consumers: None, shared_consumers: SharedConsumers
+) -> None:
+    with shared_consumers.frozen():
+        answer = api.post("/users/", ANA, headers={"Prefer": "wait=1"})
+
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_a_repeated_request_with_the_same_key_is_the_same_operation(
+    api: API, ana: int
+) -> None:
+    body = {"id_usuario": ana, "tipo_reporte": 1, "descripcion": "d"}
+    key = {"Idempotency-Key": "k1"}
+
+    first = api.post("/reports/", body, headers=key | WAIT)
+    second = api.post("/reports/", body | {"descripcion": "e"}, headers=key | WAIT)
+
+    assert first.json() == second.json()
+    assert Report.objects.get().descripcion == "d"
+    assert User.objects.get(pk=ana).numero_reportes == 1
+    assert Inbox.objects.filter(event_type="report.create").count() == 1
+
+
+def test_the_same_key_means_another_operation_on_another_path(
+    api: API, ana: int
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    body = {"id_usuario": ana, "tipo_reporte": 1, "descripcion": "d"}
+
+    api.patch(f"/users/{ana}/", {"apellido": "Gil"}, headers=key | WAIT)
+    answer = api.post("/reports/", body, headers=key | WAIT)
+
+    assert answer.status_code == 201
+    assert User.objects.get(pk=ana).apellido == "Gil"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_a_key_that_is_no_key_is_refused(api: API, key: str) -> None:
+    answer = api.post("/users/", ANA, headers={"Idempotency-Key": key})
+
+    assert answer.status_code == 400
+
+
+def test_a_write_applies_only_to_the_version_it_was_meant_for(
+    api: API, ana: int
+) -> None:
+    tag = api.get(f"/users/{ana}/").headers["ETag"]
+    meant = {"If-Match": tag} | WAIT
+
+    first = api.patch(f"/users/{ana}/", {"apellido": "Gil"}, headers=meant)
+    second = api.patch(f"/users/{ana}/", {"apellido": "Paz"}, headers=meant)
+    removal = api.delete(f"/users/{ana}/", headers=meant)
+
+    assert first.status_code == 200
+    assert (second.status_code, removal.status_code) == (412, 412)
+    assert User.objects.get(pk=ana).apellido == "Gil"
+    assert UserLedger.objects.get(pk=ana).version == 2
+
+
+def test_a_report_changes_only_in_the_version_it_was_meant_for(
+    api: API, ana: int
+) -> None:
+    body = {"id_usuario": ana, "tipo_reporte": 1, "descripcion": "d"}
+    made = api.post("/reports/", body, headers=WAIT)
+    path = f"/reports/{made.json()['id_reporte']}/"
+    meant = {"If-Match": made.headers["ETag"]} | WAIT
+
+    first = api.patch(path, {"visibilidad": 2}, headers=meant)
+    second = api.patch(path, {"visibilidad": 3}, headers=meant)
+    removal = api.delete(path, headers=meant)
+
+    assert (first.status_code, first.headers["ETag"]) == (200, '"2"')
+    assert (second.status_code, removal.status_code) == (412, 412)
+    assert Report.objects.get().visibilidad == 2
+
+
+@pytest.mark.parametrize("condition", ['W/"1"', "1", '"a"', '"1", "2"', '"-1"', ""])
+def test_a_condition_that_is_not_one_etag_is_refused(api: API, condition: str) -> None:
+    answer = api.patch("/users/1/", {"nombre": "B"}, headers={"If-Match": condition})
+
+    assert answer.status_code == 400
+    assert "If-Match" in answer.json()
+
+
+def test_a_read_that_knows_the_version_gets_no_body(api: API, ana: int) -> None:
+    tag = api.get(f"/users/{ana}/").headers["ETag"]
+
+    answer = api.get(f"/users/{ana}/", headers={"If-None-Match": tag})
+
+    assert (answer.status_code, answer.content) == (304, b"")

@@ -1,0 +1,363 @@
+"""Events leave the outbox in order and at least once, and tables stay small."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import uuid
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from operator import itemgetter
+from types import SimpleNamespace
+
+import pytest
+from django.core.management import call_command
+from django.db import connections, transaction
+
+from messaging import PublishError, publish, send
+from messaging.database import PRUNE_CHUNK
+from messaging.exceptions import Unconfirmed
+from messaging.message import PARTITION_KEY, Envelope
+from messaging.models import Attempt, Inbox, Outbox
+from messaging.models.outbox import OUTBOX_SHARDS
+from messaging.outbox.relay import Relay, rounds
+from tests.support.broker import Broker
+from tests.support.processes import Processes
+from tests.support.waiting import eventually, stored
+from users.messages import UserDeleted
+
+
+class Listener:
+    """A queue to which all events about users go."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.name = f"listener-{uuid.uuid4()}"
+        with broker.channel() as channel:
+            channel.queue_declare(self.name, durable=True)
+            channel.queue_bind(self.name, "events", "user.*")
+
+    def heard(self) -> dict[int, list[int]]:
+        """Give the versions of each user, in the order in which they came."""
+        versions = defaultdict(list)
+        with self._broker.channel() as channel:
+            while True:
+                method, _, body = channel.basic_get(self.name, auto_ack=True)
+                if method is None:
+                    return versions
+                event = json.loads(body)
+                versions[event["user_id"]].append(event["version"])
+
+    def remove(self) -> None:
+        """Delete the queue."""
+        with self._broker.channel() as channel:
+            channel.queue_delete(self.name)
+
+
+@pytest.fixture
+def listener(broker: Broker) -> Iterator[Listener]:
+    """Somebody who wants to know."""
+    one = Listener(broker)
+    yield one
+    one.remove()
+
+
+def tell(users: int, versions: int) -> None:
+    """Put events into the outbox: so many versions of so many users."""
+    with transaction.atomic():
+        for version in range(1, versions + 1):
+            publish(
+                *(UserDeleted(user_id=user, version=version) for user in range(users))
+            )
+
+
+def first_times(versions: list[int]) -> list[int]:
+    """Leave out what comes again."""
+    return list(dict.fromkeys(versions))
+
+
+def test_events_leave_in_the_order_of_each_entity(
+    listener: Listener, broker: Broker
+) -> None:
+    tell(users=40, versions=20)
+
+    assert Relay().drain() == (800, 0)
+
+    assert not Outbox.objects.exists()
+    heard = listener.heard()
+    assert len(heard) == 40
+    assert all(versions == list(range(1, 21)) for versions in heard.values())
+
+
+def test_what_is_rolled_back_is_never_told(listener: Listener) -> None:
+    with transaction.atomic():
+        publish(UserDeleted(user_id=1, version=1))
+        transaction.set_rollback(True)
+
+    Relay().drain()
+
+    assert not listener.heard()
+
+
+def test_no_two_rows_of_one_key_are_on_their_way_together() -> None:
+    rows = list(enumerate("aababc"))
+
+    steps = [
+        [number for number, _ in step.values()] for step in rounds(rows, itemgetter(1))
+    ]
+
+    assert steps == [[0, 2, 5], [1, 4], [3]]
+
+
+@pytest.mark.slow
+def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
+    listener: Listener, processes: Processes
+) -> None:
+    relays = [processes.manage("relay_outbox") for _ in range(2)]
+    writers = [threading.Thread(target=write_slowly, args=[part]) for part in range(2)]
+    for writer in writers:
+        writer.start()
+    for number in range(3):
+        eventually(lambda: Outbox.objects.exists(), "something to do")
+        relays[number % 2].send_signal(signal.SIGKILL)
+        relays[number % 2].wait()
+        relays[number % 2] = processes.manage("relay_outbox")
+    for writer in writers:
+        writer.join()
+
+    eventually(lambda: not Outbox.objects.exists(), "an empty outbox", 20)
+    for relay in relays:
+        assert processes.stop(relay) == 0
+    heard = listener.heard()
+    assert len(heard) == 40
+    # After a kill some come again, in their order.
+    assert all(
+        first_times(versions) == list(range(1, 61)) for versions in heard.values()
+    )
+
+
+def write_slowly(part: int) -> None:
+    """Tell about twenty users again and again, for some seconds."""
+    for version in range(1, 61):
+        with transaction.atomic():
+            publish(
+                *(
+                    UserDeleted(user_id=part * 20 + user, version=version)
+                    for user in range(20)
+                )
+            )
+        threading.Event().wait(0.07)
+    connections.close_all()
+
+
+def test_a_row_that_no_queue_takes_holds_back_only_its_key(
+    broker: Broker, listener: Listener
+) -> None:
+    def lost(key: str) -> Envelope:
+        return Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
+
+    with transaction.atomic():
+        Outbox.objects.add([lost("user:7")])
+    tell(users=20, versions=2)
+
+    left, stayed = Relay().drain()
+
+    assert (left, stayed) == (38, 3)
+    heard = listener.heard()
+    assert heard.keys() == set(range(20)) - {7}
+    again = Relay().drain()
+    assert again == (0, 3)
+    assert not listener.heard()
+
+
+def test_rows_that_no_queue_takes_are_passed_over_however_many(
+    broker: Broker, listener: Listener
+) -> None:
+    key, *others = (f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3)
+    lost = Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
+    with transaction.atomic():
+        Outbox.objects.add([lost.copy(message_id=str(uuid.uuid4()))] * 1200)
+    numbers = [int(name.partition(":")[2]) for name in others]
+    with transaction.atomic():
+        publish(*(UserDeleted(user_id=number, version=1) for number in numbers))
+    relay = Relay()
+
+    drained = [relay.drain() for _ in range(4)]
+
+    assert sum(published for published, _ in drained) == len(others)
+    assert listener.heard().keys() == set(numbers)
+    assert Outbox.objects.count() == 1200
+    with broker.channel() as channel:
+        channel.queue_declare("no such queue")
+    try:
+        eventually(lambda: not (relay.drain(), Outbox.objects.exists())[1], "all left")
+        assert broker.count("no such queue") == 1200
+    finally:
+        with broker.channel() as channel:
+            channel.queue_delete("no such queue")
+
+
+def test_what_commits_late_beside_rows_that_are_passed_over_keeps_its_order(
+    broker: Broker, listener: Listener
+) -> None:
+    key, other = [f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3][:2]
+    number = int(other.partition(":")[2])
+    lost = Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
+    with transaction.atomic():
+        # Its id is that of a transaction that takes its time.
+        publish(UserDeleted(user_id=number, version=1))
+        Outbox.objects.add([lost] * 3)
+    early = Outbox.objects.earliest("pk")
+    Outbox.objects.filter(pk=early.pk).delete()
+    relay = Relay()
+    assert relay.drain() == (0, 3)
+    assert relay.drain() == (0, 0)
+
+    with transaction.atomic():
+        early.save(force_insert=True)
+    with transaction.atomic():
+        publish(UserDeleted(user_id=number, version=2))
+
+    assert relay.drain() == (2, 3)
+    assert listener.heard()[number] == [1, 2]
+
+
+def shard(key: str) -> int:
+    """Give where rows of a key are."""
+    return zlib.crc32(key.encode()) % OUTBOX_SHARDS
+
+
+def test_what_cannot_be_sent_is_refused_before_it_is_stored(broker: Broker) -> None:
+    for wrong in ({"headers": {"n": 1.5}}, {"expiration": 5000}):
+        with transaction.atomic(), pytest.raises(PublishError):
+            send("x", routing_key="users_queue", **wrong)
+    with transaction.atomic(), pytest.raises(PublishError):
+        publish(UserDeleted(user_id=1, version=1), headers={"n": 2**64})
+    assert not Outbox.objects.exists()
+
+
+def test_a_row_that_cannot_be_sent_holds_back_only_its_key(
+    broker: Broker, listener: Listener
+) -> None:
+    """Another version of the code may have stored it."""
+    stuck = Envelope(b"{}", "k", headers={PARTITION_KEY: "user:7", "n": 1.5})
+    with transaction.atomic():
+        Outbox.objects.add([stuck])
+    tell(users=20, versions=2)
+
+    assert Relay().drain() == (38, 3)
+
+    heard = listener.heard()
+    assert heard.keys() == set(range(20)) - {7}
+    assert all(versions == [1, 2] for versions in heard.values())
+
+
+def test_a_time_that_the_sender_gave_is_kept(broker: Broker) -> None:
+    moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    with transaction.atomic():
+        for given in (moment, None):
+            send("x", routing_key="users_queue", timestamp=given)
+        send("x", routing_key="users_queue")
+
+    kept = [row.envelope.timestamp for row in Outbox.objects.order_by("pk")]
+    assert kept[:2] == [moment, None]
+    assert kept[2] is not None
+    assert abs(kept[2] - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_relay_outlives_the_database(
+    listener: Listener,
+    processes: Processes,
+    outage: SimpleNamespace,
+) -> None:
+    relay = processes.manage("relay_outbox")
+    tell(users=1, versions=1)
+    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
+
+    outage.mariadb.kill()
+    outage.mariadb.start()
+    connections.close_all()
+    tell(users=1, versions=2)
+
+    eventually(stored(lambda: not Outbox.objects.exists()), "more are told", 30)
+    assert processes.stop(relay) == 0
+    assert listener.heard()[0] == [1, 1, 2]
+
+
+@pytest.mark.slow
+def test_events_wait_for_a_broker_that_is_away(
+    broker: Broker,
+    processes: Processes,
+    outage: SimpleNamespace,
+) -> None:
+    listener = Listener(broker)
+    relay = processes.manage("relay_outbox")
+    tell(users=1, versions=1)
+    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
+    outage.rabbitmq.kill()
+    tell(users=10, versions=10)
+    with pytest.raises(Unconfirmed):
+        publish(UserDeleted(user_id=1, version=99), timeout=0.2)
+    assert relay.poll() is None
+    outage.rabbitmq.start()
+
+    eventually(lambda: not Outbox.objects.exists(), "all is told", 40)
+    assert processes.stop(relay) == 0
+    heard = listener.heard()
+    assert first_times(heard[1]) == list(range(1, 11))
+    listener.remove()
+
+
+def remember(count: int, days: int) -> None:
+    """Put rows into the inbox, handled so many days ago."""
+    then = datetime.now(UTC) - timedelta(days=days)
+    Inbox.objects.bulk_create(
+        Inbox(
+            message_id=uuid.uuid4(),
+            event_type="user.create",
+            status=Inbox.Status.DONE,
+            processed_at=then,
+        )
+        for _ in range(count)
+    )
+
+
+def test_pruning_removes_what_is_too_old_and_nothing_else(broker: Broker) -> None:
+    remember(PRUNE_CHUNK * 2 + 5, days=31)
+    remember(7, days=29)
+    Attempt.objects.begin(["new"], "worker")
+    printed = StringIO()
+
+    call_command("prune_messages", "--dry-run", stdout=printed)
+    assert "2005 inbox rows" in printed.getvalue()
+    assert Inbox.objects.count() == PRUNE_CHUNK * 2 + 12
+
+    call_command("prune_messages", stdout=printed)
+
+    assert Inbox.objects.count() == 7
+    assert Attempt.objects.count() == 1
+    assert "1000 of 2005 inbox rows" in printed.getvalue()
+
+
+def test_pruning_waits_for_nobody_and_holds_up_nobody(broker: Broker) -> None:
+    remember(10, days=31)
+    remember(1000, days=1)
+    with transaction.atomic():
+        remember(1, days=0)
+
+        done = threading.Thread(target=prune)
+        done.start()
+        done.join(10)
+
+        assert not done.is_alive()
+    assert Inbox.objects.count() == 1001
+
+
+def prune() -> None:
+    """Prune in a connection of its own."""
+    call_command("prune_messages", stdout=StringIO())
+    connections.close_all()

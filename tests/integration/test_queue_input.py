@@ -1,0 +1,556 @@
+"""What any AMQP client may put into the queues: applied, or dead with a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pika
+import pytest
+
+from messaging.models import Inbox
+from reports.messages import ReportCreate
+from reports.models import Report
+from tests.support.broker import Broker
+from tests.support.processes import API
+from tests.support.waiting import eventually
+from users.models import User
+
+MEGABYTE = 1_000_000
+BAD = b'{"event_type": "user.delete", "user_id": 404}'
+UNKNOWN_USER = "No existe ningún usuario con ese user_id."
+
+
+def create(name: str, **others: Any) -> dict[str, Any]:
+    """Give a `user.create` as the guide has it."""
+    return {
+        "event_type": "user.create",
+        "nombre": name,
+        "apellido": "Ruiz",
+        "email": f"{name}@example.com",
+    } | others
+
+
+def handled(name: str) -> User:
+    """Wait until the message that creates this user is handled."""
+    found = User.objects.filter(nombre=name)
+    return eventually(found.first, f"the user {name}", 20)
+
+
+def report(**others: Any) -> dict[str, Any]:
+    """Give a `report.create` as the guide has it."""
+    return {
+        "event_type": "report.create",
+        "id_usuario": 1,
+        "tipo_reporte": 1,
+        "descripcion": "Un bache",
+    } | others
+
+
+def document(**wanted: Any) -> Report:
+    """Wait for a report."""
+    found = Report.objects.filter(**wanted)
+    return eventually(found.first, f"a report with {wanted}")
+
+
+@pytest.fixture
+def queues(broker: Broker, consumers: None) -> Broker:
+    """Queues and databases that are empty, and consumers of commands alone."""
+    return broker
+
+
+BODIES = [
+    # Nothing.
+    (b"", "JSON no válido en la línea 1, columna 0."),
+    (b"hola", "JSON no válido en la línea 1, columna 1."),
+    # Truncated.
+    (b'{"event_type": "user', "JSON no válido"),
+    # Two objects.
+    (b"{}{}", "JSON no válido"),
+    # Invalid UTF-8.
+    (b'{"event_type": "\xff"}', "JSON no válido"),
+    # Lone surrogate.
+    (rb'{"event_type": "\ud800"}', "JSON no válido"),
+    # UTF-16.
+    ("{}".encode("utf-16"), "JSON no válido"),
+    # Deep.
+    (b"[" * 100_000, "JSON no válido"),
+    # Endless number.
+    (b'{"x":' + b"9" * 5000 + b"}", "JSON no válido"),
+    # Compressed.
+    (gzip.compress(b"{}"), "JSON no válido"),
+    # Binary.
+    (bytes(range(256)), "JSON no válido"),
+    # List.
+    (b"[]", "El cuerpo debe ser un objeto JSON: {…}."),
+    # Null.
+    (b"null", "El cuerpo debe ser un objeto JSON"),
+    # Number.
+    (b"5", "El cuerpo debe ser un objeto JSON"),
+    # Text.
+    (b'"user.create"', "El cuerpo debe ser un objeto JSON"),
+    # Empty.
+    (b"{}", "event_type: Este campo es"),
+    # No event.
+    (b'{"event_type": null}', "event_type"),
+    # Event is a number.
+    (b'{"event_type": 1}', "event_type"),
+    # Event in list.
+    (b'{"event_type": ["user.create"]}', "event_type"),
+    # Event is empty.
+    (b'{"event_type": ""}', "event_type"),
+    # Unknown event.
+    (b'{"event_type": "user.crear"}', "user.crear"),
+    # No such.
+    (b'{"event_type": "users.user.create"}', "event_type"),
+    # Endless event.
+    (b'{"event_type": "' + b"x" * 100_000 + b'"}', "event_type"),
+    # 10 MB.
+    (
+        b'{"event_type": "' + b"x" * (10 * MEGABYTE) + b'"}',
+        "El mensaje supera 1048576 bytes.",
+    ),
+]
+
+
+def dead_letters(queues: Broker, queue: str, number: int) -> dict[bytes, Any]:
+    """Take so many dead letters; give their properties by their bodies."""
+    letters = [queues.take(f"{queue}.dead") for _ in range(number)]
+    assert queues.count(f"{queue}.dead") == 0
+    return {body: properties for properties, body in letters}
+
+
+@pytest.mark.parametrize("queue", ["users_queue", "reports_queue"])
+def test_bodies_that_say_nothing_are_dead_letters_and_delay_none(
+    queues: Broker, queue: str
+) -> None:
+    bodies = [body for body, _ in BODIES]
+    queues.send(queue, *bodies[:-1])
+    queues.send("users_queue", create("detras"))
+    queues.send(queue, bodies[-1])
+
+    handled("detras")
+    letters = dead_letters(queues, queue, len(bodies))
+    for body, reason in BODIES:
+        headers = letters[body].headers
+        assert headers["dead-kind"] == "rejected", body[:50]
+        assert reason in headers["dead-reason"], body[:50]
+        assert headers["dead-queue"] == queue
+        assert datetime.fromisoformat(headers["dead-at"]).tzinfo == UTC
+
+
+REJECTED: list[tuple[str, dict[str, Any], str]] = [
+    # Of the other queue.
+    ("users_queue", report(), "event_type"),
+    ("reports_queue", create("ana"), "event_type"),
+    # Missing, null, wrong type, out of bounds.
+    ("users_queue", {"event_type": "user.create"}, "nombre: Este campo es"),
+    ("users_queue", create("ana", nombre=None), "nombre: Este campo no puede ser"),
+    ("users_queue", create("ana", nombre={"$gt": ""}), "nombre: Introduzca un t"),
+    ("users_queue", create("ana", email="ana"), "email: Introduzca"),
+    ("users_queue", create("ana", calificacion=5.01), "calificacion: Asegúrese"),
+    ("users_queue", create("ana", calificacion="5"), "calificacion: Introduzca un"),
+    ("users_queue", create("ana", numero_reportes=-1), "numero_reportes: Asegú"),
+    ("users_queue", create("ana", numero_reportes=1.5), "numero_reportes: Intro"),
+    ("users_queue", create("ana", fecha_creacion="ayer"), "fecha_creacion: Intr"),
+    ("users_queue", create("ana", fecha_creacion=0), "fecha_creacion: Introduzca"),
+    ("users_queue", {"event_type": "user.update"}, "user_id: Este campo es"),
+    ("users_queue", {"event_type": "user.update", "user_id": "1"}, "user_id: Intr"),
+    (
+        "users_queue",
+        {"event_type": "user.update", "user_id": 1},
+        "Indique al menos",
+    ),
+    ("users_queue", {"event_type": "user.delete", "user_id": 2**64}, "user_id: "),
+    ("users_queue", {"event_type": "user.delete", "user_id": 0}, "user_id: Asegú"),
+    ("reports_queue", report(id_reporte="a b"), "id_reporte: Introduzca un valor"),
+    ("reports_queue", report(id_reporte=7), "id_reporte: Introduzca un texto"),
+    ("reports_queue", report(visibilidad=1001), "visibilidad: Asegúrese"),
+    ("reports_queue", report(descripcion=""), "descripcion: Este campo no puede"),
+    ("reports_queue", {"event_type": "report.delete"}, "id_reporte: Este campo es"),
+    (
+        "reports_queue",
+        {"event_type": "report.update_visibility", "id_reporte": "a"},
+        "visibilidad: Este campo es",
+    ),
+    # About what does not exist.
+    ("users_queue", json.loads(BAD), UNKNOWN_USER),
+    ("reports_queue", report(id_usuario=2**63 - 1), "No existe ningún usuario con"),
+    (
+        "reports_queue",
+        {"event_type": "report.delete", "id_reporte": "a"},
+        "No existe ningún reporte con ese id_reporte.",
+    ),
+]
+
+
+def test_messages_that_cannot_be_meant_are_dead_letters_with_their_reasons(
+    queues: Broker,
+) -> None:
+    for queue, body, _ in REJECTED:
+        queues.send(queue, body)
+
+    letters = {
+        (queue, body): properties
+        for queue in ("users_queue", "reports_queue")
+        for body, properties in dead_letters(
+            queues, queue, sum(row[0] == queue for row in REJECTED)
+        ).items()
+    }
+    for queue, body, reason in REJECTED:
+        headers = letters[queue, json.dumps(body).encode()].headers
+        assert headers["dead-kind"] == "rejected", body
+        assert reason in headers["dead-reason"], body
+    assert not User.objects.exists()
+    assert not Report.objects.exists()
+
+
+#: Properties around the headers of `RawHeaders`.
+RAW = {"content_type": "application/json", "type": "user.create"}
+
+
+class RawHeaders(pika.BasicProperties):
+    """Headers as a client in another language may send them, between properties."""
+
+    def __init__(self, table: bytes) -> None:
+        super().__init__()
+        self.table = table
+
+    def encode(self) -> list[bytes]:
+        """Give the property flags, then the properties in their order."""
+        flags = self.FLAG_CONTENT_TYPE | self.FLAG_HEADERS | self.FLAG_TYPE
+        first, last = (bytes([len(text)]) + text.encode() for text in RAW.values())
+        table = struct.pack(">I", len(self.table)) + self.table
+        return [struct.pack(">H", flags), first, table, last]
+
+
+def entry(kind: bytes, value: bytes, name: bytes = b"x-odd") -> bytes:
+    """Give one field of an AMQP table."""
+    return bytes([len(name)]) + name + kind + value
+
+
+DOUBLE, SINGLE = struct.pack(">d", 1.5), struct.pack(">f", 1.5)
+ODD_PROPERTIES: list[Any] = [
+    # Message_id is no UUID.
+    {"message_id": "no-uuid"},
+    # Message_id of 255 characters.
+    {"message_id": "x" * 255},
+    # Message_id of other letters.
+    {"message_id": "ñ😀"},
+    # Message_id is no text.
+    {"message_id": b"\xff\xfe"},
+    # Message_id is empty.
+    {"message_id": ""},
+    # Message_id is a UUID without dashes.
+    {"message_id": "A" * 32},
+    # Timestamp beyond time.
+    {"timestamp": 2**63},
+    # Largest timestamp.
+    {"timestamp": 2**64 - 1},
+    # Timestamp 0.
+    {"timestamp": 0},
+    # Timestamp in the year 10000.
+    {"timestamp": 253402300800},
+    # Not compressed after all.
+    {"content_encoding": "gzip"},
+    # Content type lies.
+    {"content_type": "text/html"},
+    # Type lies.
+    {"type": "user.delete"},
+    # Long type and app.
+    {"type": "x" * 255, "app_id": "x" * 255},
+    # App is no text.
+    {"app_id": b"\xff"},
+    # Priority, transient.
+    {"priority": 255, "delivery_mode": 1},
+    # Expires later.
+    {"expiration": "600000"},
+    # User named.
+    {"user_id": "guest"},
+    # Correlation of 255 characters.
+    {"correlation_id": "x" * 255},
+    # Nobody awaits the reply.
+    {"reply_to": "no-such-queue"},
+    # Reply_to of 255 characters.
+    {"reply_to": "x" * 255},
+    # Reply_to made up.
+    {"reply_to": "amq.rabbitmq.reply-to.made.up"},
+    # Reply_to is reserved.
+    {"reply_to": "amq.rabbitmq.trace"},
+    # Reply_to is no text.
+    {"reply_to": b"\xff"},
+    # Empty headers.
+    {"headers": {}},
+    # Header without a name.
+    {"headers": {"": ""}},
+    # Header of 255 characters.
+    {"headers": {"k" * 255: "v"}},
+    # Header that is no text.
+    {"headers": {b"\xff": b"\xff"}},
+    # Header of 100 kB.
+    {"headers": {"large": "v" * 100_000}},
+    # Header of many bytes.
+    {"headers": {"emoji": "😀" * 7_900}},
+    # 2,000 headers.
+    {"headers": {f"h{n}": n for n in range(2000)}},
+    # Headers of every type.
+    {
+        "headers": {
+            "table": {"in": {"a": {"table": [1, [2, [None]]]}}},
+            "number": 2**63 - 1,
+            "decimal": Decimal("12345.678"),
+            "moment": datetime(2024, 1, 1, tzinfo=UTC),
+            "bytes": b"\0\xff",
+            "nothing": None,
+            "truth": True,
+        }
+    },
+    # Key is a table.
+    {"headers": {"partition_key": {"a": 1}}},
+    # Count is a text.
+    {"headers": {"x-delivery-count": "many"}},
+    # Death is a text.
+    {"headers": {"x-death": "yes"}},
+    # Died before.
+    {"headers": {"x-first-death-queue": "q"}},
+    # Was dead before.
+    {"headers": {"dead-kind": "poison"}},
+    # Copy to nowhere.
+    {"headers": {"CC": ["no-such-queue"]}},
+    # Header is a double.
+    RawHeaders(entry(b"d", DOUBLE)),
+    # Header is a float.
+    RawHeaders(entry(b"f", SINGLE)),
+    # Late header.
+    RawHeaders(entry(b"T", struct.pack(">Q", 2**63))),
+    # Header is a byte.
+    RawHeaders(entry(b"b", b"\xff")),
+    # Header is unsigned.
+    RawHeaders(entry(b"i", b"\xff" * 4)),
+    # Header is tiny.
+    RawHeaders(entry(b"D", b"\xff\x7f\xff\xff\xff")),
+    # Header given twice.
+    RawHeaders(entry(b"V", b"") + entry(b"V", b"")),
+]
+
+
+def send(queues: Broker, body: bytes, given: Any) -> None:
+    """Publish a body with properties that pika may not know how to make."""
+    properties = (
+        given if isinstance(given, RawHeaders) else pika.BasicProperties(**given)
+    )
+    with queues.channel() as channel:
+        channel.confirm_delivery()
+        channel.basic_publish("", "users_queue", body, properties)
+
+
+def test_odd_properties_of_good_messages_do_not_matter(queues: Broker) -> None:
+    for number, given in enumerate(ODD_PROPERTIES):
+        send(queues, json.dumps(create(f"odd{number}")).encode(), given)
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    names = set(User.objects.values_list("nombre", flat=True))
+    for number, given in enumerate(ODD_PROPERTIES):
+        assert f"odd{number}" in names, given
+    assert queues.count("users_queue.dead") == 0
+
+
+def test_odd_properties_of_bad_messages_are_kept_with_them(queues: Broker) -> None:
+    bodies = [BAD.replace(b"404", b"%d" % (n + 1)) for n in range(len(ODD_PROPERTIES))]
+    for body, given in zip(bodies, ODD_PROPERTIES, strict=True):
+        send(queues, body, given)
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    letters = dead_letters(queues, "users_queue", len(bodies))
+    for body, given in zip(bodies, ODD_PROPERTIES, strict=True):
+        properties = letters[body]
+        assert properties.headers["dead-kind"] == "rejected", given
+        assert properties.headers["dead-reason"] == UNKNOWN_USER
+        for name in ("message_id", "type", "app_id", "content_encoding"):
+            wanted = RAW.get(name) if isinstance(given, RawHeaders) else given.get(name)
+            # Bytes that are no text are told as far as they can be.
+            if wanted and not isinstance(wanted, bytes):
+                assert getattr(properties, name) == wanted, given
+
+
+def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
+    queues: Broker,
+) -> None:
+    # A broker sends what is published with CC to these queues as well.
+    send(queues, BAD, {"headers": {"CC": ["users_queue"]}, "message_id": "x"})
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    queues.take("users_queue.dead")
+    assert queues.count("users_queue.dead") == 0
+    assert Inbox.objects.filter(status="failed").count() == 1
+
+
+@pytest.mark.parametrize(
+    "version", ["x", -1, 1.0, None, True, [1], {"a": 1}, 2**40, b"\xff"], ids=repr
+)
+def test_a_condition_that_is_none_is_never_taken_for_met(
+    queues: Broker, version: Any
+) -> None:
+    queues.send("users_queue", create("ana"))
+    user = handled("ana")
+    table = RawHeaders(entry(b"d", struct.pack(">d", 1.0), b"if_version"))
+    headers = {"headers": {"if_version": version}}
+    given = table if isinstance(version, float) else headers
+    body = {"event_type": "user.update", "user_id": user.pk, "nombre": "eva"}
+    send(queues, json.dumps(body).encode(), given)
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    user.refresh_from_db()
+    # Version 1 by other names is version 1; without any there is no condition.
+    met = version is None or version == 1
+    assert user.nombre == ("eva" if met else "ana")
+    if not met:
+        queues.take("users_queue.dead")
+    assert queues.count("users_queue.dead") == 0
+
+
+NULLS = dict.fromkeys(
+    [
+        "user_id",
+        "nombre",
+        "apellido",
+        "email",
+        "fecha_nacimiento",
+        "fecha_creacion",
+        "calificacion",
+        "numero_reportes",
+        "url_foto_perfil",
+        "biografia",
+        "id_reporte",
+        "id_usuario",
+        "tipo_reporte",
+        "descripcion",
+        "ubicacion",
+        "visibilidad",
+        "penalize_author",
+    ]
+)
+
+
+@pytest.mark.parametrize("others", [{}, NULLS], ids=["absent", "null"])
+def test_a_plain_client_is_served_like_the_api(
+    queues: Broker, api: API, others: dict[str, None]
+) -> None:
+    def both(queue: str, event: dict[str, Any], method: str, path: str) -> Any:
+        """Send an event as the guide has it, and the like of it over HTTP."""
+        queues.send(queue, others | event)
+        body = {k: v for k, v in event.items() if k != "event_type"}
+        return api(method, path, json=body)
+
+    def rows() -> list[dict[str, Any]]:
+        """Give the users, less what tells them apart."""
+        apart = ("user_id", "email", "fecha_creacion")
+        return [
+            {k: v for k, v in row.items() if k not in apart}
+            for row in User.objects.order_by("email").values()
+        ]
+
+    fields = {"nombre": "Ana", "apellido": "Ruiz", "fecha_nacimiento": "1990-01-01"}
+    fields |= {"url_foto_perfil": "https://example.com/a.png", "biografia": "Hola"}
+    event = {"event_type": "user.create", **fields}
+    queues.send("users_queue", others | event | {"email": "raw@example.com"})
+    api.post("/users/", fields | {"email": "api@example.com"})
+    eventually(lambda: User.objects.count() == 2, "two users")
+    assert rows()[0] == rows()[1]
+    raw, over_http = (
+        User.objects.get(email=f"{name}@example.com") for name in ("raw", "api")
+    )
+
+    change = {"nombre": "Eva", "biografia": ""}
+    event = {"event_type": "user.update", "user_id": raw.pk, **change}
+    queues.send("users_queue", others | event)
+    api.patch(f"/users/{over_http.pk}/", change)
+    eventually(lambda: User.objects.filter(nombre="Eva").count() == 2, "two changes")
+    assert rows()[0] == rows()[1]
+    assert rows()[0]["biografia"] == ""
+
+    content = {"tipo_reporte": 3, "descripcion": "Un bache"}
+    event = {"event_type": "report.create", "id_usuario": raw.pk, **content}
+    queues.send("reports_queue", others | event)
+    api.post("/reports/", {"id_usuario": over_http.pk, **content})
+    first, second = document(id_usuario=raw.pk), document(id_usuario=over_http.pk)
+    assert uuid.UUID(first.id_reporte).version == 4
+    for name in ("tipo_reporte", "descripcion", "ubicacion", "visibilidad"):
+        assert getattr(first, name) == getattr(second, name)
+    eventually(lambda: rows()[0]["numero_reportes"] == 1, "a report counted")
+    assert rows()[0] == rows()[1]
+
+    change = {"visibilidad": 0.5, "penalize_author": True}
+    event = {"event_type": "report.update_visibility", **change}
+    queues.send("reports_queue", others | event | {"id_reporte": first.pk})
+    api.patch(f"/reports/{second.pk}/", change)
+    eventually(lambda: Report.objects.filter(visibilidad=0.5).count() == 2, "hidden")
+    assert [row["calificacion"] for row in rows()] == [4.5, 4.5]
+
+    event = {"event_type": "report.delete", "id_reporte": first.pk}
+    queues.send("reports_queue", others | event)
+    api.delete(f"/reports/{second.pk}/")
+    eventually(lambda: not Report.objects.exists(), "no report")
+
+    event = {"event_type": "user.delete", "user_id": raw.pk}
+    queues.send("users_queue", others | event)
+    api.delete(f"/users/{over_http.pk}/")
+    eventually(lambda: not User.objects.exists(), "no user")
+    assert queues.count("users_queue.dead") == queues.count("reports_queue.dead") == 0
+
+
+def test_what_only_the_queue_may_set_is_set(queues: Broker) -> None:
+    given = {"calificacion": 0, "numero_reportes": 2**31 - 1, "user_id": 2**40}
+    created = {"fecha_creacion": "2001-02-03T04:05:06+01:00"}
+    queues.send("users_queue", create("ana", **given, **created))
+
+    user = handled("ana")
+    assert (user.calificacion, user.numero_reportes) == (0.0, 2**31 - 1)
+    assert user.fecha_creacion == datetime(2001, 2, 3, 3, 5, 6, tzinfo=UTC)
+    # Ids are given by the database alone.
+    assert user.pk != 2**40
+
+    event = {"event_type": "user.update", "user_id": user.pk}
+    queues.send("users_queue", event | {"calificacion": 4.5, "numero_reportes": 0})
+    eventually(
+        lambda: User.objects.filter(calificacion=4.5, numero_reportes=0), "the change"
+    )
+    queues.send(
+        "reports_queue", report(id_usuario=user.pk, id_reporte="A-1_b", **created)
+    )
+    assert document(id_reporte="A-1_b").fecha_creacion == user.fecha_creacion
+
+
+def test_many_large_bodies_are_all_handled(queues: Broker) -> None:
+    # Together more than a consumer holds at a time.
+    large = b'{"event_type": "' + b"x" * (10 * MEGABYTE) + b'"}'
+    ids = {str(uuid.uuid4()) for _ in range(4)}
+    for message_id in ids:
+        queues.send("users_queue", large, message_id=message_id)
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    # What came again in between is there twice, until the archive makes it one.
+    number = eventually(
+        lambda: (count := queues.count("users_queue.dead")) >= 4 and count, "all four"
+    )
+    letters = [queues.take("users_queue.dead")[0] for _ in range(number)]
+    assert {letter.message_id for letter in letters} == ids
+
+
+def test_reports_without_an_id_wait_for_none_but_those_of_their_author() -> None:
+    given = {"tipo_reporte": 1, "descripcion": "Bache"}
+    ana, eva = (ReportCreate(id_usuario=author, **given) for author in (1, 2))
+    named = ReportCreate(id_usuario=1, id_reporte="a", **given)
+
+    assert len({ana.partition_key, eva.partition_key, named.partition_key}) == 3
+    assert named.partition_key == "report:a"

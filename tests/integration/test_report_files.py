@@ -1,0 +1,184 @@
+"""The file of a report: made once, offered while there is a report."""
+
+from __future__ import annotations
+
+import io
+import uuid
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.test import Client
+from pypdf import PdfReader
+
+from messaging.outbox.relay import Relay
+from reports.files import QUEUE, name_of
+from reports.messages import ReportCreate, ReportDelete, ReportDeleted
+from reports.models import Report, ReportFile
+from reports.pdf import render
+from tests.support.broker import Broker
+from tests.support.messages import ANN, event_of, handle, react
+from tests.support.processes import API, Processes
+from tests.support.waiting import eventually
+from users.models import User
+
+TEXT = "Bache en la calle Ñandú; Ωμέγα, Жук, «ß» 5 €"
+
+
+@pytest.fixture
+def report(no_consumers: None) -> ReportCreate:
+    """A report that is stored, but whose event nobody has heard."""
+    return make_report()
+
+
+def make_report() -> ReportCreate:
+    """Have a report stored."""
+    handle(ANN)
+    made = ReportCreate(
+        id_reporte=str(uuid.uuid4()),
+        id_usuario=User.objects.get().pk,
+        tipo_reporte=7,
+        descripcion=TEXT,
+        ubicacion="Cádiz",
+    )
+    handle(made)
+    return made
+
+
+def text_of(pdf: bytes) -> str:
+    """Read a file as a reader of PDF does."""
+    pages = PdfReader(io.BytesIO(pdf)).pages
+    return "\n".join(page.extract_text() for page in pages)
+
+
+def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
+    api: API, broker: Broker, no_consumers: None, processes: Processes
+) -> None:
+    report = make_report()
+    path = f"/reports/{report.id_reporte}/file/"
+    Relay().drain()
+    missing = api.get(path)
+    assert missing.status_code == 404
+    assert missing.json() == {
+        "detail": "El archivo de este reporte todavía no está disponible."
+    }
+
+    # It was published while nobody consumed; whoever comes later catches up.
+    processes.manage("run_consumer", "report_files")
+    answer = eventually(lambda: (got := api.get(path)).ok and got, "the file", 20)
+
+    assert answer.headers["Content-Type"] == "application/pdf"
+    assert f"reporte-{report.id_reporte}.pdf" in answer.headers["Content-Disposition"]
+    text = text_of(answer.content)
+    assert TEXT in text
+    assert "Cádiz" in text
+    assert report.id_reporte in text
+    asked = {"Accept": "application/pdf"}
+    assert api.get(path, headers=asked).content == answer.content
+    handle(ReportDelete(id_reporte=report.id_reporte))
+    refused = api.get(path, headers=asked)
+    assert refused.status_code == 404
+    assert refused.headers["Content-Type"] == "application/json"
+    Relay().drain()
+    name = name_of(report.id_reporte)
+    eventually(lambda: not default_storage.exists(name), "no file is left")
+    assert not ReportFile.objects.exists()
+
+
+def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
+    name = name_of(report.id_reporte)
+    default_storage.save(name, ContentFile(b"half a f"))
+    event = event_of(report)
+
+    react(QUEUE, event)
+    react(QUEUE, event)
+
+    assert ReportFile.objects.get().name == name
+    with default_storage.open(name) as file:
+        assert TEXT in text_of(file.read())
+    files = default_storage.listdir(name.rpartition("/")[0])[1]
+    assert sum(one.startswith(str(report.id_reporte)) for one in files) == 1
+
+
+def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
+    handle(ReportDelete(id_reporte=report.id_reporte))
+
+    react(QUEUE, event_of(report))
+
+    assert not default_storage.exists(name_of(report.id_reporte))
+    assert not ReportFile.objects.exists()
+
+
+def test_a_file_that_is_gone_from_the_storage_is_not_there(
+    api: API, report: ReportCreate
+) -> None:
+    react(QUEUE, event_of(report))
+    default_storage.delete(name_of(report.id_reporte))
+
+    assert api.get(f"/reports/{report.id_reporte}/file/").status_code == 404
+
+
+def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> None:
+    react(QUEUE, event_of(report))
+    other = default_storage.save(name_of(report.id_reporte), ContentFile(b"%PDF"))
+    ReportFile.objects.update(name=other)
+
+    react(QUEUE, ReportDeleted(id_reporte=report.id_reporte, version=2, id_usuario=1))
+
+    assert other != name_of(report.id_reporte)
+    assert not default_storage.exists(other)
+    assert not default_storage.exists(name_of(report.id_reporte))
+
+
+def test_a_text_of_many_pages_is_all_there(report: ReportCreate) -> None:
+    words = [f"palabra{n}" for n in range(900)]
+
+    pdf = render(event_of(report).model_copy(update={"descripcion": " ".join(words)}))
+
+    assert len(PdfReader(io.BytesIO(pdf)).pages) > 1
+    assert text_of(pdf).split()[-900:] == words
+
+
+def test_western_letters_need_no_font(
+    report: ReportCreate, settings: pytest.FixtureRequest
+) -> None:
+    settings.REPORT_FONTS = []
+    western = "Ñandú, «Straße» 100% ¿ñ?\tfin\notra línea"
+
+    pdf = render(event_of(report).model_copy(update={"descripcion": western}))
+
+    assert text_of(pdf).split()[-len(western.split()) :] == western.split()
+
+
+def test_without_a_font_letters_of_western_europe_are_still_right(
+    report: ReportCreate, settings: pytest.FixtureRequest
+) -> None:
+    settings.REPORT_FONTS = ["/nowhere/a.ttf"]
+
+    text = text_of(render(event_of(report)))
+
+    assert "Bache en la calle Ñandú; ?????, ???, «ß» 5 ?" in text
+
+
+def test_letters_of_other_scripts_are_written_in_their_direction(
+    report: ReportCreate,
+) -> None:
+    text = "\u05e9\u05dc\u05d5\u05dd\r\n\t\u65e5"  # shalom, and a letter of Japanese
+    pdf = render(event_of(report).model_copy(update={"descripcion": text}))
+
+    # It would be the other way round, were it written from left to right.
+    assert text[:4] in text_of(pdf)
+    assert text_of(pdf).count("?") == 1
+
+
+def test_the_admin_links_to_the_file_once_it_is_made(
+    report: ReportCreate, admin_client: Client
+) -> None:
+    page = f"/admin/reports/report/{report.id_reporte}/change/"
+    assert "Todavía no está disponible." in admin_client.get(page).content.decode()
+    react(QUEUE, event_of(report))
+
+    content = admin_client.get(page).content.decode()
+
+    assert Report.objects.get().pk == report.id_reporte
+    assert f'href="/reports/{report.id_reporte}/file/"' in content

@@ -1,0 +1,236 @@
+"""The lab itself: it finds the promises kept, and finds out when they are not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from messaging.lab.processes import lives
+from messaging.lab.system import MARK
+from tests.support import BASE
+
+LAB = [sys.executable, "manage.py", "crash_lab"]
+#: Seconds for servers to start and queues to drain, beside the run itself.
+OVERHEAD = 240
+COLUMNS = ("lost", "doubled", "out of order", "partial", "events", "dead letters")
+#: Eight partitions, and messages of which one in twenty fails once to five times.
+HARD = ("--partitions", "8", "--failures", "0.05")
+BLIND_API = (
+    "python -m granian tests.support.sabotage:blind_api --interface wsgi "
+    "--host 127.0.0.1 --port {port} --blocking-threads 16 --log-level error"
+)
+
+
+def run_lab(
+    *options: str, seconds: int = 10, settings: str = "project.settings"
+) -> tuple[int, str]:
+    """Give exit code and output of a run."""
+    done = subprocess.run(
+        [*LAB, "--seconds", str(seconds), *options],
+        cwd=BASE,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds + OVERHEAD,
+    )
+    return done.returncode, done.stdout
+
+
+def column(output: str, name: str) -> int:
+    """Give a number of the verdict."""
+    found = re.search(rf"^{name}.*?(\d+)$", output, re.MULTILINE)
+    assert found, output
+    return int(found[1])
+
+
+def failed(output: str) -> int:
+    found = re.search(r"^messages that failed at first: (\d+)", output, re.MULTILINE)
+    assert found, output
+    return int(found[1])
+
+
+def kills(output: str) -> int:
+    found = re.search(r"(\d+) kills", output.partition("\nseed ")[2])
+    assert found, output
+    return int(found[1])
+
+
+@pytest.mark.timeout(60 + OVERHEAD)
+def test_all_promises_hold_while_everything_is_killed() -> None:
+    code, output = run_lab("--seed", "7", "--kill-every", "2", *HARD, seconds=60)
+
+    assert code == 0, output
+    assert [column(output, name) for name in COLUMNS] == [0] * len(COLUMNS)
+    assert column(output, "requests accepted") > 300, output
+    assert kills(output) >= 10, output
+    assert failed(output) >= 10, output
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600 + OVERHEAD)
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
+    code, output = run_lab("--seed", str(seed), *HARD, seconds=600)
+
+    print(output)  # noqa: T201 the figures are worth keeping
+    assert code == 0, output
+    assert column(output, "requests accepted") >= 20_000, output
+    assert kills(output) >= 100, output
+
+
+@pytest.mark.slow
+def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
+    """Messages that are sent twice are enough, nothing need be killed."""
+    code, output = run_lab(
+        *(
+            "--kill-every",
+            "1000",
+            "--manage",
+            "python -m tests.support.sabotage skip-inbox",
+        )
+    )
+
+    assert code == 1, output
+    assert column(output, "doubled") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_finds_out_when_messages_are_acknowledged_first() -> None:
+    code, output = run_lab(
+        *("--kill-every", "1.5", "--faults", "kill consumer", "--processes", "2"),
+        *("--manage", "python -m tests.support.sabotage acknowledge-first"),
+        seconds=15,
+    )
+
+    assert code == 1, output
+    assert column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
+    code, output = run_lab(
+        *("--kill-every", "2", "--faults", "lose", "--api", BLIND_API), seconds=15
+    )
+
+    assert code == 1, output
+    assert column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
+    code, output = run_lab(
+        *("--kill-every", "1000"),
+        *("--manage", "python -m tests.support.sabotage ignore-versions"),
+        seconds=15,
+    )
+
+    assert code == 1, output
+    assert column(output, "partial") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> None:
+    code, output = run_lab(
+        *("--kill-every", "1000", "--partitions", "2", "--failures", "0.1"),
+        *("--manage", "python -m tests.support.sabotage ignore-key"),
+    )
+
+    assert code == 1, output
+    assert column(output, "out of order") > 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30 + OVERHEAD)
+def test_the_lab_finds_out_when_a_process_goes_on_under_a_lost_lease() -> None:
+    """It does not know what its successor has parked, and overtakes it."""
+    code, output = run_lab(
+        *("--seed", "8", "--kill-every", "2", "--processes", "3"),
+        *("--faults", "hang consumer", "stun consumer"),
+        *("--partitions", "4", "--failures", "0.2"),
+        *("--manage", "python -m tests.support.sabotage ignore-epoch"),
+        seconds=30,
+    )
+
+    assert code == 1, output
+    assert column(output, "out of order") + column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
+def test_the_lab_drives_the_handlers_of_any_project() -> None:
+    code, output = run_lab(
+        *("--kill-every", "1.5", "--partitions", "3", "--failures", "0.1"),
+        settings="tests.support.notes.settings",
+    )
+
+    assert code == 0, output
+    assert column(output, "requests accepted") > 50, output
+    assert "3 partitions" in output
+    assert failed(output) > 0, output
+    assert "mongodb" not in output
+
+
+def test_the_lab_knows_no_domain_app() -> None:
+    sources = (BASE / "messaging" / "lab").rglob("*.py")
+
+    domain = re.compile("^ *(from|import) (users|reports|project)", re.MULTILINE)
+    assert not [one for one in sources if domain.search(one.read_text())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_lab_leaves_no_process(number: int) -> None:
+    lab = subprocess.Popen(
+        [*LAB, "--kill-every", "1"],
+        cwd=BASE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert lab.stdout
+    while "accepted" not in lab.stdout.readline():
+        assert lab.poll() is None
+    left = members(lab.pid)
+    assert len(left) > 6
+
+    lab.send_signal(number)
+    output, _ = lab.communicate(timeout=60)
+
+    assert lab.returncode == 130, output
+    assert [one for one in left | members(lab.pid) if lives(one)] == []
+
+
+def members(pid: int) -> set[psutil.Process]:
+    """Give all processes of the lab that runs as `pid`, except itself."""
+    mark = psutil.Process(pid).environ()[MARK] if psutil.pid_exists(pid) else None
+    return {
+        one
+        for one in psutil.process_iter()
+        if one.pid != pid and mark and environment(one).get(MARK) == mark
+    }
+
+
+def environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [("--partitions", "0", "--partitions 1"), ("--failures", "5", "--failures 0.05")],
+)
+def test_what_makes_no_sense_is_refused(option: str, value: str, remedy: str) -> None:
+    done = subprocess.run(
+        [*LAB, option, value], cwd=BASE, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert remedy in done.stderr

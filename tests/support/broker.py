@@ -1,0 +1,100 @@
+"""The broker as tests see it: a plain AMQP client, and what an operator may do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+from django.conf import settings
+
+from messaging.lab.servers import RabbitMQ
+
+from . import private_servers
+from .waiting import eventually
+
+QUEUES = tuple(
+    f"{name}_queue{suffix}"
+    for name in ("users", "reports", "notifications", "report_files")
+    for suffix in ("", ".dead")
+)
+
+
+class Broker:
+    """The broker as a plain AMQP client sees it, which knows nothing of the project."""
+
+    def __init__(self, url: str = "") -> None:
+        self.url = url or settings.MESSAGING["URL"]
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        """Give a channel of a connection of its own."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        try:
+            yield connection.channel()
+        finally:
+            connection.close()
+
+    def send(
+        self, queue: str, *bodies: dict[str, Any] | bytes, **properties: Any
+    ) -> None:
+        """Publish bodies as such a client would: nothing declared, nothing else set."""
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            for body in bodies:
+                channel.basic_publish(
+                    "",
+                    queue,
+                    body if isinstance(body, bytes) else json.dumps(body).encode(),
+                    pika.BasicProperties(**properties) if properties else None,
+                )
+
+    def count(self, queue: str) -> int:
+        """Give how many messages wait in a queue."""
+        with self.channel() as channel:
+            return channel.queue_declare(queue, passive=True).method.message_count
+
+    def take(self, queue: str) -> tuple[pika.BasicProperties, bytes]:
+        """Take the first message out of a queue."""
+        with self.channel() as channel:
+            _, properties, body = eventually(
+                lambda: (got := channel.basic_get(queue, auto_ack=True))[0] and got,
+                f"a message in {queue}",
+            )
+        return properties, body
+
+    def purge(self) -> None:
+        """Empty all queues."""
+        with self.channel() as channel:
+            for queue in QUEUES:
+                channel.queue_purge(queue)
+
+
+def virtual_host(name: str) -> str:
+    """Make a virtual host, where other tests' processes do not listen; give its URL."""
+    server = private_servers.rabbitmq
+    for command in (
+        ["add_vhost", name],
+        ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"],
+    ):
+        subprocess.run(
+            [server.program("rabbitmqctl"), "-n", server.node, *command],
+            env=server.environment,
+            check=True,
+            capture_output=True,
+        )
+    return f"{server.url}{name}"
+
+
+def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
+    """Tell the broker what an operator may tell it; give what it answers."""
+    return subprocess.run(
+        [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
+        env=rabbitmq.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout

@@ -1,0 +1,166 @@
+"""Programs of the project, run against the test databases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+from django.db import connections
+
+from messaging.lab.processes import free_port
+from messaging.registry import consumer_name, handlers
+
+from . import BASE, private_servers
+from .waiting import eventually
+
+#: Seconds in which a consumer ends after SIGTERM, whatever it is doing.
+PATIENCE = 10
+
+
+class Processes:
+    """Programs of the project, run against the test databases."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.environment = os.environ | {
+            "DATABASE_URL": database_url(),
+            "MONGODB_URL": f"{private_servers.mongodb.url.rpartition('/')[0]}/"
+            f"{connections['reports'].settings_dict['NAME']}",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a Python program."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=BASE,
+            env=self.environment | environment,
+            start_new_session=True,
+        )
+        self._running.append(process)
+        return process
+
+    def manage(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command of `manage.py`."""
+        return self.start("manage.py", *command, **environment)
+
+    def output(self, *command: str) -> str:
+        """Run a command of `manage.py` and give what it prints."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=BASE,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def stop(
+        self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM
+    ) -> int:
+        """Send a signal and give the exit code."""
+        process.send_signal(number)
+        return process.wait(15)
+
+    def kill_all(self) -> None:
+        """Leave nothing running, not even workers that outlive their supervisor."""
+        for process in self._running:
+            with suppress(ProcessLookupError):
+                # The group: a web server has children that do the work.
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def database_url() -> str:
+    """Give the address of the test database in MariaDB."""
+    name = connections["default"].settings_dict["NAME"]
+    return f"{private_servers.mariadb.url.rpartition('/')[0]}/{name}"
+
+
+class SharedConsumers:
+    """
+    Consumers of commands and events, in a process that lives until a test wants the
+    queues alone.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Have them run; one that has died fails the test that finds out."""
+        if self._process is None:
+            # Not the archive: tests look into the queues of dead letters.
+            names = [consumer_name(queue) for queue in handlers]
+            self._process = self._processes.manage("run_consumer", *names)
+        assert self._process.poll() is None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have them hold the queues and do nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Leave the queues to others."""
+        if self._process is not None:
+            assert self._processes.stop(self._process) == 0
+            self._process = None
+
+
+class API:
+    """The project over HTTP, served by the program that serves it for everybody."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.session = requests.Session()
+
+    def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request."""
+        return self.session.request(method, self.url + path, timeout=20, **options)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """Read."""
+        return self("GET", path, **options)
+
+    def post(self, path: str, body: Any, **options: Any) -> requests.Response:
+        """Create."""
+        return self("POST", path, json=body, **options)
+
+    def patch(self, path: str, body: Any, **options: Any) -> requests.Response:
+        """Change."""
+        return self("PATCH", path, json=body, **options)
+
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        """Remove."""
+        return self("DELETE", path, **options)
+
+
+def start_api(processes: Processes, **environment: str) -> API:
+    """Serve the project on a free port."""
+    port = free_port()
+    processes.start(
+        "-m", "granian", "project.wsgi:application",
+        "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
+        "--blocking-threads", "16", "--log-level", "error",
+        **environment,
+    )  # fmt: skip
+    api = API(port)
+
+    def answers() -> bool:
+        try:
+            return api.get("/health/live").ok
+        except requests.ConnectionError:
+            return False
+
+    eventually(answers, "the API answers", 20)
+    return api

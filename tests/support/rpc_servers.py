@@ -1,0 +1,49 @@
+"""Processes that serve functions of the project `tests.support.calls`."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pika
+
+from .broker import Broker
+from .processes import Processes
+from .waiting import eventually
+
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.support.calls.settings"}
+
+
+class Servers:
+    """Processes that serve functions."""
+
+    def __init__(self) -> None:
+        self.processes = Processes()
+        self.broker = Broker()
+
+    def start(self, *names: str, threads: int = 4) -> subprocess.Popen[bytes]:
+        """Have one more server of each function."""
+        before = [self.consumers(name) for name in names]
+        process = self.processes.manage(
+            "serve", *names, "--threads", str(threads), **ENVIRONMENT
+        )
+        for name, count in zip(names, before, strict=True):
+            eventually(
+                lambda name=name, count=count: self.consumers(name) > count,
+                f"{name} is served",
+                20,
+            )
+        return process
+
+    def consumers(self, queue: str) -> int:
+        """Give how many consumers a queue has."""
+        with self.broker.channel() as channel:
+            try:
+                declared = channel.queue_declare(queue, passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                return 0
+            count: int = declared.method.consumer_count
+            return count
+
+    def stop(self, process: subprocess.Popen[bytes]) -> int:
+        """Stop a server as an operator does."""
+        return self.processes.stop(process)

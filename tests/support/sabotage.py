@@ -1,0 +1,146 @@
+"""
+Programs of the project with one promise broken on purpose, for the lab to find out.
+
+    python -m tests.support.sabotage skip-inbox run_consumer --all
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import django
+from django.core.management import execute_from_command_line
+from django.db import connections
+from pymongo import UpdateOne
+
+
+def acknowledge_first() -> None:
+    """Acknowledge what has arrived, then take some time to commit it."""
+    from messaging.amqp.subscription import Subscription
+    from messaging.consumer.batch import Processor
+
+    arrived, process = Subscription._arrived, Processor.process
+
+    def arrive(self: Any, channel: Any, method: Any, *parts: Any) -> None:
+        arrived(self, channel, method, *parts)
+        if channel.is_open:
+            channel.basic_ack(method.delivery_tag)
+
+    def process_late(*arguments: Any) -> None:
+        time.sleep(0.3)
+        process(*arguments)
+
+    Subscription._arrived = arrive
+    Subscription.acknowledge = lambda self, batch: None
+    Processor.process = process_late
+
+
+def skip_inbox() -> None:
+    """Neither look into the inbox nor enter anything."""
+    from messaging.consumer import inbox
+
+    inbox.recognise = lambda part: None
+    inbox.record = lambda part: None
+
+
+def publish_blindly() -> None:
+    """Take what has been written to the socket for published."""
+    from messaging.amqp.publisher import Publisher
+
+    flush = Publisher._flush
+
+    def flush_blindly(self: Publisher) -> None:
+        flush(self)
+        while self._unconfirmed:
+            self._unconfirmed.popitem()[1].settle()
+
+    Publisher._flush = flush_blindly
+
+
+def ignore_versions() -> None:
+    """
+    Write documents whatever their version, and half of them once more, seconds later.
+
+    So does a process that was given up and works on.
+    """
+    from reports import documents, handlers
+
+    write_documents = documents.write_documents
+
+    def operation(self: documents.Write) -> UpdateOne:
+        return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
+
+    def write_again(writes: Any) -> None:
+        time.sleep(3)
+        with suppress(Exception):  # a server may be away
+            write_documents(writes)
+        connections.close_all()
+
+    def write_twice(writes: Any) -> None:
+        write_documents(writes)
+        again = [write for write in writes if random.random() < 0.5]
+        threading.Thread(target=write_again, args=(again,), daemon=True).start()
+
+    documents.Write.operation = operation
+    handlers.write_documents = write_twice
+
+
+def ignore_key() -> None:
+    """Let messages overtake those of their key that are parked."""
+    from messaging.consumer import parking
+    from messaging.consumer.context import State, in_states
+
+    parking.find_blocked = lambda partition, part: None
+    parking.hold_back = lambda run, part: in_states(run, State.NEW)
+
+
+def blame_all() -> None:
+    """Give up all messages that stand beside one that fails."""
+    from messaging.consumer import policy
+
+    policy.split = lambda part, suspect: [part[:1]]
+
+
+def ignore_epoch() -> None:
+    """Go on under leases that others have taken over."""
+    from messaging.cluster.leases import HeldLease
+    from messaging.consumer.consumer import Consumer
+    from messaging.models import session_locks
+
+    HeldLease.lock = lambda self: None
+    Consumer.ask_back = lambda self: None
+    session_locks.end_session = lambda using, name: None
+
+
+SABOTAGES = {
+    "acknowledge-first": acknowledge_first,
+    "skip-inbox": skip_inbox,
+    "publish-blindly": publish_blindly,
+    "ignore-versions": ignore_versions,
+    "ignore-key": ignore_key,
+    "blame-all": blame_all,
+    "ignore-epoch": ignore_epoch,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Give the API that publishes blindly, to a WSGI server that asks for it."""
+    if name != "blind_api":
+        raise AttributeError(name)
+    from project.wsgi import application
+
+    publish_blindly()
+    return application
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    django.setup()
+    SABOTAGES[sys.argv[1]]()
+    execute_from_command_line(sys.argv[1:])

@@ -1,0 +1,35 @@
+"""Waiting for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections
+from pymongo.errors import PyMongoError
+
+
+def eventually(condition: Callable[[], Any], reason: str, timeout: float = 10.0) -> Any:
+    """Wait until `condition` gives something true, and give that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if result := condition():
+            return result
+        if time.monotonic() > deadline:
+            pytest.fail(f"Not within {timeout} s: {reason}")
+        time.sleep(0.02)
+
+
+def stored(condition: Callable[[], Any]) -> Callable[[], Any]:
+    """Give the condition, false for as long as a database is away."""
+
+    def result() -> Any:
+        try:
+            return condition()
+        except (DatabaseError, PyMongoError):
+            connections.close_all()
+            return None
+
+    return result

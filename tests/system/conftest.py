@@ -1,0 +1,65 @@
+"""Fixtures: consumers as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import BASE
+from tests.support.broker import Broker
+from tests.support.messages import ANN, handle
+from tests.support.processes import Processes
+from users.models import User
+
+Life = Callable[[str], int]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="session")
+def mortal(shared_processes: Processes) -> Iterator[Life]:
+    """Lets a consumer live up to a point, and gives its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.crash_points"],
+        cwd=BASE,
+        env=shared_processes.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+
+    def live(point: str) -> int:
+        print(point, file=process.stdin, flush=True)
+        return int(process.stdout.readline())
+
+    yield live
+    process.stdin.close()
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+@pytest.fixture
+def consumer(no_consumers: None, mortal: Life) -> Life:
+    """The only consumer there is."""
+    return mortal
+
+
+@pytest.fixture
+def start(no_consumers: None, processes: Processes) -> Start:
+    """Starts consumers of the users' queue."""
+
+    def consume(**environment: str) -> subprocess.Popen[bytes]:
+        return processes.manage("run_consumer", "users", **environment)
+
+    return consume
+
+
+@pytest.fixture
+def user(broker: Broker) -> User:
+    """Somebody to rename."""
+    handle(ANN)
+    return User.objects.get()

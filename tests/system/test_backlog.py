@@ -1,0 +1,139 @@
+"""A backlog is worked off in bounded memory, and left in order when told to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from django.db import connections
+
+from messaging.amqp.publisher import publisher
+from messaging.message import Envelope
+from messaging.models import Inbox, Outbox
+from messaging.worker import LEFT_WORK
+from tests.support.broker import Broker, rabbitmqctl
+from tests.support.memory import peak
+from tests.support.messages import PERSON, names_told, rename
+from tests.support.processes import PATIENCE, Processes
+from tests.support.transactions import is_idle
+from tests.support.waiting import eventually, stored
+from users.models import User
+
+from .conftest import Start
+
+#: Megabytes that no process may grow past.
+MEMORY = 300
+#: Messages that are published at a time.
+PORTION = 1000
+
+
+def creation(number: int) -> Envelope:
+    """The wish for one more user."""
+    body = {"event_type": "user.create", **PERSON, "email": f"u{number}@example.com"}
+    return Envelope(json.dumps(body).encode(), "users_queue")
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Have a process end in time; give its exit code."""
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(PATIENCE)
+    assert time.monotonic() - started < PATIENCE
+    return code
+
+
+@pytest.fixture
+def roomy_broker(broker: Broker, servers: SimpleNamespace) -> Iterator[Broker]:
+    """The broker with memory for a million messages, of which it is the keeper."""
+
+    def allow(size: str) -> None:
+        name = "set_vm_memory_high_watermark"
+        rabbitmqctl(servers.rabbitmq, name, "absolute", size)
+
+    allow("4GB")
+    yield broker
+    allow("1GB")
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        pytest.param(
+            1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(4 * 3600)]
+        ),
+    ],
+)
+def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
+    roomy_broker: Broker,
+    processes: Processes,
+    start: Start,
+    count: int,
+) -> None:
+    for first in range(0, count, PORTION):
+        portion = [creation(number) for number in range(first, first + PORTION)]
+        publisher().publish(*portion, timeout=60)
+    assert roomy_broker.count("users_queue") == count
+    connections.close_all()  # idle for too long
+
+    def done() -> int:
+        time.sleep(0.5)  # for it is long work to count them
+        return Inbox.objects.count()
+
+    def all_is_told() -> bool:
+        time.sleep(0.5)
+        return not Outbox.objects.exists()
+
+    relay = processes.manage("relay_outbox")
+    busy = start()
+    eventually(lambda: done() > count // 10, "a tenth is done", 600)
+    memory = [peak(busy)]
+    assert stop(busy) == 0
+    committed = Inbox.objects.count()
+    # What was committed has left the queue, and nothing else.
+    eventually(
+        lambda: roomy_broker.count("users_queue") == count - committed, "the rest waits"
+    )
+    successor = start()
+    limit = 120 + count / 500
+    eventually(lambda: done() == count, "all is done", limit)
+    eventually(all_is_told, "all is told", limit)
+
+    memory += [peak(successor), peak(relay)]
+    assert max(memory) < MEMORY, memory
+    assert User.objects.count() == count
+    assert stop(successor) == 0
+    assert stop(relay) == 0
+
+
+@pytest.mark.slow
+def test_a_busy_consumer_ends_in_time_while_the_database_hangs(
+    broker: Broker,
+    start: Start,
+    user: User,
+    outage: SimpleNamespace,
+) -> None:
+    rename(user, 3000)
+    process = start()
+    eventually(lambda: Inbox.objects.count() > 1, "a first batch", 20)
+
+    outage.mariadb.pause()
+    code = stop(process)
+    outage.mariadb.resume()
+
+    assert code == LEFT_WORK
+    connections.close_all()
+    eventually(stored(is_idle), "the database has done with it", 30)
+    committed = Inbox.objects.count() - 1  # without the making of the user
+    assert 0 < committed < 3000
+    left = broker.count("users_queue")
+    # The one batch whose commit was under way may be committed, and come again.
+    assert 3000 - committed <= left <= 3000 - committed + 500
+    start()
+    eventually(lambda: User.objects.get().nombre == "Ann 2999", "the last one", 30)
+    assert names_told()[1:] == [f"Ann {n}" for n in range(3000)]

@@ -1,0 +1,172 @@
+"""Whatever is delivered twice, and wherever a consumer is killed: one effect."""
+
+from __future__ import annotations
+
+import json
+import signal
+import uuid
+
+import pytest
+
+from messaging.message import Message
+from messaging.models import DeadLetter, Inbox, Outbox
+from reports.messages import ReportDelete
+from reports.models import Report
+from tests.support.broker import Broker
+from tests.support.messages import (
+    ANN,
+    REPORT,
+    creation,
+    delivery,
+    handle,
+    penalty,
+    process,
+)
+from tests.support.waiting import eventually
+from users.messages import UserDelete, UserUpdate
+from users.models import User
+
+from .conftest import Life
+
+CRASH_POINTS = [
+    "before the commit",
+    "before the projection",
+    "after the projection",
+    "before the acknowledgement",
+]
+
+
+def events() -> list[tuple[str, int]]:
+    """What is to be told, in its order: event types and versions."""
+    bodies = [json.loads(bytes(row.body)) for row in Outbox.objects.order_by("id")]
+    return [(body["event_type"], body["version"]) for body in bodies]
+
+
+@pytest.fixture
+def author(broker: Broker) -> User:
+    """A user about whom everything is told."""
+    handle(ANN)
+    Outbox.objects.all().delete()
+    return User.objects.get()
+
+
+@pytest.fixture
+def report(author: User) -> str:
+    """A report of the author's, about which everything is told."""
+    handle(creation(author))
+    Outbox.objects.all().delete()
+    return REPORT
+
+
+def survive(broker: Broker, consumer: Life, point: str, message: Message) -> None:
+    """Send a message; have its consumer killed at a point, and the next one go on."""
+    broker.send(message.queue, message.encode(), message_id=str(uuid.uuid4()))
+    assert consumer(point) == -signal.SIGKILL
+    assert consumer("never") == 0
+    eventually(lambda: broker.count(message.queue) == 0, "an empty queue")
+    assert broker.count(f"{message.queue}.dead") == 0
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_killed_consumer_leaves_one_report_that_counts_once(
+    broker: Broker, consumer: Life, author: User, point: str
+) -> None:
+    survive(broker, consumer, point, creation(author))
+
+    stored = Report.objects.get()
+    assert (stored.id_reporte, stored.descripcion) == (REPORT, "Bache")
+    author.refresh_from_db()
+    assert author.numero_reportes == 1
+    assert events() == [("user.updated", 2), ("report.created", 1)]
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_killed_consumer_leaves_a_single_penalty(
+    broker: Broker, consumer: Life, author: User, report: str, point: str
+) -> None:
+    survive(broker, consumer, point, penalty(report))
+
+    assert Report.objects.get().visibilidad == 0
+    author.refresh_from_db()
+    assert author.calificacion == 4.5
+    assert events() == [("user.updated", 3), ("report.visibility_updated", 2)]
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_killed_consumer_leaves_no_deleted_report(
+    broker: Broker, consumer: Life, author: User, report: str, point: str
+) -> None:
+    survive(broker, consumer, point, ReportDelete(id_reporte=report))
+
+    assert not Report.objects.exists()
+    assert Report.with_tombstones.get().version == 2
+    author.refresh_from_db()
+    assert author.numero_reportes == 1
+    assert events() == [("report.deleted", 2)]
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_killed_consumer_leaves_one_user(
+    broker: Broker, consumer: Life, point: str
+) -> None:
+    survive(broker, consumer, point, ANN)
+
+    assert User.objects.get().email == "ann@example.com"
+    assert events() == [("user.created", 1)]
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_killed_consumer_changes_and_deletes_a_user_once(
+    broker: Broker, consumer: Life, author: User, point: str
+) -> None:
+    survive(broker, consumer, point, UserUpdate(user_id=author.pk, nombre="Eve"))
+    author.refresh_from_db()
+    assert author.nombre == "Eve"
+    survive(broker, consumer, point, UserDelete(user_id=author.pk))
+
+    assert not User.objects.exists()
+    assert events() == [("user.updated", 2), ("user.deleted", 3)]
+
+
+def test_a_message_whose_consumer_dies_before_its_dead_letter_becomes_one(
+    broker: Broker, consumer: Life
+) -> None:
+    message_id = str(uuid.uuid4())
+    broker.send("users_queue", UserDelete(user_id=404).encode(), message_id=message_id)
+
+    assert consumer("before the dead letter") == -signal.SIGKILL
+    # Both are written in one transaction.
+    assert not Inbox.objects.exists()
+    assert not DeadLetter.objects.exists()
+    assert consumer("never") == 0
+
+    assert Inbox.objects.get().status == Inbox.Status.FAILED
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.kind) == (message_id, "rejected")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
+def test_a_message_delivered_twice_has_one_effect(
+    report: str, author: User, together: bool
+) -> None:
+    twice = [
+        delivery(penalty(report), "same", redelivered=again) for again in (False, True)
+    ]
+
+    for batch in [twice] if together else [[one] for one in twice]:
+        process("reports_queue", batch)
+
+    author.refresh_from_db()
+    assert author.calificacion == 4.5
+    assert events() == [("user.updated", 3), ("report.visibility_updated", 2)]
+
+
+def test_two_equal_bodies_without_an_id_are_two_requests_but_a_redelivery_is_none(
+    report: str, author: User
+) -> None:
+    for again in (False, False, True):
+        one = delivery(penalty(report), None, redelivered=again)
+        process("reports_queue", [one])
+
+    author.refresh_from_db()
+    assert author.calificacion == 4.0

@@ -1,0 +1,301 @@
+"""Servers that are away, full or frozen: nothing is lost, nothing is restarted."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from django.db import connections
+
+from messaging.models import Outbox
+from reports.models import Report
+from tests.support.broker import Broker, rabbitmqctl
+from tests.support.messages import ANN, PERSON, creation, handle, penalty
+from tests.support.processes import API, SharedConsumers
+from tests.support.waiting import eventually, stored
+from users.models import User
+
+
+def in_turn(write: Callable[[int], requests.Response], count: int) -> None:
+    """Write to so many entities side by side."""
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(write, range(count)):
+            assert answer.status_code == 202, answer.text
+
+
+def test_a_thousand_writes_wait_for_consumers_and_are_applied_in_order(
+    api: API, broker: Broker, no_consumers: None, shared_consumers: SharedConsumers
+) -> None:
+    handle(ANN)
+    Outbox.objects.all().delete()
+    author = User.objects.get()
+    ids = [str(uuid.uuid4()) for _ in range(20)]
+
+    def post(_: int) -> requests.Response:
+        answer = api.post(
+            "/reports/",
+            {"id_usuario": author.pk, "tipo_reporte": 1, "descripcion": "Bache"},
+        )
+        ids.append(answer.json()["id_reporte"])
+        return answer
+
+    def write_one_report(_: int) -> requests.Response:
+        answer = post(_)
+        path = f"/reports/{answer.json()['id_reporte']}/"
+        for value in range(1, 49):
+            answer = api.patch(path, {"visibilidad": value})
+            assert answer.status_code == 202
+        return answer
+
+    ids.clear()
+    in_turn(write_one_report, 20)
+    # What waits is as it was: nothing is stored before there are consumers.
+    assert not Report.objects.exists()
+    in_turn(lambda n: api.delete(f"/reports/{ids[n]}/"), 10)
+    in_turn(lambda n: api.patch(f"/users/{author.pk}/", {"nombre": f"Ann {n}"}), 10)
+
+    shared_consumers.start()
+
+    eventually(
+        lambda: Outbox.objects.filter(type="report.deleted").count() == 10,
+        "the last writes are applied",
+        30,
+    )
+    eventually(lambda: broker.count("users_queue") == 0, "an empty queue")
+    versions: dict[str, list[int]] = {}
+    for row in Outbox.objects.filter(type__startswith="report.").order_by("id"):
+        body = json.loads(bytes(row.body))
+        versions.setdefault(body["id_reporte"], []).append(body["version"])
+        if row.type == "report.visibility_updated":
+            assert body["visibilidad"] == body["version"] - 1
+    assert sorted(map(len, versions.values())) == [49] * 10 + [50] * 10
+    assert all(found == sorted(found) for found in versions.values())
+    assert set(Report.objects.values_list("pk", "visibilidad")) == {
+        (id_reporte, 48.0) for id_reporte in ids[10:]
+    }
+    eventually(
+        lambda: User.objects.get().numero_reportes == 20, "each report counts once"
+    )
+    assert broker.count("reports_queue.dead") == 0
+    assert broker.count("users_queue.dead") == 0
+
+
+def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
+    api: API, broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    handle(ANN)
+    author = User.objects.get()
+    outage.mariadb.kill()
+    outage.mongodb.kill()
+
+    assert api.post("/users/", PERSON).status_code == 202
+    report = {"id_usuario": author.pk, "tipo_reporte": 1, "descripcion": "Bache"}
+    answer = api.post("/reports/", report)
+    assert answer.status_code == 202
+    path = f"/reports/{answer.json()['id_reporte']}/"
+    assert api.patch(path, {"visibilidad": 3}).status_code == 202
+    assert api.get("/health/ready").json()["status"] == "degraded"
+    told = api.get(urlsplit(answer.headers["Location"]).path)
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+    outage.mariadb.start()
+    outage.mongodb.start()
+
+    eventually(
+        stored(lambda: User.objects.filter(email=PERSON["email"]).exists()), "a row", 20
+    )
+    eventually(
+        stored(lambda: Report.objects.filter(visibilidad=3).exists()), "a document", 20
+    )
+    author.refresh_from_db()
+    assert author.numero_reportes == 1
+
+
+def test_a_frozen_database_keeps_nobody_from_hearing_that_writes_are_accepted(
+    api: API, no_consumers: None, outage: SimpleNamespace
+) -> None:
+    outage.mariadb.pause()
+
+    for _ in range(3):
+        answer = api.get("/health/ready")
+        assert answer.elapsed < timedelta(seconds=2)
+        assert answer.status_code == 200
+        assert answer.json()["degraded"] == ["default"]
+    assert api.post("/users/", PERSON).status_code == 202
+
+
+def test_a_message_without_an_id_is_applied_once_while_mongodb_is_away(
+    broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    handle(ANN)
+    author = User.objects.get()
+    handle(creation(author))
+    nameless = {
+        "event_type": "report.create",
+        "id_usuario": author.pk,
+        "tipo_reporte": 2,
+        "descripcion": "Farola",
+    }
+    outage.mongodb.kill()
+
+    broker.send(
+        "reports_queue", nameless, penalty(creation(author).id_reporte).encode()
+    )
+    eventually(
+        lambda: User.objects.filter(numero_reportes=2).exists(), "a commit in MySQL"
+    )
+    time.sleep(1)  # for more tries, each of which would have counted again
+    outage.mongodb.start()
+
+    eventually(
+        stored(lambda: Report.objects.filter(descripcion="Farola").exists()),
+        "the document",
+        20,
+    )
+    eventually(lambda: broker.count("reports_queue") == 0, "an empty queue")
+    author.refresh_from_db()
+    assert author.numero_reportes == 2
+    assert author.calificacion == 4.5
+    assert Report.objects.count() == 2
+    assert broker.count("reports_queue.dead") == 0
+
+
+@pytest.mark.slow
+def test_writes_are_refused_in_time_while_the_broker_is_away_and_then_accepted(
+    api: API, broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    outage.rabbitmq.kill()
+
+    started = time.monotonic()
+    answer = api.post("/users/", PERSON)
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert time.monotonic() - started < 10
+    assert api.get("/health/ready").status_code == 503
+    outage.rabbitmq.start()
+    eventually(
+        lambda: api.post("/users/", PERSON | {"email": "c@example.com"}).ok,
+        "writes are accepted",
+        30,
+    )
+    eventually(lambda: User.objects.filter(email="c@example.com").exists(), "a row", 30)
+
+
+@pytest.mark.slow
+def test_a_disk_alarm_refuses_writes_and_loses_none_of_the_accepted(
+    api: API, broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    accepted = []
+
+    def write(number: int) -> int:
+        email = f"u{number}@example.com"
+        answer = api.post("/users/", PERSON | {"email": email})
+        if answer.status_code == 202:
+            accepted.append(email)
+        return answer.status_code
+
+    assert write(0) == 202
+    rabbitmqctl(outage.rabbitmq, "set_disk_free_limit", "900000GB")
+    numbers = iter(range(1, 1000))
+    eventually(lambda: write(next(numbers)) == 503, "a refusal", 20)
+    assert write(next(numbers)) == 503
+    problem = api.get("/health/ready").json()["broker"]
+    assert "low on disk" in problem
+    rabbitmqctl(outage.rabbitmq, "set_disk_free_limit", "50MB")
+    eventually(lambda: write(next(numbers)) == 202, "writes are accepted", 20)
+
+    def applied() -> bool:
+        found = set(User.objects.values_list("email", flat=True))
+        return found.issuperset(accepted)
+
+    eventually(applied, "all that was accepted is applied")
+
+
+@pytest.mark.slow
+def test_a_frozen_broker_refuses_writes_and_then_goes_on(
+    api: API, broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    assert api.post("/users/", PERSON).status_code == 202
+    outage.rabbitmq.pause()
+    assert api.post("/users/", PERSON | {"email": "d@example.com"}).status_code == 503
+
+    outage.rabbitmq.resume()
+
+    eventually(
+        lambda: api.post("/users/", PERSON | {"email": "e@example.com"}).ok,
+        "writes are accepted",
+        30,
+    )
+    eventually(lambda: User.objects.filter(email="e@example.com").exists(), "a row", 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mariadb", "mongodb"])
+def test_a_frozen_database_delays_what_is_applied_once(
+    broker: Broker, consumers: None, outage: SimpleNamespace, name: str
+) -> None:
+    handle(ANN)
+    author = User.objects.get()
+    server = getattr(outage, name)
+    server.pause()
+    broker.send(
+        "reports_queue",
+        creation(author).encode(),
+        message_id=str(uuid.uuid4()),
+    )
+    time.sleep(18)  # longer than any time-out of a driver
+    server.resume()
+
+    eventually(stored(Report.objects.exists), "a document", 30)
+    eventually(lambda: broker.count("reports_queue") == 0, "an empty queue")
+    author.refresh_from_db()
+    assert author.numero_reportes == 1
+
+
+def test_a_consumer_whose_database_connection_was_cut_goes_on(
+    broker: Broker, consumers: None, outage: SimpleNamespace
+) -> None:
+    def threads() -> list[int]:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist"
+                " WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+            )
+            return [row[0] for row in cursor.fetchall()]
+
+    handle(ANN)
+    broker.send("users_queue", {"event_type": "user.create", **PERSON})
+    eventually(lambda: User.objects.count() == 2, "a row")
+    assert threads()
+    with connections["default"].cursor() as cursor:
+        for thread in threads():
+            cursor.execute("KILL %s", [thread])
+
+    broker.send(
+        "users_queue",
+        {"event_type": "user.create", **PERSON, "email": "f@example.com"},
+    )
+
+    eventually(lambda: User.objects.count() == 3, "another row")
+
+
+def test_a_missing_table_is_waited_for(broker: Broker, consumers: None) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("RENAME TABLE users_userledger TO mislaid")
+    try:
+        broker.send("users_queue", {"event_type": "user.create", **PERSON})
+        time.sleep(2)  # for all the tries that a message of its own fault would get
+        assert broker.count("users_queue.dead") == 0
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("RENAME TABLE mislaid TO users_userledger")
+
+    eventually(User.objects.exists, "a row")

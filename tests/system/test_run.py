@@ -1,0 +1,201 @@
+"""`make run`: what it refuses, what it leaves behind, and what it cleans up."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from messaging.lab.processes import free_port, lives
+from project import run
+from tests.support import BASE
+
+PARTS = ["manage.py", "messaging", "project", "reports", "users"]
+SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "PORT", run.MARK]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the project, whose processes are gone after the test."""
+    for part in PARTS:
+        copy = shutil.copytree if (BASE / part).is_dir() else shutil.copy2
+        copy(BASE / part, tmp_path / part)
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(run, "LOCAL", tmp_path / ".local")
+    yield tmp_path
+    run.end_leftovers()
+
+
+def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "project.run"],
+        cwd=checkout,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until_open(runner: "subprocess.Popen[str]") -> str:
+    """The address that the runner says to open."""
+    assert runner.stdout
+    lines = []
+    for line in runner.stdout:
+        lines.append(line)
+        if found := re.match(r"Open (\S+)", line):
+            return found[1]
+    pytest.fail("".join(lines))
+
+
+def marked(checkout: Path) -> set[psutil.Process]:
+    """Every process of a run in the checkout."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            mark = process.environ().get(run.MARK)
+        except psutil.Error:
+            continue
+        if mark == str(checkout / ".local") and lives(process):
+            found.add(process)
+    return found
+
+
+def test_a_second_start_is_refused_and_tells_of_the_first(checkout: Path) -> None:
+    with run.lock(checkout / ".local" / "lock") as notice:
+        print("http://127.0.0.1:1/ (pid 2)", file=notice, end="", flush=True)
+        second = start(checkout)
+        output, _ = second.communicate(timeout=20)
+
+    assert output == "already running at http://127.0.0.1:1/ (pid 2)\n"
+    assert second.returncode == 1
+
+
+@pytest.mark.parametrize("port", ["none", "0", "65536", "²"])
+def test_a_port_that_is_none_is_refused(
+    port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", port)
+
+    with pytest.raises(run.Failed, match="no port"):
+        run.choose_port()
+
+
+def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        runner = start(checkout, PORT=str(port))
+        output, _ = runner.communicate(timeout=20)
+
+    assert output == f"Port {port} (PORT) is taken; unset PORT to use a free one.\n"
+    assert runner.returncode == 1
+
+
+def test_the_next_free_port_is_used_when_none_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PORT", raising=False)
+    first = run.choose_port()
+
+    with socket.create_server(("127.0.0.1", first)):
+        assert run.choose_port() > first
+
+
+def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
+    sleeper = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
+    ours, others = (
+        subprocess.Popen(
+            sleeper, env=os.environ | {run.MARK: mark}, stdout=subprocess.PIPE
+        )
+        for mark in (str(run.LOCAL), "/somewhere/else")
+    )
+    for process in (ours, others):
+        assert process.stdout
+        process.stdout.readline()
+
+    run.end_leftovers()
+
+    assert ours.wait(timeout=5) == -signal.SIGTERM
+    assert others.poll() is None
+    others.kill()
+    for process in (ours, others):
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://guest:s3cret@host:5672/", "amqp://host:5672/"),
+        # A password may hold any of these, though it should be quoted.
+        ("mysql://root:a@b?c/d@host/messaging", "mysql://host/messaging"),
+        # Options may hold secrets too.
+        ("mongodb://host/reports?tlsKeyPassword=x", "mongodb://host/reports"),
+    ],
+)
+def test_secrets_are_not_shown(url: str, shown: str) -> None:
+    assert run.without_secrets(url) == shown
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything(checkout: Path) -> None:
+    port = free_port()
+    runner = start(checkout, PORT=str(port))
+    url = wait_until_open(runner)
+    assert url == f"http://127.0.0.1:{port}/"
+    with urlopen(url, timeout=10) as response:
+        assert response.status == 200
+    rabbitmqctl = [checkout / ".local" / "rabbitmqctl", "--quiet", "list_queues"]
+    listed = subprocess.run(rabbitmqctl, check=True, capture_output=True, text=True)
+    assert "users_queue" in listed.stdout
+    assert "RABBITMQ_URL=" in (checkout / ".local" / "servers.env").read_text()
+
+    runner.send_signal(signal.SIGINT)
+    output, _ = runner.communicate(timeout=40)
+
+    assert runner.returncode == 0, output
+    assert not marked(checkout)
+    assert not (checkout / ".local" / "servers.env").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_does_not_hinder_the_next(checkout: Path) -> None:
+    first = start(checkout)
+    wait_until_open(first)
+    left = marked(checkout) - {psutil.Process(first.pid)}
+    first.kill()
+    first.wait()
+    assert first.stdout
+    first.stdout.close()
+    assert any(map(lives, left))
+
+    second = start(checkout)
+    wait_until_open(second)
+
+    assert not any(map(lives, left))
+    second.terminate()
+    output, _ = second.communicate(timeout=40)
+    assert second.returncode == 0, output
+    assert not marked(checkout)
+
+
+@pytest.mark.slow
+def test_the_death_of_one_process_stops_all(checkout: Path) -> None:
+    runner = start(checkout)
+    wait_until_open(runner)
+    relay = next(p for p in marked(checkout) if "relay_outbox" in p.cmdline())
+    relay.kill()
+
+    output, _ = runner.communicate(timeout=40)
+
+    assert "relay stopped (rc=-9)" in output
+    assert runner.returncode == 128 + 9
+    assert not marked(checkout)

@@ -1,0 +1,40 @@
+"""What docs/app.md and docs/settings.md say is what there is."""
+
+from __future__ import annotations
+
+import re
+
+import messaging
+from messaging.checks import BY_NAME, BY_TYPE
+from messaging.conf import DEFAULTS
+from tests.support.settings_table import BASE, DOCUMENT, document, meanings
+
+APP = (BASE / "docs" / "app.md").read_text()
+
+
+def test_every_setting_has_a_meaning_a_rule_and_its_row() -> None:
+    assert [name for name, _ in meanings()] == list(DEFAULTS)
+    assert document() == DOCUMENT.read_text(), (
+        "Run python -m tests.support.settings_table."
+    )
+    for name, value in DEFAULTS.items():
+        rule = BY_NAME.get(name) or BY_TYPE.get(type(value))
+        assert rule is not None, f"messaging/checks.py has no rule for {name}."
+        assert rule[0](value), name
+
+
+def test_every_public_name_is_listed() -> None:
+    section = APP.partition("## The public interface")[2].partition("\n## ")[0]
+    names = set(re.findall(r"`(\w+)", section))
+
+    assert set(messaging.__all__) <= names
+
+
+def test_every_check_is_listed() -> None:
+    source = (BASE / "messaging" / "checks.py").read_text()
+    section = APP.partition("## Settings and checks")[2].partition("\n## ")[0]
+
+    listed = set(re.findall(r"[EW]\d{3}", section))
+    for first, last in re.findall(r"W(\d{3})` to `W(\d{3})", section):
+        listed |= {f"W{number:03}" for number in range(int(first), int(last) + 1)}
+    assert set(re.findall(r'id="messaging\.(\w+)"', source)) == listed
