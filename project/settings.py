@@ -107,8 +107,8 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
         read_timeout=15,
         write_timeout=15,
         # By default the server keeps the transaction of a client that vanishes, with
-        # all its locks, for eight hours. A client that waits for a lock must give up before
-        # its read times out, or its statement would continue without it.
+        # all its locks, for eight hours. A client that waits for a lock must give up
+        # before its read times out, or its statement would continue without it.
         init_command="SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10",
     )
 DATABASES["default"]["CONN_MAX_AGE"] = 60
