@@ -39,7 +39,7 @@ def test_what_is_shared_evenly_stays_where_it_is(
 
 
 @given(names, members)
-def test_who_joins_takes_only_its_assign(
+def test_who_joins_takes_only_its_share(
     partitions: list[str], members: list[str]
 ) -> None:
     held = assign(partitions, members, {})
