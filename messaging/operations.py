@@ -19,7 +19,7 @@ from django.conf import settings as django_settings
 from django.core import signing
 
 from .conf import settings
-from .models import Inbox
+from .models import Inbox, Parked
 
 _signer = signing.TimestampSigner(sep=".", salt="messaging.operation")
 
@@ -60,6 +60,12 @@ def derived_uuid(*parts: str) -> str:
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
+def _is_projecting(row: Inbox) -> bool:
+    """Whether the change is applied, but not yet projected to the second store."""
+    parked = Parked.objects.using(settings.DATABASE)
+    return parked.filter(message_id=row.pk, is_applied=True).exists()
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of an operation."""
@@ -74,8 +80,8 @@ class Outcome:
 
     @classmethod
     def of(cls, row: Inbox | None) -> Self:
-        """Return the outcome that an inbox row records; queued without a row."""
-        if row is None:
+        """Return the outcome that an inbox row records; "queued" without a row."""
+        if row is None or (row.status == Inbox.Status.DONE and _is_projecting(row)):
             return cls("queued")
         return cls(row.status, row.reference, row.code, row.reason)
 

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.cluster.resizing import queue_state
 from messaging.exceptions import MessagingError
 from messaging.models import Outbox
@@ -86,7 +86,7 @@ def in_the_broker() -> Families:
         "messaging_queue_ready", "Messages that no consumer has in hand.", "queue"
     )
     consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
-    with tool("metrics") as client:
+    with connect("metrics") as client:
         for queue in sorted(handlers):
             for name in [*partition_names(queue), dead_queue(queue)]:
                 if state := queue_state(client, name):

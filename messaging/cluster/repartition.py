@@ -17,7 +17,7 @@ from django.db import Error as DatabaseFailure
 from django.db import connections
 
 from messaging import topology
-from messaging.amqp.client import Tool
+from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
@@ -47,7 +47,7 @@ class Step:
     obstacles: tuple[str, ...] = ()
     #: What a person can do about the obstacles.
     remedy: str = ""
-    act: Callable[[Tool], None] = field(default=lambda _: None, repr=False)
+    act: Callable[[Client], None] = field(default=lambda _: None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the step as JSON takes it."""
@@ -60,7 +60,7 @@ class Step:
         }
 
 
-def plan(client: Tool) -> Iterator[Step]:
+def plan(client: Client) -> Iterator[Step]:
     """Yield the steps of `apply`, in its order; raises `MessagingError`."""
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
@@ -70,7 +70,7 @@ def plan(client: Tool) -> Iterator[Step]:
         yield from _of_queue(client, queue)
 
 
-def apply(client: Tool) -> Iterator[Step]:
+def apply(client: Client) -> Iterator[Step]:
     """
     Take every step of the plan that has no obstacles, then bind all queues.
 
@@ -87,7 +87,7 @@ def apply(client: Tool) -> Iterator[Step]:
                 client.declare(item)
 
 
-def _missing(client: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
+def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
     """Yield the step that declares an exchange or a queue, unless it exists."""
     kind = type(item).__name__.lower()
     try:
@@ -110,7 +110,7 @@ def _missing(client: Tool, item: topology.Queue | Exchange) -> Iterator[Step]:
     )
 
 
-def _exists(client: Tool, item: topology.Queue | Exchange) -> bool:
+def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
     """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
     try:
         with client.channel() as channel:
@@ -125,7 +125,7 @@ def _exists(client: Tool, item: topology.Queue | Exchange) -> bool:
     return True
 
 
-def _of_queue(client: Tool, queue: str) -> Iterator[Step]:
+def _of_queue(client: Client, queue: str) -> Iterator[Step]:
     wanted = topology.partition_names(queue)
     try:
         # Before the first migration nothing can have been consumed.
@@ -162,7 +162,7 @@ def _is_migrated() -> bool:
     return Lease._meta.db_table in tables
 
 
-def _surplus(client: Tool, queue: str, known: Iterable[str]) -> Iterator[str]:
+def _surplus(client: Client, queue: str, known: Iterable[str]) -> Iterator[str]:
     """Yield the names of partitions that the broker has beside the known ones."""
     others = {*known, *handlers}
     number, missing = 1, 0
@@ -188,7 +188,7 @@ def _record(queue: str, names: Sequence[str]) -> Step:
 
 
 def _division(
-    client: Tool, queue: str, recorded: Sequence[str], wanted: Sequence[str]
+    client: Client, queue: str, recorded: Sequence[str], wanted: Sequence[str]
 ) -> Step:
     more = [name for name in wanted if name not in recorded]
     less = [name for name in recorded if name not in wanted]
@@ -204,7 +204,7 @@ def _division(
     )
 
 
-def _deletion(client: Tool, queue: str, name: str) -> Step:
+def _deletion(client: Client, queue: str, name: str) -> Step:
     state = queue_state(client, name)
     why = []
     if state and state.ready:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from messaging import topology
-from messaging.amqp.client import Tool
+from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import MessagingError, NotThere
 from messaging.models.lease import Lease, Worker
@@ -37,7 +37,7 @@ class QueueState:
     consumers: int
 
 
-def queue_state(client: Tool, name: str) -> QueueState | None:
+def queue_state(client: Client, name: str) -> QueueState | None:
     """Return the state of a queue, or None if there is none of that name."""
     try:
         with client.channel() as channel:
@@ -47,7 +47,7 @@ def queue_state(client: Tool, name: str) -> QueueState | None:
     return QueueState(found.message_count, found.consumer_count)
 
 
-def obstacles(client: Tool, queue: str, names: Iterable[str]) -> Iterator[str]:
+def obstacles(client: Client, queue: str, names: Iterable[str]) -> Iterator[str]:
     """
     Yield what would be lost or overtaken if keys moved between these partitions now.
 
@@ -77,7 +77,7 @@ def obstacles(client: Tool, queue: str, names: Iterable[str]) -> Iterator[str]:
         yield f"{count} messages for {queue} are in the outbox"
 
 
-def resize(client: Tool, queue: str) -> None:
+def resize(client: Client, queue: str) -> None:
     """
     Give a queue as many partitions as the settings want.
 
@@ -104,7 +104,7 @@ def resize(client: Tool, queue: str) -> None:
         leases.replace(queue, wanted)
 
 
-def delete(client: Tool, queue: str, name: str) -> None:
+def delete(client: Client, queue: str, name: str) -> None:
     """Delete a partition that is empty and has no consumer; raises `Refused`."""
     if queue_state(client, name) is None:
         return

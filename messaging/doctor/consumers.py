@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from messaging import topology
-from messaging.amqp.client import Tool, tool
+from messaging.amqp.client import Client, connect
 from messaging.cluster.resizing import queue_state
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
@@ -17,12 +17,12 @@ from .register import BROKER, examines
 @examines(BROKER)
 def consumers() -> Iterator[Finding]:
     """Examine the queues of commands and events."""
-    with tool("doctor") as client:
+    with connect("doctor") as client:
         for queue in sorted(handlers):
             yield from _of_queue(client, queue)
 
 
-def _of_queue(client: Tool, queue: str) -> Iterator[Finding]:
+def _of_queue(client: Client, queue: str) -> Iterator[Finding]:
     found = {
         name: state
         for name in topology.partition_names(queue)
@@ -43,7 +43,7 @@ def _of_queue(client: Tool, queue: str) -> Iterator[Finding]:
 @examines(BROKER)
 def queues_of_dead_letters() -> Iterator[Finding]:
     """Examine the queues that the archive empties."""
-    with tool("doctor") as client:
+    with connect("doctor") as client:
         for queue in sorted(handlers):
             name = dead_queue(queue)
             state = queue_state(client, name)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
 from messaging.checks import is_address
@@ -35,7 +35,7 @@ def broker() -> Iterator[Finding]:
         return
     started = time.monotonic()
     try:
-        with tool("doctor") as client:
+        with connect("doctor") as client:
             server = client.server
     except MessagingError as cause:
         yield error("broker", explained(cause), "Start it, or set RABBITMQ_URL.")

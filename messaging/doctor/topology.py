@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.cluster.repartition import Step, plan
 
 from .findings import Finding, Level, ok
@@ -14,7 +14,7 @@ from .register import BROKER, DATABASE, examines
 @examines(BROKER, DATABASE)
 def topology() -> Iterator[Finding]:
     """Report the steps of `topology plan`."""
-    with tool("doctor") as client:
+    with connect("doctor") as client:
         steps = list(plan(client))
     for step in steps:
         text = "; ".join([f"to do: {step.text}", *step.obstacles])

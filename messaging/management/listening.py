@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from django.core.management.base import CommandError
 
-from messaging.amqp.session import Session, session
+from messaging.amqp.client import Client, connect
 from messaging.exceptions import MessagingError
 from messaging.worker import on_stop
 
@@ -24,20 +24,20 @@ before --count was reached.
 
 
 @contextmanager
-def command_session(
+def listening_client(
     name: str, count: int | None = None, timeout: float | None = None
-) -> Iterator[Session]:
+) -> Iterator[Client]:
     """
-    Open a session, and end the command with one of the exit codes above.
+    Connect, and end the command with one of the exit codes above.
 
     Raises `CommandError` for each of them but 0.
     """
     try:
         with (
-            session(name, count=count, timeout=timeout) as opened,
-            on_stop(opened.stop),
+            connect(name, count=count, timeout=timeout) as client,
+            on_stop(client.stop),
         ):
-            yield opened
+            yield client
     except MessagingError as error:
         # Exchanges whose names begin with "amq." cannot be declared.
         can_be_made = "no exchange" in str(error) and "'amq." not in str(error)
@@ -49,8 +49,8 @@ def command_session(
             # The reader, like `head`, has seen enough.
             return
         raise CommandError(f"Nothing more can be written: {error}") from error
-    if opened.fell_short and not opened.is_stopped:
+    if client.fell_short and not client.is_stopped:
         raise CommandError(
-            f"Only {opened.heard} of {count} messages came in {timeout:g} s.",
+            f"Only {client.received} of {count} messages came in {timeout:g} s.",
             returncode=TOO_FEW,
         )

@@ -6,8 +6,8 @@ import base64
 import json
 from typing import Any
 
+from messaging.amqp.client import Incoming
 from messaging.amqp.headers import to_json
-from messaging.amqp.session import Incoming
 
 #: Properties that are printed if they are set.
 PROPERTIES = (

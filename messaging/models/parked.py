@@ -163,7 +163,7 @@ class Parked(models.Model):
         indexes = [
             models.Index(fields=["partition", "due_at"], name="parked_due"),
             models.Index(fields=["partition", "digest", "id"], name="parked_key"),
-            models.Index(fields=["partition", "message_id"], name="parked_message"),
+            models.Index(fields=["message_id"], name="parked_message"),
         ]
 
     def __str__(self) -> str:

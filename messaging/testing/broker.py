@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from messaging import topology
-from messaging.amqp.publisher import Publisher, PublishRequest
+from messaging.amqp.outgoing import PublishRequest
+from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from messaging.message import Delivery, Envelope
@@ -269,11 +270,12 @@ class MemoryPublisher(Publisher):
         """Say why nothing can be published, at once."""
         return "The broker is away." if self._broker.is_away else None
 
-    def _outcomes(
-        self, call: PublishRequest, deadline: float
+    def send_and_wait(
+        self, request: PublishRequest, deadline: float
     ) -> list[PublishError | None]:
+        """Send a request and return each envelope's error, or None."""
         return [
-            one.error or self._broker.take(one.envelope) for one in call.publications
+            one.error or self._broker.take(one.envelope) for one in request.outgoing
         ]
 
     def declare(self) -> None:

@@ -251,13 +251,13 @@ def test_callers_that_are_too_many_are_told_at_once(make: Make, proxy: Proxy) ->
         target=publisher.outcomes, args=envelopes("any", 11), kwargs={"timeout": 1.5}
     )
     crowd.start()
-    eventually(lambda: len(publisher._waiting) == 11, "a crowd")
+    eventually(lambda: publisher.channel.waiting == 11, "a crowd")
 
     with pytest.raises(Unconfirmed, match="Too many"):
         publisher.publish(*envelopes("any"), timeout=60)
 
     crowd.join()
-    assert not publisher._waiting
+    assert not publisher.channel.waiting
 
 
 def test_a_failure_in_the_io_thread_is_survived(

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.cluster.repartition import plan
 from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
@@ -85,8 +85,8 @@ def apply() -> str:
 def existing() -> list[str]:
     """Give the partitions of the users' queue that the broker has."""
     names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
-    with tool("test") as use:
-        return [name for name in names if queue_state(use, name)]
+    with connect("test") as client:
+        return [name for name in names if queue_state(client, name)]
 
 
 def leased() -> set[str]:
@@ -220,13 +220,13 @@ def test_what_happens_between_plan_and_deed_is_noticed(
 ) -> None:
     apply()
     divide(2)
-    with tool("test") as use:
-        (step,) = plan(use)
+    with connect("test") as client:
+        (step,) = plan(client)
         assert not step.obstacles
         site.send(QUEUE, b"{}")
 
         with pytest.raises(Exception, match="users_queue holds 1 messages"):
-            step.act(use)
+            step.act(client)
 
     assert leased() == {QUEUE}
 
@@ -234,8 +234,8 @@ def test_what_happens_between_plan_and_deed_is_noticed(
 def test_published_before_anybody_consumed_counts_as_one_partition(
     site: Broker, divide: Divide
 ) -> None:
-    with tool("test") as use:
-        use.declare(work_queue(QUEUE))
+    with connect("test") as client:
+        client.declare(work_queue(QUEUE))
     site.send(QUEUE, b"{}")
     divide(3)
 
@@ -266,9 +266,9 @@ def test_a_queue_with_other_arguments_is_told_and_left(
 
 def test_a_partition_too_many_goes_if_it_is_empty(site: Broker) -> None:
     apply()
-    with tool("test") as use:
+    with connect("test") as client:
         for number in (2, 5):
-            use.declare(work_queue(QUEUE, f"{QUEUE}.{number}"))
+            client.declare(work_queue(QUEUE, f"{QUEUE}.{number}"))
     site.send(f"{QUEUE}.5", b"{}")
 
     code, text = planned()
@@ -286,8 +286,8 @@ def test_two_at_a_time_do_no_harm(site: Broker, divide: Divide) -> None:
     divide(6)
 
     def work(_: int) -> None:
-        with tool("test") as use:
-            resize(use, QUEUE)
+        with connect("test") as client:
+            resize(client, QUEUE)
         connections.close_all()
 
     for number in (6, 2):

@@ -25,8 +25,8 @@ from django.db import connection, transaction
 
 from messaging import MessagingError, call, publish, suppressed
 from messaging.amqp.client import declare
+from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
-from messaging.amqp.subscription import envelope_of
 from messaging.dead_letters.letters import read
 from messaging.message import Envelope
 from messaging.models import Attempt, Inbox, Outbox

@@ -51,16 +51,16 @@ def skip_inbox() -> None:
 
 def publish_blindly() -> None:
     """Take what has been written to the socket for published."""
-    from messaging.amqp.publisher import Publisher
+    from messaging.amqp.confirms import ConfirmChannel
 
-    flush = Publisher._flush
+    flush = ConfirmChannel._flush
 
-    def flush_blindly(self: Publisher) -> None:
+    def flush_blindly(self: ConfirmChannel) -> None:
         flush(self)
         while self._unconfirmed:
             self._unconfirmed.popitem()[1].settle()
 
-    Publisher._flush = flush_blindly
+    ConfirmChannel._flush = flush_blindly
 
 
 def ignore_versions() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 import messaging
-from messaging import Session
+from messaging import Client
 
 from .script import MESSAGE, WAITING, Say, script, text
 
@@ -13,19 +13,19 @@ LOGS = messaging.fanout("logs", durable=False)
 
 
 @script(MESSAGE)
-def emit_log(session: Session, say: Say, options: Namespace) -> None:
+def emit_log(client: Client, say: Say, options: Namespace) -> None:
     """Tell everybody."""
-    session.declare(LOGS.exchange)
+    client.declare(LOGS.exchange)
     message = text(options.message, "info: Hello World!")
     messaging.send(message, exchange="logs", routing_key="", mandatory=False)
     say(f" [x] Sent '{message}'")
 
 
 @script(receives=True)
-def receive_logs(session: Session, say: Say, options: Namespace) -> None:
+def receive_logs(client: Client, say: Say, options: Namespace) -> None:
     """Print what everybody is told, from now on."""
-    queue = session.temporary_queue(LOGS)
+    queue = client.temporary_queue(LOGS)
     say(WAITING)
-    for message in session.listen(queue):
+    for message in client.listen(queue):
         say(f" [x] {message.text}")
         message.ack()

@@ -15,7 +15,7 @@ from django.core.mail import send_mail
 from django.core.validators import validate_email
 
 import messaging
-from messaging import Incoming, MessagingError, Queue, Session, Unroutable
+from messaging import Client, Incoming, MessagingError, Queue, Unroutable
 
 from .script import WAITING, Say, option, script
 
@@ -34,7 +34,7 @@ DURABLE = option(
     option("--product", default="Leather Jacket", help="default: Leather Jacket"),
     option("--quantity", type=int, default=1, metavar="N", help="default: 1"),
 )
-def publish_order(session: Session, say: Say, options: Namespace) -> None:
+def publish_order(client: Client, say: Say, options: Namespace) -> None:
     """Order something: a message for the e-mail, another for the file."""
     order = {
         "id": str(uuid.uuid4()),
@@ -42,7 +42,7 @@ def publish_order(session: Session, say: Say, options: Namespace) -> None:
         "product": options.product,
         "quantity": options.quantity,
     }
-    session.declare(messaging.direct(EXCHANGE, NOTIFY, durable=False).exchange)
+    client.declare(messaging.direct(EXCHANGE, NOTIFY, durable=False).exchange)
     for key, body in ((NOTIFY, {"user_email": options.email}), (REPORT, order)):
         name = key.removeprefix("order.")
         try:
@@ -53,9 +53,9 @@ def publish_order(session: Session, say: Say, options: Namespace) -> None:
 
 
 @script(DURABLE, receives=True)
-def notify(session: Session, say: Say, options: Namespace) -> None:
+def notify(client: Client, say: Say, options: Namespace) -> None:
     """Send an e-mail for each order."""
-    for message in orders(session, say, "order_notify", NOTIFY, options.durable):
+    for message in orders(client, say, "order_notify", NOTIFY, options.durable):
         try:
             address = json.loads(message.body)["user_email"]
             validate_email(address)
@@ -73,9 +73,9 @@ def notify(session: Session, say: Say, options: Namespace) -> None:
 
 
 @script(DURABLE, receives=True)
-def report(session: Session, say: Say, options: Namespace) -> None:
+def report(client: Client, say: Say, options: Namespace) -> None:
     """Write a file for each order."""
-    for message in orders(session, say, "order_report", REPORT, options.durable):
+    for message in orders(client, say, "order_report", REPORT, options.durable):
         try:
             order = json.loads(message.body)
             name = f"orders/{uuid.UUID(order['id'])}.txt"
@@ -91,13 +91,13 @@ def report(session: Session, say: Say, options: Namespace) -> None:
 
 
 def orders(
-    session: Session, say: Say, queue: str, key: str, durable: bool
+    client: Client, say: Say, queue: str, key: str, durable: bool
 ) -> Iterator[Incoming]:
     """Give the messages of one kind."""
-    session.declare(Queue(queue, durable=durable))
-    session.bind(queue, messaging.direct(EXCHANGE, key, durable=False))
+    client.declare(Queue(queue, durable=durable))
+    client.bind(queue, messaging.direct(EXCHANGE, key, durable=False))
     say(WAITING)
-    yield from session.listen(queue, prefetch=1)
+    yield from client.listen(queue, prefetch=1)
 
 
 def refuse(message: Incoming, say: Say, error: Exception) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from messaging import Queue, Session
-from messaging.management.listening import command_session
+from messaging import Client, Queue
+from messaging.management.listening import listening_client
 from messaging.management.options import add_limits
 
 #: Prints a line, at once.
 Say = Callable[[str], None]
-Run = Callable[[Session, Say, Namespace], None]
+Run = Callable[[Client, Say, Namespace], None]
 
 WAITING = " [*] Waiting for messages. To exit press CTRL+C"
 
@@ -60,8 +60,8 @@ def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
 
         def main(say: Say, given: Namespace) -> int:
             limits = (given.count, given.timeout) if receives else ()
-            with command_session(f"tutorial-{name}", *limits) as session:
-                run(session, say, given)
+            with listening_client(f"tutorial-{name}", *limits) as client:
+                run(client, say, given)
             return 0
 
         return Script(name, (run.__doc__ or "").strip(), add_arguments, main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 import messaging
-from messaging import Session
+from messaging import Client
 from messaging.management.options import prefetch
 
 from .script import (
@@ -25,10 +25,10 @@ from .script import (
     option("--transient", action="store_true", help="lost if the broker restarts"),
     *queue_options("task_queue"),
 )
-def new_task(session: Session, say: Say, options: Namespace) -> None:
+def new_task(client: Client, say: Say, options: Namespace) -> None:
     """Send a task, which takes a second for each dot in it."""
     queue = chosen_queue(options)
-    session.declare(queue)
+    client.declare(queue)
     task = text(options.message, "Hello World!")
     messaging.send(task, routing_key=queue.name, persistent=not options.transient)
     say(f" [x] Sent '{task}'")
@@ -52,16 +52,16 @@ def new_task(session: Session, say: Say, options: Namespace) -> None:
     *queue_options("task_queue"),
     receives=True,
 )
-def worker(session: Session, say: Say, options: Namespace) -> None:
+def worker(client: Client, say: Say, options: Namespace) -> None:
     """Do the tasks of a queue."""
     queue = chosen_queue(options)
-    session.declare(queue)
+    client.declare(queue)
     say(WAITING)
-    for task in session.listen(
+    for task in client.listen(
         queue.name, prefetch=options.prefetch, auto_ack=options.ack == "sent"
     ):
         say(f" [x] Received '{task.text}'")
-        session.sleep(task.text.count("."))
+        client.sleep(task.text.count("."))
         say(" [x] Done")
         if options.ack == "done":
             task.ack()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 import messaging
-from messaging import Queue, Session
+from messaging import Client, Queue
 
 from .script import MESSAGE, WAITING, Say, option, script, text
 
@@ -25,10 +25,10 @@ EXCHANGE = (
     MESSAGE,
     *EXCHANGE,
 )
-def emit_log_topic(session: Session, say: Say, options: Namespace) -> None:
+def emit_log_topic(client: Client, say: Say, options: Namespace) -> None:
     """Tell whoever listens to keys like this one."""
     exchange, key = options.exchange, options.routing_key
-    session.declare(messaging.topic(exchange, key, durable=options.durable).exchange)
+    client.declare(messaging.topic(exchange, key, durable=options.durable).exchange)
     message = text(options.message, "Hello World!")
     messaging.send(message, exchange=exchange, routing_key=key, mandatory=False)
     say(f" [x] Sent '{key}':'{message}'")
@@ -40,17 +40,17 @@ def emit_log_topic(session: Session, say: Say, options: Namespace) -> None:
     *EXCHANGE,
     receives=True,
 )
-def receive_logs_topic(session: Session, say: Say, options: Namespace) -> None:
+def receive_logs_topic(client: Client, say: Say, options: Namespace) -> None:
     """Print messages whose keys are like some patterns."""
     wanted = messaging.topic(
         options.exchange, *options.binding_key, durable=options.durable
     )
     if queue := options.queue:
-        session.declare(Queue(queue))
-        session.bind(queue, wanted)
+        client.declare(Queue(queue))
+        client.bind(queue, wanted)
     else:
-        queue = session.temporary_queue(wanted)
+        queue = client.temporary_queue(wanted)
     say(WAITING)
-    for message in session.listen(queue):
+    for message in client.listen(queue):
         say(f" [x] {message.envelope.routing_key}:{message.text}")
         message.ack()

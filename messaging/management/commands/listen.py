@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from messaging.amqp.client import Client
 from messaging.amqp.connection import broker_address
-from messaging.amqp.session import Session
-from messaging.management.listening import EXIT_CODES, command_session
+from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
 from messaging.management.transcript import json_line
 
@@ -47,8 +47,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Listen until a limit or a signal ends it."""
         self.check_usage(options)
-        with command_session("listen", options["count"], options["timeout"]) as opened:
-            self.listen(opened, options)
+        with listening_client("listen", options["count"], options["timeout"]) as client:
+            self.listen(client, options)
 
     def check_usage(self, options: dict[str, Any]) -> None:
         """Raise `CommandError` for options that do not fit together."""
@@ -67,18 +67,18 @@ class Command(BaseCommand):
             return
         raise CommandError(text, returncode=2)
 
-    def listen(self, opened: Session, options: dict[str, Any]) -> None:
+    def listen(self, client: Client, options: dict[str, Any]) -> None:
         """Print each message, and settle it only then."""
         queue = options["queue"]
         what = f"queue {queue}"
         if not queue:
             what = f"exchange {', '.join(options['exchange'])}"
             wanted = sources(**{name: options[name] for name in SOURCE})
-            queue = opened.temporary_queue(*wanted)
+            queue = client.temporary_queue(*wanted)
         self.stderr.write(f"Listening to {what} at {broker_address()}", str)
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
-        for message in opened.listen(queue, prefetch=prefetch):
+        for message in client.listen(queue, prefetch=prefetch):
             line = json_line(message) if options["json"] else message.text
             self.stdout.write(line)
             self.stdout.flush()

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
-from messaging.amqp.session import session
 from messaging.exceptions import MessagingError, Unconfirmed
 from messaging.management.options import add_message, given
 from messaging.management.publishing import (
@@ -82,8 +82,8 @@ class Command(BaseCommand):
 
     def declare(self, options: dict[str, Any]) -> None:
         """Declare the exchange."""
-        with session("publish") as opened:
-            opened.declare(
+        with connect("publish") as client:
+            client.declare(
                 given(options["exchange"], options["declare"], options["not_durable"])
             )
 

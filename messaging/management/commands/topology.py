@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
 from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
@@ -66,7 +66,7 @@ class Command(BaseCommand):
 
     def plan(self, *, json: bool, **_: Any) -> None:
         """Print the steps, and exit with one of the codes above."""
-        with tool("topology") as client:
+        with connect("topology") as client:
             steps = list(plan(client))
         if json:
             self.print_json(steps)
@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def apply(self, **_: Any) -> None:
         """Take the steps, and print each before it is taken."""
         forbidden = 0
-        with tool("topology") as client:
+        with connect("topology") as client:
             for step in apply(client):
                 self.print_step(step)
                 forbidden += bool(step.obstacles)
