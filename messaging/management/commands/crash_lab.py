@@ -24,27 +24,27 @@ API = (
     "--port {{port}} --blocking-threads 16 --log-level error"
 )
 
-#: Exit code of what was stopped with Ctrl-C.
+#: Exit code after Ctrl-C.
 INTERRUPTED = 130
-FAILURES = "share of the messages that fail once to five times before they succeed"
-KEYS = "repeat requests that were not answered"
+FAILURES = "share of the messages that fail one to five times before they succeed"
+KEYS = "repeat requests that got no answer"
 KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
 class Command(BaseCommand):
-    """Prove by force that nothing is lost, doubled or reordered."""
+    """Test under faults that nothing is lost, doubled or reordered."""
 
     help = (
         "Starts private servers and a full set of processes, sends a random but seeded "
-        "stream of operations while it kills and cuts what it can, then compares what "
-        "is stored with what was asked. Exits with 1 unless all is as it should be."
+        "stream of operations while it kills processes and cuts connections, then "
+        "compares what is stored with what was requested. Exits with 1 on a difference."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to do."""
+        """Add the options of the run."""
         add = parser.add_argument
-        add("--seed", type=int, default=1, help="of everything that is random")
-        add("--seconds", type=float, default=60, help="for which things break")
+        add("--seed", type=int, default=1, help="of everything random")
+        add("--seconds", type=float, default=60, help="during which faults happen")
         add("--kill-every", type=float, default=3, metavar="SECONDS", help="on average")
         add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
         add("--processes", type=int, default=4, help="that consume")
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         add("--idempotency-keys", action=BooleanOptionalAction, default=True, help=KEYS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Start anew with settings that name the private servers, then run."""
+        """Restart with settings of the private servers, run, and print the report."""
         plan = Plan.current()
         if plan is None:
             end_leftovers()
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             shutil.rmtree(plan.directory)
 
     def restart(self, options: dict[str, Any]) -> NoReturn:
-        """Start this program anew with settings that name servers in a directory."""
+        """Check the options, and restart this program with settings of private servers."""
         if options["partitions"] is not None and options["partitions"] < 1:
             raise CommandError("A queue has at least one partition: --partitions 1.")
         if not 0 <= options["failures"] <= 1:
@@ -112,7 +112,7 @@ class Command(BaseCommand):
 
 
 def options_of(options: dict[str, Any]) -> Options:
-    """Give what the command line says."""
+    """Return the options of the run that the command line names."""
     api = options["api"]
     if api is None:
         application = getattr(settings, "WSGI_APPLICATION", None) or ""
