@@ -1,28 +1,19 @@
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
-import tempfile
 from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.lab.experiment import Experiment, LabError, Options
 from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
-from messaging.lab.system import Plan, end_leftovers
-from messaging.lab.terms import Terms
-
-API = (
-    "python -m granian {application} --interface wsgi --host 127.0.0.1 "
-    "--port {{port}} --blocking-threads 16 --log-level error"
-)
+from messaging.lab.system import Plan, api_command, end_leftovers, restart_in
 
 #: Exit code after Ctrl-C.
 INTERRUPTED = 130
@@ -85,25 +76,20 @@ class Command(BaseCommand):
             shutil.rmtree(plan.directory)
 
     def restart(self, options: dict[str, Any]) -> NoReturn:
-        """Check the options, and restart this program with settings of private servers."""
+        """Check the options, and restart with the settings of private servers."""
         if options["partitions"] is not None and options["partitions"] < 1:
             raise CommandError("A queue has at least one partition: --partitions 1.")
         if not 0 <= options["failures"] <= 1:
             raise CommandError("A share lies between 0 and 1: --failures 0.05.")
-        directory: Path = options["directory"]
-        if directory is None:
-            directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise CommandError(f"{directory} is not empty.")
-        terms = Terms(
-            settings=os.environ[ENVIRONMENT_VARIABLE],
-            directory=str(directory.absolute()),
-            seed=options["seed"],
-            partitions=options["partitions"],
-            failures=options["failures"],
-        )
-        Plan.make(directory.absolute()).restart(terms)
+        try:
+            restart_in(
+                options["directory"],
+                seed=options["seed"],
+                partitions=options["partitions"],
+                failures=options["failures"],
+            )
+        except ServerError as error:
+            raise CommandError(str(error)) from error
 
     def say(self, line: str) -> None:
         """Print a line at once."""
@@ -113,12 +99,6 @@ class Command(BaseCommand):
 
 def options_of(options: dict[str, Any]) -> Options:
     """Return the options of the run that the command line names."""
-    api = options["api"]
-    if api is None:
-        application = getattr(settings, "WSGI_APPLICATION", None) or ""
-        api = application and API.format(
-            application=":".join(application.rsplit(".", 1))
-        )
     return Options(
         seed=options["seed"],
         seconds=options["seconds"],
@@ -127,6 +107,6 @@ def options_of(options: dict[str, Any]) -> Options:
         processes=options["processes"],
         rate=options["rate"],
         manage=options["manage"],
-        api=api,
+        api=api_command() if options["api"] is None else options["api"],
         idempotency_keys=options["idempotency_keys"],
     )
