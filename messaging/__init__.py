@@ -35,7 +35,7 @@ from .registry import (
     topic,
 )
 from .rpc.client import call
-from .rpc.serving import serves
+from .rpc.server import serves
 from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by what they are for

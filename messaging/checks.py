@@ -20,7 +20,7 @@ from django.db import connections
 from .conf import BY_QUEUE, DEFAULTS, settings
 from .outbox.publication import VENDORS, publications
 from .registry import Exchange, handlers
-from .rpc.serving import served
+from .rpc.server import served
 from .topology import declared
 
 Rule = Callable[[Any], bool]

@@ -199,13 +199,13 @@ REST_FRAMEWORK = {
         else "project.access.HasRole"
     ],
     "DEFAULT_PARSER_CLASSES": [
-        "messaging.rest_framework.formats.StrictJSONParser",
+        "messaging.rest_framework.parsers.StrictJSONParser",
         "rest_framework.parsers.FormParser",
-        "messaging.rest_framework.formats.MultiPartParser",
+        "messaging.rest_framework.parsers.MultiPartParser",
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "messaging.rest_framework.formats.FormsRenderer",
+        "messaging.rest_framework.renderers.FormsRenderer",
     ],
     "DEFAULT_FILTER_BACKENDS": [
         "django_filters.rest_framework.DjangoFilterBackend",
@@ -214,8 +214,8 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "VIEW_NAME_FUNCTION": "messaging.rest_framework.names.view_name",
-    "EXCEPTION_HANDLER": "messaging.rest_framework.errors.exception_handler",
+    "VIEW_NAME_FUNCTION": "messaging.rest_framework.renderers.view_name",
+    "EXCEPTION_HANDLER": "messaging.rest_framework.exceptions.exception_handler",
     # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
     "DEFAULT_THROTTLE_CLASSES": ["project.access.Throttle"] if THROTTLE else [],
     "DEFAULT_THROTTLE_RATES": {"client": THROTTLE or None},

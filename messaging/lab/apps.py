@@ -6,7 +6,7 @@ from .failures import Failing, Failures
 
 
 class LabConfig(AppConfig):
-    """Has handlers fail in the programs of a run; the last of the installed apps."""
+    """Injects failures into handlers during a run. Must be the last installed app."""
 
     name = "messaging.lab"
     label = "messaging_lab"

@@ -21,7 +21,7 @@ from messaging.outbox.relay import Relay
 from messaging.registry import Exchange, handlers
 from messaging.rpc.arguments import Parameters
 from messaging.rpc.protocol import seconds_left
-from messaging.rpc.serving import Served, queue_of, served
+from messaging.rpc.server import Served, queue_of, served
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
@@ -219,10 +219,10 @@ class MemoryBroker:
             self._put(name, envelope)
 
     def _answer(self, function: Served, call: Envelope) -> None:
-        answer = function.answer(call.body, call.content_type, call.content_encoding)
+        reply = function.reply(call.body, call)
         left = seconds_left(call.headers)
         if call.reply_to and (left is None or left > 0):
-            self.take(answer.envelope(call))
+            self.take(reply.envelope(call))
 
     def _is_served(self, queue: str) -> bool:
         if self.is_away:

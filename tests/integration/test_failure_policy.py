@@ -26,8 +26,8 @@ from pydantic import AfterValidator
 
 from messaging import Applied, Event, Message, Reject, Retry, handles, projects, publish
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context, State
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context, State
 from messaging.exceptions import SERVER_FAILURES, InvalidMessage
 from messaging.message import Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
@@ -209,6 +209,7 @@ def queue(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
     """The queue of trials, with handlers that take single messages, or lists."""
     settings.MESSAGING = settings.MESSAGING | {
         "MAX_ATTEMPTS": 3,
+        "ATTEMPTS_OF": {},
         "BREAKER": None,
         "RETRY_PAUSE": [0.01, 0.02],
     }
@@ -432,8 +433,8 @@ def test_what_cannot_be_forwarded_is_set_aside(
     ours = [n for n in range(40) if partition_for(QUEUE, f"name {n}") == QUEUE][:SIZE]
     stray = next(n for n in range(40) if partition_for(QUEUE, f"name {n}") != QUEUE)
     deliveries = [delivery(trial(number)) for number in ours]
-    # No frame can hold such a header, although it was decoded from one.
-    deliveries.insert(place, delivery(trial(stray), headers={"ratio": object()}))
+    # With what is added, the headers no longer fit into a frame.
+    deliveries.insert(place, delivery(trial(stray), headers={"large": "x" * 131_000}))
     contexts = [
         Context(Delivery(d.envelope, QUEUE, tag=1, source=QUEUE)) for d in deliveries
     ]
@@ -444,6 +445,21 @@ def test_what_cannot_be_forwarded_is_set_aside(
     assert applied() == ours
     assert contexts[place].state is State.FAILED
     assert DeadLetter.objects.get().kind == "rejected"
+
+
+@pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
+@pytest.mark.usefixtures("queue")
+def test_what_cannot_even_be_recorded_is_set_aside_from_safe_values(place: int) -> None:
+    contexts = [Context(delivery(trial(number))) for number in range(SIZE)]
+    # Nothing that arrives has such a header: it stands for what no one has thought of.
+    odd = delivery(b"bad", headers={"odd": object()})
+    contexts.insert(place, Context(odd))
+
+    process(*contexts)
+
+    assert applied() == list(range(SIZE))
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.body) == (odd.envelope.message_id, b"bad")
 
 
 @pytest.mark.usefixtures("queue")

@@ -15,7 +15,7 @@ from rest_framework.exceptions import APIException, ParseError, ValidationError
 
 from messaging import InvalidMessage, Message
 from messaging.message import decode
-from messaging.rest_framework.formats import StrictJSONParser
+from messaging.rest_framework.parsers import StrictJSONParser
 from messaging.rest_framework.serializers import MessageSerializer
 from reports.serializers import (
     ReportCreateSerializer,
@@ -38,10 +38,10 @@ class View:
 
 
 @dataclass
-class Preferences:
+class Headers:
     """What a serializer asks the headers of its request for."""
 
-    made_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
+    new_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
 
 
 #: What the address says, by serializer.
@@ -126,7 +126,7 @@ many = settings(max_examples=150, deadline=None, database=None)
 
 def through_http(serializer: type[MessageSerializer], data: Any) -> Message | None:
     """Give the message that a serializer makes of parsed data; None if it refuses."""
-    context = {"view": View(ADDRESSES[serializer]), "preferences": Preferences()}
+    context = {"view": View(ADDRESSES[serializer]), "headers": Headers()}
     form = serializer(data=data, context=context)
     return form.validated_data if form.is_valid() else None
 

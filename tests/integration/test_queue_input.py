@@ -14,7 +14,7 @@ import pika
 import pytest
 
 from messaging.models import Inbox
-from reports.messages import ReportCreate
+from reports.commands import ReportCreate
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.processes import API

@@ -12,7 +12,7 @@ from messaging.lab.failures import TIMES, Failing, Failures, InjectedFailure
 from messaging.lab.system import without_settings
 from messaging.lab.terms import RETRY_PAUSE, Terms
 from messaging.registry import Handler
-from users.messages import UserDelete
+from users.commands import UserDelete
 
 
 def deletion(number: int) -> UserDelete:

@@ -1,4 +1,4 @@
-"""Published models tell of every change, and of nothing else, on any database."""
+"""Published models emit an event for every change, and no others, on any database."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ from tests.support.shop.models import (
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
-def told() -> list[tuple[str, dict[str, Any]]]:
-    """Give routing keys and bodies of what is to be told, and forget it."""
+def emitted() -> list[tuple[str, dict[str, Any]]]:
+    """Return and delete the outbox rows, as routing keys and bodies."""
     rows = [(row.routing_key, json.loads(bytes(row.body))) for row in events()]
     Outbox.objects.all().delete()
     return rows
 
 
 def events() -> models.QuerySet[Outbox]:
-    """Give the rows of the outbox, in their order."""
+    """Return the rows of the outbox in order."""
     return Outbox.objects.order_by("pk")
 
 
 def references(action: str) -> list[str]:
-    """Give the orders told of, all of which went through one action."""
-    messages = told()
+    """Return the references of the emitted events, which all have one action."""
+    messages = emitted()
     assert {key for key, _ in messages} <= {f"shop.order.{action}"}
     return [body["reference"] for _, body in messages]
 
 
 def make_orders(*names: str, **fields: Any) -> list[Order]:
-    """Make orders nobody is told of."""
+    """Create orders without events."""
     with suppressed():
         return [Order.everything.create(reference=name, **fields) for name in names]
 
 
 @pytest.fixture
 def place() -> Iterator[type[models.Model]]:
-    """A model that a test may publish, until it ends."""
+    """A model that the test may publish."""
     yield Place
     publications.pop(Place, None)
 
 
-def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
+def test_creating_updating_and_deleting_a_row_emits_events() -> None:
     ann = Customer.objects.create(name="Ann")
 
     order = Order.objects.create(reference="A-1", total="12.5", customer=ann)
@@ -78,7 +78,7 @@ def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
     number = order.pk
     order.delete()
 
-    (created, first), (updated, second), (deleted, third) = told()
+    (created, first), (updated, second), (deleted, third) = emitted()
     assert created == "shop.order.created"
     placed_at = first.pop("placed_at")
     assert placed_at.startswith("20")
@@ -94,7 +94,7 @@ def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
     assert second["placed_at"] == third["placed_at"] == placed_at
 
 
-def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
+def test_exchange_routing_key_and_body_are_configurable() -> None:
     Watch.objects.create(user_id=42, lesson_id=100, position=314)
 
     row = events().get()
@@ -110,12 +110,12 @@ def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
     }
 
 
-def test_every_kind_of_value_has_a_form_in_json() -> None:
+def test_all_types_of_values_are_encoded_as_json() -> None:
     (order,) = make_orders("A-1")
 
     line = Line.objects.create(order=order, weight=float("1e300"), data={"a": [None]})
 
-    ((_, body),) = told()
+    ((_, body),) = emitted()
     assert body == {
         "event_type": "shop.line.created",
         "id": str(line.pk),
@@ -126,18 +126,18 @@ def test_every_kind_of_value_has_a_form_in_json() -> None:
     }
 
 
-def test_what_is_told_is_what_the_row_has() -> None:
+def test_events_have_the_stored_values() -> None:
     order = Order.objects.create(reference=Concat(Value("A"), Value("-1")))
     order.total = F("total") + 2
     order.save()
 
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in emitted()] == [
         ("A-1", "0.00"),
         ("A-1", "2.00"),
     ]
 
 
-def test_what_is_rolled_back_is_told_to_nobody() -> None:
+def test_a_rolled_back_change_emits_no_event() -> None:
     with transaction.atomic():
         Order.objects.create(reference="A-1")
         transaction.set_rollback(True)
@@ -145,10 +145,10 @@ def test_what_is_rolled_back_is_told_to_nobody() -> None:
         Order.objects.bulk_create(Order(reference=name) for name in "aa")
 
     assert not Order.objects.exists()
-    assert told() == []
+    assert emitted() == []
 
 
-def test_a_row_that_cannot_be_told_is_not_written(settings: Any) -> None:
+def test_a_row_whose_event_is_too_large_is_not_written(settings: Any) -> None:
     settings.MESSAGING = settings.MESSAGING | {"MAX_BODY": 100}
 
     with pytest.raises(TooLarge):
@@ -158,7 +158,7 @@ def test_a_row_that_cannot_be_told_is_not_written(settings: Any) -> None:
 
 
 def test_a_save_outside_of_transactions_commits_row_and_event_together() -> None:
-    """Somebody else sees either both or none at any time."""
+    """Another transaction sees either both or none at any time."""
     seen: list[tuple[bool, bool]] = []
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time, and one connection in memory")
@@ -178,7 +178,7 @@ def test_a_save_outside_of_transactions_commits_row_and_event_together() -> None
     watcher.join()
 
     assert all(seen)
-    assert len(told()) == 100
+    assert len(emitted()) == 100
 
 
 def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
@@ -204,11 +204,11 @@ def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
     for writer in writers:
         writer.join()
 
-    totals = [float(body["total"]) for _, body in told()]
+    totals = [float(body["total"]) for _, body in emitted()]
     assert totals == [float(number) for number in range(1, 151)]
 
 
-def test_bulk_create_tells_of_each_row() -> None:
+def test_bulk_create_emits_an_event_for_each_row() -> None:
     orders = Order.objects.bulk_create(
         [Order(reference=f"A-{number}") for number in range(1200)], batch_size=700
     )
@@ -217,7 +217,7 @@ def test_bulk_create_tells_of_each_row() -> None:
     assert references("created") == [f"A-{number}" for number in range(1200)]
 
 
-def test_bulk_create_tells_of_rows_whose_keys_are_given() -> None:
+def test_bulk_create_emits_events_for_rows_with_given_keys() -> None:
     (order,) = make_orders("A-1")
     Line.objects.bulk_create([Line(order=order), Line(order=order)])
     Watch.objects.bulk_create(
@@ -227,10 +227,10 @@ def test_bulk_create_tells_of_rows_whose_keys_are_given() -> None:
         ]
     )
 
-    assert [key for key, _ in told()] == ["shop.line.created"] * 2 + ["created"] * 2
+    assert [key for key, _ in emitted()] == ["shop.line.created"] * 2 + ["created"] * 2
 
 
-def test_bulk_create_works_where_databases_give_the_key_of_one_row_only(
+def test_bulk_create_works_if_the_database_returns_one_key_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MySQL is such a database."""
@@ -256,7 +256,7 @@ def test_bulk_create_works_where_databases_give_the_key_of_one_row_only(
         },
     ],
 )
-def test_bulk_create_that_hides_what_it_does_is_refused(options: Any) -> None:
+def test_bulk_create_with_conflict_options_is_refused(options: Any) -> None:
     if connection.vendor == "mysql":
         options.pop("unique_fields", None)
 
@@ -266,34 +266,34 @@ def test_bulk_create_that_hides_what_it_does_is_refused(options: Any) -> None:
     assert not Order.everything.exists()
 
 
-def test_bulk_update_tells_of_each_row() -> None:
+def test_bulk_update_emits_an_event_for_each_row() -> None:
     orders = make_orders("a", "b", "c")
     for number, order in enumerate(orders):
         order.total = number
 
     Order.objects.bulk_update(orders, ["total"], batch_size=2)
 
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in emitted()] == [
         ("a", "0.00"),
         ("b", "1.00"),
         ("c", "2.00"),
     ]
 
 
-def test_an_update_tells_of_the_rows_it_changes_though_they_match_no_more() -> None:
+def test_an_update_emits_events_for_rows_that_no_longer_match() -> None:
     make_orders("a", "b")
     make_orders("c", total=5)
 
     count = Order.objects.filter(total=0).update(total=F("total") + 1)
 
     assert count == 2
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in emitted()] == [
         ("a", "1.00"),
         ("b", "1.00"),
     ]
 
 
-def test_an_update_of_thousands_tells_of_each() -> None:
+def test_an_update_of_thousands_emits_an_event_for_each() -> None:
     with suppressed():
         Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(1203))
 
@@ -302,7 +302,7 @@ def test_an_update_of_thousands_tells_of_each() -> None:
     assert len(references("updated")) == 1203
 
 
-def test_an_update_through_joins_annotations_and_order_is_told() -> None:
+def test_updates_with_joins_annotations_and_order_emit_events() -> None:
     ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
     a, _ = make_orders("a", "b", customer=ann)
     make_orders("c", customer=bob)
@@ -317,7 +317,7 @@ def test_an_update_through_joins_annotations_and_order_is_told() -> None:
     assert Order.objects.order_by("-reference").update(total=0) == 3
     assert Order.objects.none().update(total=1) == 0
 
-    bodies = [(body["reference"], body["total"]) for _, body in told()]
+    bodies = [(body["reference"], body["total"]) for _, body in emitted()]
     assert sorted(bodies[:2]) == [("a", "1.00"), ("b", "1.00")]
     assert bodies[2] == ("a", "2.00")
     assert sorted(bodies[3:5]) == [("a", "3.00"), ("b", "2.00")]
@@ -325,7 +325,7 @@ def test_an_update_through_joins_annotations_and_order_is_told() -> None:
     assert len(bodies) == 9
 
 
-def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> None:
+def test_updates_through_any_manager_and_relation_emit_events() -> None:
     ann = Customer.objects.create(name="Ann")
     a, b = make_orders("a", "b")
     with suppressed():
@@ -343,7 +343,7 @@ def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> No
     Order.objects.using("default").filter(pk=a.pk).update(total=5)
     async_to_sync(Order.objects.filter(pk=a.pk).aupdate)(total=6)
 
-    assert [key.removeprefix("shop.") for key, _ in told()] == [
+    assert [key.removeprefix("shop.") for key, _ in emitted()] == [
         *["order.updated"] * 6,
         "line.updated",
         "updated",
@@ -351,29 +351,29 @@ def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> No
     ]
 
 
-def test_rows_that_a_manager_hides_are_told_of() -> None:
+def test_rows_that_a_manager_filters_out_emit_events() -> None:
     order = Order.everything.create(reference="a", hidden=True)
     Order.everything.update(total=1)
     Order.everything.all().delete()
 
-    assert len(told()) == 3
+    assert len(emitted()) == 3
     assert not Order.everything.filter(pk=order.pk).exists()
 
 
-def test_get_or_create_and_update_or_create_are_told() -> None:
+def test_get_or_create_and_update_or_create_emit_events() -> None:
     Order.objects.get_or_create(reference="a")
     Order.objects.get_or_create(reference="a")
     Order.objects.update_or_create(reference="a", defaults={"total": 1})
     Order.objects.update_or_create(reference="b", defaults={"total": 1})
 
-    assert [key.rpartition(".")[2] for key, _ in told()] == [
+    assert [key.rpartition(".")[2] for key, _ in emitted()] == [
         "created",
         "updated",
         "created",
     ]
 
 
-def test_rows_of_a_fixture_are_told_of() -> None:
+def test_rows_of_a_fixture_emit_events() -> None:
     (order,) = make_orders("a")
     dump = serializers.serialize("json", [order])
     with suppressed():
@@ -385,13 +385,13 @@ def test_rows_of_a_fixture_are_told_of() -> None:
     assert references("created") == ["a"]
 
 
-def test_proxies_are_told_of_as_what_they_stand_for() -> None:
+def test_proxies_emit_the_events_of_their_model() -> None:
     UrgentOrder.objects.create(reference="a")
     UrgentOrder.objects.create(reference="b")
     UrgentOrder.objects.get(reference="a").delete()
     UrgentOrder.objects.all().delete()
 
-    assert [(key, body["reference"]) for key, body in told()] == [
+    assert [(key, body["reference"]) for key, body in emitted()] == [
         ("shop.order.created", "a"),
         ("shop.order.created", "b"),
         ("shop.order.deleted", "a"),
@@ -399,7 +399,7 @@ def test_proxies_are_told_of_as_what_they_stand_for() -> None:
     ]
 
 
-def test_a_proxy_made_later_is_told_of() -> None:
+def test_a_proxy_defined_later_emits_events() -> None:
     class LateOrder(Order):
         class Meta:
             proxy = True
@@ -412,18 +412,18 @@ def test_a_proxy_made_later_is_told_of() -> None:
     assert references("deleted") == ["a", "b"]
 
 
-def test_deletions_of_many_and_cascades_are_told() -> None:
+def test_deletions_of_many_rows_and_cascades_emit_events() -> None:
     a, _ = make_orders("a", "b")
     with suppressed():
         Line.objects.bulk_create([Line(order=a), Line(order=a)])
 
     Order.objects.all().delete()
 
-    keys = [key for key, _ in told()]
+    keys = [key for key, _ in emitted()]
     assert sorted(keys) == ["shop.line.deleted"] * 2 + ["shop.order.deleted"] * 2
 
 
-def test_a_deletion_without_loading_is_told() -> None:
+def test_a_deletion_without_loading_emits_an_event() -> None:
     make_orders("a", "b")
 
     orders = Order.objects.filter(reference="a")
@@ -433,14 +433,14 @@ def test_a_deletion_without_loading_is_told() -> None:
     assert Order.objects.get().reference == "b"
 
 
-def test_what_a_deletion_does_to_other_rows_is_told() -> None:
+def test_rows_updated_by_a_deletion_emit_events() -> None:
     ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
     make_orders("a", customer=bob)
     make_orders("b", seller=bob)
 
     bob.delete()
 
-    messages = told()
+    messages = emitted()
     assert [(key, body["customer"]) for key, body in messages] == [
         ("shop.order.updated", None),
         ("shop.order.updated", None),
@@ -448,17 +448,17 @@ def test_what_a_deletion_does_to_other_rows_is_told() -> None:
     assert Order.objects.get(reference="b").seller == ann
 
 
-def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
+def test_deleting_a_missing_row_emits_no_event() -> None:
     (order,) = make_orders("a")
     with suppressed():
         Order.objects.all().delete()
 
     order.delete()
 
-    assert told() == []
+    assert emitted() == []
 
 
-def test_nothing_is_told_in_silence_unless_aloud() -> None:
+def test_suppressed_changes_emit_no_events_unless_unsuppressed() -> None:
     with suppressed():
         order = Order.objects.create(reference="a")
         Order.objects.update(total=1)
@@ -469,7 +469,7 @@ def test_nothing_is_told_in_silence_unless_aloud() -> None:
     assert references("updated") == ["a"]
 
 
-def test_an_update_of_the_key_is_refused() -> None:
+def test_an_update_of_the_primary_key_is_refused() -> None:
     make_orders("a")
 
     for name in ("pk", "id"):
@@ -477,7 +477,7 @@ def test_an_update_of_the_key_is_refused() -> None:
             Order.objects.update(**{name: 7})
 
 
-def test_django_says_itself_what_no_update_can_do() -> None:
+def test_invalid_updates_raise_the_errors_of_django() -> None:
     orders = make_orders("a", "b")
 
     with pytest.raises(TypeError, match="slice"):
@@ -486,7 +486,7 @@ def test_django_says_itself_what_no_update_can_do() -> None:
         Order.objects.union(Order.objects.all()).update(total=1)
     with pytest.raises(Exception, match="nonsense"):
         Order.objects.update(nonsense=1)
-    assert told() == []
+    assert emitted() == []
     assert len(orders) == 2
 
 
@@ -524,10 +524,10 @@ def test_rows_of_several_tables_are_refused_in_checks_and_at_run_time(
     ("options", "problem"),
     [
         ({"fields": ["nonsense"]}, "no field 'nonsense'"),
-        ({"fields": ["tags"]}, "no column"),
+        ({"fields": ["tags"]}, "not a column"),
     ],
 )
-def test_fields_that_are_none_are_refused(
+def test_names_that_are_not_columns_are_refused(
     place: type[models.Model], options: Any, problem: str
 ) -> None:
     publishes(place, **options)
@@ -541,22 +541,22 @@ def test_fields_that_are_none_are_refused(
     [
         ({"fields": []}, "without any field"),
         ({"fields": "name"}, "list of names"),
-        ({"fields": ["name"], "exchange": ""}, "has a name"),
+        ({"fields": ["name"], "exchange": ""}, "not the default"),
         ({"fields": ["name"], "exchange_type": "round"}, "one of topic"),
         ({"fields": ["name"], "exchange_type": "fanout"}, "is of type topic"),
-        ({"fields": ["name"], "routing_key": "{what}"}, "places"),
-        ({"fields": ["name"], "routing_key": "{"}, "places"),
-        ({"fields": ["name"], "routing_key": "x" * 300}, "too long"),
+        ({"fields": ["name"], "routing_key": "{what}"}, "placeholders"),
+        ({"fields": ["name"], "routing_key": "{"}, "placeholders"),
+        ({"fields": ["name"], "routing_key": "x" * 300}, "longer than"),
     ],
 )
-def test_what_can_never_be_is_refused_at_once(
+def test_invalid_arguments_are_refused_at_once(
     place: type[models.Model], options: Any, problem: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match=problem):
         publishes(place, **options)
 
 
-def test_a_model_is_published_once_and_under_its_own_name() -> None:
+def test_a_model_is_published_once_and_not_by_proxy() -> None:
     for model in (Order, UrgentOrder, Place.tags.through, Outbox):
         with pytest.raises(ImproperlyConfigured):
             publishes(model, fields="__all__")
@@ -577,7 +577,7 @@ def test_sqlite_is_for_development() -> None:
     assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
 
 
-def test_events_of_a_row_have_one_key() -> None:
+def test_events_of_a_row_have_one_partition_key() -> None:
     (order,) = make_orders("a")
     order.save()
     Order.objects.update(total=1)

@@ -25,8 +25,8 @@ class Unforeseen(Exception):
 def register() -> None:
     """Put the failing handler in the place of the real one."""
     from messaging import registry
+    from users.commands import UserUpdate
     from users.handlers import update_users
-    from users.messages import UserUpdate
 
     def failing(messages: list[UserUpdate]) -> list[int]:
         stuck = any(message.nombre == "stuck" for message in messages)

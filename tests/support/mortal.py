@@ -17,8 +17,8 @@ import django
 def register() -> None:
     """Make `user.delete` of user 666 deadly; the rest is as always."""
     from messaging import registry
+    from users.commands import UserUpdate
     from users.handlers import update_users
-    from users.messages import UserUpdate
 
     def deadly(messages: list[UserUpdate]) -> list[int]:
         for message in messages:

@@ -82,18 +82,18 @@ def shop(url: str) -> str:
     return f"{url.rpartition('/')[0]}/shop"
 
 
-def test_published_models_tell_of_every_change_on_sqlite() -> None:
+def test_published_models_emit_events_for_every_change_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
 
 
-def test_published_models_tell_of_every_change_on_mariadb(
+def test_published_models_emit_events_for_every_change_on_mariadb(
     servers: SimpleNamespace,
 ) -> None:
     run_suite("publishing", DATABASE_URL=shop(servers.mariadb.url))
 
 
 @pytest.mark.slow
-def test_published_models_tell_of_every_change_on_postgresql(
+def test_published_models_emit_events_for_every_change_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
     run_suite("publishing", DATABASE_URL=shop(postgresql.url))

@@ -24,7 +24,7 @@ from messaging.topology import needed_by
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from users.messages import UserCreated, UserDeleted
+from users.events import UserCreated, UserDeleted
 
 QUEUES = ("birds_only", "diary", "alarms", "papers", "papers.1")
 EXCHANGES = ("nature", "gossip", "severities", "documents", "borrowed")

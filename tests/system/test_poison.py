@@ -19,8 +19,8 @@ from pika.exceptions import AMQPError
 
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.attempts import MAX_DEATHS, deaths_of, poison, portion
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context
 from messaging.models import Attempt, DeadLetter, session_locks
 from messaging.models.lease import Worker
 from tests.support import BASE
@@ -29,7 +29,7 @@ from tests.support.messages import delivery, names_told, update
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 

@@ -50,7 +50,7 @@ def test_a_queue_that_is_handled_and_served_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("messaging.checks.served", {})
-    monkeypatch.setattr("messaging.rpc.serving.served", checks.served)
+    monkeypatch.setattr("messaging.rpc.server.served", checks.served)
 
     serves("users", queue="users_queue")(lambda: None)
 

@@ -1,4 +1,4 @@
-"""Headers: what a message says of itself decides, not its key."""
+"""Headers: messages are routed by their headers, not by a routing key."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEADER = {"type": header, "metavar": "NAME=VALUE"}
     option("--header", action="append", default=[], **HEADER, help="may be repeated"),
 )
 def emit_log_headers(client: Client, say: Say, options: Namespace) -> None:
-    """Tell whoever listens to such headers."""
-    given = dict(options.header)
-    client.declare(messaging.headers(EXCHANGE, given, durable=False).exchange)
+    """Publish a log message with headers."""
+    headers = dict(options.header)
+    client.declare(messaging.headers(EXCHANGE, headers, durable=False).exchange)
     message = text(options.message, "Hello World!")
     messaging.send(
-        message, exchange=EXCHANGE, routing_key="", headers=given, mandatory=False
+        message, exchange=EXCHANGE, routing_key="", headers=headers, mandatory=False
     )
-    say(f" [x] Sent {given}:'{message}'")
+    say(f" [x] Sent {headers}:'{message}'")
 
 
 @script(
@@ -35,7 +35,7 @@ def emit_log_headers(client: Client, say: Say, options: Namespace) -> None:
     receives=True,
 )
 def receive_logs_headers(client: Client, say: Say, options: Namespace) -> None:
-    """Print messages that have some headers, from now on."""
+    """Print the messages that have these headers, from now on."""
     wanted = messaging.headers(
         EXCHANGE, dict(options.header), match=options.match, durable=False
     )

@@ -1,4 +1,4 @@
-"""Hello World: one sends to a queue, another receives from it."""
+"""Hello World: one script sends to a queue, another receives from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def send(client: Client, say: Say, options: Namespace) -> None:
 
 @script(*queue_options("hola"), receives=True)
 def receive(client: Client, say: Say, options: Namespace) -> None:
-    """Print what comes to a queue."""
+    """Print the messages of a queue."""
     queue = chosen_queue(options)
     client.declare(queue)
     say(WAITING)

@@ -1,4 +1,4 @@
-"""Publish/Subscribe: everybody who listens at the time gets every message."""
+"""Publish/Subscribe: every receiver that runs at the time gets every message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGS = messaging.fanout("logs", durable=False)
 
 @script(MESSAGE)
 def emit_log(client: Client, say: Say, options: Namespace) -> None:
-    """Tell everybody."""
+    """Publish a log message to all receivers."""
     client.declare(LOGS.exchange)
     message = text(options.message, "info: Hello World!")
     messaging.send(message, exchange="logs", routing_key="", mandatory=False)
@@ -23,7 +23,7 @@ def emit_log(client: Client, say: Say, options: Namespace) -> None:
 
 @script(receives=True)
 def receive_logs(client: Client, say: Say, options: Namespace) -> None:
-    """Print what everybody is told, from now on."""
+    """Print all log messages, from now on."""
     queue = client.temporary_queue(LOGS)
     say(WAITING)
     for message in client.listen(queue):

@@ -1,4 +1,4 @@
-"""Routing: who listens says which severities matter."""
+"""Routing: each receiver chooses the severities it gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXCHANGE = "direct_logs"
 
 @script(option("severity", nargs="?", default="info", help="default: info"), MESSAGE)
 def emit_log_direct(client: Client, say: Say, options: Namespace) -> None:
-    """Tell whoever listens to a severity."""
+    """Publish a log message with a severity."""
     severity = options.severity
     client.declare(messaging.direct(EXCHANGE, severity, durable=False).exchange)
     message = text(options.message, "Hello World!")
@@ -24,7 +24,7 @@ def emit_log_direct(client: Client, say: Say, options: Namespace) -> None:
 
 @script(option("severity", nargs="+", help="info, warning, error, ..."), receives=True)
 def receive_logs_direct(client: Client, say: Say, options: Namespace) -> None:
-    """Print messages of some severities, from now on."""
+    """Print the log messages of these severities, from now on."""
     wanted = messaging.direct(EXCHANGE, *options.severity, durable=False)
     queue = client.temporary_queue(wanted)
     say(WAITING)

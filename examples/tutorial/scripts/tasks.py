@@ -1,4 +1,4 @@
-"""Work queues: tasks shared out among workers, each done by one of them."""
+"""Work queues: tasks are distributed among workers, each to one of them."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ def new_task(client: Client, say: Say, options: Namespace) -> None:
         type=prefetch,
         default=1,
         metavar="N",
-        help="tasks in hand at a time; 1 (default) is fair, 0 is round-robin: no limit",
+        help="unacknowledged tasks at a time: 1 (default) is fair dispatch, 0 (no "
+        "limit) is round-robin",
     ),
     option(
         "--ack",
         choices=["done", "sent", "never"],
         default="done",
-        help="when the broker may forget a task: done (default), as soon as it was "
-        "sent here, or never, as if the acknowledgement were forgotten",
+        help="when a task is acknowledged: done (default), sent (automatically, when "
+        "the broker has sent it) or never, as if it were forgotten",
     ),
     *queue_options("task_queue"),
     receives=True,
 )
 def worker(client: Client, say: Say, options: Namespace) -> None:
-    """Do the tasks of a queue."""
+    """Run the tasks of a queue."""
     queue = chosen_queue(options)
     client.declare(queue)
     say(WAITING)

@@ -1,4 +1,4 @@
-"""Topics: keys of several words, and patterns of them."""
+"""Topics: routing keys of several words, matched by patterns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .script import MESSAGE, WAITING, Say, option, script, text
 
 EXCHANGE = (
     option("--exchange", default="topic_logs", help="default: topic_logs"),
-    option("--durable", action="store_true", help="an exchange that lasts"),
+    option("--durable", action="store_true", help="declare the exchange as durable"),
 )
 
 
@@ -26,7 +26,7 @@ EXCHANGE = (
     *EXCHANGE,
 )
 def emit_log_topic(client: Client, say: Say, options: Namespace) -> None:
-    """Tell whoever listens to keys like this one."""
+    """Publish a log message with a routing key of several words."""
     exchange, key = options.exchange, options.routing_key
     client.declare(messaging.topic(exchange, key, durable=options.durable).exchange)
     message = text(options.message, "Hello World!")
@@ -36,12 +36,12 @@ def emit_log_topic(client: Client, say: Say, options: Namespace) -> None:
 
 @script(
     option("binding_key", nargs="+", help="* is one word, # any number of them"),
-    option("--queue", help="a queue of this name that stays, in place of a temporary"),
+    option("--queue", help="a durable queue of this name instead of a temporary one"),
     *EXCHANGE,
     receives=True,
 )
 def receive_logs_topic(client: Client, say: Say, options: Namespace) -> None:
-    """Print messages whose keys are like some patterns."""
+    """Print the messages whose routing keys match these patterns."""
     wanted = messaging.topic(
         options.exchange, *options.binding_key, durable=options.durable
     )
