@@ -6,9 +6,8 @@ Django's admin saves; the other modules show tables read-only.
 """
 
 # Django imports only this module of an app's admin.
-from messaging.dead_letters import admin as dead_letters
 
-from . import leases, parked, tables
+from . import dead_letters, leases, parked, tables
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 
