@@ -133,7 +133,8 @@ class Processor:
                 try:
                     references = call(handler, ready, self._policy)
                 except Reject as error:
-                    named = [c for c in ready if c.is_among(error.messages)]
+                    rejected = {id(message) for message in error.messages}
+                    named = [c for c in ready if id(c.message) in rejected]
                     if not named:
                         raise
                     for context in named:

@@ -101,7 +101,7 @@ def ignore_key() -> None:
 
 
 def blame_all() -> None:
-    """Give up all messages that stand beside one that fails."""
+    """Blame the first of the messages that fail together, and drop the others."""
     from messaging.consumer import policy
 
     policy.split = lambda part, suspect: [part[:1]]
