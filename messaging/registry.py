@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,7 +37,10 @@ class Exchange:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ValueError("The default exchange takes no bindings.")
+            raise ValueError(
+                "The default exchange cannot be bound: it routes every message to the "
+                "queue that its routing key names."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,6 @@ class Handler:
     batch: bool
     #: Whether changes it makes to published models emit no events.
     suppresses_events: bool = False
-
-    def __call__(self, messages: Sequence[Message]) -> list[Any]:
-        """Return one reference per message."""
-        if self.batch:
-            return list(self.function(list(messages)))
-        return [self.function(message) for message in messages]
 
 
 @dataclass(frozen=True, slots=True)
