@@ -26,7 +26,7 @@ from messaging.exceptions import Reject
 from messaging.registry import handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing
-from .circuit_breaker import CircuitBreaker, verdicts
+from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Context, State, in_states
 from .policy import FailurePolicy, Part, Step
 from .projection import projectable, projecting
@@ -61,7 +61,7 @@ class Processor:
 
     def process(self, batch: Batch) -> None:
         """
-        Forward, apply and project messages, and answer those who wait for them.
+        Forward, apply and project messages, and reply to clients that wait.
 
         Raises `LeaseLost`, `CircuitOpen`, or the failure of a server: the batch must
         then be processed again, by the holder of the lease.
@@ -116,7 +116,7 @@ class Processor:
                     self._handle(part)
                 elif part[0].state in (State.NEW, State.FAILED):
                     part[0].settle(decision)
-                successes = list(verdicts(part))
+                successes = list(results(part))
                 self.circuit.check(successes)
                 self._record(part)
         except TransactionEnded as ended:
@@ -152,7 +152,7 @@ class Processor:
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])
 
     def _record_committed(self, part: Part, ended: TransactionEnded) -> Part:
-        """Record what a handler has committed behind our back; return the rest."""
+        """Record messages that a handler has committed itself; return the rest."""
         for context in ended.contexts:
             context.settle(ENDED)
         rest = in_states(part, State.NEW)

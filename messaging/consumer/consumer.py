@@ -43,7 +43,7 @@ class Consumer:
         self.subscription = Subscription(queue, self.name)
         #: None without a lease.
         self.processor: Processor | None = None
-        #: Called when the partition has been let go.
+        #: Called when the partition has been released.
         self.on_release: Callable[[], None] = lambda: None
         self._is_asked_back = False
         self._stopping = threading.Event()
@@ -67,12 +67,12 @@ class Consumer:
         self.subscription.wake()
 
     def ask_back(self) -> None:
-        """Have the lease released after the batch in hand."""
+        """Make `run` release the lease after the current batch."""
         self._is_asked_back = True
         self.subscription.wake()
 
     def stop(self) -> None:
-        """Finish the batch in hand, then end `run`."""
+        """Make `run` return after the current batch."""
         self._stopping.set()
         self.subscription.wake()
 
@@ -117,7 +117,7 @@ class Consumer:
         if processor.has_parked and not self._pending:
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
             processor.has_parked = timeout is not None
-            # In turn, so that neither keeps the other waiting.
+            # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (self._has_retried and self._take(processor, 0)):
                 self._has_retried = True
                 return self._parked(processor)
@@ -150,10 +150,10 @@ class Consumer:
         self._pending = self._pending[len(batch.contexts) :]
 
     def _wait(self, error: Exception) -> None:
-        """Wait until a server may be back, or an operator has made what is missing."""
+        """Wait until a server is back, or an operator has created what is missing."""
         is_expected = isinstance(error, SERVER_FAILURES)
         logger.warning("%s must wait: %s", self.name, error, exc_info=not is_expected)
-        # Whatever state the connections are in, the next try gets new ones.
+        # The connections may be in any state: the next attempt opens new ones.
         connections.close_all()
         self._stopping.wait(self._pause())
 
@@ -163,7 +163,7 @@ class Consumer:
         self.processor = None
 
     def _release(self) -> None:
-        """Acknowledge nothing more, and let others have the partition."""
+        """Stop consuming the partition, and release its lease."""
         lease = self.lease
         if lease is None:
             return

@@ -72,7 +72,7 @@ class Context:
         self.delivery = delivery
         self.row = row
         self.id = delivery.inbox_id
-        #: An inbox row of its id from after that is its own.
+        #: An inbox row of its id that was written later is its own.
         self.received_at = row.parked_at if row else datetime.now(UTC)
         self.message: Message | None = None
         self.key = ""
@@ -113,7 +113,7 @@ class Context:
         self.known: Inbox | None = None
 
     def refuse(self, failure: Failure) -> None:
-        """Have it given up, whatever it says, when it is applied."""
+        """Make the next attempt give it up, whatever its content."""
         self._refusal, self._is_misrouted = failure, False
         self.reset()
 
@@ -160,7 +160,7 @@ class Context:
 
     @property
     def event_type(self) -> str:
-        """What the body says it is, or "" if it says nothing that is known."""
+        """The event type in its body, or "" if that was not decoded."""
         return self.message.event_type if self.message else ""
 
     @property

@@ -1,4 +1,4 @@
-"""Consuming `<queue>.dead`: what the broker itself gives up goes into the table."""
+"""Consuming `<queue>.dead`: messages that the broker dead-letters are archived."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UndecodedContext(Context):
 
 
 class Archiver(Processor):
-    """Archives dead letters, in the place of handling messages."""
+    """Archives dead letters instead of handling messages."""
 
     context = UndecodedContext
 

@@ -36,7 +36,7 @@ def recognise(part: Sequence[Context]) -> None:
         context.known = known.get(context.id)
         state = identify(context, context.known, is_repeated=context.id in earlier)
         if state is State.KNOWN:
-            assert context.known is not None  # or it could not be known
+            assert context.known is not None  # `identify` has checked
             context.recall(context.known)
         elif state is State.REPEATED:
             context.state = state
@@ -51,8 +51,8 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
     earlier in its batch, and else NEW. `row` is the inbox row of its id, if any.
     """
     if row is not None and _is_own(context, row):
-        # Only an operator who sends it again has it tried again. What has failed to be
-        # projected is applied already.
+        # It is applied again only if an operator requeues it; if just its projection
+        # has failed, not even then.
         if row.status == row.Status.DONE or context.replays <= row.replays:
             return State.KNOWN
         if row.kind == "projection":
@@ -77,7 +77,7 @@ def _is_expired(context: Context) -> bool:
 
 
 def record(part: Iterable[Context]) -> None:
-    """Insert the rows of what was decided now; those of earlier attempts give way."""
+    """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
     inbox = Inbox.objects.using(settings.DATABASE)
     decided = in_states(part, State.DONE, State.FAILED)
@@ -114,7 +114,7 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
 
 
 def projected(part: Iterable[Context]) -> None:
-    """Record that projections that were given up, and sent again, have succeeded."""
+    """Record that projections have succeeded that were given up and requeued."""
     repaired = [c.id for c in part if c.known and c.known.kind == "projection"]
     if repaired:
         inbox = Inbox.objects.using(settings.DATABASE).filter(pk__in=repaired)
@@ -124,7 +124,7 @@ def projected(part: Iterable[Context]) -> None:
 def projection_failed(context: Context) -> None:
     """Record that the projection of an applied message was given up."""
     failure = context.failure
-    assert failure is not None  # that is what is recorded
+    assert failure is not None  # the caller has checked
     Inbox.objects.using(settings.DATABASE).filter(pk=context.id).update(
         status=Inbox.Status.FAILED,
         kind=failure.kind,

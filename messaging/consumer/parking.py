@@ -32,7 +32,7 @@ from .context import (
 
 
 def find_blocked(partition: str, part: Sequence[Context]) -> None:
-    """Drop arrivals that are parked already; put others behind what is parked."""
+    """Drop arrivals that are parked already; block those whose key is parked."""
     arrived = [c for c in part if c.row is None and c.state is State.NEW]
     if not arrived:
         return
@@ -63,7 +63,7 @@ def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]
 
 
 def record(partition: str, part: Iterable[Context]) -> bool:
-    """Store what is set aside, in its order, and return whether anything is."""
+    """Park what is set aside, in order, and return whether there is any."""
     now = datetime.now(UTC)
     parked = Parked.objects.using(settings.DATABASE)
     waiting = in_states(part, State.RETRY, State.BLOCKED)

@@ -1,8 +1,8 @@
 """
 The failure policy at work: who is at fault when messages fail together.
 
-Users' code runs in every step of a batch: validators, keys, handlers, projections. Here
-is the one place that catches what it raises, and the one that asks `decide`.
+Users' code runs in every step of a batch: validators, keys, handlers, projections. This
+is the only place that catches what it raises, and that calls `decide`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Part = list[Context]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a batch, and what tells a server's failure in it from a message's."""
+    """A step of a batch, and how to tell a server's failure from a message's."""
 
-    #: Called with messages and None, or with a single one and what was decided of it
-    #: after it has failed. Returns those that need another call.
+    #: Called with messages and None, or with one message and the decision about its
+    #: failure. Returns the messages that need another call.
     run: Callable[[Part, Decision | None], Part | None]
     servers_answer: Callable[[], bool]
     server_failures: tuple[type[Exception], ...] = SERVER_FAILURES
@@ -39,7 +39,7 @@ class Step:
 
 
 class FailurePolicy:
-    """Takes steps with messages of one queue, whatever some of them do."""
+    """Runs steps with the messages of one queue, and isolates those that fail."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
@@ -50,10 +50,10 @@ class FailurePolicy:
 
     def take(self, step: Step, contexts: Part) -> None:
         """
-        Take one step with all messages; raise if it has to wait for a server.
+        Run a step with all messages; raise if it has to wait for a server.
 
-        What fails together is tried in ever smaller parts, until the message at fault
-        is alone. The step is then repeated with what was decided of that message.
+        A part that fails is split until the message at fault is alone. The step is then
+        repeated with the decision about that message.
         """
         parts = [contexts] if contexts else []
         while parts:
@@ -101,8 +101,8 @@ class FailurePolicy:
         return decision
 
 
-#: What is recorded of a message whose failure could not be: nothing that it contains
-#: but its body.
+#: Recorded if a message's own failure cannot be stored, with none of its content but
+#: the body.
 UNSTORABLE = Failure(
     "exhausted",
     "The message, or the reason of its failure, could not be stored.",

@@ -18,7 +18,7 @@ from messaging.registry import Handler
 from .context import Context
 from .policy import FailurePolicy, Part
 
-#: Characters of what a handler returns.
+#: Maximum characters of a reference, the value that a handler returns.
 REFERENCE_LENGTH = 255
 #: Statements that end a transaction.
 ENDING = r"commit|end|abort|begin|start\s+transaction|rollback(?!\s+(work\s+)?to\b)|xa"
@@ -49,7 +49,7 @@ class TransactionEnded(Exception):
         self.contexts = contexts
 
 
-#: What becomes of them: to call the handler again could repeat the effect.
+#: The failure of those messages: calling the handler again could repeat the effect.
 ENDED = Failure(
     "exhausted",
     "The handler has ended its transaction: what it wrote is committed.",
@@ -95,7 +95,7 @@ def check_usable(connection: BaseDatabaseWrapper) -> None:
 
 def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
     """
-    Return what a handler returns for messages, in a savepoint of its own.
+    Call a handler in a savepoint of its own, and return its references.
 
     Raises what the handler raises, `BrokenTransaction` or `TransactionEnded`.
     """
@@ -109,7 +109,7 @@ def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
         ):
             references = _references(handler, ready, policy)
     except DatabaseError as error:
-        # The handler has returned; it is the savepoint that is gone.
+        # The handler has returned, but its savepoint no longer exists.
         if references is not None and connection.is_usable():
             raise TransactionEnded(ready) from error
         raise
