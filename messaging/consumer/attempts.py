@@ -26,7 +26,7 @@ from .context import Batch
 logger = logging.getLogger(__name__)
 
 #: Processes that may die of one message, in addition to the first, which leaves no
-#: mark. A lower limit would condemn a message that was in hand at a power failure.
+#: mark. A lower limit would condemn messages that were in work at a power failure.
 MAX_DEATHS = 3
 #: How many messages are tried together, by the number of processes that have died.
 PORTIONS = {1: 22, 2: 1}
@@ -48,7 +48,7 @@ def narrow(batch: Batch, worker: str) -> None:
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:
-    """Return how many processes other than `worker` died with each message in hand."""
+    """Return how many processes other than `worker` died of each message."""
     marks = Attempt.objects.using(settings.DATABASE).of(ids)
     if not marks:
         return {}
@@ -84,7 +84,7 @@ def marked(ids: Sequence[str], worker: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # This process lives, and the messages have not killed it.
+        # This process is alive: the messages have not killed it.
         try:
             attempts.withdraw(ids, worker)
         except DatabaseFailure as error:

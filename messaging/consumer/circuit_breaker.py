@@ -41,7 +41,7 @@ class CircuitBreaker:
         return self._pause() if self.is_open else 0.0
 
     def check(self, successes: Sequence[bool]) -> None:
-        """Raise `CircuitOpen` if too many fail, including these; for before a commit."""
+        """Raise `CircuitOpen`, before a commit, if too many fail with these included."""
         threshold = settings.of(self._queue, "BREAKER")
         recent = deque([*self._recent, *successes], maxlen=WINDOW)
         failures = recent.count(False)
@@ -63,7 +63,7 @@ class CircuitBreaker:
             raise CircuitOpen
 
     def count(self, successes: Sequence[bool]) -> None:
-        """Count the results of messages, once for each; for after the commit."""
+        """Count the results of messages, after the commit and once for each."""
         self._recent.extend(successes)
         if self.is_open and successes and successes[-1]:
             self._close()
