@@ -221,7 +221,8 @@ def _register(
         any_body = any(issubclass(h.message, Received) for h in others.values())
         if any_body or (others and issubclass(message, Received)):
             raise ImproperlyConfigured(
-                f"{queue} has a handler for any body, which must be its only one."
+                f"{queue} has a handler for any body, which must be its only one: give "
+                "the other one a queue of its own."
             )
         if event_type in others:
             raise ImproperlyConfigured(

@@ -41,7 +41,7 @@ class CircuitBreaker:
         return self._pause() if self.is_open else 0.0
 
     def check(self, successes: Sequence[bool]) -> None:
-        """Raise `CircuitOpen`, before a commit, if too many fail with these included."""
+        """Raise `CircuitOpen`, before a commit, if these make too many failures."""
         threshold = settings.of(self._queue, "BREAKER")
         recent = deque([*self._recent, *successes], maxlen=WINDOW)
         failures = recent.count(False)
