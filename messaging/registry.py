@@ -187,12 +187,13 @@ def listens(
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
     if len(events) + len(exchanges) < len(wanted) or (not wanted and body is None):
         raise ImproperlyConfigured(
-            f"{queue} listens to nothing: name events, or exchanges such as "
+            f"What does {queue} listen to? Name events, exchanges such as "
             '`topic("nature", "*.bird")`, or the `body` of what is sent directly to it.'
         )
     if events and (exchanges or body is not None or key is not None):
         raise ImproperlyConfigured(
-            f"{queue} listens to events: use another queue with exchanges, body or key."
+            f"{queue} listens to events, which define their body and key: give "
+            "exchanges, `body` and `key` to a queue of their own."
         )
     classes: list[type[Message]] = [*events] or [received_as(body or bytes, key)]
 
