@@ -48,6 +48,7 @@ class Processor:
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._policy = FailurePolicy(lease.queue)
+        self._batch: Part = []
         self._forwarding = Step(self._forward, lambda: not publisher().problem())
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
@@ -73,6 +74,9 @@ class Processor:
             misrouted = in_states(batch.contexts, State.MISROUTED)
             self._policy.take(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
+            self._batch = ours
+            for context in ours:
+                context.reset()
             for part in portions(ours):
                 self._policy.take(self._applying, part)
             if self.lease.queue in projections:
@@ -125,11 +129,12 @@ class Processor:
         new = in_states(part, State.NEW)
         for event_type, messages in groupby(new, key=lambda c: c.event_type):
             handler, run = handlers[self.lease.queue][event_type], list(messages)
-            while ready := parking.hold_back(run, part):
+            while ready := parking.hold_back(run, self._batch):
                 try:
                     references = call(handler, ready, self._policy)
                 except Reject as error:
-                    named = [c for c in ready if c.is_among(error.messages)]
+                    rejected = {id(message) for message in error.messages}
+                    named = [c for c in ready if id(c.message) in rejected]
                     if not named:
                         raise
                     for context in named:

@@ -150,13 +150,8 @@ class Context:
     @property
     def waited(self) -> float:
         """Seconds since it was parked; 0 for one that comes from its queue."""
-        if self.row is None:
-            return 0.0
-        return (datetime.now(UTC) - self.row.parked_at).total_seconds()
-
-    def is_among(self, messages: Iterable[object]) -> bool:
-        """Whether its message is one of those that a handler names."""
-        return any(self.message is one for one in messages)
+        row, now = self.row, datetime.now(UTC)
+        return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
     def is_large(self) -> bool:

@@ -46,9 +46,13 @@ def find_blocked(partition: str, part: Sequence[Context]) -> None:
             context.block()
 
 
-def hold_back(run: Iterable[Context], part: Iterable[Context]) -> list[Context]:
-    """Return the new messages of `run` whose key is free; block the others."""
-    blocked = {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
+def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]:
+    """
+    Return the new messages of `run` whose key is free; block the others.
+
+    A message blocks those of its key also in later transactions of its batch.
+    """
+    blocked = {c.key for c in in_states(batch, State.RETRY, State.BLOCKED)}
     ready = []
     for context in in_states(run, State.NEW):
         if context.key in blocked:

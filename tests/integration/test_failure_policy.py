@@ -424,6 +424,35 @@ def test_a_database_that_is_away_holds_the_batch_and_blames_nobody(
     assert not DeadLetter.objects.exists()
 
 
+@pytest.mark.parametrize("is_parked", [False, True], ids=["arrived", "parked"])
+@pytest.mark.usefixtures("queue")
+def test_a_message_that_fails_blocks_its_key_in_later_transactions_of_its_batch(
+    is_parked: bool,
+) -> None:
+    bodies = [trial(n, name="one key") for n in range(SIZE)]
+    bodies[1] = trial(1, name="one key", fault="raises")
+    contexts = [Context(delivery(body)) for body in bodies]
+    if is_parked:
+        first = Context(delivery(trial(SIZE, name="one key", fault="commits")))
+        process(first, *contexts)
+        gone, *rows = Parked.objects.order_by("id")
+        gone.delete()
+        contexts = [Context(row.delivery(QUEUE), row) for row in rows]
+
+    process(*contexts, is_parked=is_parked)
+
+    assert applied() == [0]
+    assert [one.state for one in contexts] == [
+        State.DONE,
+        State.RETRY,
+        State.BLOCKED,
+        State.BLOCKED,
+        State.BLOCKED,
+    ]
+    retry()
+    assert applied() == stored == [0, 2, 3, 4]
+
+
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
 @pytest.mark.usefixtures("queue")
 def test_what_cannot_be_forwarded_is_set_aside(

@@ -16,14 +16,12 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from messaging.amqp.client import connect
-from messaging.cluster import sessions
 from messaging.cluster.repartition import plan
-from messaging.cluster.resizing import resize
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
 from messaging.lab.processes import free_port
 from messaging.message import Envelope
-from messaging.models import Outbox
+from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 from messaging.registry import handlers
@@ -88,7 +86,7 @@ def existing() -> list[str]:
     """Give the partitions of the users' queue that the broker has."""
     names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
     with connect("test") as client:
-        return [name for name in names if see(client, name)]
+        return [name for name in names if queue_state(client, name)]
 
 
 def leased() -> set[str]:
@@ -150,7 +148,7 @@ def has_message(site: Broker) -> None:
 def has_worker(site: Broker) -> None:
     Worker.objects.beat(Worker(id="w", name="host:1", queues=[QUEUE]))
     # Its session shows that it lives.
-    sessions.hold("default", "w")
+    session_locks.acquire("default", "w")
 
 
 def has_parked(site: Broker) -> None:

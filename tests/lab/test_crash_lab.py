@@ -147,6 +147,19 @@ def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> 
 
 
 @pytest.mark.slow
+def test_the_lab_finds_out_when_others_are_dropped_beside_a_message_that_fails() -> (
+    None
+):
+    code, output = run_lab(
+        *("--kill-every", "1000", "--failures", "0.1"),
+        *("--manage", "python -m tests.support.sabotage blame-all"),
+    )
+
+    assert code == 1, output
+    assert column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(30 + OVERHEAD)
 def test_the_lab_finds_out_when_a_process_goes_on_under_a_lost_lease() -> None:
     """It does not know what its successor has parked, and overtakes it."""

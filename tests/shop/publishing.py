@@ -18,7 +18,7 @@ from django.db.models import Count, F, Value
 from django.db.models.functions import Concat
 
 from messaging import Unpublishable, publishes, suppressed, unsuppressed
-from messaging.checks import check_deployment
+from messaging.checks import check_sqlite
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.outbox.publication import publications
@@ -572,7 +572,7 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
 
 
 def test_sqlite_is_for_development() -> None:
-    found = {one.id for one in check_deployment(None)}
+    found = {one.id for one in check_sqlite(None)}
 
     assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
 

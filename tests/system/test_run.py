@@ -86,7 +86,7 @@ def test_a_port_that_is_none_is_refused(
 ) -> None:
     monkeypatch.setenv("PORT", port)
 
-    with pytest.raises(run.Failed, match="no port"):
+    with pytest.raises(run.Failed, match="not a port"):
         run.choose_port()
 
 
