@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,7 +16,6 @@ from django.contrib.auth.models import User as Account
 from rest_framework_simplejwt.tokens import AccessToken
 
 from project.access import issue_token
-from tests.support import BASE
 from tests.support.broker import Broker, virtual_host
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
@@ -265,61 +262,6 @@ def test_a_token_of_the_command_is_one(api: API) -> None:
     assert ask(api, "DELETE /users/1/", made).status_code == 403
 
 
-def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of `manage.py` with settings as on a server."""
-    servers = {"DATABASE_URL": "sqlite://:memory:", "MONGODB_URL": "mongodb://x/y"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "manage.py", *command],
-        cwd=BASE,
-        env={"DEBUG": "0", "OPEN_ACCESS": "0"} | servers | environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def test_the_command_says_what_it_has_issued_and_refuses_other_roles() -> None:
-    both = manage(
-        "issue_token", "Ana", "--role", "moderator", "--role", "editor", SECRET_KEY=KEY
-    )
-    reader = manage("issue_token", "Ana", SECRET_KEY=KEY)
-    other = manage("issue_token", "Ana", "--role", "rey", SECRET_KEY=KEY)
-
-    claims = jwt.decode(both.stdout.strip(), KEY, algorithms=["HS256"])
-    assert (claims["sub"], claims["roles"]) == ("Ana", ["editor", "moderator"])
-    assert both.stderr.startswith("Token for Ana, valid until ")
-    assert both.stderr.endswith("UTC; roles: editor, moderator.\n")
-    assert reader.stderr.endswith("roles: none, it can only read.\n")
-    assert other.returncode != 0
-    assert "invalid choice: 'rey'" in other.stderr
-
-
-def test_settings_refuse_open_access_outside_of_development() -> None:
-    refused = manage("check", OPEN_ACCESS="1", SECRET_KEY=KEY)
-
-    assert refused.returncode != 0
-    assert "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1." in refused.stderr
-
-
-def test_settings_refuse_to_make_up_a_key_outside_of_development() -> None:
-    refused = manage("check")
-
-    assert refused.returncode != 0
-    assert "SECRET_KEY" in refused.stderr
-
-
-def test_the_check_for_deployment_finds_nothing() -> None:
-    checked = manage(
-        "check", "--deploy", "--fail-level", "WARNING",
-        SECRET_KEY=KEY, DATABASE_URL="mysql://x:y@127.0.0.1/z",
-    )  # fmt: skip
-
-    assert checked.returncode == 0, checked.stderr
-    assert checked.stdout == "System check identified no issues (2 silenced).\n"
-
-
 def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:
     limited = start_api(processes, OPEN_ACCESS="0", THROTTLE="3/hour")
     eva = str(issue_token("eva", ["editor"]))
@@ -338,26 +280,6 @@ def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:
         for number in range(4)
     ]
     assert guesses == [401, 401, 401, 429]
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("mongodb://127.0.0.1:27017", "reports"),
-        ("mongodb+srv://u:secret@host/", "reports"),
-        ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
-    ],
-)
-def test_the_database_of_reports_is_that_of_the_address(url: str, name: str) -> None:
-    script = (
-        "from django.conf import settings as s; print(s.DATABASES['reports']['NAME'])"
-    )
-
-    done = manage(
-        "shell", "--no-imports", "-c", script, MONGODB_URL=url, SECRET_KEY=KEY
-    )
-
-    assert done.stdout.strip().splitlines()[-1] == name
 
 
 def test_without_tls_only_the_health_is_told(processes: Processes) -> None:

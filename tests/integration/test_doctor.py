@@ -11,20 +11,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 
 from messaging.conf import settings as messaging_settings
-from messaging.doctor import Finding, Level, clock
+from messaging.doctor import Finding, Level
 from messaging.doctor import examination as examination_module
 from messaging.doctor.consumers import consumers as examine_consumers
 from messaging.doctor.examination import examine
-from messaging.doctor.findings import explained
 from messaging.doctor.holders import leases
 from messaging.doctor.letters import dead_letters
 from messaging.doctor.parked import parked
-from messaging.doctor.promises import the_database_server, the_settings
+from messaging.doctor.promises import the_database_server
 from messaging.doctor.register import Examination
-from messaging.doctor.servers import version
 from messaging.doctor.tables import inbox, outbox
 from messaging.doctor.topology import topology
 from messaging.lab.processes import free_port
@@ -37,6 +35,7 @@ from reports import doctor as reports_doctor
 from reports.models import ReportLedger
 from tests.support import BASE
 from tests.support.broker import Broker
+from tests.support.findings import worst
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
@@ -48,12 +47,6 @@ SECRET = "pa55word"
 def levels(findings: Iterable[Finding]) -> dict[str, str]:
     """Give each finding's text, with its level."""
     return {finding.text: str(finding.level) for finding in findings}
-
-
-def worst(findings: Iterable[Finding]) -> Finding:
-    """Give the worst finding."""
-    order = list(Level)
-    return max(findings, key=lambda finding: order.index(finding.level))
 
 
 def begin(processes: Processes, **environment: str) -> subprocess.Popen[str]:
@@ -162,14 +155,6 @@ def test_an_address_that_is_none_is_told_without_its_password(
     assert code == 2
     assert "no address" in found["broker"]["text"]
     assert SECRET not in text
-
-
-def test_secrets_in_the_errors_of_drivers_are_hidden(settings: Any) -> None:
-    settings.MESSAGING = {"URL": f"amqp://guest:{SECRET}@host/"}
-
-    told = explained(ValueError(f"cannot use amqp://guest:{SECRET}@host/\nat all"))
-
-    assert told == "ValueError: cannot use amqp://guest:***@host/ at all"
 
 
 def test_a_queue_that_nobody_consumes_is_told(
@@ -304,63 +289,6 @@ def test_a_document_that_is_lost_is_told(
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "told"),
-    [
-        ({"QUEUE_TYPE": "classic"}, "warning", "QUEUE_TYPE is classic"),
-        ({"PREFETCH": 1}, "warning", "PREFETCH is 1"),
-        ({"PREFETCH": 50_000}, "warning", "PREFETCH is 50000"),
-        ({"PREFETCH": 0}, "error", "PREFETCH is 0"),
-        ({"HEARTBEAT": 0}, "error", "HEARTBEAT is 0"),
-        ({"STOP_TIMEOUT": 60.0}, "warning", "STOP_TIMEOUT is 60"),
-        ({"LEASE": 1.0}, "warning", "LEASE is 1"),
-        ({"RETENTION_DAYS": 0.1}, "warning", "RETENTION_DAYS is 0.1"),
-    ],
-)
-def test_a_setting_that_weakens_a_promise_is_told(
-    settings: Any, change: dict[str, Any], level: str, told: str
-) -> None:
-    settings.MESSAGING = settings.MESSAGING | change
-
-    finding = worst(the_settings())
-
-    assert finding.text.startswith(told)
-    assert str(finding.level) == level
-    assert finding.remedy
-
-
-@pytest.mark.parametrize(
-    ("change", "level", "told"),
-    [
-        ({"CONN_MAX_AGE": 0}, "warning", "CONN_MAX_AGE is 0"),
-        ({"CONN_HEALTH_CHECKS": False}, "note", "without CONN_HEALTH_CHECKS"),
-        ({"ATOMIC_REQUESTS": True}, "warning", "ATOMIC_REQUESTS"),
-        ({"AUTOCOMMIT": False}, "error", "AUTOCOMMIT is off"),
-        ({"ENGINE": "django.db.backends.sqlite3"}, "warning", "SQLite"),
-        ({"OPTIONS": {}}, "warning", "no connect_timeout, read_timeout"),
-    ],
-)
-def test_a_database_whose_settings_weaken_a_promise_is_told(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], level: str, told: str
-) -> None:
-    for name, value in change.items():
-        monkeypatch.setitem(connections["default"].settings_dict, name, value)
-
-    finding = worst(the_settings())
-
-    assert told in finding.text
-    assert str(finding.level) == level
-
-
-def test_debugging_is_worse_where_others_come(settings: Any) -> None:
-    settings.DEBUG = True
-    settings.ALLOWED_HOSTS = ["localhost"]
-    assert worst(the_settings()).level == Level.NOTE
-
-    settings.ALLOWED_HOSTS = ["api.example.com"]
-    assert worst(the_settings()).level == Level.WARNING
-
-
-@pytest.mark.parametrize(
     ("statement", "told"),
     [
         ("SET SESSION wait_timeout = 28800", "wait_timeout is 28800"),
@@ -397,19 +325,6 @@ def test_a_table_without_transactions_is_told(broker: Broker) -> None:
 
     assert finding.level == Level.ERROR
     assert table in finding.text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "level"),
-    [(0.2, "ok"), (-0.9, "ok"), (5, "warning"), (-5, "warning"), (-3600, "error")],
-)
-def test_clocks_that_differ_are_told(seconds: float, level: str) -> None:
-    assert str(clock.judged(seconds).level) == level
-
-
-def test_the_numbers_of_a_version_are_read() -> None:
-    assert version("RabbitMQ 3.10.8") == (3, 10, 8)
-    assert version("") == ()
 
 
 def test_an_examination_that_fails_is_a_finding(

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from operator import itemgetter
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +23,7 @@ from messaging.exceptions import Unconfirmed
 from messaging.message import PARTITION_KEY, Envelope
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
-from messaging.outbox.relay import Relay, rounds
+from messaging.outbox.relay import Relay
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
@@ -101,16 +100,6 @@ def test_what_is_rolled_back_is_never_told(listener: Listener) -> None:
     Relay().drain()
 
     assert not listener.heard()
-
-
-def test_no_two_rows_of_one_key_are_on_their_way_together() -> None:
-    rows = list(enumerate("aababc"))
-
-    steps = [
-        [number for number, _ in step.values()] for step in rounds(rows, itemgetter(1))
-    ]
-
-    assert steps == [[0, 2, 5], [1, 4], [3]]
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ import pika
 import pytest
 
 from messaging.models import Inbox
-from reports.messages import ReportCreate
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.processes import API
@@ -545,12 +544,3 @@ def test_many_large_bodies_are_all_handled(queues: Broker) -> None:
     )
     letters = [queues.take("users_queue.dead")[0] for _ in range(number)]
     assert {letter.message_id for letter in letters} == ids
-
-
-def test_reports_without_an_id_wait_for_none_but_those_of_their_author() -> None:
-    given = {"tipo_reporte": 1, "descripcion": "Bache"}
-    ana, eva = (ReportCreate(id_usuario=author, **given) for author in (1, 2))
-    named = ReportCreate(id_usuario=1, id_reporte="a", **given)
-
-    assert len({ana.partition_key, eva.partition_key, named.partition_key}) == 3
-    assert named.partition_key == "report:a"

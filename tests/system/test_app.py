@@ -19,11 +19,8 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
-from messaging import Unpublishable, publishes
 from messaging.lab.processes import find_program
 from messaging.lab.servers import PostgreSQL
-from messaging.outbox.publication import publications
-from reports.models import Report
 from tests.support import BASE
 from tests.support.broker import virtual_host
 from tests.support.private_servers import DIRECTORY
@@ -136,17 +133,6 @@ def test_consumers_on_postgresql_do_what_the_twin_does(
         DATABASE_URL=shop(postgresql.url),
         RABBITMQ_URL=virtual_host("twins-postgresql"),
     )
-
-
-def test_a_model_in_mongodb_is_refused_with_the_reason() -> None:
-    publishes(Report, fields=["pk"])
-    try:
-        (problem,) = (p for p in publications[Report].problems() if "database" in p)
-        with pytest.raises(Unpublishable, match=r"'reports'.*share no transaction"):
-            Report.objects.create(id_reporte="x")
-    finally:
-        del publications[Report]
-    assert "Publish a message from the code that makes the change" in problem
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,14 @@ from typing import Any
 
 import pika
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection, Exchange, Producer
 from pydantic import BaseModel
 
-from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
-from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import DeadLetter
-from messaging.received import received_as
-from messaging.registry import bindings, handlers, sources
-from messaging.topology import needed_by
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from users.messages import UserCreated, UserDeleted
 
 QUEUES = ("birds_only", "diary", "alarms", "papers", "papers.1")
 EXCHANGES = ("nature", "gossip", "severities", "documents", "borrowed")
@@ -174,100 +167,3 @@ def test_what_cannot_be_read_or_is_refused_is_a_dead_letter_that_can_be_replayed
 
 
 FIELD = "This field is required."
-
-
-class TestMistakes:
-    """What is told when a listener is written."""
-
-    def test_something_must_be_listened_to(self) -> None:
-        for wanted in ([], ["nature"], [Bird]):
-            with pytest.raises(ImproperlyConfigured, match="What does mistakes"):
-                listens("mistakes", *wanted)
-
-    def test_events_and_exchanges_need_queues_of_their_own(self) -> None:
-        with pytest.raises(ImproperlyConfigured, match="queue of their own"):
-            listens("mistakes", UserCreated, fanout("x"))
-        with pytest.raises(ImproperlyConfigured, match="queue of their own"):
-            listens("mistakes", UserCreated, body=dict)
-
-    @pytest.mark.parametrize("first", [UserCreated, topic("x", "#")], ids=repr)
-    def test_a_handler_of_any_body_is_the_only_one(
-        self, first: type[Event] | Any
-    ) -> None:
-        try:
-            listens("mistakes", first)(print)
-            with pytest.raises(ImproperlyConfigured, match="queue of its own"):
-                listens("mistakes", topic("y", "#"))(print)
-        finally:
-            for registered in (handlers, bindings, sources):
-                registered.pop("mistakes", None)
-
-    def test_commands_do_not_come_to_a_queue_of_any_body(self) -> None:
-        with pytest.raises(ImproperlyConfigured, match="queue of its own"):
-            listens("users_queue", fanout("x"))(print)
-
-        assert "users_queue" not in sources
-
-    @pytest.mark.parametrize(
-        ("make", "told"),
-        [
-            (lambda: topic("x"), "at least one routing key"),
-            (lambda: direct("x"), "at least one routing key"),
-            (lambda: fanout(""), "default exchange"),
-            (lambda: headers("x", {"a": 1}, match="none"), "match is one of"),
-        ],
-        ids=["topic", "direct", "fanout", "headers"],
-    )
-    def test_a_source_says_what_is_missing(self, make: Any, told: str) -> None:
-        with pytest.raises(ValueError, match=told):
-            make()
-
-
-def test_one_function_may_listen_to_several_events() -> None:
-    try:
-        listens("several", UserCreated, UserDeleted)(print)
-
-        assert bindings["several"] == ["user.created", "user.deleted"]
-        assert set(handlers["several"]) == {"user.created", "user.deleted"}
-    finally:
-        handlers.pop("several")
-        bindings.pop("several")
-
-
-def test_what_is_sent_straight_to_a_queue_is_listened_to() -> None:
-    try:
-        listens("straight", body=str)(print)
-
-        assert sources["straight"] == ()
-        declared = [item.name for item in needed_by("straight")]
-        assert declared == ["straight.dead", "straight"]
-    finally:
-        handlers.pop("straight")
-        sources.pop("straight")
-
-
-@pytest.mark.parametrize(
-    ("properties", "key", "expected"),
-    [
-        # What the listener says wins over what the sender says.
-        ({"headers": {"partition_key": "theirs"}}, lambda got: got.body["n"], "7"),
-        ({"headers": {"partition_key": "theirs"}}, None, "theirs"),
-        # Without either, nothing waits for it.
-        ({"message_id": "id"}, None, "id"),
-        # As every database can keep it.
-        ({"headers": {"partition_key": "a\0\udcff"}}, None, "a\\x00\\udcff"),
-    ],
-)
-def test_the_key_of_a_stranger_s_message(
-    properties: Any, key: Any, expected: str
-) -> None:
-    envelope = Envelope(b'{"n": 7}', "key", **({"message_id": None} | properties))
-
-    message = received_as(dict, key).decode(envelope.body, envelope)
-
-    assert message.partition_key == expected
-
-
-def test_a_message_without_the_key_that_the_listener_names_is_refused() -> None:
-    with pytest.raises(InvalidMessage, match="no key: KeyError"):
-        received_as(dict, lambda got: got.body["n"]).decode(b"{}")

@@ -80,16 +80,6 @@ def test_a_second_start_is_refused_and_tells_of_the_first(checkout: Path) -> Non
     assert second.returncode == 1
 
 
-@pytest.mark.parametrize("port", ["none", "0", "65536", "²"])
-def test_a_port_that_is_none_is_refused(
-    port: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PORT", port)
-
-    with pytest.raises(run.Failed, match="no port"):
-        run.choose_port()
-
-
 def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -98,16 +88,6 @@ def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
 
     assert output == f"Port {port} (PORT) is taken; unset PORT to use a free one.\n"
     assert runner.returncode == 1
-
-
-def test_the_next_free_port_is_used_when_none_is_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("PORT", raising=False)
-    first = run.choose_port()
-
-    with socket.create_server(("127.0.0.1", first)):
-        assert run.choose_port() > first
 
 
 def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
@@ -129,20 +109,6 @@ def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
     others.kill()
     for process in (ours, others):
         process.communicate()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("amqp://guest:s3cret@host:5672/", "amqp://host:5672/"),
-        # A password may hold any of these, though it should be quoted.
-        ("mysql://root:a@b?c/d@host/messaging", "mysql://host/messaging"),
-        # Options may hold secrets too.
-        ("mongodb://host/reports?tlsKeyPassword=x", "mongodb://host/reports"),
-    ],
-)
-def test_secrets_are_not_shown(url: str, shown: str) -> None:
-    assert run.without_secrets(url) == shown
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.http import QueryDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import APIException, ParseError, ValidationError
 
@@ -17,17 +17,7 @@ from messaging import InvalidMessage, Message
 from messaging.message import decode
 from messaging.rest_framework.formats import StrictJSONParser
 from messaging.rest_framework.serializers import MessageSerializer
-from reports.serializers import (
-    ReportCreateSerializer,
-    ReportDeleteSerializer,
-    ReportVisibilitySerializer,
-)
-from tests.support.processes import API, Processes, start_api
-from users.serializers import (
-    UserCreateSerializer,
-    UserDeleteSerializer,
-    UserUpdateSerializer,
-)
+from tests.support.request_bodies import ADDRESSES, forms, objects, values
 
 
 @dataclass
@@ -44,82 +34,8 @@ class Preferences:
     made_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
 
 
-#: What the address says, by serializer.
-ADDRESSES: dict[type[MessageSerializer], dict[str, str]] = {
-    UserCreateSerializer: {},
-    UserUpdateSerializer: {"pk": "1"},
-    UserDeleteSerializer: {"pk": "1"},
-    ReportCreateSerializer: {},
-    ReportVisibilitySerializer: {"pk": "un-reporte"},
-    ReportDeleteSerializer: {"pk": "un-reporte"},
-}
 CLASSES: tuple[type[Message], ...] = tuple(s.Meta.message for s in ADDRESSES)
-FIELDS = sorted({field for s in ADDRESSES for field in s.Meta.fields})
 
-texts = st.one_of(
-    st.text(max_size=300),
-    st.sampled_from(
-        [
-            "",
-            " ",
-            "ana@example.com",
-            " ANA@example.com ",
-            "a" * 101,
-            "a" * 255,
-            "b" * 5001,
-            "https://example.com/a.png",
-            "http://[::1]/",
-            "ftp://example.com",
-            "1990-01-01",
-            "1990-01-01T00:00:00Z",
-            "9999-12-31T23:59:59.999999-23:59",
-            "2024-02-30",
-            "1",
-            "1.5",
-            "1e3",
-            "nan",
-            "true",
-            "\x00",
-            "\x1f",
-            "\u2028",
-            "٣",
-        ]
-    ),
-)
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.sampled_from([0, 1, 5, 1000, 2**31 - 1, 2**31, 2**63 - 1, 2**63]),
-    st.floats(),
-    texts,
-)
-values = st.recursive(
-    scalars,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-GOOD: dict[str, st.SearchStrategy[Any]] = {
-    "nombre": st.just("Ana"),
-    "apellido": st.just("Ruiz"),
-    "email": st.just("ana@example.com"),
-    "id_usuario": st.integers(1, 2**63 - 1),
-    "tipo_reporte": st.integers(0, 2**31 - 1),
-    "descripcion": st.text(min_size=1, max_size=50),
-    "visibilidad": st.floats(0, 1000) | st.integers(0, 1000),
-}
-#: Objects that are mostly right, so that the odd value is what decides.
-objects = st.fixed_dictionaries(
-    {name: st.one_of(strategy, strategy, values) for name, strategy in GOOD.items()},
-    optional={name: values for name in [*FIELDS, "otro"] if name not in GOOD},
-)
-forms = st.dictionaries(st.sampled_from(FIELDS), texts) | st.fixed_dictionaries(
-    {name: strategy.map(str) for name, strategy in GOOD.items()},
-    optional={name: texts for name in FIELDS if name not in GOOD},
-)
 serializers = st.sampled_from(list(ADDRESSES))
 many = settings(max_examples=150, deadline=None, database=None)
 
@@ -210,49 +126,3 @@ def test_no_body_is_more_than_refused(body: bytes) -> None:
         except ValidationError as error:
             pytest.fail(f"raised in place of an answer: {error}")
     through_queue(body)
-
-
-@pytest.fixture(scope="module")
-def brokerless_api(declared: object) -> Any:
-    """An API that answers 503 to whatever it would have queued."""
-    processes = Processes()
-    yield start_api(
-        processes,
-        RABBITMQ_URL="amqp://guest:guest@127.0.0.1:1/",
-        CONFIRM_TIMEOUT="0",
-    )
-    processes.kill_all()
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    st.sampled_from(
-        [
-            ("POST", "/users/"),
-            ("PUT", "/users/1/"),
-            ("DELETE", "/users/1/"),
-            ("POST", "/reports/"),
-            ("PATCH", "/reports/un-reporte/"),
-        ]
-    ),
-    st.one_of(
-        objects.map(lambda v: json.dumps(v).encode()),
-        values.map(lambda v: json.dumps(v).encode()),
-        st.binary(max_size=200),
-    ),
-)
-def test_any_body_is_accepted_or_refused_and_never_an_error(
-    brokerless_api: API, endpoint: tuple[str, str], body: bytes
-) -> None:
-    answer = brokerless_api(
-        *endpoint, data=body, headers={"Content-Type": "application/json"}
-    )
-
-    # 503 is what acceptance comes to without a broker.
-    assert answer.status_code in (400, 503)
-    assert answer.headers["Content-Type"] == "application/json"

@@ -1,0 +1,95 @@
+"""Findings of the doctor that need no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from messaging.doctor import Level, clock
+from messaging.doctor.findings import explained
+from messaging.doctor.promises import the_settings
+from messaging.doctor.servers import version
+from tests.support.findings import worst
+
+
+def test_secrets_in_the_errors_of_drivers_are_hidden(settings: Any) -> None:
+    settings.MESSAGING = {"URL": f"amqp://guest:{SECRET}@host/"}
+
+    told = explained(ValueError(f"cannot use amqp://guest:{SECRET}@host/\nat all"))
+
+    assert told == "ValueError: cannot use amqp://guest:***@host/ at all"
+
+
+SECRET = "pa55word"
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "told"),
+    [
+        ({"QUEUE_TYPE": "classic"}, "warning", "QUEUE_TYPE is classic"),
+        ({"PREFETCH": 1}, "warning", "PREFETCH is 1"),
+        ({"PREFETCH": 50_000}, "warning", "PREFETCH is 50000"),
+        ({"PREFETCH": 0}, "error", "PREFETCH is 0"),
+        ({"HEARTBEAT": 0}, "error", "HEARTBEAT is 0"),
+        ({"STOP_TIMEOUT": 60.0}, "warning", "STOP_TIMEOUT is 60"),
+        ({"LEASE": 1.0}, "warning", "LEASE is 1"),
+        ({"RETENTION_DAYS": 0.1}, "warning", "RETENTION_DAYS is 0.1"),
+    ],
+)
+def test_a_setting_that_weakens_a_promise_is_told(
+    settings: Any, change: dict[str, Any], level: str, told: str
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | change
+
+    finding = worst(the_settings())
+
+    assert finding.text.startswith(told)
+    assert str(finding.level) == level
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "told"),
+    [
+        ({"CONN_MAX_AGE": 0}, "warning", "CONN_MAX_AGE is 0"),
+        ({"CONN_HEALTH_CHECKS": False}, "note", "without CONN_HEALTH_CHECKS"),
+        ({"ATOMIC_REQUESTS": True}, "warning", "ATOMIC_REQUESTS"),
+        ({"AUTOCOMMIT": False}, "error", "AUTOCOMMIT is off"),
+        ({"ENGINE": "django.db.backends.sqlite3"}, "warning", "SQLite"),
+        ({"OPTIONS": {}}, "warning", "no connect_timeout, read_timeout"),
+    ],
+)
+def test_a_database_whose_settings_weaken_a_promise_is_told(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], level: str, told: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setitem(connections["default"].settings_dict, name, value)
+
+    finding = worst(the_settings())
+
+    assert told in finding.text
+    assert str(finding.level) == level
+
+
+def test_debugging_is_worse_where_others_come(settings: Any) -> None:
+    settings.DEBUG = True
+    settings.ALLOWED_HOSTS = ["localhost"]
+    assert worst(the_settings()).level == Level.NOTE
+
+    settings.ALLOWED_HOSTS = ["api.example.com"]
+    assert worst(the_settings()).level == Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"),
+    [(0.2, "ok"), (-0.9, "ok"), (5, "warning"), (-5, "warning"), (-3600, "error")],
+)
+def test_clocks_that_differ_are_told(seconds: float, level: str) -> None:
+    assert str(clock.judged(seconds).level) == level
+
+
+def test_the_numbers_of_a_version_are_read() -> None:
+    assert version("RabbitMQ 3.10.8") == (3, 10, 8)
+    assert version("") == ()
