@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,8 @@ from tests.support.processes import (
 from tests.support.transactions import is_idle
 from tests.support.waiting import eventually
 
-logger = logging.getLogger(__name__)
+#: Tests of a project with settings of its own: `pytest tests/shop` runs them.
+collect_ignore = ["shop"]
 
 
 @pytest.fixture(scope="session")

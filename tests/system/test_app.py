@@ -54,17 +54,12 @@ def test_committed_rows_survive_a_killed_postgresql(postgresql: PostgreSQL) -> N
 
 
 def run_suite(*files: str, **environment: str) -> None:
-    """Run tests of the project `tests.shop`, which has settings of its own."""
+    """Run modules of tests/shop on a given database, where no server is started."""
     command = [sys.executable, "-m", "pytest", "-q", "--create-db", "--noconftest"]
-    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--color=no"]
-    command += [
-        "-p",
-        "messaging.pytest_plugin",
-        "--ds=tests.support.shop.settings",
-        "--",
-    ]
+    command += ["-p", "no:cacheprovider", "--color=no"]
+    command += ["-o", "addopts=-p messaging.pytest_plugin"]
     done = subprocess.run(
-        [*command, *(f"tests/shop/{name}.py" for name in files)],
+        [*command, *(f"tests/shop/test_{name}.py" for name in files)],
         cwd=BASE,
         env=os.environ | environment,
         capture_output=True,
@@ -83,30 +78,11 @@ def test_published_models_tell_of_every_change_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
 
 
-def test_published_models_tell_of_every_change_on_mariadb(
-    servers: SimpleNamespace,
-) -> None:
-    run_suite("publishing", DATABASE_URL=shop(servers.mariadb.url))
-
-
 @pytest.mark.slow
 def test_published_models_tell_of_every_change_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
     run_suite("publishing", DATABASE_URL=shop(postgresql.url))
-
-
-@pytest.mark.slow
-def test_the_broker_in_memory_is_a_twin_of_the_real_one(
-    servers: SimpleNamespace,
-) -> None:
-    run_suite(
-        "twins",
-        "memory",
-        "delivery",
-        DATABASE_URL=shop(servers.mariadb.url),
-        RABBITMQ_URL=virtual_host("twins"),
-    )
 
 
 @pytest.mark.slow

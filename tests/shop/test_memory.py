@@ -25,8 +25,7 @@ from messaging.outbox.relay import Relay
 from messaging.testing import MemoryBroker, StillWaiting
 from tests.support.shop.handlers import NoteAdd, NoteStamp, tries
 from tests.support.shop.models import Echo, Note
-
-from .twins import add, failing, nul
+from tests.support.shop.scenarios import add, failing, nul
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
