@@ -56,8 +56,8 @@ def test_committed_rows_survive_a_killed_postgresql(postgresql: PostgreSQL) -> N
 def run_suite(*files: str, **environment: str) -> None:
     """Run modules of tests/shop on a given database, where no server is started."""
     command = [sys.executable, "-m", "pytest", "-q", "--create-db", "--noconftest"]
-    command += ["-p", "no:cacheprovider", "--color=no"]
-    command += ["-o", "addopts=-p messaging.pytest_plugin"]
+    command += ["--ds=tests.support.shop.settings", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts=", "-p", "messaging.pytest_plugin", "--color=no"]
     done = subprocess.run(
         [*command, *(f"tests/shop/test_{name}.py" for name in files)],
         cwd=BASE,
