@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
 }
 BY_EDITORS = {"POST /users/", "PUT /users/1/", "PATCH /users/1/", "POST /reports/"}
 READS = ["GET /users/", "GET /reports/", "GET /", "OPTIONS /reports/"]
+ROLES = [[], ["editor"], ["moderator"], ["editor", "moderator"], ["admin"]]
 PASSWORD = "una contraseña larga"
 
 
@@ -82,35 +83,37 @@ def signed(key: str, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode(payload, key, algorithm)
 
 
-def test_nobody_is_let_in_without_a_token(api: API) -> None:
-    for endpoint in [*BODIES, *READS]:
-        answer = ask(api, endpoint)
+@pytest.mark.parametrize("endpoint", [*BODIES, *READS])
+def test_every_endpoint_needs_a_token(api: API, endpoint: str) -> None:
+    answer = ask(api, endpoint)
 
-        assert answer.status_code == 401, endpoint
-        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
-        assert answer.json() == {
-            "detail": "Las credenciales de autenticación no se proveyeron."
-        }
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+    assert answer.json() == {
+        "detail": "Las credenciales de autenticación no se proveyeron."
+    }
 
 
-@pytest.mark.parametrize(
-    "roles", [[], ["editor"], ["moderator"], ["editor", "moderator"], ["admin"]]
-)
-def test_a_role_allows_its_writes_and_every_token_reads(
-    api: API, roles: list[str]
+@pytest.mark.parametrize("endpoint", READS)
+@pytest.mark.parametrize("roles", ROLES, ids=" ".join)
+def test_every_token_allows_reads(api: API, roles: list[str], endpoint: str) -> None:
+    assert ask(api, endpoint, token(*roles)).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", BODIES)
+@pytest.mark.parametrize("roles", ROLES, ids=" ".join)
+def test_a_role_allows_only_its_writes(
+    api: API, roles: list[str], endpoint: str
 ) -> None:
-    for endpoint in READS:
-        assert ask(api, endpoint, token(*roles)).status_code == 200, endpoint
-    for endpoint in BODIES:
-        answer = ask(api, endpoint, token(*roles))
+    answer = ask(api, endpoint, token(*roles))
 
-        if ("editor" if endpoint in BY_EDITORS else "moderator") in roles:
-            assert answer.status_code == 202, endpoint
-        else:
-            assert answer.status_code == 403, endpoint
-            assert answer.json() == {
-                "detail": "Usted no tiene permiso para realizar esta acción."
-            }
+    if ("editor" if endpoint in BY_EDITORS else "moderator") in roles:
+        assert answer.status_code == 202
+    else:
+        assert answer.status_code == 403
+        assert answer.json() == {
+            "detail": "Usted no tiene permiso para realizar esta acción."
+        }
 
 
 @pytest.mark.parametrize(
@@ -209,49 +212,64 @@ def test_a_browser_logs_in_and_writes_with_a_csrf_token(api: API) -> None:
     assert ask(api, "DELETE /users/1/", headers=headers).status_code == 403
 
 
-def test_the_groups_of_an_account_are_its_roles(api: API) -> None:
-    ana = account("ana")
-    log_in(api, "ana")
-    headers = {"X-CSRFToken": api.session.cookies["csrftoken"]}
-    for groups, is_staff, is_superuser, editor, moderator in [
-        ([], False, False, 403, 403),
+@pytest.mark.parametrize("by", ["session", "token"])
+@pytest.mark.parametrize(
+    ("groups", "fields", "editor", "moderator"),
+    [
+        ([], {}, 403, 403),
         # To be staff is about the admin, not about the API.
-        ([], True, False, 403, 403),
-        ([], True, True, 202, 202),
-        (["moderator"], False, False, 403, 202),
-        (["editor", "moderator", "otro"], False, False, 202, 202),
-    ]:
-        ana.is_staff, ana.is_superuser = is_staff, is_superuser
-        ana.save()
-        ana.groups.set(Group.objects.get_or_create(name=name)[0] for name in groups)
+        ([], {"is_staff": True}, 403, 403),
+        ([], {"is_staff": True, "is_superuser": True}, 202, 202),
+        (["moderator"], {}, 403, 202),
+        (["editor", "moderator", "otro"], {}, 202, 202),
+    ],
+)
+def test_the_groups_of_an_account_are_its_roles(
+    api: API,
+    by: str,
+    groups: list[str],
+    fields: dict[str, bool],
+    editor: int,
+    moderator: int,
+) -> None:
+    account("ana", *groups, **fields)
+    options: dict[str, Any]
+    if by == "session":
+        log_in(api, "ana")
+        options = {"headers": {"X-CSRFToken": api.session.cookies["csrftoken"]}}
+    else:
         given = api.post("/token/", {"username": "ana", "password": PASSWORD})
+        options = {"token": given.json()["access"]}
 
-        for options in ({"headers": headers}, {"token": given.json()["access"]}):
-            assert ask(api, "POST /users/", **options).status_code == editor
-            answer = ask(api, "DELETE /reports/un-reporte/", **options)
-            assert answer.status_code == moderator
+    assert ask(api, "POST /users/", **options).status_code == editor
+    answer = ask(api, "DELETE /reports/un-reporte/", **options)
+    assert answer.status_code == moderator
 
 
-def test_a_token_is_not_given_for_a_wrong_password(api: API) -> None:
-    account("ana")
-    account("ida", is_active=False)
-
-    for body, status in [
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
         ({"username": "ana", "password": "otra"}, 401),
         ({"username": "eva", "password": PASSWORD}, 401),
+        # Not active.
         ({"username": "ida", "password": PASSWORD}, 401),
         ({"username": "ana"}, 400),
         ({"username": ["ana"], "password": {"$ne": 1}}, 400),
         ({"username": "a\0na", "password": PASSWORD}, 400),
         ([], 400),
         (None, 400),
-    ]:
-        answer = api.post("/token/", body)
+    ],
+)
+def test_a_wrong_password_gets_no_token(api: API, body: Any, status: int) -> None:
+    account("ana")
+    account("ida", is_active=False)
 
-        assert answer.status_code == status, body
-        assert "access" not in answer.json()
-        if status == 401:
-            assert answer.json() == {"detail": "Usuario o contraseña incorrectos."}
+    answer = api.post("/token/", body)
+
+    assert answer.status_code == status
+    assert "access" not in answer.json()
+    if status == 401:
+        assert answer.json() == {"detail": "Usuario o contraseña incorrectos."}
 
 
 def test_a_token_of_the_command_is_one(api: API) -> None:

@@ -73,25 +73,41 @@ def test_the_first_message_of_each_key_is_tried_now(admin: Client) -> None:
     assert LogEntry.objects.count() == 3
 
 
-def test_parked_messages_are_found_and_shown_safely(admin: Client) -> None:
-    row = park("a1", error=HOSTILE, key=HOSTILE, body=f'"{HOSTILE}"'.encode())
+@pytest.fixture
+def hostile(admin: Client) -> Parked:
+    """A parked message with hostile texts, beside an ordinary one."""
     park("b1", None, body=b"\xff\x00")
+    return park("a1", error=HOSTILE, key=HOSTILE, body=f'"{HOSTILE}"'.encode())
 
-    for query, number in [
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
         ("", 2),
         ("?q=a1", 1),
         ("?q=alert", 1),
         ("?partition=users_queue", 2),
         ("?due_at__isempty=1", 1),
-    ]:
-        page = admin.get(f"{PARKED}{query}")
-        assert page.context["cl"].result_count == number, query
-        assert HOSTILE.encode() not in page.content
-    page = admin.get(f"{PARKED}{row.pk}/change/")
+    ],
+)
+def test_parked_messages_are_found_and_listed_safely(
+    admin: Client, hostile: Parked, query: str, number: int
+) -> None:
+    page = admin.get(f"{PARKED}{query}")
+
+    assert page.context["cl"].result_count == number
+    assert HOSTILE.encode() not in page.content
+
+
+def test_a_parked_message_is_shown_safely_and_is_read_only(
+    admin: Client, hostile: Parked
+) -> None:
+    page = admin.get(f"{PARKED}{hostile.pk}/change/")
+
     assert HOSTILE.encode() not in page.content
     assert b"&lt;script&gt;" in page.content
     assert b'name="_save"' not in page.content
-    assert admin.post(f"{PARKED}{row.pk}/change/", {"error": ""}).status_code == 403
+    assert admin.post(f"{PARKED}{hostile.pk}/change/", {"error": ""}).status_code == 403
     assert admin.get(f"{PARKED}add/").status_code == 403
 
 

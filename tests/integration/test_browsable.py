@@ -231,21 +231,17 @@ def test_a_refused_form_comes_back_as_it_was_sent_with_its_errors(
         assert back.forms[method][name].strip() == value.strip()
 
 
-def test_a_body_that_no_form_makes_is_refused_on_a_page(api: API) -> None:
-    for body in (
-        b"[]",
-        b"{",
-        b'{"nombre": {"a": ["b"]}, "email": 5, "apellido": null}',
-    ):
-        answer = api(
-            "POST",
-            "/users/",
-            data=body,
-            headers=HTML | {"Content-Type": "application/json"},
-        )
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"{", b'{"nombre": {"a": ["b"]}, "email": 5, "apellido": null}'],
+)
+def test_a_body_that_no_form_makes_is_refused_on_a_page(api: API, body: bytes) -> None:
+    headers = HTML | {"Content-Type": "application/json"}
 
-        assert answer.status_code == 400
-        assert answer.headers["Content-Type"].startswith("text/html")
+    answer = api("POST", "/users/", data=body, headers=headers)
+
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"].startswith("text/html")
 
 
 def test_every_page_escapes_hostile_texts(api: API, user: int, report: str) -> None:

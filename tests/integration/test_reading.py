@@ -132,14 +132,14 @@ USER_ORDERINGS = [
 ]
 
 
+@pytest.mark.parametrize(("ordering", "names"), USER_ORDERINGS)
 @pytest.mark.parametrize("size", [1, 3, 10, 50])
 def test_pages_of_users_hold_each_once_in_order_there_and_back(
-    api: API, users: list[User], size: int
+    api: API, users: list[User], size: int, ordering: str, names: list[str]
 ) -> None:
-    for ordering, names in USER_ORDERINGS:
-        found = walk(api, f"/users/?ordering={ordering}&page_size={size}", "user_id")
+    found = walk(api, f"/users/?ordering={ordering}&page_size={size}", "user_id")
 
-        assert found == [user.pk for user in sorted(users, key=by(*names))], ordering
+    assert found == [user.pk for user in sorted(users, key=by(*names))]
 
 
 REPORT_ORDERINGS = [
@@ -152,16 +152,20 @@ REPORT_ORDERINGS = [
 ]
 
 
+@pytest.mark.parametrize(("ordering", "key", "reverse"), REPORT_ORDERINGS)
 @pytest.mark.parametrize("size", [1, 4, 50])
 def test_pages_of_reports_hold_each_once_in_order_there_and_back(
-    api: API, reports: list[Report], size: int
+    api: API,
+    reports: list[Report],
+    size: int,
+    ordering: str,
+    key: Callable[[Any], Any],
+    reverse: bool,
 ) -> None:
-    for ordering, key, turned in REPORT_ORDERINGS:
-        query = f"ordering={ordering}&page_size={size}"
-        found = walk(api, f"/reports/?{query}", "id_reporte")
+    query = f"ordering={ordering}&page_size={size}"
+    found = walk(api, f"/reports/?{query}", "id_reporte")
 
-        wanted = [one.pk for one in sorted(reports, key=key, reverse=turned)]
-        assert found == wanted, ordering
+    assert found == [one.pk for one in sorted(reports, key=key, reverse=reverse)]
 
 
 def test_a_rating_that_very_many_have_does_not_end_the_list(api: API) -> None:
@@ -276,13 +280,15 @@ USER_QUERIES: list[tuple[str, Callable[[User], bool]]] = [
 ]  # fmt: skip
 
 
-def test_users_are_filtered_and_searched(api: API, users: list[User]) -> None:
-    for query, wanted in USER_QUERIES:
-        answer = api.get(f"/users/?{query}")
+@pytest.mark.parametrize(("query", "wanted"), USER_QUERIES)
+def test_users_are_filtered_and_searched(
+    api: API, users: list[User], query: str, wanted: Callable[[User], bool]
+) -> None:
+    answer = api.get(f"/users/?{query}")
 
-        assert answer.status_code == 200, query
-        found = {row["user_id"] for row in answer.json()["results"]}
-        assert found == {user.pk for user in users if wanted(user)}, query
+    assert answer.status_code == 200
+    found = {row["user_id"] for row in answer.json()["results"]}
+    assert found == {user.pk for user in users if wanted(user)}
 
 
 REPORT_QUERIES: list[tuple[str, Callable[[Report], bool]]] = [
@@ -318,13 +324,15 @@ REPORT_QUERIES: list[tuple[str, Callable[[Report], bool]]] = [
 ]
 
 
-def test_reports_are_filtered_and_searched(api: API, reports: list[Report]) -> None:
-    for query, wanted in REPORT_QUERIES:
-        answer = api.get(f"/reports/?{query}")
+@pytest.mark.parametrize(("query", "wanted"), REPORT_QUERIES)
+def test_reports_are_filtered_and_searched(
+    api: API, reports: list[Report], query: str, wanted: Callable[[Report], bool]
+) -> None:
+    answer = api.get(f"/reports/?{query}")
 
-        assert answer.status_code == 200, query
-        found = {row["id_reporte"] for row in answer.json()["results"]}
-        assert found == {report.pk for report in reports if wanted(report)}, query
+    assert answer.status_code == 200
+    found = {row["id_reporte"] for row in answer.json()["results"]}
+    assert found == {report.pk for report in reports if wanted(report)}
 
 
 @pytest.mark.parametrize(

@@ -469,12 +469,12 @@ def test_nothing_is_told_in_silence_unless_aloud() -> None:
     assert references("updated") == ["a"]
 
 
-def test_an_update_of_the_key_is_refused() -> None:
+@pytest.mark.parametrize("name", ["pk", "id"])
+def test_an_update_of_the_key_is_refused(name: str) -> None:
     make_orders("a")
 
-    for name in ("pk", "id"):
-        with pytest.raises(Unpublishable, match="primary key"):
-            Order.objects.update(**{name: 7})
+    with pytest.raises(Unpublishable, match="primary key"):
+        Order.objects.update(**{name: 7})
 
 
 def test_django_says_itself_what_no_update_can_do() -> None:
@@ -556,10 +556,16 @@ def test_what_can_never_be_is_refused_at_once(
         publishes(place, **options)
 
 
-def test_a_model_is_published_once_and_under_its_own_name() -> None:
-    for model in (Order, UrgentOrder, Place.tags.through, Outbox):
-        with pytest.raises(ImproperlyConfigured):
-            publishes(model, fields="__all__")
+@pytest.mark.parametrize(
+    "model",
+    [Order, UrgentOrder, Place.tags.through, Outbox],
+    ids=["published already", "proxy", "many to many", "outbox"],
+)
+def test_a_model_that_cannot_be_published_is_refused(
+    model: type[models.Model],
+) -> None:
+    with pytest.raises(ImproperlyConfigured):
+        publishes(model, fields="__all__")
 
 
 def test_the_topology_has_the_exchanges_of_published_models() -> None:

@@ -67,12 +67,16 @@ def test_wrong_settings_are_told_though_models_are_published(settings: Any) -> N
         publications.pop(User, None)
 
 
-def test_what_is_async_is_refused_when_it_is_registered() -> None:
+@pytest.mark.parametrize(
+    "register",
+    [listens("q", body=str), serves("s"), projects("q")],
+    ids=["listens", "serves", "projects"],
+)
+def test_an_async_handler_is_refused_when_it_is_registered(register: Any) -> None:
     async def handler(message: Message) -> None: ...
 
-    for register in (listens("q", body=str), serves("s"), projects("q")):
-        with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
-            register(handler)
+    with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
+        register(handler)
 
 
 def test_what_is_no_dictionary_is_said_so(settings: Any) -> None:

@@ -16,12 +16,12 @@ from users.messages import UserCreated, UserDeleted
 
 
 class TestMistakes:
-    """What is told when a listener is written."""
+    """Errors that are raised when a listener is declared."""
 
-    def test_something_must_be_listened_to(self) -> None:
-        for wanted in ([], ["nature"], [str]):
-            with pytest.raises(ImproperlyConfigured, match="What does mistakes"):
-                listens("mistakes", *wanted)
+    @pytest.mark.parametrize("wanted", [[], ["nature"], [str]], ids=repr)
+    def test_a_listener_needs_events_sources_or_a_body(self, wanted: Any) -> None:
+        with pytest.raises(ImproperlyConfigured, match="What does mistakes"):
+            listens("mistakes", *wanted)
 
     def test_events_and_exchanges_need_queues_of_their_own(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="queue of their own"):
