@@ -19,7 +19,7 @@ from messaging.amqp.client import declare
 from messaging.amqp.publisher import publisher
 from messaging.models.lease import Lease, Worker
 from tests.support import private_servers
-from tests.support.broker import Broker
+from tests.support.broker import NEW_QUEUE, Broker
 from tests.support.processes import (
     API,
     Processes,
@@ -51,15 +51,11 @@ def django_db_modify_db_settings(servers: SimpleNamespace) -> None:
     """Have the servers run before pytest-django makes the test databases."""
 
 
-#: Seconds in which RabbitMQ 3.10 may lose a new quorum queue when it is killed.
-NEW = 2.0
-
-
 @pytest.fixture(scope="session")
 def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
     """The broker with all queues."""
     declare()
-    time.sleep(NEW)
+    time.sleep(NEW_QUEUE)
     return Broker()
 
 

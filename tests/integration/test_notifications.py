@@ -30,6 +30,8 @@ from tests.support.waiting import eventually, stored
 from users.messages import UserCreate, UserDelete
 from users.models import User
 
+#: Seconds for which the database is away while an e-mail is in doubt.
+DATABASE_AWAY = 2.0
 REPORT = "Bache en la calle Ñandú Ω"
 
 
@@ -203,10 +205,10 @@ def test_a_mail_server_that_is_closing_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "seconds", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
+    "seconds_away", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
 )
 def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
-    no_consumers: None, mail_server: MailServer, processes: Processes, seconds: int
+    no_consumers: None, mail_server: MailServer, processes: Processes, seconds_away: int
 ) -> None:
     people = [person(f"u{n}") for n in range(10)]
     consume(processes, mail_server)
@@ -217,7 +219,7 @@ def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
     for one in people:
         make_report(one)
     Relay().drain()
-    time.sleep(seconds)
+    time.sleep(seconds_away)
     connections.close_all()  # idle for too long
     assert len(mail_server.mails) == 1
 
@@ -275,7 +277,7 @@ def test_an_e_mail_is_sent_once_though_the_database_dies_as_it_is_taken(
     Relay().drain()
     eventually(lambda: mail_server.mails, "the e-mail", 20)
     mail_server.before = lambda: None
-    time.sleep(2)
+    time.sleep(DATABASE_AWAY)
     outage.mariadb.start()
 
     sent = Notification.objects.filter(status="sent")

@@ -67,6 +67,10 @@ def proxy(servers: SimpleNamespace) -> Iterator[Proxy]:
         yield one
 
 
+#: Seconds in which a full queue refuses a message at least once.
+REFUSED = 0.3
+
+
 def envelopes(queue: str, count: int = 1, **values: Any) -> list[Envelope]:
     """Messages to a queue, each with its number for a body."""
     return [Envelope(str(n).encode(), queue, **values) for n in range(count)]
@@ -237,7 +241,7 @@ def test_a_queue_that_is_full_for_a_moment_gets_the_message_later(
 
     later = threading.Thread(target=publisher.publish, args=[Envelope(b"later", name)])
     later.start()
-    time.sleep(0.3)
+    time.sleep(REFUSED)
     assert bodies(broker, name) == [b"0"]
     later.join()
 

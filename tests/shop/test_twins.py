@@ -35,6 +35,7 @@ from messaging.testing.routing import matches
 from tests.support.shop.handlers import NoteAdd, tries
 from tests.support.shop.models import Echo, Note
 from tests.support.shop.scenarios import SCENARIOS, Stage, failing, rolled_back
+from tests.support.waiting import eventually
 
 QUEUES = ("notes_queue", "echoes_queue")
 
@@ -137,8 +138,7 @@ class RealBroker:
             )
             for command in (["run_consumer", *names], ["serve", "--all"])
         ]
-        while not self._is_served("price"):
-            time.sleep(0.05)
+        eventually(lambda: self._is_served("price"), "the processes have started", 30)
 
     def _is_served(self, queue: str) -> bool:
         """Whether the last of the processes has begun."""
@@ -196,6 +196,10 @@ def real(outcomes: dict[str, Any]) -> Iterator[RealBroker]:
     replies.close()
 
 
+#: Times in a row, 0.03 s apart, that an outcome must be the expected one.
+STEADY = 5
+
+
 def outcome_for_real(
     real: RealBroker, scenario: Callable[[Stage], None], expected: dict[str, Any]
 ) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def outcome_for_real(
     dead: list[Any] = []
     deadline = time.monotonic() + 10
     steady = 0
-    while steady < 5 and time.monotonic() < deadline:
+    while steady < STEADY and time.monotonic() < deadline:
         Relay().drain()
         heard += [json.loads(event.body) for event in real.take_all(real.heard)]
         for queue in QUEUES:

@@ -16,6 +16,9 @@ from messaging.lab.servers import RabbitMQ
 from . import private_servers
 from .waiting import eventually
 
+#: Seconds after which RabbitMQ 3.10 has a new quorum queue on disk: killed earlier, it
+#: may never recover the queue.
+NEW_QUEUE = 2.0
 QUEUES = tuple(
     f"{name}_queue{suffix}"
     for name in ("users", "reports", "notifications", "report_files")

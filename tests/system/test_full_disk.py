@@ -30,6 +30,12 @@ SIZE = 320
 #: The file that takes all that is left.
 FILLER = "filler"
 #: As long as it may be, so that tables grow fast.
+#: Seconds without a new row after which the disk has stopped all writes.
+STANDSTILL = 2.0
+#: Seconds for which the disk stays full after that.
+STAYS_FULL = 5.0
+#: Seconds for which requests go on when the disk has room again.
+GOES_ON = 1.0
 BIOGRAPHY = "b" * 5000
 
 
@@ -188,13 +194,13 @@ def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
 
     def stands_still() -> bool:
         before, accepted = count("users_user"), len(load.emails)
-        time.sleep(2)
+        time.sleep(STANDSTILL)
         return count("users_user") == before and len(load.emails) > accepted
 
     eventually(stands_still, "nothing can be applied, and writes are accepted", 60)
-    time.sleep(5)
+    time.sleep(STAYS_FULL)
     filler.unlink()
-    time.sleep(1)
+    time.sleep(GOES_ON)
     load.stop()
 
     assert load.answers.keys() <= {202, 503}, load.answers

@@ -21,12 +21,16 @@ from messaging.publish import envelope_for
 from tests.support.broker import Broker
 from tests.support.messages import handle, make_people, told
 from tests.support.processes import Processes
+from tests.support.transactions import is_waiting_for_lock
 from tests.support.waiting import eventually
 from users.messages import UserUpdate
 from users.models import User
 
 #: With heartbeats so quick that the broker soon misses a process that was stopped.
 EIGHT = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}, "HEARTBEAT": 2}
+
+#: Seconds in which a process takes a queue that it may consume.
+LEFT_ALONE = 3.0
 
 Start = Callable[[], subprocess.Popen[bytes]]
 
@@ -138,7 +142,7 @@ def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
         cursor.execute("SET autocommit = 0")
         cursor.execute("SELECT * FROM users_user FOR UPDATE")
         send_names([user], "Ann")
-        time.sleep(0.5)  # by now it has begun, and waits for the row
+        eventually(is_waiting_for_lock, "the consumer waits for the row")
         stopped.send_signal(signal.SIGTERM)
         others = Lease.objects.exclude(worker=busy.worker).exclude(worker="")
         eventually(lambda: others.count() == 7, "the other has the rest", 4)
@@ -163,7 +167,7 @@ def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
         cursor.execute("SET autocommit = 0")
         cursor.execute("SELECT * FROM users_user FOR UPDATE")
         send_names(users, "Ann")
-        time.sleep(0.5)  # by now it has begun, and waits for the row
+        eventually(is_waiting_for_lock, "the consumer waits for the row")
         first.send_signal(signal.SIGSTOP)
         cursor.execute("ROLLBACK")
         cursor.execute("SET autocommit = 1")
@@ -201,7 +205,7 @@ def test_a_queue_with_another_number_of_partitions_is_left_alone(
     assert processes.stop(one) == 0
 
     start()
-    time.sleep(3)
+    time.sleep(LEFT_ALONE)
 
     assert Lease.objects.get(queue="users_queue").worker not in {
         worker.pk for worker in Worker.objects.living()

@@ -23,6 +23,13 @@ from tests.support.processes import API, SharedConsumers
 from tests.support.waiting import eventually, stored
 from users.models import User
 
+#: Seconds in which a consumer tries again, more than once, what waits for MongoDB.
+MORE_TRIES = 1.0
+#: Seconds in which a message that fails by its own fault uses up all its attempts.
+ALL_TRIES = 2.0
+#: Seconds for which a database is frozen: longer than any timeout of a driver.
+FROZEN = 18.0
+
 
 def in_turn(write: Callable[[int], requests.Response], count: int) -> None:
     """Write to so many entities side by side."""
@@ -151,7 +158,7 @@ def test_a_message_without_an_id_is_applied_once_while_mongodb_is_away(
     eventually(
         lambda: User.objects.filter(numero_reportes=2).exists(), "a commit in MySQL"
     )
-    time.sleep(1)  # for more tries, each of which would have counted again
+    time.sleep(MORE_TRIES)
     outage.mongodb.start()
 
     eventually(
@@ -251,7 +258,7 @@ def test_a_frozen_database_delays_what_is_applied_once(
         creation(author).encode(),
         message_id=str(uuid.uuid4()),
     )
-    time.sleep(18)  # longer than any time-out of a driver
+    time.sleep(FROZEN)
     server.resume()
 
     eventually(stored(Report.objects.exists), "a document", 30)
@@ -292,7 +299,7 @@ def test_a_missing_table_is_waited_for(broker: Broker, consumers: None) -> None:
         cursor.execute("RENAME TABLE users_userledger TO mislaid")
     try:
         broker.send("users_queue", {"event_type": "user.create", **PERSON})
-        time.sleep(2)  # for all the tries that a message of its own fault would get
+        time.sleep(ALL_TRIES)
         assert broker.count("users_queue.dead") == 0
     finally:
         with connections["default"].cursor() as cursor:
