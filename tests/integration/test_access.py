@@ -135,7 +135,7 @@ def test_a_role_allows_only_its_writes(
         pytest.param(signed(settings.SECRET_KEY, exp=10**30), id="endless expiry"),
     ],
 )
-def test_a_token_that_is_not_valid_is_none(closed_api: API, forged: str) -> None:
+def test_an_invalid_token_is_refused(closed_api: API, forged: str) -> None:
     answer = ask(closed_api, "POST /users/", forged)
 
     assert answer.status_code == 401
@@ -149,11 +149,13 @@ def test_a_token_that_is_not_valid_is_none(closed_api: API, forged: str) -> None
 @pytest.mark.parametrize(
     "roles", ["editor", {"editor": True}, None, 5, [["editor"]], ["EDITOR", 1, None]]
 )
-def test_a_claim_that_lists_no_roles_gives_none(closed_api: API, roles: Any) -> None:
+def test_a_claim_without_a_list_of_roles_gives_no_role(
+    closed_api: API, roles: Any
+) -> None:
     assert ask(closed_api, "POST /users/", token(roles=roles)).status_code == 403
 
 
-def test_a_token_without_a_name_is_none(closed_api: API) -> None:
+def test_a_token_without_a_subject_is_refused(closed_api: API) -> None:
     nameless = AccessToken()
     nameless["roles"] = ["editor"]
 
@@ -272,7 +274,7 @@ def test_a_wrong_password_gets_no_token(api: API, body: Any, status: int) -> Non
         assert answer.json() == {"detail": "Usuario o contraseña incorrectos."}
 
 
-def test_a_token_of_the_command_is_one(api: API) -> None:
+def test_a_token_from_the_command_is_accepted(api: API) -> None:
     processes = Processes()
     made = processes.output("issue_token", "Ana", "--role", "editor").strip()
 
@@ -300,7 +302,7 @@ def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:
     assert guesses == [401, 401, 401, 429]
 
 
-def test_without_tls_only_the_health_is_told(processes: Processes) -> None:
+def test_without_tls_only_health_endpoints_answer(processes: Processes) -> None:
     strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", BEHIND_PROXY="1")
 
     answer = strict.get("/users/", allow_redirects=False)
@@ -312,7 +314,7 @@ def test_without_tls_only_the_health_is_told(processes: Processes) -> None:
     assert behind.headers["Strict-Transport-Security"] == "max-age=3600"
 
 
-def test_in_production_errors_are_json_without_insight(processes: Processes) -> None:
+def test_in_production_errors_are_json_without_details(processes: Processes) -> None:
     strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", HTTPS="0")
 
     missing = strict.get("/nada/")

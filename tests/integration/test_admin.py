@@ -106,7 +106,7 @@ def state() -> list[Any]:
     return [*User.objects.values(), *Report.objects.values()]
 
 
-def test_a_user_added_is_queued_and_then_there(
+def test_an_added_user_is_queued_and_then_stored(
     admin_client: Client, release: Callable[[], None]
 ) -> None:
     page = admin_client.post(f"{USERS}add/", ANA, follow=True)
@@ -126,7 +126,7 @@ def test_a_user_added_is_queued_and_then_there(
     assert (user.calificacion, user.numero_reportes) == (5.0, 0)
 
 
-def test_a_user_changed_is_queued_with_nothing_but_the_change(
+def test_a_changed_user_is_queued_with_only_the_change(
     admin_client: Client, user: User, release: Callable[[], None]
 ) -> None:
     form = {"nombre": "Eva", "apellido": "Sanz", "email": user.email}
@@ -147,7 +147,7 @@ def test_a_user_changed_is_queued_with_nothing_but_the_change(
     assert user.nombre == "Eva María"
 
 
-def test_a_form_sent_as_it_was_changes_nothing(
+def test_an_unchanged_form_publishes_nothing(
     admin_client: Client, user: User, consumers: None
 ) -> None:
     form = {"nombre": "Eva", "apellido": "Sanz", "email": user.email}
@@ -156,7 +156,7 @@ def test_a_form_sent_as_it_was_changes_nothing(
     assert told(page) == ["No se ha cambiado nada."]
 
 
-def test_a_user_deleted_is_queued_and_then_gone(
+def test_a_deleted_user_is_queued_and_then_removed(
     admin_client: Client, user: User, release: Callable[[], None]
 ) -> None:
     assert admin_client.get(f"{USERS}{user.pk}/delete/").status_code == 200
@@ -174,7 +174,7 @@ def test_a_user_deleted_is_queued_and_then_gone(
 @pytest.mark.parametrize(
     ("path", "model"), [(USERS, User), (REPORTS, Report)], ids=["users", "reports"]
 )
-def test_what_is_deleted_together_is_confirmed_and_queued(
+def test_rows_deleted_together_are_confirmed_and_queued(
     admin_client: Client,
     report: Report,
     release: Callable[[], None],
@@ -198,7 +198,7 @@ def test_what_is_deleted_together_is_confirmed_and_queued(
     eventually(lambda: not model.objects.exists(), "they are gone")
 
 
-def test_a_report_added_is_queued_and_then_there(
+def test_an_added_report_is_queued_and_then_stored(
     admin_client: Client, user: User, release: Callable[[], None]
 ) -> None:
     form = {"id_usuario": user.pk, "tipo_reporte": 3, "descripcion": "Un árbol caído"}
@@ -272,7 +272,7 @@ def test_reports_are_hidden_by_an_action(
     assert User.objects.get().calificacion == rating
 
 
-def test_nothing_of_the_admin_waits_in_the_outbox(
+def test_changes_in_the_admin_do_not_use_the_outbox(
     admin_client: Client, report: Report, release: Callable[[], None]
 ) -> None:
     # It would come after what others send meanwhile.
@@ -301,7 +301,7 @@ def test_nothing_of_the_admin_waits_in_the_outbox(
         ({"biografia": "b" * 5001}, {"biografia"}),
     ],
 )
-def test_errors_stand_beside_the_fields_of_a_user(
+def test_errors_are_shown_beside_the_fields_of_a_user(
     admin_client: Client, user: User, changes: dict[str, str], fields: set[str]
 ) -> None:
     page = admin_client.post(f"{USERS}add/", ANA | changes)
@@ -335,7 +335,7 @@ def test_errors_stand_beside_the_fields_of_a_user(
         ("un-reporte/change/", {"visibilidad": "-1"}, {"visibilidad"}),
     ],
 )
-def test_errors_stand_beside_the_fields_of_a_report(
+def test_errors_are_shown_beside_the_fields_of_a_report(
     admin_client: Client,
     report: Report,
     path: str,
@@ -418,7 +418,7 @@ def test_every_page_escapes_hostile_texts(
     assert escape('<script>alert("x")') in pages[0].content.decode()
 
 
-def test_who_may_only_look_is_offered_and_allowed_nothing_else(
+def test_an_account_with_only_view_permission_can_change_nothing(
     client: Client, report: Report, user: User
 ) -> None:
     account = Account.objects.create_user("mira", password="mira", is_staff=True)
@@ -444,7 +444,7 @@ def test_who_may_only_look_is_offered_and_allowed_nothing_else(
 
 
 @pytest.mark.slow  # a broker takes seconds to start
-def test_a_broker_that_is_away_is_told_and_the_form_kept(
+def test_an_unavailable_broker_is_reported_and_the_form_is_kept(
     admin_client: Client, report: Report, user: User, servers: SimpleNamespace
 ) -> None:
     impatient = settings.MESSAGING | {"CONFIRM_TIMEOUT": 0.3}

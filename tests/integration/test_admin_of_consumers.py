@@ -111,7 +111,7 @@ def test_a_parked_message_is_shown_safely_and_is_read_only(
     assert admin.get(f"{PARKED}add/").status_code == 403
 
 
-def test_who_may_only_look_has_nothing_tried(
+def test_an_account_with_only_view_permission_cannot_retry(
     broker: Broker, no_consumers: None, client: Client
 ) -> None:
     account = Account.objects.create_user("mira", password="mira", is_staff=True)
@@ -125,7 +125,7 @@ def test_who_may_only_look_has_nothing_tried(
     assert not is_due(row)
 
 
-def test_leases_tell_their_processes(admin: Client) -> None:
+def test_leases_show_their_processes(admin: Client) -> None:
     Worker.objects.create(
         id="w", name="host:1", queues=["users_queue"], seen_at=datetime.now(UTC)
     )

@@ -92,7 +92,7 @@ def check(*options: str) -> tuple[int, str]:
     return 0, output.getvalue()
 
 
-def test_what_consumers_write_agrees(author: User) -> None:
+def test_ledger_and_documents_agree_on_what_consumers_write(author: User) -> None:
     for number in range(5):
         make_report(author)
         if number % 2:
@@ -101,7 +101,7 @@ def test_what_consumers_write_agrees(author: User) -> None:
     assert found() == {}
 
 
-def test_every_kind_of_difference_is_found_and_what_can_be_is_repaired(
+def test_every_kind_of_difference_is_found_and_repaired_where_possible(
     author: User,
 ) -> None:
     fine = make_report(author)
@@ -150,7 +150,7 @@ def test_every_kind_of_difference_is_found_and_what_can_be_is_repaired(
     assert Report.objects.get(pk=ahead).visibilidad == 5
 
 
-def test_where_all_agree_the_command_says_so(author: User) -> None:
+def test_the_command_reports_full_agreement(author: User) -> None:
     make_report(author)
 
     assert check() == (0, "0 reports differed, 0 of them still do.\n")
@@ -180,12 +180,12 @@ def writer(author: User) -> Iterator[None]:
     thread.join()
 
 
-def test_writes_that_go_on_meanwhile_are_no_difference(writer: None) -> None:
+def test_concurrent_writes_are_not_reported_as_differences(writer: None) -> None:
     for _ in range(20):
         assert list(agreement.differences(pause=0.1)) == []
 
 
-def test_a_server_that_is_away_is_not_taken_for_a_difference(
+def test_an_unavailable_server_is_not_reported_as_a_difference(
     author: User,
     outage: SimpleNamespace,
     processes: Processes,
@@ -233,7 +233,7 @@ def test_old_tombstones_are_swept_and_nothing_else(author: User) -> None:
     assert found() == {doubtful: "different"}
 
 
-def test_a_creation_that_comes_again_after_the_sweep_brings_nothing_back(
+def test_a_creation_redelivered_after_the_sweep_restores_nothing(
     author: User,
 ) -> None:
     message = creation(author)

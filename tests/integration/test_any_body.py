@@ -47,7 +47,7 @@ def brokerless_api(declared: object) -> Any:
         st.binary(max_size=200),
     ),
 )
-def test_any_body_is_accepted_or_refused_and_never_an_error(
+def test_any_body_is_accepted_or_refused_and_never_a_server_error(
     brokerless_api: API, endpoint: tuple[str, str], body: bytes
 ) -> None:
     answer = brokerless_api(

@@ -110,7 +110,7 @@ def report(api: API, user: int) -> str:
     return api.post("/reports/", body, headers=WAIT).json()["id_reporte"]
 
 
-def test_a_user_is_made_with_the_form(api: API, consumers: None) -> None:
+def test_a_user_is_created_with_the_form(api: API, consumers: None) -> None:
     form = page(api, "/users/")
     assert form.forms["POST"].keys() - {"csrfmiddlewaretoken"} == ANA.keys()
     assert (form.types["email"], form.types["url_foto_perfil"]) == ("email", "url")
@@ -141,7 +141,7 @@ def test_a_user_is_changed_with_the_form_as_it_is_filled_in(
     assert before | {"nombre": "Ana María", "biografia": ""} == after
 
 
-def test_a_report_is_made_with_the_form(api: API, user: int) -> None:
+def test_a_report_is_created_with_the_form(api: API, user: int) -> None:
     form = page(api, "/reports/")
 
     sent = form.submit(
@@ -170,7 +170,9 @@ def test_the_visibility_of_a_report_is_changed_with_the_form_as_it_is_filled_in(
 
 
 @pytest.mark.parametrize("path", ["/users/", "/reports/"])
-def test_it_is_deleted_with_the_button(api: API, report: str, path: str) -> None:
+def test_a_resource_is_deleted_with_the_button(
+    api: API, report: str, path: str
+) -> None:
     found = page(api, path)
     key = User.objects.get().pk if path == "/users/" else report
     assert 'data-method="DELETE"' in page(api, f"{path}{key}/").text
@@ -235,7 +237,7 @@ def test_a_refused_form_comes_back_as_it_was_sent_with_its_errors(
     "body",
     [b"[]", b"{", b'{"nombre": {"a": ["b"]}, "email": 5, "apellido": null}'],
 )
-def test_a_body_that_no_form_makes_is_refused_on_a_page(api: API, body: bytes) -> None:
+def test_a_body_that_no_form_sends_is_refused_on_a_page(api: API, body: bytes) -> None:
     headers = HTML | {"Content-Type": "application/json"}
 
     answer = api("POST", "/users/", data=body, headers=headers)
@@ -286,7 +288,7 @@ def test_every_page_escapes_hostile_texts(api: API, user: int, report: str) -> N
         ("/reports/{report}/", "Reporte"),
     ],
 )
-def test_pages_have_spanish_names_and_lead_to_each_other(
+def test_pages_have_spanish_names_and_link_to_each_other(
     api: API, user: int, report: str, path: str, title: str
 ) -> None:
     found = page(api, path.format(user=user, report=report))

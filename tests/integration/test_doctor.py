@@ -74,7 +74,7 @@ def run(processes: Processes, **environment: str) -> tuple[int, dict[str, Any], 
     return end(begin(processes, **environment))
 
 
-def test_nothing_is_wrong_with_what_runs_as_it_should(
+def test_a_healthy_installation_has_no_findings(
     broker: Broker, consumers: None, processes: Processes
 ) -> None:
     eventually(
@@ -104,7 +104,7 @@ SERVERS = {
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_is_told_without_its_password(
+def test_an_unavailable_server_is_reported_without_its_password(
     broker: Broker, processes: Processes
 ) -> None:
     doctors = {}
@@ -124,7 +124,7 @@ def test_a_server_that_is_away_is_told_without_its_password(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rabbitmq", "mariadb", "mongodb"])
-def test_a_server_that_is_frozen_is_told(
+def test_a_frozen_server_is_reported(
     broker: Broker, processes: Processes, servers: SimpleNamespace, name: str
 ) -> None:
     getattr(servers, name).pause()
@@ -137,7 +137,7 @@ def test_a_server_that_is_frozen_is_told(
 
 
 @pytest.mark.slow
-def test_a_wrong_password_is_not_told(broker: Broker, processes: Processes) -> None:
+def test_a_wrong_password_is_not_shown(broker: Broker, processes: Processes) -> None:
     url = messaging_settings.URL.replace("guest:guest", f"guest:{SECRET}")
 
     code, found, text = run(processes, RABBITMQ_URL=url)
@@ -147,7 +147,7 @@ def test_a_wrong_password_is_not_told(broker: Broker, processes: Processes) -> N
     assert SECRET not in text
 
 
-def test_an_address_that_is_none_is_told_without_its_password(
+def test_an_invalid_address_is_reported_without_its_password(
     broker: Broker, processes: Processes
 ) -> None:
     code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}/@host/")
@@ -157,7 +157,7 @@ def test_an_address_that_is_none_is_told_without_its_password(
     assert SECRET not in text
 
 
-def test_a_queue_that_nobody_consumes_is_told(
+def test_a_queue_without_consumers_is_reported(
     broker: Broker, no_consumers: None
 ) -> None:
     idle = levels(examine_consumers())
@@ -168,7 +168,7 @@ def test_a_queue_that_nobody_consumes_is_told(
     assert busy["nobody consumes users_queue, and 1 messages wait"] == "error"
 
 
-def test_what_the_broker_lacks_is_told(
+def test_what_is_missing_in_the_broker_is_reported(
     broker: Broker, no_consumers: None, settings: Any
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | {"EVENTS_EXCHANGE": "events.missing"}
@@ -180,7 +180,7 @@ def test_what_the_broker_lacks_is_told(
     assert finding.remedy == "manage.py topology apply"
 
 
-def test_partitions_of_the_dead_are_told(
+def test_partitions_leased_to_dead_processes_are_reported(
     broker: Broker, no_consumers: None, settings: Any
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | {"LEASE": 0.5}
@@ -200,7 +200,7 @@ def letter(kind: str) -> None:
     )
 
 
-def test_what_its_sender_did_wrong_is_no_alarm(broker: Broker) -> None:
+def test_rejected_messages_raise_no_alarm(broker: Broker) -> None:
     letter("rejected")
     letter("exhausted")
 
@@ -227,7 +227,7 @@ def park(parked_at: datetime, due_at: datetime | None, key: str = "k") -> None:
     )
 
 
-def test_parked_messages_are_told(broker: Broker, no_consumers: None) -> None:
+def test_parked_messages_are_reported(broker: Broker, no_consumers: None) -> None:
     assert worst(parked()).level == Level.OK
 
     park(datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
@@ -246,7 +246,7 @@ def test_parked_messages_are_told(broker: Broker, no_consumers: None) -> None:
     assert "nobody tries what is due since" in " ".join(levels(parked()))
 
 
-def test_an_outbox_that_nobody_publishes_is_told(broker: Broker) -> None:
+def test_an_outbox_without_a_relay_is_reported(broker: Broker) -> None:
     Outbox.objects.add([Envelope(b"{}", "k", headers={"partition_key": "1"})])
     assert worst(outbox()).level == Level.OK
 
@@ -255,7 +255,7 @@ def test_an_outbox_that_nobody_publishes_is_told(broker: Broker) -> None:
     assert worst(outbox()).level == Level.ERROR
 
 
-def test_an_inbox_that_nobody_prunes_is_told(broker: Broker) -> None:
+def test_an_inbox_that_is_never_pruned_is_reported(broker: Broker) -> None:
     Inbox.objects.create(message_id="m", status="done", processed_at=NOW)
     assert worst(inbox()).level == Level.OK
 
@@ -266,7 +266,7 @@ def test_an_inbox_that_nobody_prunes_is_told(broker: Broker) -> None:
     assert "prune_messages" in finding.remedy
 
 
-def test_a_document_that_is_lost_is_told(
+def test_a_lost_document_is_reported(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports_doctor, "PAUSE", 0.0)
@@ -299,7 +299,7 @@ def test_a_document_that_is_lost_is_told(
         ),
     ],
 )
-def test_a_session_that_weakens_a_promise_is_told(
+def test_a_session_that_weakens_a_guarantee_is_reported(
     broker: Broker, statement: str, told: str
 ) -> None:
     assert list(the_database_server()) == []
@@ -314,7 +314,7 @@ def test_a_session_that_weakens_a_promise_is_told(
     assert told in finding.text
 
 
-def test_a_table_without_transactions_is_told(broker: Broker) -> None:
+def test_a_table_without_transactions_is_reported(broker: Broker) -> None:
     table = Worker._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} ENGINE = MyISAM")
@@ -327,7 +327,7 @@ def test_a_table_without_transactions_is_told(broker: Broker) -> None:
     assert table in finding.text
 
 
-def test_an_examination_that_fails_is_a_finding(
+def test_a_failing_examination_is_a_finding(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def something() -> Iterable[Finding]:

@@ -40,7 +40,7 @@ def test_metrics_count_what_waits(api: API, no_consumers: None) -> None:
     assert 0 < values["messaging_outbox_age_seconds", ""] < 60
 
 
-def test_metrics_go_on_while_a_database_is_away(
+def test_metrics_are_served_while_a_database_is_away(
     api: API,
     no_consumers: None,
     outage: SimpleNamespace,

@@ -110,7 +110,7 @@ def person(name: str) -> UserCreate:
     return UserCreate(nombre=name, apellido="Lee", email=f"{name}@example.com")
 
 
-def test_an_author_is_told_once_however_often_the_event_comes(
+def test_an_author_gets_one_e_mail_however_often_the_event_is_delivered(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report = make_report()
@@ -143,7 +143,7 @@ def test_an_e_mail_whose_batch_was_rolled_back_is_not_sent_again(
     assert len(mail_server.mails) == 1
 
 
-def test_nobody_is_told_of_what_is_gone(
+def test_no_e_mail_is_sent_about_a_deleted_user_or_report(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report, other = make_report(), make_report(person("bo"))
@@ -178,7 +178,7 @@ def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     assert Notification.objects.get().doubts == 0
 
 
-def test_a_recipient_refused_for_now_holds_up_nobody_else(
+def test_a_recipient_refused_for_now_delays_no_other(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report, other = make_report(), make_report(person("bo"))
@@ -193,7 +193,7 @@ def test_a_recipient_refused_for_now_holds_up_nobody_else(
     assert "Come back later" in Parked.objects.get().error
 
 
-def test_a_mail_server_that_is_closing_is_waited_for(
+def test_the_consumer_waits_for_a_mail_server_that_is_closing(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     mail_server.answers[ANN.email] = "421 4.3.2 Closing"
@@ -233,7 +233,7 @@ def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
     assert not Notification.objects.exclude(doubts=0).exists()
 
 
-def test_an_e_mail_in_doubt_is_sent_again_as_the_same_and_says_so(
+def test_an_e_mail_in_doubt_is_sent_again_with_the_same_id(
     no_consumers: None, mail_server: MailServer, processes: Processes
 ) -> None:
     taken, goes_on = threading.Event(), threading.Event()
@@ -265,7 +265,7 @@ def test_an_e_mail_in_doubt_is_sent_again_as_the_same_and_says_so(
 
 
 @pytest.mark.slow
-def test_an_e_mail_is_sent_once_though_the_database_dies_as_it_is_taken(
+def test_an_e_mail_is_sent_once_although_the_database_dies_meanwhile(
     no_consumers: None,
     mail_server: MailServer,
     processes: Processes,

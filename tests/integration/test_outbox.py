@@ -92,7 +92,7 @@ def test_events_leave_in_the_order_of_each_entity(
     assert all(versions == list(range(1, 21)) for versions in heard.values())
 
 
-def test_what_is_rolled_back_is_never_told(listener: Listener) -> None:
+def test_a_rolled_back_event_is_never_published(listener: Listener) -> None:
     with transaction.atomic():
         publish(UserDeleted(user_id=1, version=1))
         transaction.set_rollback(True)
@@ -143,7 +143,7 @@ def write_slowly(part: int) -> None:
     connections.close_all()
 
 
-def test_a_row_that_no_queue_takes_holds_back_only_its_key(
+def test_an_unroutable_row_delays_only_its_key(
     broker: Broker, listener: Listener
 ) -> None:
     def lost(key: str) -> Envelope:
@@ -163,7 +163,7 @@ def test_a_row_that_no_queue_takes_holds_back_only_its_key(
     assert not listener.heard()
 
 
-def test_rows_that_no_queue_takes_are_passed_over_however_many(
+def test_any_number_of_unroutable_rows_is_passed_over(
     broker: Broker, listener: Listener
 ) -> None:
     key, *others = (f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3)
@@ -190,7 +190,7 @@ def test_rows_that_no_queue_takes_are_passed_over_however_many(
             channel.queue_delete("no such queue")
 
 
-def test_what_commits_late_beside_rows_that_are_passed_over_keeps_its_order(
+def test_late_commits_beside_rows_that_are_passed_over_keep_their_order(
     broker: Broker, listener: Listener
 ) -> None:
     key, other = [f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3][:2]
@@ -220,7 +220,7 @@ def shard(key: str) -> int:
     return zlib.crc32(key.encode()) % OUTBOX_SHARDS
 
 
-def test_what_cannot_be_sent_is_refused_before_it_is_stored(broker: Broker) -> None:
+def test_an_unsendable_message_is_refused_before_it_is_stored(broker: Broker) -> None:
     for wrong in ({"headers": {"n": 1.5}}, {"expiration": 5000}):
         with transaction.atomic(), pytest.raises(PublishError):
             send("x", routing_key="users_queue", **wrong)
@@ -229,7 +229,7 @@ def test_what_cannot_be_sent_is_refused_before_it_is_stored(broker: Broker) -> N
     assert not Outbox.objects.exists()
 
 
-def test_a_row_that_cannot_be_sent_holds_back_only_its_key(
+def test_an_unsendable_row_delays_only_its_key(
     broker: Broker, listener: Listener
 ) -> None:
     """Another version of the code may have stored it."""
@@ -245,7 +245,7 @@ def test_a_row_that_cannot_be_sent_holds_back_only_its_key(
     assert all(versions == [1, 2] for versions in heard.values())
 
 
-def test_a_time_that_the_sender_gave_is_kept(broker: Broker) -> None:
+def test_the_timestamp_of_the_sender_is_kept(broker: Broker) -> None:
     moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
     with transaction.atomic():
         for given in (moment, None):
@@ -258,7 +258,7 @@ def test_a_time_that_the_sender_gave_is_kept(broker: Broker) -> None:
     assert abs(kept[2] - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_a_relay_outlives_the_database(
+def test_a_relay_survives_a_restart_of_the_database(
     listener: Listener,
     processes: Processes,
     outage: SimpleNamespace,
@@ -315,7 +315,7 @@ def remember(count: int, days: int) -> None:
     )
 
 
-def test_pruning_removes_what_is_too_old_and_nothing_else(broker: Broker) -> None:
+def test_pruning_removes_only_rows_that_are_too_old(broker: Broker) -> None:
     remember(PRUNE_CHUNK * 2 + 5, days=31)
     remember(7, days=29)
     Attempt.objects.begin(["new"], "worker")
@@ -332,7 +332,7 @@ def test_pruning_removes_what_is_too_old_and_nothing_else(broker: Broker) -> Non
     assert "1000 of 2005 inbox rows" in printed.getvalue()
 
 
-def test_pruning_waits_for_nobody_and_holds_up_nobody(broker: Broker) -> None:
+def test_pruning_neither_waits_for_locks_nor_blocks_others(broker: Broker) -> None:
     remember(10, days=31)
     remember(1000, days=1)
     with transaction.atomic():

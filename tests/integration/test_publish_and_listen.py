@@ -106,7 +106,7 @@ def test_a_message_with_headers_and_properties_is_published(queue: Broker) -> No
     assert said.startswith(f"1 confirmed: queue {QUEUE} at 127.0.0.1:")
 
 
-def test_a_message_is_sent_as_often_as_asked_under_ids_of_its_own(
+def test_repeated_messages_have_ids_of_their_own(
     queue: Broker,
 ) -> None:
     publish("x", "--key", QUEUE, "--count", "3")
@@ -196,7 +196,7 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_in_publishing_is_told(
+def test_a_mistake_in_publishing_is_reported(
     servers: SimpleNamespace, arguments: list[str], code: int, told: str
 ) -> None:
     with pytest.raises(CommandError, match=told) as error:
@@ -206,7 +206,7 @@ def test_a_mistake_in_publishing_is_told(
     assert error.value.returncode == code
 
 
-def test_nobody_need_take_what_is_optional(servers: SimpleNamespace) -> None:
+def test_an_optional_message_needs_no_queue(servers: SimpleNamespace) -> None:
     assert publish("x", "--key", "nobody", "--optional").startswith("1 confirmed")
 
 
@@ -226,7 +226,7 @@ def test_a_command_says_where_there_is_no_broker_and_hides_the_password(
     assert b"secret" not in done.stderr
 
 
-def test_an_exchange_is_listened_to_as_lines_of_json(queue: Broker) -> None:
+def test_messages_of_an_exchange_are_printed_as_lines_of_json(queue: Broker) -> None:
     def emit() -> None:
         at = ("--exchange", EXCHANGE, "--key")
         publish('{"a": [1]}', *at, "animal.bird", "--header", "n:=1", "--json")
@@ -252,7 +252,7 @@ def test_an_exchange_is_listened_to_as_lines_of_json(queue: Broker) -> None:
     assert third["properties"] == {}
 
 
-def test_a_headers_exchange_is_listened_to_for_headers(queue: Broker) -> None:
+def test_a_headers_exchange_is_bound_with_headers(queue: Broker) -> None:
     def emit() -> None:
         at = ("--exchange", EXCHANGE, "--optional", "--header")
         publish("one", *at, "format=pdf")
@@ -267,7 +267,7 @@ def test_a_headers_exchange_is_listened_to_for_headers(queue: Broker) -> None:
     assert lines == ["two"]
 
 
-def test_all_of_an_exchange_comes_to_who_names_no_key(queue: Broker) -> None:
+def test_without_a_key_all_messages_of_an_exchange_are_printed(queue: Broker) -> None:
     with queue.channel() as channel:
         channel.exchange_declare(EXCHANGE, "fanout")
 
@@ -279,7 +279,7 @@ def test_all_of_an_exchange_comes_to_who_names_no_key(queue: Broker) -> None:
     assert lines == ["hello"]
 
 
-def test_looking_into_a_queue_leaves_it_as_it_was(queue: Broker) -> None:
+def test_peeking_into_a_queue_leaves_it_unchanged(queue: Broker) -> None:
     for body in ("a", "b", "c", "d"):
         publish(body, "--key", QUEUE)
 
@@ -295,7 +295,7 @@ def test_looking_into_a_queue_leaves_it_as_it_was(queue: Broker) -> None:
     assert bodies(queue, 3) == [b"b", b"c", b"d"]
 
 
-def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
+def test_too_few_messages_in_time_are_an_error_if_a_count_was_given(
     queue: Broker,
 ) -> None:
     assert listen("--queue", QUEUE, "--ack", "--timeout", "0.1") == []
@@ -320,7 +320,7 @@ def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_in_listening_is_told(
+def test_a_mistake_in_listening_is_reported(
     servers: SimpleNamespace, arguments: list[str], code: int, told: str
 ) -> None:
     with pytest.raises(CommandError, match=told) as error:
@@ -329,7 +329,7 @@ def test_a_mistake_in_listening_is_told(
     assert error.value.returncode == code
 
 
-def test_who_listens_hears_of_the_end_of_a_queue(queue: Broker) -> None:
+def test_the_deletion_of_the_queue_ends_listening(queue: Broker) -> None:
     def delete() -> None:
         with queue.channel() as channel:
             eventually(
@@ -348,7 +348,7 @@ def test_who_listens_hears_of_the_end_of_a_queue(queue: Broker) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_ends_it_and_takes_nothing_more(
+def test_a_closed_pipe_ends_listening_and_takes_no_further_message(
     queue: Broker,
 ) -> None:
     with queue.channel() as channel:
@@ -374,7 +374,7 @@ def test_a_reader_that_has_seen_enough_ends_it_and_takes_nothing_more(
     eventually(lambda: 1000 < queue.count(QUEUE) < 2000, "most are left")
 
 
-def test_listening_ends_in_order_when_it_is_stopped(queue: Broker) -> None:
+def test_listening_ends_cleanly_when_it_is_stopped(queue: Broker) -> None:
     publish("x", "--key", QUEUE)
     with subprocess.Popen(
         [sys.executable, "manage.py", "listen", "--queue", QUEUE, "--ack"],

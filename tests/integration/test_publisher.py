@@ -121,7 +121,7 @@ def test_many_threads_share_a_connection(
     assert ids_in(broker, queue) == ids
 
 
-def test_only_the_message_that_no_queue_takes_is_an_error(
+def test_only_the_unroutable_message_is_an_error(
     broker: Broker, publisher: Publisher, queue: str
 ) -> None:
     lost = Envelope(b"", "no such queue", message_id=None)
@@ -136,7 +136,7 @@ def test_only_the_message_that_no_queue_takes_is_an_error(
     assert broker.count(queue) == 5
 
 
-def test_a_event_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
+def test_an_event_without_a_queue_is_not_an_error(publisher: Publisher) -> None:
     publisher.publish(Envelope(b"{}", "user.created", "events", mandatory=False))
 
 
@@ -151,7 +151,7 @@ def test_a_event_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
     ],
     ids=["body", "headers", "message_id", "header", "routing_key"],
 )
-def test_what_cannot_be_sent_is_refused_and_disturbs_nobody(
+def test_an_unsendable_message_is_refused_and_disturbs_no_other(
     broker: Broker, publisher: Publisher, queue: str, values: Any, error: type
 ) -> None:
     fine, odd = envelopes(queue, 2)
@@ -212,7 +212,7 @@ def test_what_was_unconfirmed_at_a_cut_is_published_again(
     assert ids_in(broker, queue) == ids
 
 
-def test_nothing_is_sent_after_the_caller_was_told_that_it_was_not_confirmed(
+def test_nothing_is_sent_after_unconfirmed_was_raised(
     broker: Broker, make: Make, proxy: Proxy, queue: str
 ) -> None:
     publisher = make(proxy.port)
@@ -248,7 +248,7 @@ def test_a_queue_that_is_full_for_a_moment_gets_the_message_later(
     assert bodies(broker, name) == [b"later"]
 
 
-def test_callers_that_are_too_many_are_told_at_once(make: Make, proxy: Proxy) -> None:
+def test_too_many_callers_get_an_error_at_once(make: Make, proxy: Proxy) -> None:
     proxy.refuses = True
     publisher = make(proxy.port, MAX_IN_FLIGHT=10)
     crowd = threading.Thread(
@@ -264,7 +264,7 @@ def test_callers_that_are_too_many_are_told_at_once(make: Make, proxy: Proxy) ->
     assert not publisher._waiting
 
 
-def test_a_failure_in_the_io_thread_is_survived(
+def test_the_io_thread_survives_a_failure(
     broker: Broker, publisher: Publisher, queue: str
 ) -> None:
     publisher.publish(*envelopes(queue))
@@ -315,7 +315,7 @@ def test_a_program_may_fork_and_end_while_it_publishes(
 
 
 @pytest.mark.slow
-def test_a_connection_whose_other_end_is_gone_is_replaced(
+def test_a_connection_to_a_vanished_peer_is_replaced(
     broker: Broker, make: Make, proxy: Proxy, queue: str
 ) -> None:
     publisher = make(proxy.port, HEARTBEAT=1)
@@ -328,7 +328,7 @@ def test_a_connection_whose_other_end_is_gone_is_replaced(
 
 
 @pytest.mark.slow
-def test_a_broker_that_blocks_is_not_written_to_and_told_of(
+def test_a_blocking_broker_is_reported_and_not_written_to(
     broker: Broker, publisher: Publisher, queue: str, servers: SimpleNamespace
 ) -> None:
     publisher.publish(*envelopes(queue))

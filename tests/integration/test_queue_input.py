@@ -125,7 +125,7 @@ def dead_letters(queues: Broker, queue: str, number: int) -> dict[bytes, Any]:
 
 
 @pytest.mark.parametrize("queue", ["users_queue", "reports_queue"])
-def test_bodies_that_say_nothing_are_dead_letters_and_delay_none(
+def test_unreadable_bodies_become_dead_letters_and_delay_no_others(
     queues: Broker, queue: str
 ) -> None:
     bodies = [body for body, _ in BODIES]
@@ -380,7 +380,7 @@ def test_odd_properties_of_an_invalid_message_are_kept_in_its_dead_letter(
     assert {name: getattr(properties, name) for name in wanted} == wanted
 
 
-def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
+def test_a_dead_letter_ignores_the_cc_of_its_sender(
     queues: Broker,
 ) -> None:
     # A broker sends what is published with CC to these queues as well.
@@ -396,9 +396,7 @@ def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
 @pytest.mark.parametrize(
     "version", ["x", -1, 1.0, None, True, [1], {"a": 1}, 2**40, b"\xff"], ids=repr
 )
-def test_a_condition_that_is_none_is_never_taken_for_met(
-    queues: Broker, version: Any
-) -> None:
+def test_an_invalid_condition_never_counts_as_met(queues: Broker, version: Any) -> None:
     queues.send("users_queue", create("ana"))
     user = handled("ana")
     table = RawHeaders(entry(b"d", struct.pack(">d", 1.0), b"if_version"))
@@ -508,7 +506,7 @@ def test_a_plain_client_is_served_like_the_api(
     assert queues.count("users_queue.dead") == queues.count("reports_queue.dead") == 0
 
 
-def test_what_only_the_queue_may_set_is_set(queues: Broker) -> None:
+def test_fields_that_only_the_queue_may_set_are_set(queues: Broker) -> None:
     given = {"calificacion": 0, "numero_reportes": 2**31 - 1, "user_id": 2**40}
     created = {"fecha_creacion": "2001-02-03T04:05:06+01:00"}
     queues.send("users_queue", create("ana", **given, **created))

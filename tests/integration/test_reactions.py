@@ -22,7 +22,7 @@ def test_the_reports_of_a_deleted_user_are_kept(api: API, consumers: None) -> No
 
 
 @pytest.mark.slow
-def test_the_reports_of_a_deleted_user_no_longer_tell_who_wrote_them_where_set_so(
+def test_the_reports_of_a_deleted_user_are_anonymised_if_so_configured(
     broker: Broker, processes: Processes
 ) -> None:
     environment = {"DELETED_AUTHORS": "anonymise"}

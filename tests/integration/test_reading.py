@@ -168,7 +168,7 @@ def test_pages_of_reports_hold_each_once_in_order_there_and_back(
     assert found == [one.pk for one in sorted(reports, key=key, reverse=reverse)]
 
 
-def test_a_rating_that_very_many_have_does_not_end_the_list(api: API) -> None:
+def test_a_very_common_rating_does_not_end_the_list(api: API) -> None:
     users = add_users(MANY, calificacion=5.0)
 
     found = walk(api, "/users/?ordering=calificacion&page_size=500", "user_id")
@@ -191,7 +191,7 @@ def test_a_page_is_never_larger_than_500(api: API) -> None:
     }  # fmt: skip
 
 
-def test_rows_that_come_and_go_do_not_move_the_pages(
+def test_added_and_deleted_rows_do_not_shift_the_pages(
     api: API, users: list[User]
 ) -> None:
     first = api.get("/users/?ordering=-user_id&page_size=4").json()
@@ -362,7 +362,7 @@ def test_reports_are_filtered_and_searched(
         ("/reports/?fecha_creacion_before=2024-02-30", "fecha_creacion_before"),
     ],
 )
-def test_a_filter_that_is_no_value_is_refused_beside_its_name(
+def test_an_invalid_filter_is_refused_beside_its_name(
     running_api: API, path: str, field: str
 ) -> None:
     answer = running_api.get(path)
@@ -375,7 +375,7 @@ def test_a_filter_that_is_no_value_is_refused_beside_its_name(
     "search", ["a\0b", "a " * 11, "\0"], ids=["NUL in it", "11 words", "NUL"]
 )
 @pytest.mark.parametrize("path", ["/users/", "/reports/"])
-def test_a_search_that_nobody_means_is_refused(
+def test_a_senseless_search_is_refused(
     running_api: API, path: str, search: str
 ) -> None:
     assert running_api.get(path, params={"search": search}).status_code == 400
@@ -456,7 +456,7 @@ def test_a_page_takes_one_query_however_long_it_is(
 @pytest.mark.parametrize(
     ("name", "path"), [("mariadb", "/users/"), ("mongodb", "/reports/")]
 )
-def test_reads_tell_that_their_database_is_away_and_come_back_with_it(
+def test_reads_report_an_unavailable_database_and_recover_with_it(
     api: API, servers: SimpleNamespace, name: str, path: str
 ) -> None:
     server = getattr(servers, name)

@@ -51,7 +51,7 @@ def text_of(pdf: bytes) -> str:
     return "\n".join(page.extract_text() for page in pages)
 
 
-def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
+def test_the_file_of_a_report_is_made_by_the_consumer_and_deleted_with_the_report(
     api: API, broker: Broker, no_consumers: None, processes: Processes
 ) -> None:
     report = make_report()
@@ -85,7 +85,7 @@ def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
     assert not ReportFile.objects.exists()
 
 
-def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
+def test_a_file_left_by_a_killed_consumer_is_replaced(report: ReportCreate) -> None:
     name = name_of(report.id_reporte)
     default_storage.save(name, ContentFile(b"half a f"))
     event = event_of(report)
@@ -100,7 +100,7 @@ def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
     assert sum(one.startswith(str(report.id_reporte)) for one in files) == 1
 
 
-def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
+def test_no_file_is_made_for_a_deleted_report(report: ReportCreate) -> None:
     handle(ReportDelete(id_reporte=report.id_reporte))
 
     react(QUEUE, event_of(report))
@@ -109,7 +109,7 @@ def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
     assert not ReportFile.objects.exists()
 
 
-def test_a_file_that_is_gone_from_the_storage_is_not_there(
+def test_a_file_missing_from_the_storage_is_not_found(
     api: API, report: ReportCreate
 ) -> None:
     react(QUEUE, event_of(report))
@@ -118,7 +118,7 @@ def test_a_file_that_is_gone_from_the_storage_is_not_there(
     assert api.get(f"/reports/{report.id_reporte}/file/").status_code == 404
 
 
-def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> None:
+def test_only_one_of_two_files_made_at_once_stays(report: ReportCreate) -> None:
     react(QUEUE, event_of(report))
     other = default_storage.save(name_of(report.id_reporte), ContentFile(b"%PDF"))
     ReportFile.objects.update(name=other)
@@ -130,7 +130,7 @@ def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> 
     assert not default_storage.exists(name_of(report.id_reporte))
 
 
-def test_a_text_of_many_pages_is_all_there(report: ReportCreate) -> None:
+def test_a_text_of_many_pages_is_complete(report: ReportCreate) -> None:
     words = [f"palabra{n}" for n in range(900)]
 
     pdf = render(event_of(report).model_copy(update={"descripcion": " ".join(words)}))

@@ -128,7 +128,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("lookups", "expected"), FILTERS, ids=str)
-def test_a_filter_finds_the_reports_python_finds(reports, lookups, expected):
+def test_a_filter_finds_the_same_reports_as_python(reports, lookups, expected):
     matching = {report.pk for report in reports if expected(report)}
     found = Report.objects.filter(**lookups)
 
@@ -234,7 +234,7 @@ def api_request(**parameters) -> Request:
     return Request(RequestFactory().get("/reports/", parameters))
 
 
-def test_the_search_of_the_api_wants_every_word_in_some_field(reports):
+def test_the_search_of_the_api_requires_every_word_in_some_field(reports):
     view = SimpleNamespace(search_fields=["^ubicacion", "descripcion"])
     request = api_request(search="bache GRANDE")
     found = SearchFilter().filter_queryset(request, Report.objects.all(), view)
@@ -433,7 +433,7 @@ def test_a_report_comes_back_as_it_was_saved(reports):
     assert Report.objects.in_bulk([found.pk, BURIED]) == {found.pk: found}
 
 
-def test_a_key_is_given_once(reports):
+def test_a_duplicate_key_is_refused(reports):
     with pytest.raises(IntegrityError):
         report(1).save(force_insert=True)
 
@@ -557,7 +557,7 @@ def test_a_tombstone_replaces_a_report_of_an_older_version():
     assert stored(KEY) == {"_id": KEY, "version": 4, "deleted": True}
 
 
-def test_nothing_older_comes_back_from_under_a_tombstone():
+def test_nothing_older_replaces_a_tombstone():
     write_documents([bury(KEY, 3)])
     write_documents([store(report(7))])
     write_documents([change(KEY, 2, visibilidad=9.0)])
@@ -565,7 +565,7 @@ def test_nothing_older_comes_back_from_under_a_tombstone():
     assert stored(KEY) == {"_id": KEY, "version": 3, "deleted": True}
 
 
-def test_a_late_write_of_a_worker_believed_dead_is_refused():
+def test_a_late_write_of_a_replaced_worker_is_refused():
     zombie = [store(report(7)), change(report(8).pk, 2, visibilidad=0.0)]
     write_documents([store(report(7)), store(report(8))])
     write_documents([change(KEY, 2, visibilidad=5.0), bury(report(8).pk, 3)])
@@ -575,7 +575,7 @@ def test_a_late_write_of_a_worker_believed_dead_is_refused():
     assert stored(report(8).pk)["deleted"]
 
 
-def test_a_change_of_a_report_never_stored_is_told_and_the_rest_applied():
+def test_a_change_of_an_unknown_report_is_reported_and_the_rest_applied():
     write_documents([store(report(8))])
     missing = change(KEY, 2, visibilidad=9.0)
     with pytest.raises(DocumentMissing) as caught:
@@ -632,11 +632,11 @@ def test_two_writes_to_one_report_are_no_batch():
         write_documents([store(report(7)), change(KEY, 2, visibilidad=1.0)])
 
 
-def test_no_writes_are_no_error():
+def test_an_empty_batch_is_not_an_error():
     write_documents([])
 
 
-def test_an_upsert_refused_for_an_older_one_is_tried_again(monkeypatch):
+def test_an_upsert_refused_for_an_older_one_is_retried(monkeypatch):
     """Of two upserts at once, the newer may come second."""
     apply, older = documents._apply, [store(report(7))]
 

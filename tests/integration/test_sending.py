@@ -91,7 +91,7 @@ def test_every_property_can_be_set(broker: Broker, queue: str) -> None:
     assert properties.timestamp == moment.timestamp()
 
 
-def test_inside_a_transaction_it_leaves_with_the_commit(
+def test_inside_a_transaction_it_is_published_with_the_commit(
     broker: Broker, queue: str
 ) -> None:
     with transaction.atomic():
@@ -108,7 +108,7 @@ def test_inside_a_transaction_it_leaves_with_the_commit(
     assert broker.take(queue)[1] == b"second"
 
 
-def test_what_is_rolled_back_is_never_sent(broker: Broker, queue: str) -> None:
+def test_a_rolled_back_message_is_never_sent(broker: Broker, queue: str) -> None:
     with transaction.atomic():
         send("", routing_key=queue)
         transaction.set_rollback(True)
@@ -116,7 +116,7 @@ def test_what_is_rolled_back_is_never_sent(broker: Broker, queue: str) -> None:
     assert not Outbox.objects.exists()
 
 
-def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
+def test_an_unroutable_message_is_an_error_unless_it_is_optional(
     broker: Broker,
 ) -> None:
     with pytest.raises(Unroutable):
@@ -139,7 +139,7 @@ def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_amqp_cannot_carry_is_refused(
+def test_a_message_that_amqp_cannot_carry_is_refused(
     broker: Broker, arguments: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(PublishError, match=told):
@@ -156,7 +156,7 @@ def test_headers_that_the_outbox_cannot_keep_are_refused(broker: Broker) -> None
         send("", routing_key="k", headers={"a": b"bytes"})
 
 
-def test_a_body_of_json_is_what_json_reads(broker: Broker, queue: str) -> None:
+def test_a_json_body_can_be_read_back(broker: Broker, queue: str) -> None:
     send([1, {"ñ": "é"}], routing_key=queue)
 
     assert json.loads(broker.take(queue)[1]) == [1, {"ñ": "é"}]

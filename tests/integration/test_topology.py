@@ -96,7 +96,7 @@ def leased() -> set[str]:
     return set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
 
 
-def test_what_is_missing_is_planned_and_made(site: Broker) -> None:
+def test_missing_queues_are_planned_and_declared(site: Broker) -> None:
     code, text = planned()
     assert code == 2
     assert "make the exchange events" in text
@@ -111,9 +111,7 @@ def test_what_is_missing_is_planned_and_made(site: Broker) -> None:
     assert leased() == {QUEUE}
 
 
-def test_a_queue_is_divided_and_joined_while_nothing_is_under_way(
-    site: Broker, divide: Divide
-) -> None:
+def test_a_queue_is_resized_while_it_is_idle(site: Broker, divide: Divide) -> None:
     apply()
     for number in (4, 2, 1, 3):
         divide(number)
@@ -130,7 +128,7 @@ def test_a_queue_is_divided_and_joined_while_nothing_is_under_way(
 
 
 @pytest.mark.slow
-def test_classic_queues_are_divided_and_joined_too(
+def test_classic_queues_are_resized_too(
     site: Broker, divide: Divide, settings: Any
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | {"QUEUE_TYPE": "classic"}
@@ -182,7 +180,7 @@ def has_outbox(site: Broker) -> None:
         (has_outbox, "1 messages for users_queue are in the outbox", 1),
     ],
 )
-def test_nothing_under_way_is_lost_or_overtaken(
+def test_a_queue_in_use_is_not_resized(
     site: Broker,
     divide: Divide,
     happens: Callable[[Broker], None],
@@ -205,7 +203,7 @@ def test_nothing_under_way_is_lost_or_overtaken(
     assert leased() == {QUEUE, f"{QUEUE}.1"}
 
 
-def test_a_foreign_consumer_forbids_it_too(site: Broker, divide: Divide) -> None:
+def test_a_foreign_consumer_prevents_resizing(site: Broker, divide: Divide) -> None:
     apply()
     divide(2)
     with site.channel() as channel:
@@ -217,7 +215,7 @@ def test_a_foreign_consumer_forbids_it_too(site: Broker, divide: Divide) -> None
     assert "users_queue has a consumer" in text
 
 
-def test_what_happens_between_plan_and_deed_is_noticed(
+def test_a_change_between_plan_and_apply_is_noticed(
     site: Broker, divide: Divide
 ) -> None:
     apply()
@@ -233,7 +231,7 @@ def test_what_happens_between_plan_and_deed_is_noticed(
     assert leased() == {QUEUE}
 
 
-def test_published_before_anybody_consumed_counts_as_one_partition(
+def test_messages_published_before_the_first_consumer_count_as_one_partition(
     site: Broker, divide: Divide
 ) -> None:
     with tool("test") as use:
@@ -248,7 +246,7 @@ def test_published_before_anybody_consumed_counts_as_one_partition(
     assert existing() == [QUEUE]
 
 
-def test_a_queue_with_other_arguments_is_told_and_left(
+def test_a_queue_with_other_arguments_is_reported_and_left_alone(
     site: Broker, settings: Any
 ) -> None:
     apply()
@@ -266,7 +264,7 @@ def test_a_queue_with_other_arguments_is_told_and_left(
         apply()
 
 
-def test_a_partition_too_many_goes_if_it_is_empty(site: Broker) -> None:
+def test_a_surplus_partition_is_deleted_if_it_is_empty(site: Broker) -> None:
     apply()
     with tool("test") as use:
         for number in (2, 5):
@@ -283,7 +281,7 @@ def test_a_partition_too_many_goes_if_it_is_empty(site: Broker) -> None:
     assert existing() == [QUEUE, f"{QUEUE}.5"]
 
 
-def test_two_at_a_time_do_no_harm(site: Broker, divide: Divide) -> None:
+def test_two_concurrent_runs_do_no_harm(site: Broker, divide: Divide) -> None:
     apply()
     divide(6)
 
@@ -300,7 +298,7 @@ def test_two_at_a_time_do_no_harm(site: Broker, divide: Divide) -> None:
         assert len(existing()) == len(leased()) == number
 
 
-def test_without_the_database_only_what_is_certain_is_made(
+def test_without_the_database_only_certain_changes_are_made(
     site: Broker, processes: Processes, elsewhere: str
 ) -> None:
     environment = processes.environment | {

@@ -86,7 +86,7 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
+def test_the_lab_detects_a_skipped_inbox() -> None:
     """Messages that are sent twice are enough, nothing need be killed."""
     code, output = run_lab(
         *(
@@ -102,7 +102,7 @@ def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_messages_are_acknowledged_first() -> None:
+def test_the_lab_detects_messages_that_are_acknowledged_first() -> None:
     code, output = run_lab(
         *("--kill-every", "1.5", "--faults", "kill consumer", "--processes", "2"),
         *("--manage", "python -m tests.support.sabotage acknowledge-first"),
@@ -114,7 +114,7 @@ def test_the_lab_finds_out_when_messages_are_acknowledged_first() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
+def test_the_lab_detects_an_api_that_publishes_without_confirms() -> None:
     code, output = run_lab(
         *("--kill-every", "2", "--faults", "lose", "--api", BLIND_API), seconds=15
     )
@@ -124,7 +124,7 @@ def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
+def test_the_lab_detects_documents_that_ignore_versions() -> None:
     code, output = run_lab(
         *("--kill-every", "1000"),
         *("--manage", "python -m tests.support.sabotage ignore-versions"),
@@ -136,7 +136,7 @@ def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> None:
+def test_the_lab_detects_messages_that_overtake_parked_ones_of_their_key() -> None:
     code, output = run_lab(
         *("--kill-every", "1000", "--partitions", "2", "--failures", "0.1"),
         *("--manage", "python -m tests.support.sabotage ignore-key"),
@@ -148,7 +148,7 @@ def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(30 + OVERHEAD)
-def test_the_lab_finds_out_when_a_process_goes_on_under_a_lost_lease() -> None:
+def test_the_lab_detects_a_process_that_goes_on_under_a_lost_lease() -> None:
     """It does not know what its successor has parked, and overtakes it."""
     code, output = run_lab(
         *("--seed", "8", "--kill-every", "2", "--processes", "3"),
@@ -227,7 +227,7 @@ def environment(process: psutil.Process) -> dict[str, str]:
     ("option", "value", "remedy"),
     [("--partitions", "0", "--partitions 1"), ("--failures", "5", "--failures 0.05")],
 )
-def test_what_makes_no_sense_is_refused(option: str, value: str, remedy: str) -> None:
+def test_senseless_options_are_refused(option: str, value: str, remedy: str) -> None:
     done = subprocess.run(
         [*LAB, option, value], cwd=BASE, capture_output=True, text=True
     )

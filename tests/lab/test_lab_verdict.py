@@ -239,7 +239,7 @@ def test_a_counter_that_is_wrong_is_found(world: World) -> None:
     assert columns(world.verdict()) == {PARTIAL: 1}
 
 
-def test_a_version_without_a_event_is_found(world: World) -> None:
+def test_a_version_without_an_event_is_found(world: World) -> None:
     del world.told[1]
 
     assert columns(world.verdict()) == {EVENTS: 1}
@@ -260,7 +260,7 @@ def test_a_false_event_is_found(world: World, event: Sighting) -> None:
 
 
 @pytest.mark.parametrize("happened", [True, False])
-def test_what_is_unknown_may_have_happened(world: World, happened: bool) -> None:
+def test_an_unknown_write_may_have_happened(world: World, happened: bool) -> None:
     world.ask(world.note, Change({"text": "n3"}), outcome=Outcome.UNKNOWN)
     if happened:
         spoil(world, note(1, "n1"), note(2, "n2"), note(3, "n3"))
@@ -268,14 +268,14 @@ def test_what_is_unknown_may_have_happened(world: World, happened: bool) -> None
     assert world.verdict()
 
 
-def test_what_is_unknown_happened_once_at_most(world: World) -> None:
+def test_an_unknown_write_happened_at_most_once(world: World) -> None:
     world.ask(world.note, Change({"text": "n3"}), outcome=Outcome.UNKNOWN)
     spoil(world, note(1, "n1"), note(2, "n2"), note(3, "n3"), note(4, "n3"))
 
     assert columns(world.verdict()) == {DOUBLED: 1}
 
 
-def test_what_is_unknown_happened_as_a_whole(world: World) -> None:
+def test_an_unknown_write_happened_as_a_whole(world: World) -> None:
     world.ask(
         Entity("note", "maybe", "9"),
         Change({"text": "m1"}),
@@ -321,7 +321,7 @@ def letters(*numbers: str) -> Iterable[Given]:
         (["a", "b", "c"], 1),  # one too many
     ],
 )
-def test_what_must_be_refused_ends_as_dead_letters(
+def test_refused_writes_end_as_dead_letters(
     world: World, given: list[str], breaches: int
 ) -> None:
     for _ in range(2):
@@ -331,7 +331,7 @@ def test_what_must_be_refused_ends_as_dead_letters(
     assert world.verdict().columns[DEAD_LETTERS] == breaches
 
 
-def test_a_dead_letter_of_what_should_have_happened_is_false(world: World) -> None:
+def test_a_dead_letter_for_a_valid_write_is_a_finding(world: World) -> None:
     world.letters = [replace(*letters("a"), body={"id": 10})]
 
     assert columns(world.verdict()) == {DEAD_LETTERS: 1}

@@ -40,7 +40,7 @@ def bound_queue(channel: Any, exchange: str, key: str) -> str:
     return queue
 
 
-def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
+def test_bulk_create_of_ten_thousand_rows_publishes_ten_thousand_events(
     channel: Any,
 ) -> None:
     channel.exchange_declare("events", "topic", durable=True)
@@ -56,7 +56,7 @@ def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
     assert count == Order.objects.count() == 10_000
 
 
-def test_the_relay_makes_an_exchange_that_is_missing(channel: Any) -> None:
+def test_the_relay_declares_a_missing_exchange(channel: Any) -> None:
     channel.exchange_delete("watch")
     Watch.objects.create(user_id=42, lesson_id=100, position=314)
 

@@ -69,7 +69,7 @@ def place() -> Iterator[type[models.Model]]:
     publications.pop(Place, None)
 
 
-def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
+def test_creating_updating_and_deleting_a_row_publishes_events() -> None:
     ann = Customer.objects.create(name="Ann")
 
     order = Order.objects.create(reference="A-1", total="12.5", customer=ann)
@@ -94,7 +94,7 @@ def test_a_row_is_told_of_when_it_is_created_updated_and_deleted() -> None:
     assert second["placed_at"] == third["placed_at"] == placed_at
 
 
-def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
+def test_exchange_routing_key_and_bare_body_can_be_chosen() -> None:
     Watch.objects.create(user_id=42, lesson_id=100, position=314)
 
     row = events().get()
@@ -110,7 +110,7 @@ def test_an_exchange_a_key_and_a_bare_body_are_as_one_wishes() -> None:
     }
 
 
-def test_every_kind_of_value_has_a_form_in_json() -> None:
+def test_every_kind_of_value_is_encoded_as_json() -> None:
     (order,) = make_orders("A-1")
 
     line = Line.objects.create(order=order, weight=float("1e300"), data={"a": [None]})
@@ -126,7 +126,7 @@ def test_every_kind_of_value_has_a_form_in_json() -> None:
     }
 
 
-def test_what_is_told_is_what_the_row_has() -> None:
+def test_an_event_has_the_values_of_its_row() -> None:
     order = Order.objects.create(reference=Concat(Value("A"), Value("-1")))
     order.total = F("total") + 2
     order.save()
@@ -137,7 +137,7 @@ def test_what_is_told_is_what_the_row_has() -> None:
     ]
 
 
-def test_what_is_rolled_back_is_told_to_nobody() -> None:
+def test_a_rolled_back_change_publishes_nothing() -> None:
     with transaction.atomic():
         Order.objects.create(reference="A-1")
         transaction.set_rollback(True)
@@ -148,7 +148,7 @@ def test_what_is_rolled_back_is_told_to_nobody() -> None:
     assert told() == []
 
 
-def test_a_row_that_cannot_be_told_is_not_written(settings: Any) -> None:
+def test_a_row_whose_event_is_too_large_is_not_written(settings: Any) -> None:
     settings.MESSAGING = settings.MESSAGING | {"MAX_BODY": 100}
 
     with pytest.raises(TooLarge):
@@ -208,7 +208,7 @@ def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
     assert totals == [float(number) for number in range(1, 151)]
 
 
-def test_bulk_create_tells_of_each_row() -> None:
+def test_bulk_create_publishes_each_row() -> None:
     orders = Order.objects.bulk_create(
         [Order(reference=f"A-{number}") for number in range(1200)], batch_size=700
     )
@@ -217,7 +217,7 @@ def test_bulk_create_tells_of_each_row() -> None:
     assert references("created") == [f"A-{number}" for number in range(1200)]
 
 
-def test_bulk_create_tells_of_rows_whose_keys_are_given() -> None:
+def test_bulk_create_publishes_rows_with_given_keys() -> None:
     (order,) = make_orders("A-1")
     Line.objects.bulk_create([Line(order=order), Line(order=order)])
     Watch.objects.bulk_create(
@@ -230,7 +230,7 @@ def test_bulk_create_tells_of_rows_whose_keys_are_given() -> None:
     assert [key for key, _ in told()] == ["shop.line.created"] * 2 + ["created"] * 2
 
 
-def test_bulk_create_works_where_databases_give_the_key_of_one_row_only(
+def test_bulk_create_works_where_databases_return_the_key_of_one_row_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MySQL is such a database."""
@@ -256,7 +256,7 @@ def test_bulk_create_works_where_databases_give_the_key_of_one_row_only(
         },
     ],
 )
-def test_bulk_create_that_hides_what_it_does_is_refused(options: Any) -> None:
+def test_bulk_create_that_hides_its_effects_is_refused(options: Any) -> None:
     if connection.vendor == "mysql":
         options.pop("unique_fields", None)
 
@@ -266,7 +266,7 @@ def test_bulk_create_that_hides_what_it_does_is_refused(options: Any) -> None:
     assert not Order.everything.exists()
 
 
-def test_bulk_update_tells_of_each_row() -> None:
+def test_bulk_update_publishes_each_row() -> None:
     orders = make_orders("a", "b", "c")
     for number, order in enumerate(orders):
         order.total = number
@@ -280,7 +280,7 @@ def test_bulk_update_tells_of_each_row() -> None:
     ]
 
 
-def test_an_update_tells_of_the_rows_it_changes_though_they_match_no_more() -> None:
+def test_an_update_publishes_its_rows_although_they_no_longer_match() -> None:
     make_orders("a", "b")
     make_orders("c", total=5)
 
@@ -293,7 +293,7 @@ def test_an_update_tells_of_the_rows_it_changes_though_they_match_no_more() -> N
     ]
 
 
-def test_an_update_of_thousands_tells_of_each() -> None:
+def test_an_update_of_thousands_publishes_each_row() -> None:
     with suppressed():
         Order.objects.bulk_create(Order(reference=f"A-{n}") for n in range(1203))
 
@@ -302,7 +302,7 @@ def test_an_update_of_thousands_tells_of_each() -> None:
     assert len(references("updated")) == 1203
 
 
-def test_an_update_through_joins_annotations_and_order_is_told() -> None:
+def test_an_update_with_joins_annotations_or_ordering_is_published() -> None:
     ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
     a, _ = make_orders("a", "b", customer=ann)
     make_orders("c", customer=bob)
@@ -325,7 +325,7 @@ def test_an_update_through_joins_annotations_and_order_is_told() -> None:
     assert len(bodies) == 9
 
 
-def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> None:
+def test_an_update_through_any_manager_or_relation_is_published() -> None:
     ann = Customer.objects.create(name="Ann")
     a, b = make_orders("a", "b")
     with suppressed():
@@ -351,7 +351,7 @@ def test_an_update_is_told_whatever_manager_and_relation_it_goes_through() -> No
     ]
 
 
-def test_rows_that_a_manager_hides_are_told_of() -> None:
+def test_rows_hidden_by_a_manager_are_published() -> None:
     order = Order.everything.create(reference="a", hidden=True)
     Order.everything.update(total=1)
     Order.everything.all().delete()
@@ -360,7 +360,7 @@ def test_rows_that_a_manager_hides_are_told_of() -> None:
     assert not Order.everything.filter(pk=order.pk).exists()
 
 
-def test_get_or_create_and_update_or_create_are_told() -> None:
+def test_get_or_create_and_update_or_create_are_published() -> None:
     Order.objects.get_or_create(reference="a")
     Order.objects.get_or_create(reference="a")
     Order.objects.update_or_create(reference="a", defaults={"total": 1})
@@ -373,7 +373,7 @@ def test_get_or_create_and_update_or_create_are_told() -> None:
     ]
 
 
-def test_rows_of_a_fixture_are_told_of() -> None:
+def test_rows_loaded_from_a_fixture_are_published() -> None:
     (order,) = make_orders("a")
     dump = serializers.serialize("json", [order])
     with suppressed():
@@ -385,7 +385,7 @@ def test_rows_of_a_fixture_are_told_of() -> None:
     assert references("created") == ["a"]
 
 
-def test_proxies_are_told_of_as_what_they_stand_for() -> None:
+def test_proxies_are_published_as_their_model() -> None:
     UrgentOrder.objects.create(reference="a")
     UrgentOrder.objects.create(reference="b")
     UrgentOrder.objects.get(reference="a").delete()
@@ -399,7 +399,7 @@ def test_proxies_are_told_of_as_what_they_stand_for() -> None:
     ]
 
 
-def test_a_proxy_made_later_is_told_of() -> None:
+def test_a_proxy_defined_later_is_published() -> None:
     class LateOrder(Order):
         class Meta:
             proxy = True
@@ -412,7 +412,7 @@ def test_a_proxy_made_later_is_told_of() -> None:
     assert references("deleted") == ["a", "b"]
 
 
-def test_deletions_of_many_and_cascades_are_told() -> None:
+def test_bulk_deletions_and_cascades_are_published() -> None:
     a, _ = make_orders("a", "b")
     with suppressed():
         Line.objects.bulk_create([Line(order=a), Line(order=a)])
@@ -423,7 +423,7 @@ def test_deletions_of_many_and_cascades_are_told() -> None:
     assert sorted(keys) == ["shop.line.deleted"] * 2 + ["shop.order.deleted"] * 2
 
 
-def test_a_deletion_without_loading_is_told() -> None:
+def test_a_deletion_without_loading_is_published() -> None:
     make_orders("a", "b")
 
     orders = Order.objects.filter(reference="a")
@@ -433,7 +433,7 @@ def test_a_deletion_without_loading_is_told() -> None:
     assert Order.objects.get().reference == "b"
 
 
-def test_what_a_deletion_does_to_other_rows_is_told() -> None:
+def test_the_effects_of_a_deletion_on_other_rows_are_published() -> None:
     ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
     make_orders("a", customer=bob)
     make_orders("b", seller=bob)
@@ -448,7 +448,7 @@ def test_what_a_deletion_does_to_other_rows_is_told() -> None:
     assert Order.objects.get(reference="b").seller == ann
 
 
-def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
+def test_deleting_a_deleted_row_publishes_nothing() -> None:
     (order,) = make_orders("a")
     with suppressed():
         Order.objects.all().delete()
@@ -458,7 +458,7 @@ def test_a_deletion_of_what_is_gone_tells_nothing() -> None:
     assert told() == []
 
 
-def test_nothing_is_told_in_silence_unless_aloud() -> None:
+def test_nothing_is_published_inside_suppressed_except_inside_unsuppressed() -> None:
     with suppressed():
         order = Order.objects.create(reference="a")
         Order.objects.update(total=1)
@@ -477,7 +477,7 @@ def test_an_update_of_the_key_is_refused(name: str) -> None:
         Order.objects.update(**{name: 7})
 
 
-def test_django_says_itself_what_no_update_can_do() -> None:
+def test_the_errors_of_django_for_impossible_updates_are_kept() -> None:
     orders = make_orders("a", "b")
 
     with pytest.raises(TypeError, match="slice"):
@@ -527,7 +527,7 @@ def test_rows_of_several_tables_are_refused_in_checks_and_at_run_time(
         ({"fields": ["tags"]}, "no column"),
     ],
 )
-def test_fields_that_are_none_are_refused(
+def test_invalid_fields_are_refused(
     place: type[models.Model], options: Any, problem: str
 ) -> None:
     publishes(place, **options)
@@ -549,7 +549,7 @@ def test_fields_that_are_none_are_refused(
         ({"fields": ["name"], "routing_key": "x" * 300}, "too long"),
     ],
 )
-def test_what_can_never_be_is_refused_at_once(
+def test_invalid_options_are_refused_at_once(
     place: type[models.Model], options: Any, problem: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match=problem):

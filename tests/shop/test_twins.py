@@ -257,7 +257,7 @@ def outcome_of(envelope: Envelope) -> str:
 
 
 @pytest.mark.parametrize(("attempt", "expected"), ERRORS)
-def test_both_refuse_the_same(
+def test_both_refuse_the_same_messages(
     real: RealBroker, attempt: Callable[[], Any], expected: str
 ) -> None:
     with memory_broker():
@@ -293,7 +293,7 @@ def answer_of(attempt: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize(("attempt", "expected"), CALLS)
-def test_both_answer_alike(
+def test_both_answer_calls_alike(
     real: RealBroker, attempt: Callable[[], Any], expected: str
 ) -> None:
     with memory_broker():

@@ -74,19 +74,19 @@ def shop(url: str) -> str:
     return f"{url.rpartition('/')[0]}/shop"
 
 
-def test_published_models_tell_of_every_change_on_sqlite() -> None:
+def test_models_are_published_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
 
 
 @pytest.mark.slow
-def test_published_models_tell_of_every_change_on_postgresql(
+def test_models_are_published_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
     run_suite("publishing", DATABASE_URL=shop(postgresql.url))
 
 
 @pytest.mark.slow
-def test_consumers_on_sqlite_do_what_the_twin_does(
+def test_consumers_on_sqlite_do_what_the_broker_in_memory_does(
     servers: SimpleNamespace, tmp_path: Path
 ) -> None:
     run_suite(
@@ -99,7 +99,7 @@ def test_consumers_on_sqlite_do_what_the_twin_does(
 
 
 @pytest.mark.slow
-def test_consumers_on_postgresql_do_what_the_twin_does(
+def test_consumers_on_postgresql_do_what_the_broker_in_memory_does(
     servers: SimpleNamespace, postgresql: PostgreSQL
 ) -> None:
     run_suite(
@@ -130,7 +130,7 @@ def pip(*arguments: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_all_of_messaging_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_all_of_messaging_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     tracked = subprocess.run(
@@ -343,7 +343,7 @@ def test_a_new_project_does_what_the_document_says(
 
 
 @pytest.mark.slow
-def test_what_needs_more_than_the_wheel_asks_for_says_so(
+def test_modules_with_optional_dependencies_name_what_is_missing(
     tmp_path: Path, wheel: Path
 ) -> None:
     project = Project(tmp_path, wheel)
@@ -381,7 +381,7 @@ def test_it(memory_broker):
 
 
 @pytest.mark.slow
-def test_pytest_has_the_fixture_wherever_the_package_is_installed(
+def test_installing_the_package_provides_the_pytest_fixture(
     tmp_path: Path, wheel: Path
 ) -> None:
     project = Project(tmp_path, wheel, "pytest")

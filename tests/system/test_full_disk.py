@@ -157,7 +157,7 @@ def rows(mariadb: MariaDB, sql: str) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
+def test_a_full_disk_that_is_freed_loses_no_write(
     disk: Path,
     mariadb: MariaDB,
     broker: Broker,

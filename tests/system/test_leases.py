@@ -68,7 +68,7 @@ def send_names(users: list[User], *names: str) -> None:
 
 
 @pytest.mark.slow
-def test_four_processes_share_eight_partitions_whoever_comes_and_goes(
+def test_four_processes_share_eight_partitions_as_processes_join_and_leave(
     eight: Broker, start: Start
 ) -> None:
     users = make_people(40)
@@ -127,7 +127,7 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
 
 
 @pytest.mark.slow
-def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
+def test_a_stopping_process_keeps_only_the_partition_it_is_working_on(
     eight: Broker, start: Start
 ) -> None:
     (user,) = make_people(1)
@@ -156,7 +156,7 @@ def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
 
 
 @pytest.mark.slow
-def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
+def test_a_process_stopped_inside_a_transaction_blocks_no_other(
     eight: Broker, start: Start
 ) -> None:
     """Its row locks would: so its session is ended when its lease is taken over."""
@@ -179,7 +179,7 @@ def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
     assert told(users[0]) == ["Ann"]
 
 
-def test_a_foreign_message_is_forwarded_to_its_partition(
+def test_a_message_of_another_program_is_forwarded_to_its_partition(
     eight: Broker, start: Start
 ) -> None:
     users = make_people(40)

@@ -76,7 +76,7 @@ def heard(queue: str) -> list[Any]:
     return [json.loads(bytes(row.body))["body"] for row in rows]
 
 
-def test_listeners_hear_what_they_asked_for_on_all_types_of_exchange(
+def test_listeners_receive_what_they_are_bound_to_on_all_types_of_exchange(
     nature: Broker, processes: Processes
 ) -> None:
     consume(processes)
@@ -111,7 +111,7 @@ def test_listeners_hear_what_they_asked_for_on_all_types_of_exchange(
     assert row.headers == {"of": "nature"}
 
 
-def test_a_stranger_s_message_that_comes_twice_takes_effect_once(
+def test_a_message_of_another_program_delivered_twice_takes_effect_once(
     nature: Broker, processes: Processes
 ) -> None:
     consume(processes, "diary")
@@ -143,7 +143,7 @@ def test_listeners_that_are_killed_lose_and_repeat_nothing(
     assert heard("birds_only") == names
 
 
-def test_what_cannot_be_read_or_is_refused_is_a_dead_letter_that_can_be_replayed(
+def test_an_unreadable_or_refused_message_is_a_dead_letter_that_can_be_replayed(
     nature: Broker, processes: Processes
 ) -> None:
     consume(processes)

@@ -125,7 +125,7 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     assert author.numero_reportes == 1
 
 
-def test_a_frozen_database_keeps_nobody_from_hearing_that_writes_are_accepted(
+def test_readiness_is_reported_while_a_database_is_frozen(
     api: API, no_consumers: None, outage: SimpleNamespace
 ) -> None:
     outage.mariadb.pause()
@@ -294,7 +294,7 @@ def test_a_consumer_whose_database_connection_was_cut_goes_on(
     eventually(lambda: User.objects.count() == 3, "another row")
 
 
-def test_a_missing_table_is_waited_for(broker: Broker, consumers: None) -> None:
+def test_consumers_wait_for_a_missing_table(broker: Broker, consumers: None) -> None:
     with connections["default"].cursor() as cursor:
         cursor.execute("RENAME TABLE users_userledger TO mislaid")
     try:

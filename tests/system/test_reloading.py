@@ -41,7 +41,7 @@ def process(
 
 
 @pytest.mark.slow
-def test_a_consumer_starts_anew_when_code_changes(
+def test_a_consumer_restarts_when_code_changes(
     process: tuple[subprocess.Popen[bytes], Path],
 ) -> None:
     child, said = process

@@ -83,7 +83,7 @@ def test_text_stays_text(shared: Servers) -> None:
     assert call("double", 0, text=True) == 0
 
 
-def test_what_a_foreign_client_sends_without_saying_what_it_is_is_served(
+def test_a_call_without_properties_is_served(
     shared: Servers,
 ) -> None:
     assert ask("double", b"21").body == b"42"
@@ -157,7 +157,7 @@ def test_a_payload_is_checked_before_the_function_runs(
         ("double", b" " * 1024 * 1024 + b"1", {}),
     ],
 )
-def test_a_body_that_nobody_can_read_is_refused(
+def test_an_unreadable_body_is_refused(
     shared: Servers, name: str, body: bytes, properties: dict[str, Any]
 ) -> None:
     properties = {"content_type": None, **properties}
@@ -169,7 +169,7 @@ def test_a_body_that_nobody_can_read_is_refused(
             answer.result(5).value()
 
 
-def test_an_exception_is_named_and_says_no_more(shared: Servers) -> None:
+def test_only_the_name_of_an_exception_is_returned(shared: Servers) -> None:
     with pytest.raises(RemoteError) as caught:
         call("fail", {"secret": "hunter2"})
 
@@ -187,7 +187,7 @@ def test_a_payload_that_a_function_gets_wrong_is_not_its_callers_fault(
     assert caught.value.type == "InvalidCall"
 
 
-def test_an_exception_says_all_where_that_is_allowed(shared: Servers) -> None:
+def test_the_text_of_an_exception_is_returned_if_so_configured(shared: Servers) -> None:
     with pytest.raises(RemoteError) as caught:
         call("fail_openly", "in public")
 
@@ -222,7 +222,7 @@ def test_without_a_queue_there_is_an_error_at_once(shared: Servers) -> None:
     assert seconds_until_no_server(f"nobody-{uuid.uuid4()}") < 1
 
 
-def test_a_queue_that_its_servers_have_left_is_an_error_at_once(own: Servers) -> None:
+def test_a_queue_whose_servers_have_left_is_an_error_at_once(own: Servers) -> None:
     server = own.start("who")
     assert call("who") == server.pid
     assert own.stop(server) == 0
@@ -259,7 +259,7 @@ def test_a_deadline_that_makes_no_sense_harms_no_server(
     assert call("double", 5) == 10
 
 
-def test_two_may_wait_for_one_reply(shared: Servers) -> None:
+def test_two_threads_may_wait_for_one_reply(shared: Servers) -> None:
     envelope = envelope_for("double", 4, 5)
     name = str(envelope.correlation_id)
     with replies().expected(name, 5) as first, replies().expected(name, 5) as second:
@@ -285,7 +285,9 @@ def test_late_and_duplicate_replies_are_dropped_and_counted(shared: Servers) -> 
     assert call("add", {"a": 1}) == 2
 
 
-def test_nobody_works_for_a_caller_who_has_gone(own: Servers, tmp_path: Path) -> None:
+def test_a_call_whose_caller_is_gone_is_not_executed(
+    own: Servers, tmp_path: Path
+) -> None:
     file = tmp_path / "runs"
     server = own.start("note", threads=1)
     payload = {"path": str(file), "line": "slow", "seconds": 1}
@@ -313,7 +315,9 @@ def test_several_servers_share_the_load(own: Servers) -> None:
     assert min(shares.values()) >= 20
 
 
-def test_every_call_is_answered_rightly_while_a_server_is_killed(own: Servers) -> None:
+def test_every_call_is_answered_correctly_while_a_server_is_killed(
+    own: Servers,
+) -> None:
     victim, _ = own.start("triple"), own.start("triple")
     outcomes: Counter[str] = Counter()
     done = threading.Semaphore(0)
@@ -344,7 +348,7 @@ def test_every_call_is_answered_rightly_while_a_server_is_killed(own: Servers) -
 
 
 @pytest.mark.slow
-def test_servers_and_callers_outlive_their_connections(own: Servers) -> None:
+def test_servers_and_callers_survive_cut_connections(own: Servers) -> None:
     own.start("triple")
     outcomes: Counter[str] = Counter()
     cut = threading.Event()
@@ -377,7 +381,7 @@ def is_answered(name: str, payload: Any) -> bool:
     return True
 
 
-def test_without_a_broker_there_is_an_error_that_says_so(
+def test_a_call_without_a_broker_names_the_reason(
     servers: SimpleNamespace,
 ) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
@@ -388,7 +392,7 @@ def test_without_a_broker_there_is_an_error_that_says_so(
     assert "No connection to 127.0.0.1" in done.err
 
 
-def test_a_server_that_is_stopped_finishes_what_it_has_in_hand(
+def test_a_stopping_server_finishes_its_current_calls(
     own: Servers, tmp_path: Path
 ) -> None:
     file = tmp_path / "runs"
@@ -405,7 +409,7 @@ def test_a_server_that_is_stopped_finishes_what_it_has_in_hand(
 
 
 @pytest.mark.slow
-def test_a_call_that_kills_its_servers_is_given_up(
+def test_a_call_that_kills_its_servers_is_abandoned(
     own: Servers, tmp_path: Path
 ) -> None:
     file = tmp_path / "deaths"
@@ -430,7 +434,7 @@ def test_a_call_that_kills_its_servers_is_given_up(
     assert len(file.read_text().split()) == 3
 
 
-def test_a_queue_that_others_made_otherwise_is_served_as_it_is(own: Servers) -> None:
+def test_a_queue_declared_with_other_arguments_is_served_as_it_is(own: Servers) -> None:
     with own.broker.channel() as channel:
         channel.queue_declare("elsewhere", durable=False)
 
@@ -497,7 +501,7 @@ def test_the_command_prints_nothing_but_the_error(shared: Servers) -> None:
     )
 
 
-def test_the_command_tells_errors_as_json(shared: Servers) -> None:
+def test_the_command_prints_errors_as_json(shared: Servers) -> None:
     out = StringIO()
 
     with pytest.raises(CommandError):

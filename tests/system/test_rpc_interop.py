@@ -71,7 +71,7 @@ def serving(use: Callable[[Any], Awaitable[Any]]) -> Iterator[None]:
         thread.join()
 
 
-def test_json_rpc_of_aio_pika_calls_us(shared: Servers) -> None:
+def test_json_rpc_of_aio_pika_calls_our_server(shared: Servers) -> None:
     async def use(channel: Any) -> Any:
         rpc = await JsonRPC.create(channel)
         return await rpc.call("add", {"a": 2, "b": 3}), await rpc.proxy.add(a=1)
@@ -95,7 +95,7 @@ def test_json_rpc_of_aio_pika_understands_our_errors(
     assert told in with_aio_pika(use)
 
 
-def test_json_rpc_of_aio_pika_serves_us(shared: Servers) -> None:
+def test_json_rpc_of_aio_pika_serves_our_calls(shared: Servers) -> None:
     async def multiply(*, x: int, y: int = 2) -> int:
         return x * y
 
@@ -113,7 +113,9 @@ def test_json_rpc_of_aio_pika_serves_us(shared: Servers) -> None:
         call("multiply", {"x": 3})
 
 
-def test_a_service_with_its_own_callback_queue_calls_us(shared: Servers) -> None:
+def test_a_service_with_its_own_callback_queue_calls_our_server(
+    shared: Servers,
+) -> None:
     async def use(channel: Any) -> bytes:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         await channel.declare_queue("rpc_test_queue")  # as seen in that service's log
@@ -277,6 +279,6 @@ def test_our_client_calls_the_official_server(servers: SimpleNamespace) -> None:
         server.join()
 
 
-def test_an_error_is_read_in_the_words_of_its_server(our_server: Servers) -> None:
+def test_an_error_is_shown_with_the_text_of_its_server(our_server: Servers) -> None:
     with pytest.raises(InvalidCall, match="less than or equal to 1000"):
         call("rpc_queue", "1001", text=True)

@@ -70,7 +70,7 @@ def marked(checkout: Path) -> set[psutil.Process]:
     return found
 
 
-def test_a_second_start_is_refused_and_tells_of_the_first(checkout: Path) -> None:
+def test_a_second_start_is_refused_and_names_the_first(checkout: Path) -> None:
     with run.lock(checkout / ".local" / "lock") as notice:
         print("http://127.0.0.1:1/ (pid 2)", file=notice, end="", flush=True)
         second = start(checkout)
@@ -90,7 +90,7 @@ def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
     assert runner.returncode == 1
 
 
-def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
+def test_only_leftover_processes_of_this_directory_are_ended(checkout: Path) -> None:
     sleeper = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
     ours, others = (
         subprocess.Popen(
@@ -133,7 +133,7 @@ def test_ctrl_c_stops_everything(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_does_not_hinder_the_next(checkout: Path) -> None:
+def test_a_killed_run_does_not_prevent_the_next(checkout: Path) -> None:
     first = start(checkout)
     wait_until_open(first)
     left = marked(checkout) - {psutil.Process(first.pid)}

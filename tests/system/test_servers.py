@@ -141,7 +141,9 @@ def test_committed_rows_survive_a_killed_mariadb(mariadb: MariaDB) -> None:
         assert cursor.fetchone() == (1, "utf8mb4")
 
 
-def test_a_half_made_mariadb_is_made_again(mariadb: MariaDB, tmp_path: Path) -> None:
+def test_a_half_initialised_mariadb_is_initialised_again(
+    mariadb: MariaDB, tmp_path: Path
+) -> None:
     (tmp_path / "data.new" / "mysql").mkdir(parents=True)
 
     with MariaDB(tmp_path) as server:

@@ -163,7 +163,7 @@ def school(servers: SimpleNamespace) -> Iterator[Broker]:
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
 @pytest.mark.parametrize("client", CLIENT)
-def test_what_other_clients_send_comes_to_our_scripts(
+def test_messages_of_other_clients_arrive_at_our_scripts(
     school: Broker, programs: Programs, client: str, pattern: Pattern
 ) -> None:
     emit = (*CLIENTS[client], *pattern.emit, "¡Hola!")
@@ -178,7 +178,7 @@ def test_what_other_clients_send_comes_to_our_scripts(
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
 @pytest.mark.parametrize("client", CLIENT)
-def test_what_our_scripts_send_comes_to_other_clients(
+def test_our_messages_arrive_at_other_clients(
     school: Broker, programs: Programs, client: str, pattern: Pattern
 ) -> None:
     theirs = programs.start(*CLIENTS[client], *pattern.receive)
@@ -229,7 +229,7 @@ def test_without_a_limit_tasks_are_dealt_out_in_turn(
     ]
 
 
-def test_with_one_in_hand_who_is_idle_gets_the_next(
+def test_with_a_prefetch_of_one_an_idle_worker_gets_the_next(
     school: Broker, programs: Programs
 ) -> None:
     busy = programs.manage("worker")
@@ -272,7 +272,7 @@ def test_a_task_that_was_acknowledged_unseen_ends_with_its_worker(
     assert school.count("task_queue") == 0
 
 
-def test_tasks_whose_acknowledgement_is_forgotten_come_again(
+def test_unacknowledged_tasks_are_redelivered(
     school: Broker, programs: Programs
 ) -> None:
     forgetful = programs.manage("worker", "--ack", "never", "--prefetch", "0")
@@ -287,7 +287,7 @@ def test_tasks_whose_acknowledgement_is_forgotten_come_again(
 
 
 @pytest.mark.slow
-def test_what_is_durable_outlasts_the_broker(
+def test_durable_messages_survive_a_restart_of_the_broker(
     school: Broker, servers: SimpleNamespace
 ) -> None:
     tutorial("new_task", "--classic", "persistent")
@@ -369,7 +369,7 @@ def test_headers_match_all_or_any(school: Broker) -> None:
 NATURE = ("--exchange", "nature", "--durable")
 
 
-def test_a_dove_of_kombu_comes_to_birds_only(school: Broker) -> None:
+def test_a_message_of_kombu_arrives_at_birds_only(school: Broker) -> None:
     def publish() -> None:
         with Connection(school.url) as connection:
             producer = Producer(
@@ -386,7 +386,7 @@ def test_a_dove_of_kombu_comes_to_birds_only(school: Broker) -> None:
     assert line == ' [x] animal.bird:{"bird_name": "dove"}'
 
 
-def test_a_dove_of_ours_comes_to_a_consumer_of_kombu(school: Broker) -> None:
+def test_our_message_arrives_at_a_consumer_of_kombu(school: Broker) -> None:
     got: list[Any] = []
 
     def process_message(body: Any, message: Any) -> None:
@@ -408,7 +408,7 @@ def test_a_dove_of_ours_comes_to_a_consumer_of_kombu(school: Broker) -> None:
     assert got == [({"bird_name": "dove"}, "animal.bird"), ("owl", "animal.bird")]
 
 
-def test_what_was_watched_waits_in_the_queue_of_its_listener(school: Broker) -> None:
+def test_a_watch_event_waits_in_the_queue_of_its_listener(school: Broker) -> None:
     watch = ("--exchange", "watch", "--durable")
     listen = ("receive_logs_topic", *watch, "--queue", "recommendation.watch.*")
     with pytest.raises(CommandError, match="Only 0 of 1"):
@@ -440,7 +440,7 @@ def test_an_order_leads_to_an_email_and_a_file(
     assert "product: Leather Jacket\n" in file.read_text()
 
 
-def test_an_order_of_another_program_that_comes_twice_is_one_file(
+def test_an_order_of_another_program_delivered_twice_is_one_file(
     school: Broker, settings: Any, tmp_path: Path
 ) -> None:
     settings.MEDIA_ROOT = str(tmp_path)
@@ -459,7 +459,7 @@ def test_an_order_of_another_program_that_comes_twice_is_one_file(
     assert len(list((tmp_path / "orders").iterdir())) == 1
 
 
-def test_an_order_that_nobody_takes_yet_says_so(school: Broker) -> None:
+def test_an_unroutable_order_is_reported(school: Broker) -> None:
     assert [line[:4] for line in tutorial("publish_order")] == [" [ ]", " [ ]"]
 
 
@@ -478,7 +478,7 @@ def test_an_order_waits_while_no_email_can_be_sent(
     assert receive_one("notify") == " [x] Notifying john.doe@example.com"
 
 
-def test_a_queue_that_somebody_made_otherwise_is_not_used(school: Broker) -> None:
+def test_a_queue_declared_with_other_arguments_is_not_used(school: Broker) -> None:
     tutorial("send", "--classic")
 
     with pytest.raises(CommandError, match="x-queue-type"):

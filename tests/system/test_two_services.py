@@ -48,7 +48,7 @@ def get(url: str) -> requests.Response | None:
         return None
 
 
-def test_what_is_sent_to_a_is_heard_by_b(
+def test_a_message_sent_to_a_is_received_by_b(
     process: subprocess.Popen[bytes], addresses: Addresses
 ) -> None:
     a, b = addresses
@@ -80,7 +80,7 @@ def test_what_is_sent_to_a_is_heard_by_b(
     assert process.wait(15) == 0
 
 
-def test_a_says_at_once_that_b_is_away(
+def test_a_reports_at_once_that_b_is_away(
     servers: SimpleNamespace, addresses: Addresses
 ) -> None:
     processes = Processes()

@@ -38,7 +38,7 @@ SECRET = "pa55word"
         ({"RETENTION_DAYS": 0.1}, "warning", "RETENTION_DAYS is 0.1"),
     ],
 )
-def test_a_setting_that_weakens_a_promise_is_told(
+def test_a_setting_that_weakens_a_guarantee_is_reported(
     settings: Any, change: dict[str, Any], level: str, told: str
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | change
@@ -61,7 +61,7 @@ def test_a_setting_that_weakens_a_promise_is_told(
         ({"OPTIONS": {}}, "warning", "no connect_timeout, read_timeout"),
     ],
 )
-def test_a_database_whose_settings_weaken_a_promise_is_told(
+def test_database_settings_that_weaken_a_guarantee_are_reported(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], level: str, told: str
 ) -> None:
     for name, value in change.items():
@@ -73,7 +73,7 @@ def test_a_database_whose_settings_weaken_a_promise_is_told(
     assert str(finding.level) == level
 
 
-def test_debugging_is_worse_where_others_come(settings: Any) -> None:
+def test_debug_is_worse_on_a_public_host(settings: Any) -> None:
     settings.DEBUG = True
     settings.ALLOWED_HOSTS = ["localhost"]
     assert worst(the_settings()).level == Level.NOTE
@@ -86,10 +86,10 @@ def test_debugging_is_worse_where_others_come(settings: Any) -> None:
     ("seconds", "level"),
     [(0.2, "ok"), (-0.9, "ok"), (5, "warning"), (-5, "warning"), (-3600, "error")],
 )
-def test_clocks_that_differ_are_told(seconds: float, level: str) -> None:
+def test_clocks_that_differ_are_reported(seconds: float, level: str) -> None:
     assert str(clock.judged(seconds).level) == level
 
 
-def test_the_numbers_of_a_version_are_read() -> None:
+def test_a_version_is_parsed_into_numbers() -> None:
     assert version("RabbitMQ 3.10.8") == (3, 10, 8)
     assert version("") == ()

@@ -62,7 +62,7 @@ def through_queue(body: bytes) -> Message | None:
 
 @many
 @given(serializers, objects)
-def test_json_is_taken_over_http_exactly_if_it_is_taken_from_the_queue(
+def test_json_is_accepted_over_http_exactly_if_it_is_accepted_from_the_queue(
     serializer: type[MessageSerializer], fields: dict[str, Any]
 ) -> None:
     mine = {k: v for k, v in fields.items() if k in serializer.Meta.fields}
@@ -87,7 +87,7 @@ def test_json_is_taken_over_http_exactly_if_it_is_taken_from_the_queue(
 
 @many
 @given(serializers, objects)
-def test_what_http_accepts_arrives_unchanged(
+def test_json_accepted_over_http_is_decoded_unchanged(
     serializer: type[MessageSerializer], fields: dict[str, Any]
 ) -> None:
     message = through_http(serializer, fields)
@@ -100,7 +100,7 @@ def test_what_http_accepts_arrives_unchanged(
 
 @many
 @given(serializers, forms)
-def test_what_a_form_is_accepted_with_arrives_unchanged(
+def test_a_form_accepted_over_http_is_decoded_unchanged(
     serializer: type[MessageSerializer], fields: dict[str, str]
 ) -> None:
     form = QueryDict(mutable=True)
@@ -115,7 +115,7 @@ def test_what_a_form_is_accepted_with_arrives_unchanged(
 
 @many
 @given(st.one_of(st.binary(max_size=200), values.map(lambda v: json.dumps(v).encode())))
-def test_no_body_is_more_than_refused(body: bytes) -> None:
+def test_no_body_raises_an_unexpected_error(body: bytes) -> None:
     try:
         data = parsed(body)
     except ParseError:  # which is answered with 400

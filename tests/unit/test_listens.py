@@ -30,7 +30,7 @@ class TestMistakes:
             listens("mistakes", UserCreated, body=dict)
 
     @pytest.mark.parametrize("first", [UserCreated, topic("x", "#")], ids=repr)
-    def test_a_handler_of_any_body_is_the_only_one(
+    def test_a_handler_of_any_body_is_the_only_one_of_its_queue(
         self, first: type[Event] | Any
     ) -> None:
         try:
@@ -41,7 +41,7 @@ class TestMistakes:
             for registered in (handlers, bindings, sources):
                 registered.pop("mistakes", None)
 
-    def test_commands_do_not_come_to_a_queue_of_any_body(self) -> None:
+    def test_a_queue_of_commands_cannot_take_any_body(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="queue of its own"):
             listens("users_queue", fanout("x"))(print)
 
@@ -57,7 +57,7 @@ class TestMistakes:
         ],
         ids=["topic", "direct", "fanout", "headers"],
     )
-    def test_a_source_says_what_is_missing(self, make: Any, told: str) -> None:
+    def test_an_incomplete_source_is_refused(self, make: Any, told: str) -> None:
         with pytest.raises(ValueError, match=told):
             make()
 
@@ -73,7 +73,7 @@ def test_one_function_may_listen_to_several_events() -> None:
         bindings.pop("several")
 
 
-def test_what_is_sent_straight_to_a_queue_is_listened_to() -> None:
+def test_a_listener_of_a_queue_alone_needs_no_exchange() -> None:
     try:
         listens("straight", body=str)(print)
 
@@ -97,7 +97,7 @@ def test_what_is_sent_straight_to_a_queue_is_listened_to() -> None:
         ({"headers": {"partition_key": "a\0\udcff"}}, None, "a\\x00\\udcff"),
     ],
 )
-def test_the_key_of_a_stranger_s_message(
+def test_the_partition_key_of_a_message_of_another_program(
     properties: Any, key: Any, expected: str
 ) -> None:
     envelope = Envelope(b'{"n": 7}', "key", **({"message_id": None} | properties))
@@ -107,6 +107,6 @@ def test_the_key_of_a_stranger_s_message(
     assert message.partition_key == expected
 
 
-def test_a_message_without_the_key_that_the_listener_names_is_refused() -> None:
+def test_a_message_without_the_key_of_its_listener_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="no key: KeyError"):
         received_as(dict, lambda got: got.body["n"]).decode(b"{}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.messages import ReportCreate
 
 
-def test_reports_without_an_id_wait_for_none_but_those_of_their_author() -> None:
+def test_reports_without_an_id_share_a_key_only_with_their_author() -> None:
     given = {"tipo_reporte": 1, "descripcion": "Bache"}
     ana, eva = (ReportCreate(id_usuario=author, **given) for author in (1, 2))
     named = ReportCreate(id_usuario=1, id_reporte="a", **given)

@@ -7,7 +7,7 @@ from operator import itemgetter
 from messaging.outbox.relay import rounds
 
 
-def test_no_two_rows_of_one_key_are_on_their_way_together() -> None:
+def test_two_rows_of_one_key_are_never_published_at_once() -> None:
     rows = list(enumerate("aababc"))
 
     steps = [

@@ -13,7 +13,7 @@ from messaging import (
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 90_000, float("nan")])
-def test_a_timeout_must_make_sense(timeout: float) -> None:
+def test_an_invalid_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         call("add", {"a": 1}, timeout=timeout)
 
@@ -24,7 +24,7 @@ def test_a_function_without_type_hints_cannot_be_served() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["nothing"], ["add", "--threads", "0"]])
-def test_a_server_wants_names_that_it_knows(names: list[str]) -> None:
+def test_an_unknown_name_cannot_be_served(names: list[str]) -> None:
     with pytest.raises(CommandError) as caught:
         call_command("serve", *names)
 

@@ -8,9 +8,7 @@ from project import run
 
 
 @pytest.mark.parametrize("port", ["none", "0", "65536", "²"])
-def test_a_port_that_is_none_is_refused(
-    port: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_port_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", port)
 
     with pytest.raises(run.Failed, match="no port"):

@@ -26,7 +26,7 @@ def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str
 KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def test_the_command_says_what_it_has_issued_and_refuses_other_roles() -> None:
+def test_the_command_describes_the_token_and_refuses_unknown_roles() -> None:
     both = manage(
         "issue_token", "Ana", "--role", "moderator", "--role", "editor", SECRET_KEY=KEY
     )
@@ -42,14 +42,14 @@ def test_the_command_says_what_it_has_issued_and_refuses_other_roles() -> None:
     assert "invalid choice: 'rey'" in other.stderr
 
 
-def test_settings_refuse_open_access_outside_of_development() -> None:
+def test_open_access_is_refused_outside_development() -> None:
     refused = manage("check", OPEN_ACCESS="1", SECRET_KEY=KEY)
 
     assert refused.returncode != 0
     assert "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1." in refused.stderr
 
 
-def test_settings_refuse_to_make_up_a_key_outside_of_development() -> None:
+def test_a_missing_secret_key_is_refused_outside_development() -> None:
     refused = manage("check")
 
     assert refused.returncode != 0
@@ -74,7 +74,7 @@ def test_the_check_for_deployment_finds_nothing() -> None:
         ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
     ],
 )
-def test_the_database_of_reports_is_that_of_the_address(url: str, name: str) -> None:
+def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> None:
     script = (
         "from django.conf import settings as s; print(s.DATABASES['reports']['NAME'])"
     )

@@ -30,7 +30,7 @@ def test_no_two_members_differ_by_more_than_one_partition(
 
 
 @given(names, members, st.data())
-def test_what_is_shared_evenly_stays_where_it_is(
+def test_an_even_assignment_does_not_change(
     partitions: list[str], members: list[str], data: st.DataObject
 ) -> None:
     held = share(partitions, members, {})
@@ -39,7 +39,7 @@ def test_what_is_shared_evenly_stays_where_it_is(
 
 
 @given(names, members)
-def test_who_joins_takes_only_its_share(
+def test_a_new_member_takes_only_its_share(
     partitions: list[str], members: list[str]
 ) -> None:
     held = share(partitions, members, {})
