@@ -1,4 +1,4 @@
-"""Who may do what, once access is not open; and that settings keep it so."""
+"""Who may do what when access is not open."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PASSWORD = "una contraseña larga"
 
 @pytest.fixture(scope="module")
 def closed_api(declared: Broker) -> Iterator[API]:
-    """The API as in production, but without TLS, and with nobody at its queues."""
+    """The API as in production, but without TLS and without consumers."""
     processes = Processes()
     processes.environment["RABBITMQ_URL"] = virtual_host("access")
     processes.output("topology", "apply")
@@ -49,7 +49,7 @@ def closed_api(declared: Broker) -> Iterator[API]:
 
 @pytest.fixture
 def api(broker: Broker, closed_api: API) -> API:
-    """The closed API, known to nobody yet, beside empty queues and databases."""
+    """The closed API without a session, with empty queues and databases."""
     closed_api.session = requests.Session()
     return closed_api
 
@@ -63,7 +63,7 @@ def ask(api: API, endpoint: str, token: str | None = None, **options: Any) -> An
 
 
 def token(*roles: str, **claims: Any) -> str:
-    """Give a token of the server itself."""
+    """Return a valid token with these roles and claims."""
     made = issue_token("ana", list(roles))
     for name, value in claims.items():
         made[name] = value
@@ -71,14 +71,14 @@ def token(*roles: str, **claims: Any) -> str:
 
 
 def expired() -> str:
-    """Give a token that was valid until a moment ago."""
+    """Return a token that has just expired."""
     made = issue_token("ana", ["editor", "moderator"])
     made.set_exp(lifetime=timedelta(seconds=-5))
     return str(made)
 
 
 def signed(key: str, algorithm: str = "HS256", **claims: Any) -> str:
-    """Give a token as somebody else may make it."""
+    """Return a token signed with another key or algorithm."""
     payload = issue_token("ana", ["editor", "moderator"]).payload | claims
     return jwt.encode(payload, key, algorithm)
 
@@ -179,7 +179,7 @@ def test_a_write_with_a_token_needs_no_database(
 
 
 def account(name: str, *groups: str, **fields: Any) -> Account:
-    """Make an account with a password, in groups."""
+    """Create an account with a password, in groups."""
     made = Account.objects.create_user(name, password=PASSWORD, **fields)
     made.groups.set([Group.objects.get_or_create(name=group)[0] for group in groups])
     return made

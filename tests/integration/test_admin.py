@@ -1,4 +1,4 @@
-"""People's changes in the admin: queued, logged, told, and never written there."""
+"""Changes in the admin are queued, logged and confirmed, and not written directly."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ANA = {
 
 @pytest.fixture
 def user(broker: Broker) -> User:
-    """A user who is stored."""
+    """A stored user."""
     made = User.objects.create(
         nombre="Eva", apellido="Sanz", email="eva@example.com", fecha_creacion=NOW
     )
@@ -54,7 +54,7 @@ def user(broker: Broker) -> User:
 
 @pytest.fixture
 def report(user: User) -> Report:
-    """A report that is stored, by `user`."""
+    """A stored report of `user`."""
     made = Report(
         id_reporte="un-reporte",
         id_usuario=user.pk,
@@ -79,30 +79,30 @@ def report(user: User) -> Report:
 def release(
     consumers: None, shared_consumers: SharedConsumers
 ) -> Iterator[Callable[[], None]]:
-    """What lets the consumers go on, who stand still until then."""
+    """Stop the consumers; return a function that lets them go on."""
     with ExitStack() as stack:
         stack.enter_context(shared_consumers.frozen())
         yield stack.close
 
 
-def told(response: HttpResponse) -> list[str]:
-    """Give the messages on a page."""
+def messages_on(response: HttpResponse) -> list[str]:
+    """Return the messages on a page."""
     return [str(message) for message in response.context["messages"]]
 
 
 def errors(response: HttpResponse) -> dict[str, Any]:
-    """Give the errors of the form on a page that is shown again."""
+    """Return the errors of the form on a page that is shown again."""
     assert response.status_code == 200
     return response.context["adminform"].form.errors
 
 
 def last_log() -> LogEntry:
-    """Give what was logged last."""
+    """Return the last log entry."""
     return LogEntry.objects.order_by("-pk")[0]
 
 
 def state() -> list[Any]:
-    """Give all that is stored of users and reports."""
+    """Return everything that is stored about users and reports."""
     return [*User.objects.values(), *Report.objects.values()]
 
 
@@ -112,7 +112,7 @@ def test_an_added_user_is_queued_and_then_stored(
     page = admin_client.post(f"{USERS}add/", ANA, follow=True)
 
     assert page.redirect_chain == [(USERS, 302)]
-    assert told(page) == [f"{QUEUED}: Ana Ruiz <ana@example.com>"]
+    assert messages_on(page) == [f"{QUEUED}: Ana Ruiz <ana@example.com>"]
     assert state() == []
     assert (last_log().action_flag, last_log().object_repr[:8]) == (
         ADDITION,
@@ -137,7 +137,7 @@ def test_a_changed_user_is_queued_with_only_the_change(
     # What another writes meanwhile is not undone.
     User.objects.filter(pk=user.pk).update(nombre="Eva María")
 
-    assert told(page) == [f"{QUEUED}: Eva Sanz <eva@example.com>"]
+    assert messages_on(page) == [f"{QUEUED}: Eva Sanz <eva@example.com>"]
     assert before[0] | {"nombre": "Eva María"} == state()[0]
     assert (last_log().action_flag, last_log().object_id) == (CHANGE, str(user.pk))
 
@@ -153,7 +153,7 @@ def test_an_unchanged_form_publishes_nothing(
     form = {"nombre": "Eva", "apellido": "Sanz", "email": user.email}
     page = admin_client.post(f"{USERS}{user.pk}/change/", form, follow=True)
 
-    assert told(page) == ["No se ha cambiado nada."]
+    assert messages_on(page) == ["No se ha cambiado nada."]
 
 
 def test_a_deleted_user_is_queued_and_then_removed(
@@ -163,7 +163,7 @@ def test_a_deleted_user_is_queued_and_then_removed(
     assert LogEntry.objects.count() == 0
     page = admin_client.post(f"{USERS}{user.pk}/delete/", {"post": "yes"}, follow=True)
 
-    assert told(page) == [f"{QUEUED}: Eva Sanz <eva@example.com>"]
+    assert messages_on(page) == [f"{QUEUED}: Eva Sanz <eva@example.com>"]
     assert User.objects.count() == 1
     assert last_log().action_flag == DELETION
 
@@ -191,7 +191,7 @@ def test_rows_deleted_together_are_confirmed_and_queued(
 
     page = admin_client.post(path, chosen | {"post": "yes"}, follow=True)
 
-    assert told(page)[0].startswith(f"{QUEUED}: 1 ")
+    assert messages_on(page)[0].startswith(f"{QUEUED}: 1 ")
     assert model.objects.count() == 1
     assert last_log().action_flag == DELETION
     release()
@@ -204,7 +204,7 @@ def test_an_added_report_is_queued_and_then_stored(
     form = {"id_usuario": user.pk, "tipo_reporte": 3, "descripcion": "Un árbol caído"}
     page = admin_client.post(f"{REPORTS}add/", form, follow=True)
 
-    assert told(page)[0].startswith(f"{QUEUED}: Reporte ")
+    assert messages_on(page)[0].startswith(f"{QUEUED}: Reporte ")
     assert not Report.objects.exists()
     assert last_log().action_flag == ADDITION
 
@@ -236,7 +236,7 @@ def test_the_visibility_of_a_report_is_changed_through_the_queue(
     before = state()
     page = admin_client.post(f"{REPORTS}{report.pk}/change/", form, follow=True)
 
-    assert told(page) == [f"{QUEUED}: Reporte un-reporte"]
+    assert messages_on(page) == [f"{QUEUED}: Reporte un-reporte"]
     assert state() == before
     release()
     eventually(
@@ -264,7 +264,7 @@ def test_reports_are_hidden_by_an_action(
     chosen = {"action": action, "_selected_action": [report.pk]}
     page = admin_client.post(REPORTS, chosen, follow=True)
 
-    assert told(page) == [f"{QUEUED}: 1 reporte"]
+    assert messages_on(page) == [f"{QUEUED}: 1 reporte"]
     assert state() == before
     assert (last_log().action_flag, last_log().get_change_message()) == (CHANGE, text)
     release()
@@ -475,5 +475,5 @@ def test_an_unavailable_broker_is_reported_and_the_form_is_kept(
     assert "Nueva" in changed.content.decode()
     for page in others:
         assert page.status_code == 200
-        assert told(page) == [AWAY]
+        assert messages_on(page) == [AWAY]
     assert not LogEntry.objects.exists()

@@ -1,4 +1,4 @@
-"""The admin shows what is parked and who holds what, and has messages tried at once."""
+"""The admin shows parked messages and leases, and retries messages at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = '<script>alert("x")</script>'
 
 
 def park(name: str, due_at: datetime | None = LATER, **values: Any) -> Parked:
-    """Make a row whose key is the first letter of its name."""
+    """Create a row whose key is the first letter of its name."""
     return Parked.objects.create(
         **{
             "partition": "users_queue",
@@ -42,20 +42,20 @@ def park(name: str, due_at: datetime | None = LATER, **values: Any) -> Parked:
 
 
 def try_now(client: Client, *rows: Parked) -> bytes:
-    """Choose the action, and give the page that follows."""
+    """Run the action, and return the page that follows."""
     form = {"action": "try_now", "_selected_action": [row.pk for row in rows]}
     return client.post(PARKED, form, follow=True).content
 
 
 def is_due(row: Parked) -> bool:
-    """Whether a row is to be tried now."""
+    """Return whether a row is due now."""
     row.refresh_from_db()
     return row.due_at is not None and row.due_at <= datetime.now(UTC)
 
 
 @pytest.fixture
 def admin(broker: Broker, no_consumers: None, admin_client: Client) -> Client:
-    """An administrator, beside nobody who consumes."""
+    """An administrator's client, without consumers."""
     return admin_client
 
 

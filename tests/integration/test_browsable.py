@@ -81,7 +81,7 @@ class Page(HTMLParser):
             self.errors.append(data.strip())
 
     def submit(self, api: API, method: str, **changes: str) -> Page:
-        """Fill the form of a method in, send it, and give the page that comes."""
+        """Fill in the form of a method, send it, and return the resulting page."""
         form = {
             name: value.removeprefix("\n") for name, value in self.forms[method].items()
         }

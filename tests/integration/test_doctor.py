@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, says what to do, and survives whatever is away."""
+"""The doctor finds problems, names remedies, and copes with unavailable servers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SECRET = "pa55word"
 
 
 def levels(findings: Iterable[Finding]) -> dict[str, str]:
-    """Give each finding's text, with its level."""
+    """Return each finding's text, with its level."""
     return {finding.text: str(finding.level) for finding in findings}
 
 
@@ -62,7 +62,7 @@ def begin(processes: Processes, **environment: str) -> subprocess.Popen[str]:
 
 
 def end(doctor: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
-    """Give exit code, findings by subject, and all that was printed."""
+    """Return exit code, findings by subject, and the whole output."""
     text, _ = doctor.communicate(timeout=120)
     # What is logged comes first.
     found = json.loads(text[text.index("[\n") :])
@@ -70,7 +70,7 @@ def end(doctor: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
 
 
 def run(processes: Processes, **environment: str) -> tuple[int, dict[str, Any], str]:
-    """Run `manage.py doctor`, and give what `end` gives."""
+    """Run `manage.py doctor`, and return what `end` returns."""
     return end(begin(processes, **environment))
 
 
@@ -289,7 +289,7 @@ def test_a_lost_document_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "expected"),
     [
         ("SET SESSION wait_timeout = 28800", "wait_timeout is 28800"),
         ("SET SESSION innodb_lock_wait_timeout = 50", "innodb_lock_wait_timeout"),
@@ -300,7 +300,7 @@ def test_a_lost_document_is_reported(
     ],
 )
 def test_a_session_that_weakens_a_guarantee_is_reported(
-    broker: Broker, statement: str, told: str
+    broker: Broker, statement: str, expected: str
 ) -> None:
     assert list(the_database_server()) == []
     try:
@@ -311,7 +311,7 @@ def test_a_session_that_weakens_a_guarantee_is_reported(
     finally:
         connection.close()
 
-    assert told in finding.text
+    assert expected in finding.text
 
 
 def test_a_table_without_transactions_is_reported(broker: Broker) -> None:

@@ -1,4 +1,4 @@
-"""What is sent over HTTP: the bad is refused readably, the good arrives as sent."""
+"""Over HTTP, invalid input is refused with a reason, valid input queued as sent."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Door:
-    """An API whose queues nobody consumes, and what it has published."""
+    """An API without consumers, and the messages it has published."""
 
     def __init__(self, api: API, channel: Any) -> None:
         self.api = api
@@ -126,7 +126,7 @@ class Door:
         return self.api(method, path, allow_redirects=False, **options)
 
     def published(self) -> list[dict[str, Any]]:
-        """Take the bodies out of the queues."""
+        """Remove all messages from the queues and return their bodies."""
         bodies = []
         for queue in QUEUES:
             while (got := self._channel.basic_get(queue, auto_ack=True))[0]:
@@ -134,7 +134,7 @@ class Door:
         return bodies
 
     def raw(self, *pieces: bytes) -> tuple[int, bytes]:
-        """Send bytes as they are; give the status and body of the answer."""
+        """Send raw bytes; return the status and body of the response."""
         address = ("127.0.0.1", int(self.api.url.rpartition(":")[2]))
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(b"".join(pieces))
@@ -161,7 +161,7 @@ def door(declared: Broker) -> Iterator[Door]:
 
 
 def refused(door: Door, answer: requests.Response, status: int = 400) -> Any:
-    """Check that a request is refused in Spanish and nothing is queued; give why."""
+    """Check that a request is refused in Spanish, not queued; return the reasons."""
     queued = door.published()
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/json"
@@ -172,7 +172,7 @@ def refused(door: Door, answer: requests.Response, status: int = 400) -> Any:
 
 
 def with_literal(body: dict[str, Any], field: str, literal: str) -> str:
-    """Give the JSON of a body in which one field is spelt as `literal`."""
+    """Return the JSON of a body in which one field has the text `literal`."""
     marked = json.dumps(body | {field: "@@"})
     return marked.replace('"@@"', literal)
 
@@ -333,7 +333,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """Give one chunk of a body sent in chunks."""
+    """Return one chunk of a body sent in chunks."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 

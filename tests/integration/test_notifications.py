@@ -36,7 +36,7 @@ REPORT = "Bache en la calle Ñandú Ω"
 
 
 class MailServer:
-    """A real mail server, which tests may stop and teach to refuse."""
+    """A real mail server, which tests may stop, and which can refuse recipients."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -53,14 +53,14 @@ class MailServer:
         self._controller.start()
 
     def stop(self) -> None:
-        """Be away."""
+        """Stop serving."""
         if self._controller:
             self._controller.stop()
             self._controller = None
 
     @property
     def recipients(self) -> list[str]:
-        """Who got an e-mail, in order."""
+        """Return who got an e-mail, in order."""
         return [str(mail["To"]) for mail in self.mails]
 
     async def handle_RCPT(  # noqa: N802 the library's name
@@ -92,7 +92,7 @@ def mail_server(settings: Any) -> Iterator[MailServer]:
 
 
 def make_report(person: UserCreate = ANN) -> ReportCreate:
-    """Have a report and its author stored."""
+    """Store a report and its author."""
     if not User.objects.filter(email=person.email).exists():
         handle(person)
     report = ReportCreate(
@@ -106,7 +106,7 @@ def make_report(person: UserCreate = ANN) -> ReportCreate:
 
 
 def person(name: str) -> UserCreate:
-    """Somebody."""
+    """Return the command that creates a user."""
     return UserCreate(nombre=name, apellido="Lee", email=f"{name}@example.com")
 
 

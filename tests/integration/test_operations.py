@@ -1,4 +1,4 @@
-"""What a client can learn and ask of its writes, beyond "queued"."""
+"""Following a write: operations, waiting, idempotency keys and conditions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_accepted_write_is_queued_until_it_is_done(
     answer = api.post("/users/", ANA)
 
     done = eventually(
-        lambda: (told := operation(api, answer))["status"] == "done" and told, "done"
+        lambda: (found := operation(api, answer))["status"] == "done" and found, "done"
     )
     user = User.objects.get()
     assert done == {"status": "done", "link": f"/users/{user.pk}/"}
@@ -59,7 +59,7 @@ def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
     answer = api.post("/users/", ANA | {"email": "ANA@example.com"})
 
     failed = eventually(
-        lambda: (told := operation(api, answer))["status"] == "failed" and told,
+        lambda: (found := operation(api, answer))["status"] == "failed" and found,
         "failed",
     )
     assert failed["code"] == "conflict"
@@ -107,7 +107,7 @@ def test_a_client_that_waits_gets_the_changed_resource_or_no_content(
     [
         # The e-mail is taken.
         ("POST", "/users/", ANA, 409, "conflict"),
-        # Nobody has this id.
+        # An unknown id.
         ("PATCH", "/users/999/", {"nombre": "B"}, 404, "not_found"),
         ("DELETE", "/users/999/", None, 404, "not_found"),
         ("DELETE", "/reports/nothing/", None, 404, "not_found"),

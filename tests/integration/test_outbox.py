@@ -41,7 +41,7 @@ class Listener:
             channel.queue_bind(self.name, "events", "user.*")
 
     def heard(self) -> dict[int, list[int]]:
-        """Give the versions of each user, in the order in which they came."""
+        """Return the versions of each user, in order of arrival."""
         versions = defaultdict(list)
         with self._broker.channel() as channel:
             while True:
@@ -59,14 +59,14 @@ class Listener:
 
 @pytest.fixture
 def listener(broker: Broker) -> Iterator[Listener]:
-    """Somebody who wants to know."""
+    """A listener to all events about users."""
     one = Listener(broker)
     yield one
     one.remove()
 
 
-def tell(users: int, versions: int) -> None:
-    """Put events into the outbox: so many versions of so many users."""
+def publish_events(users: int, versions: int) -> None:
+    """Add events to the outbox: so many versions of so many users."""
     with transaction.atomic():
         for version in range(1, versions + 1):
             publish(
@@ -75,14 +75,14 @@ def tell(users: int, versions: int) -> None:
 
 
 def first_times(versions: list[int]) -> list[int]:
-    """Leave out what comes again."""
+    """Return the versions without repetitions."""
     return list(dict.fromkeys(versions))
 
 
 def test_events_leave_in_the_order_of_each_entity(
     listener: Listener, broker: Broker
 ) -> None:
-    tell(users=40, versions=20)
+    publish_events(users=40, versions=20)
 
     assert Relay().drain() == (800, 0)
 
@@ -130,7 +130,7 @@ def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
 
 
 def write_slowly(part: int) -> None:
-    """Tell about twenty users again and again, for some seconds."""
+    """Publish events about twenty users for some seconds."""
     for version in range(1, 61):
         with transaction.atomic():
             publish(
@@ -151,7 +151,7 @@ def test_an_unroutable_row_delays_only_its_key(
 
     with transaction.atomic():
         Outbox.objects.add([lost("user:7")])
-    tell(users=20, versions=2)
+    publish_events(users=20, versions=2)
 
     left, stayed = Relay().drain()
 
@@ -216,7 +216,7 @@ def test_late_commits_beside_rows_that_are_passed_over_keep_their_order(
 
 
 def shard(key: str) -> int:
-    """Give where rows of a key are."""
+    """Return the shard of a key."""
     return zlib.crc32(key.encode()) % OUTBOX_SHARDS
 
 
@@ -236,7 +236,7 @@ def test_an_unsendable_row_delays_only_its_key(
     stuck = Envelope(b"{}", "k", headers={PARTITION_KEY: "user:7", "n": 1.5})
     with transaction.atomic():
         Outbox.objects.add([stuck])
-    tell(users=20, versions=2)
+    publish_events(users=20, versions=2)
 
     assert Relay().drain() == (38, 3)
 
@@ -264,15 +264,15 @@ def test_a_relay_survives_a_restart_of_the_database(
     outage: SimpleNamespace,
 ) -> None:
     relay = processes.manage("relay_outbox")
-    tell(users=1, versions=1)
-    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
+    publish_events(users=1, versions=1)
+    eventually(lambda: not Outbox.objects.exists(), "a first event is published")
 
     outage.mariadb.kill()
     outage.mariadb.start()
     connections.close_all()
-    tell(users=1, versions=2)
+    publish_events(users=1, versions=2)
 
-    eventually(stored(lambda: not Outbox.objects.exists()), "more are told", 30)
+    eventually(stored(lambda: not Outbox.objects.exists()), "more are published", 30)
     assert processes.stop(relay) == 0
     assert listener.heard()[0] == [1, 1, 2]
 
@@ -285,16 +285,16 @@ def test_events_wait_for_a_broker_that_is_away(
 ) -> None:
     listener = Listener(broker)
     relay = processes.manage("relay_outbox")
-    tell(users=1, versions=1)
-    eventually(lambda: not Outbox.objects.exists(), "a first event is told")
+    publish_events(users=1, versions=1)
+    eventually(lambda: not Outbox.objects.exists(), "a first event is published")
     outage.rabbitmq.kill()
-    tell(users=10, versions=10)
+    publish_events(users=10, versions=10)
     with pytest.raises(Unconfirmed):
         publish(UserDeleted(user_id=1, version=99), timeout=0.2)
     assert relay.poll() is None
     outage.rabbitmq.start()
 
-    eventually(lambda: not Outbox.objects.exists(), "all is told", 40)
+    eventually(lambda: not Outbox.objects.exists(), "all is published", 40)
     assert processes.stop(relay) == 0
     heard = listener.heard()
     assert first_times(heard[1]) == list(range(1, 11))
@@ -302,7 +302,7 @@ def test_events_wait_for_a_broker_that_is_away(
 
 
 def remember(count: int, days: int) -> None:
-    """Put rows into the inbox, handled so many days ago."""
+    """Add rows to the inbox that were handled so many days ago."""
     then = datetime.now(UTC) - timedelta(days=days)
     Inbox.objects.bulk_create(
         Inbox(
@@ -347,6 +347,6 @@ def test_pruning_neither_waits_for_locks_nor_blocks_others(broker: Broker) -> No
 
 
 def prune() -> None:
-    """Prune in a connection of its own."""
+    """Prune in a separate connection."""
     call_command("prune_messages", stdout=StringIO())
     connections.close_all()

@@ -1,4 +1,4 @@
-"""`manage.py publish` and `listen`, for scripts and for looking."""
+"""`manage.py publish` and `listen`, in scripts and in a terminal."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def queue(servers: SimpleNamespace) -> Iterator[Broker]:
 
 
 class Output(StringIO):
-    """What a command says; something is done when it listens."""
+    """The output of a command; calls a function when the command is listening."""
 
     def __init__(self, ready: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
         self._ready = ready
 
     def write(self, text: str) -> int:
-        """Note it."""
+        """Keep the text."""
         written = super().write(text)
         if "Listening" in text:
             self._ready()
@@ -56,14 +56,14 @@ class Output(StringIO):
 
 
 def publish(*arguments: str) -> str:
-    """Publish, and give what is said of it."""
+    """Publish, and return the output."""
     output = StringIO()
     call_command("publish", *arguments, stdout=output, stderr=StringIO())
     return output.getvalue()
 
 
 def listen(*arguments: str, ready: Callable[[], Any] = lambda: None) -> list[str]:
-    """Listen, do something when that is the case, and give what is printed."""
+    """Listen, call `ready` once listening, and return the printed lines."""
     output = StringIO()
     call_command("listen", *arguments, stdout=output, stderr=Output(ready))
     return output.getvalue().splitlines()
@@ -85,7 +85,7 @@ def run(
 
 
 def bodies(broker: Broker, count: int) -> list[bytes]:
-    """Take so many messages out of the queue, which are all there are."""
+    """Remove so many messages, which must be all, and return their bodies."""
     found = [broker.take(QUEUE)[1] for _ in range(count)]
     assert broker.count(QUEUE) == 0
     return found
@@ -172,7 +172,7 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         (["x"], 2, "Where to?"),
         (["x", "--key", "k", "--lines"], 2, "one body"),
@@ -197,9 +197,9 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_in_publishing_is_reported(
-    servers: SimpleNamespace, arguments: list[str], code: int, told: str
+    servers: SimpleNamespace, arguments: list[str], code: int, expected: str
 ) -> None:
-    with pytest.raises(CommandError, match=told) as error:
+    with pytest.raises(CommandError, match=expected) as error:
         publish(*arguments)
 
     # From a command line, what `argparse` refuses ends with 2.
@@ -305,7 +305,7 @@ def test_too_few_messages_in_time_are_an_error_if_a_count_was_given(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         ([], 2, "Name --exchange or --queue"),
         (["--queue", QUEUE, "--exchange", "x"], 2, "one of them"),
@@ -321,9 +321,9 @@ def test_too_few_messages_in_time_are_an_error_if_a_count_was_given(
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_in_listening_is_reported(
-    servers: SimpleNamespace, arguments: list[str], code: int, told: str
+    servers: SimpleNamespace, arguments: list[str], code: int, expected: str
 ) -> None:
-    with pytest.raises(CommandError, match=told) as error:
+    with pytest.raises(CommandError, match=expected) as error:
         listen(*arguments)
 
     assert error.value.returncode == code

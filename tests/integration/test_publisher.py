@@ -1,4 +1,4 @@
-"""A publish ends in a confirm or in an error that tells the truth."""
+"""Publishing ends with a confirm or with an error that is true."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[..., Publisher]
 
 @pytest.fixture
 def make(broker: Broker, settings: Any) -> Iterator[Make]:
-    """Makes publishers that end with the test, with some settings of their own."""
+    """Return a function that makes publishers with settings of their own."""
     made = []
 
     def publisher(port: int | None = None, **given: Any) -> Publisher:
@@ -77,14 +77,14 @@ def envelopes(queue: str, count: int = 1, **values: Any) -> list[Envelope]:
 
 
 def bodies(broker: Broker, queue: str) -> list[bytes]:
-    """Take all that a queue holds."""
+    """Remove all messages of a queue and return their bodies."""
     with broker.channel() as channel:
         count = channel.queue_declare(queue, passive=True).method.message_count
         return [channel.basic_get(queue, auto_ack=True)[2] for _ in range(count)]
 
 
 def in_threads(publisher: Publisher, queue: str, threads: int, each: int) -> set[str]:
-    """Publish one after the other in each of many threads; give the ids."""
+    """Publish one by one in each of many threads; return the ids."""
     ids: set[str] = set()
 
     def publish(_: int) -> None:
@@ -98,7 +98,7 @@ def in_threads(publisher: Publisher, queue: str, threads: int, each: int) -> set
 
 
 def ids_in(broker: Broker, queue: str) -> set[str]:
-    """Give the ids of all messages in a queue."""
+    """Return the ids of all messages in a queue."""
     with broker.channel() as channel:
         count = channel.queue_declare(queue, passive=True).method.message_count
         return {channel.basic_get(queue)[1].message_id for _ in range(count)}
@@ -334,7 +334,7 @@ def test_a_blocking_broker_is_reported_and_not_written_to(
     publisher.publish(*envelopes(queue))
     rabbitmqctl(servers.rabbitmq, "set_vm_memory_high_watermark", "0")
     try:
-        # The broker tells a publisher only when it publishes.
+        # The broker notifies a publisher only when it publishes.
         with pytest.raises(Unconfirmed):
             publisher.publish(Envelope(b"swallowed", queue), timeout=1)
         with pytest.raises(Unconfirmed, match="low on memory"):

@@ -1,4 +1,4 @@
-"""What any AMQP client may put into the queues: applied, or dead with a reason."""
+"""What an AMQP client sends is applied, or dead-lettered with a reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN_USER = "No existe ningún usuario con ese user_id."
 
 
 def create(name: str, **others: Any) -> dict[str, Any]:
-    """Give a `user.create` as the guide has it."""
+    """Return a `user.create` as in the guide."""
     return {
         "event_type": "user.create",
         "nombre": name,
@@ -36,13 +36,13 @@ def create(name: str, **others: Any) -> dict[str, Any]:
 
 
 def handled(name: str) -> User:
-    """Wait until the message that creates this user is handled."""
+    """Wait until the user of this name exists, and return it."""
     found = User.objects.filter(nombre=name)
     return eventually(found.first, f"the user {name}", 20)
 
 
 def report(**others: Any) -> dict[str, Any]:
-    """Give a `report.create` as the guide has it."""
+    """Return a `report.create` as in the guide."""
     return {
         "event_type": "report.create",
         "id_usuario": 1,
@@ -52,14 +52,14 @@ def report(**others: Any) -> dict[str, Any]:
 
 
 def document(**wanted: Any) -> Report:
-    """Wait for a report."""
+    """Wait for a report with these fields."""
     found = Report.objects.filter(**wanted)
     return eventually(found.first, f"a report with {wanted}")
 
 
 @pytest.fixture
 def queues(broker: Broker, consumers: None) -> Broker:
-    """Queues and databases that are empty, and consumers of commands alone."""
+    """Empty queues and databases, with running consumers."""
     return broker
 
 
@@ -118,7 +118,7 @@ BODIES = [
 
 
 def dead_letters(queues: Broker, queue: str, number: int) -> dict[bytes, Any]:
-    """Take so many dead letters; give their properties by their bodies."""
+    """Remove so many dead letters; return their properties by their bodies."""
     letters = [queues.take(f"{queue}.dead") for _ in range(number)]
     assert queues.count(f"{queue}.dead") == 0
     return {body: properties for properties, body in letters}
@@ -219,7 +219,7 @@ class RawHeaders(pika.BasicProperties):
         self.table = table
 
     def encode(self) -> list[bytes]:
-        """Give the property flags, then the properties in their order."""
+        """Return the property flags, then the properties in their order."""
         flags = self.FLAG_CONTENT_TYPE | self.FLAG_HEADERS | self.FLAG_TYPE
         first, last = (bytes([len(text)]) + text.encode() for text in RAW.values())
         table = struct.pack(">I", len(self.table)) + self.table
@@ -227,7 +227,7 @@ class RawHeaders(pika.BasicProperties):
 
 
 def entry(kind: bytes, value: bytes, name: bytes = b"x-odd") -> bytes:
-    """Give one field of an AMQP table."""
+    """Return one field of an AMQP table."""
     return bytes([len(name)]) + name + kind + value
 
 
@@ -271,7 +271,7 @@ ODD_PROPERTIES: list[Any] = [
     {"user_id": "guest"},
     # Correlation of 255 characters.
     {"correlation_id": "x" * 255},
-    # Nobody awaits the reply.
+    # A reply queue that does not exist.
     {"reply_to": "no-such-queue"},
     # Reply_to of 255 characters.
     {"reply_to": "x" * 255},
@@ -444,13 +444,13 @@ def test_a_plain_client_is_served_like_the_api(
     queues: Broker, api: API, others: dict[str, None]
 ) -> None:
     def both(queue: str, event: dict[str, Any], method: str, path: str) -> Any:
-        """Send an event as the guide has it, and the like of it over HTTP."""
+        """Send an event as in the guide, and the same over HTTP."""
         queues.send(queue, others | event)
         body = {k: v for k, v in event.items() if k != "event_type"}
         return api(method, path, json=body)
 
     def rows() -> list[dict[str, Any]]:
-        """Give the users, less what tells them apart."""
+        """Return the users without the fields that identify them."""
         apart = ("user_id", "email", "fecha_creacion")
         return [
             {k: v for k, v in row.items() if k not in apart}

@@ -27,7 +27,7 @@ MANY = 1_050
 
 
 def add_users(number: int, **values: Any) -> list[User]:
-    """Store users of whom several have the same surname, rating, count and day."""
+    """Store users, several of whom share surname, rating, count and day."""
     users = [
         User(
             nombre=f"Nombre{n:04}",
@@ -49,7 +49,7 @@ def add_users(number: int, **values: Any) -> list[User]:
 
 
 def add_reports(number: int) -> list[Report]:
-    """Store reports of which several have the same author, kind, visibility and day."""
+    """Store reports, several of which share author, kind, visibility and day."""
     reports = [
         Report(
             id_reporte=str(uuid.UUID(int=n * 7919 % 1009, version=4)),
@@ -80,7 +80,7 @@ def reports(api: API) -> list[Report]:
 
 
 def pages(api: API, path: str, link: str = "next") -> Iterator[list[dict[str, Any]]]:
-    """Give page after page, as the links lead."""
+    """Yield page after page, following the links."""
     while path:
         page = api.get(path).json()
         yield page["results"]
@@ -89,7 +89,7 @@ def pages(api: API, path: str, link: str = "next") -> Iterator[list[dict[str, An
 
 
 def walk(api: API, path: str, key: str) -> list[Any]:
-    """Read a list to its end and back; give the keys in order."""
+    """Read a list to its end and back; return the keys in order."""
     forth = list(pages(api, path))
     page = api.get(path).json()
     while page["next"]:
@@ -103,7 +103,7 @@ def walk(api: API, path: str, key: str) -> list[Any]:
 
 
 def by(*names: str) -> Callable[[Any], Any]:
-    """Give a sorting key; a minus sign turns a number or a date round."""
+    """Return a sorting key; a minus sign reverses a number or a date."""
 
     def value(row: Any, name: str) -> Any:
         found = getattr(row, name.lstrip("-"))

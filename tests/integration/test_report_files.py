@@ -1,4 +1,4 @@
-"""The file of a report: made once, offered while there is a report."""
+"""The file of a report is made once, and offered while the report exists."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TEXT = "Bache en la calle Ñandú; Ωμέγα, Жук, «ß» 5 €"
 
 @pytest.fixture
 def report(no_consumers: None) -> ReportCreate:
-    """A report that is stored, but whose event nobody has heard."""
+    """A stored report whose event is still in the outbox."""
     return make_report()
 
 
 def make_report() -> ReportCreate:
-    """Have a report stored."""
+    """Store a report."""
     handle(ANN)
     made = ReportCreate(
         id_reporte=str(uuid.uuid4()),
@@ -46,7 +46,7 @@ def make_report() -> ReportCreate:
 
 
 def text_of(pdf: bytes) -> str:
-    """Read a file as a reader of PDF does."""
+    """Return the text of a PDF file."""
     pages = PdfReader(io.BytesIO(pdf)).pages
     return "\n".join(page.extract_text() for page in pages)
 
@@ -63,7 +63,7 @@ def test_the_file_of_a_report_is_made_by_the_consumer_and_deleted_with_the_repor
         "detail": "El archivo de este reporte todavía no está disponible."
     }
 
-    # It was published while nobody consumed; whoever comes later catches up.
+    # It was published without a consumer; one that starts later catches up.
     processes.manage("run_consumer", "report_files")
     answer = eventually(lambda: (got := api.get(path)).ok and got, "the file", 20)
 

@@ -1,5 +1,5 @@
 """
-What is stored of reports, asked for in every way the project asks for it.
+The documents of reports, queried in every way in which the project queries them.
 
 The embedded server has its own idea of many queries; each shape in use is here with the
 answer Python gives, so that a wrong one is noticed.
@@ -78,7 +78,7 @@ NEVER_STORED = report(101).id_reporte
 
 @pytest.fixture
 def reports() -> list[Report]:
-    """Some reports as created and some as changed since, and two tombstones."""
+    """Reports as created, reports changed since, and two tombstones."""
     write_documents([store(report(n, version=0)) for n in range(0, len(REPORTS), 2)])
     write_documents([store(report) for report in REPORTS])
     write_documents([store(report(100)), bury(NEVER_STORED, 1)])
@@ -91,7 +91,7 @@ def ids(found) -> list[str]:
 
 
 def stored(id_reporte: str) -> dict:
-    """The document as MongoDB has it, but for the moment a tombstone is from."""
+    """Return the document as MongoDB has it, without the date of a tombstone."""
     document = documents._collection().find_one({"_id": id_reporte})
     if document:
         since = document.pop("deleted_at", None)
@@ -637,7 +637,7 @@ def test_an_empty_batch_is_not_an_error():
 
 
 def test_an_upsert_refused_for_an_older_one_is_retried(monkeypatch):
-    """Of two upserts at once, the newer may come second."""
+    """Of two concurrent upserts, the newer may come second."""
     apply, older = documents._apply, [store(report(7))]
 
     def meet_an_older_one(writes):

@@ -1,4 +1,4 @@
-"""What settings and handlers want is compared with what there is, and made safely."""
+"""The declared topology is compared with the broker's, and applied safely."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Divide = Callable[[int], None]
 
 @pytest.fixture(scope="module")
 def elsewhere(servers: Any) -> str:
-    """The address of a part of the broker that no other test uses."""
+    """The URL of a virtual host of these tests."""
     return virtual_host("topology")
 
 
@@ -47,7 +47,7 @@ def elsewhere(servers: Any) -> str:
 def site(
     broker: Broker, no_consumers: None, elsewhere: str, settings: Any
 ) -> Iterator[Broker]:
-    """A broker without any queue, beside empty databases."""
+    """A broker without queues, and empty databases."""
     settings.MESSAGING = settings.MESSAGING | {"URL": elsewhere}
     yield Broker(elsewhere)
     with Broker(elsewhere).channel() as channel:
@@ -60,7 +60,7 @@ def site(
 
 @pytest.fixture
 def divide(settings: Any) -> Divide:
-    """Has the settings want so many partitions of the users' queue."""
+    """Return a function that sets the number of partitions of the users' queue."""
 
     def want(number: int) -> None:
         queues = {QUEUE: {"PARTITIONS": number}}
@@ -70,7 +70,7 @@ def divide(settings: Any) -> Divide:
 
 
 def planned(*options: str) -> tuple[Any, str]:
-    """Give exit code and output of `topology plan`."""
+    """Return exit code and output of `topology plan`."""
     out = StringIO()
     with pytest.raises(SystemExit) as end:
         call_command("topology", "plan", *options, stdout=out)
@@ -78,21 +78,21 @@ def planned(*options: str) -> tuple[Any, str]:
 
 
 def apply() -> str:
-    """Give the output of `topology apply`."""
+    """Return the output of `topology apply`."""
     out = StringIO()
     call_command("topology", "apply", stdout=out)
     return out.getvalue()
 
 
 def existing() -> list[str]:
-    """Give the partitions of the users' queue that the broker has."""
+    """Return the partitions of the users' queue that exist in the broker."""
     names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
     with tool("test") as use:
         return [name for name in names if see(use, name)]
 
 
 def leased() -> set[str]:
-    """Give the partitions of the users' queue that consumers know."""
+    """Return the partitions of the users' queue that have leases."""
     return set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
 
 
@@ -171,7 +171,7 @@ def has_outbox(site: Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "told", "number"),
+    ("happens", "expected", "number"),
     [
         (has_message, "users_queue.1 holds 1 messages", 1),
         (has_message, "users_queue.1 holds 1 messages", 4),
@@ -184,7 +184,7 @@ def test_a_queue_in_use_is_not_resized(
     site: Broker,
     divide: Divide,
     happens: Callable[[Broker], None],
-    told: str,
+    expected: str,
     number: int,
 ) -> None:
     divide(2)
@@ -197,7 +197,7 @@ def test_a_queue_in_use_is_not_resized(
         apply()
 
     assert code == 1
-    assert told in text
+    assert expected in text
     assert "Stop everything that publishes" in text
     assert existing() == [QUEUE, f"{QUEUE}.1"]
     assert leased() == {QUEUE, f"{QUEUE}.1"}

@@ -1,4 +1,4 @@
-"""The lab itself: it finds the promises kept, and finds out when they are not."""
+"""The crash lab finds all guarantees kept, and detects each kind of violation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLIND_API = (
 def run_lab(
     *options: str, seconds: int = 10, settings: str = "project.settings"
 ) -> tuple[int, str]:
-    """Give exit code and output of a run."""
+    """Return exit code and output of a run."""
     done = subprocess.run(
         [*LAB, "--seconds", str(seconds), *options],
         cwd=BASE,
@@ -44,7 +44,7 @@ def run_lab(
 
 
 def column(output: str, name: str) -> int:
-    """Give a number of the verdict."""
+    """Return a number of the verdict."""
     found = re.search(rf"^{name}.*?(\d+)$", output, re.MULTILINE)
     assert found, output
     return int(found[1])
@@ -87,7 +87,7 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
 
 @pytest.mark.slow
 def test_the_lab_detects_a_skipped_inbox() -> None:
-    """Messages that are sent twice are enough, nothing need be killed."""
+    """Messages that are sent twice suffice; nothing is killed."""
     code, output = run_lab(
         *(
             "--kill-every",
@@ -207,7 +207,7 @@ def test_a_stopped_lab_leaves_no_process(number: int) -> None:
 
 
 def members(pid: int) -> set[psutil.Process]:
-    """Give all processes of the lab that runs as `pid`, except itself."""
+    """Return all processes of the lab that runs as `pid`, except itself."""
     mark = psutil.Process(pid).environ()[MARK] if psutil.pid_exists(pid) else None
     return {
         one

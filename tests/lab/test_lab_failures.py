@@ -1,4 +1,4 @@
-"""What the lab has fail, and the settings under which it runs a project."""
+"""The failures that the lab injects, and the settings under which it runs a project."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def deletion(number: int) -> UserDelete:
 
 @pytest.fixture
 def handled() -> list[int]:
-    """The users that were deleted, also those of tries that failed afterwards."""
+    """The deleted users, including those of attempts that failed afterwards."""
     return []
 
 
 @pytest.fixture
 def handler(handled: list[int]) -> Handler:
-    """A handler that notes what it gets."""
+    """A handler that records what it gets."""
 
     def delete(messages: list[UserDelete]) -> list[int]:
         handled.extend(message.user_id for message in messages)

@@ -1,4 +1,4 @@
-"""The proxy of the crash lab: what each kind of bad network does to a connection."""
+"""The proxy of the crash lab: the effect of each network fault on a connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """A server that sends everything back, by port."""
+    """The port of a server that echoes everything."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:

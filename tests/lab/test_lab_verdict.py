@@ -1,4 +1,4 @@
-"""The judge of the crash lab: every broken promise shows, and nothing else does."""
+"""The verdict of the crash lab reports every violation and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITER = {"text": "w1", "notes": 0}
 
 @dataclass
 class World:
-    """A writer with one note that is stored twice, and what is known of both."""
+    """A writer and a note, as clients, stores and events show them."""
 
     writer: Entity = field(default_factory=lambda: Entity("writer", "ann", "1"))
     note: Entity = field(default_factory=lambda: Entity("note", "n", "7"))
@@ -45,21 +45,21 @@ class World:
         outcome: Outcome = Outcome.ACCEPTED,
         body: dict[str, Any] | None = None,
     ) -> None:
-        """Have a client send an operation."""
+        """Record an operation that a client has sent."""
         operation = Operation(entity, f"{entity.kind}.do", body or {}, change, also)
         attempt = Attempt(operation, outcome)
         entity.history.append(attempt)
         self.attempts.append(attempt)
 
     def happen(self, kind: str, *versions: Sighting) -> None:
-        """Have changes take effect and be told of."""
+        """Record changes as applied and published."""
         self.told += [Told(kind, one) for one in versions]
         self.rows.setdefault(kind, []).append(versions[-1])
         if kind == "note":
             self.documents.append(versions[-1])
 
     def verdict(self) -> Verdict:
-        """Judge."""
+        """Return the verdict."""
         stores = {
             "writer": {"rows": self.rows.get("writer", [])},
             "note": {"rows": self.rows.get("note", []), "documents": self.documents},
@@ -77,7 +77,7 @@ def note(version: int, text: str) -> Sighting:
 
 @pytest.fixture
 def world() -> World:
-    """Two changes of a writer, before and after a note of two changes: all is well."""
+    """Two changes of a writer around a note with two changes, without a violation."""
     world = World()
     world.ask(world.writer, Change(WRITER))
     world.ask(
@@ -135,7 +135,7 @@ def test_a_change_lost_between_others_is_found(world: World) -> None:
 
 
 def spoil(world: World, *versions: Sighting) -> None:
-    """Tell another story of the note."""
+    """Replace the versions of the note."""
     world.told = [one for one in world.told if one.kind != "note"]
     world.rows["note"], world.documents = [], []
     world.happen("note", *versions)

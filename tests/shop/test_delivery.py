@@ -1,4 +1,4 @@
-"""What published models tell arrives, by way of the relay and a real broker."""
+"""Events of published models arrive through the relay and a real broker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def relay_all() -> None:
 
 
 def bound_queue(channel: Any, exchange: str, key: str) -> str:
-    """Make a queue to which an exchange brings messages; give its name."""
+    """Bind a new queue to an exchange and return its name."""
     queue: str = channel.queue_declare("", exclusive=True).method.queue
     channel.queue_bind(queue, exchange, key)
     return queue

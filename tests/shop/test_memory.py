@@ -1,4 +1,4 @@
-"""What the broker in memory does besides what the real one does."""
+"""Features of the broker in memory that the real one does not have."""
 
 from __future__ import annotations
 

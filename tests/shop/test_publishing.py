@@ -1,4 +1,4 @@
-"""Published models tell of every change, and of nothing else, on any database."""
+"""Published models publish every change, and nothing else, on any database."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ from tests.support.shop.models import (
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
-def told() -> list[tuple[str, dict[str, Any]]]:
-    """Give routing keys and bodies of what is to be told, and forget it."""
+def published() -> list[tuple[str, dict[str, Any]]]:
+    """Return the routing keys and bodies in the outbox, and empty it."""
     rows = [(row.routing_key, json.loads(bytes(row.body))) for row in events()]
     Outbox.objects.all().delete()
     return rows
 
 
 def events() -> models.QuerySet[Outbox]:
-    """Give the rows of the outbox, in their order."""
+    """Return the rows of the outbox, in their order."""
     return Outbox.objects.order_by("pk")
 
 
 def references(action: str) -> list[str]:
-    """Give the orders told of, all of which went through one action."""
-    messages = told()
+    """Return the published orders, all of which must have this action."""
+    messages = published()
     assert {key for key, _ in messages} <= {f"shop.order.{action}"}
     return [body["reference"] for _, body in messages]
 
 
 def make_orders(*names: str, **fields: Any) -> list[Order]:
-    """Make orders nobody is told of."""
+    """Create orders without publishing them."""
     with suppressed():
         return [Order.everything.create(reference=name, **fields) for name in names]
 
 
 @pytest.fixture
 def place() -> Iterator[type[models.Model]]:
-    """A model that a test may publish, until it ends."""
+    """A model that a test may publish until it ends."""
     yield Place
     publications.pop(Place, None)
 
@@ -78,7 +78,7 @@ def test_creating_updating_and_deleting_a_row_publishes_events() -> None:
     number = order.pk
     order.delete()
 
-    (created, first), (updated, second), (deleted, third) = told()
+    (created, first), (updated, second), (deleted, third) = published()
     assert created == "shop.order.created"
     placed_at = first.pop("placed_at")
     assert placed_at.startswith("20")
@@ -115,7 +115,7 @@ def test_every_kind_of_value_is_encoded_as_json() -> None:
 
     line = Line.objects.create(order=order, weight=float("1e300"), data={"a": [None]})
 
-    ((_, body),) = told()
+    ((_, body),) = published()
     assert body == {
         "event_type": "shop.line.created",
         "id": str(line.pk),
@@ -131,7 +131,7 @@ def test_an_event_has_the_values_of_its_row() -> None:
     order.total = F("total") + 2
     order.save()
 
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in published()] == [
         ("A-1", "0.00"),
         ("A-1", "2.00"),
     ]
@@ -145,7 +145,7 @@ def test_a_rolled_back_change_publishes_nothing() -> None:
         Order.objects.bulk_create(Order(reference=name) for name in "aa")
 
     assert not Order.objects.exists()
-    assert told() == []
+    assert published() == []
 
 
 def test_a_row_whose_event_is_too_large_is_not_written(settings: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_row_whose_event_is_too_large_is_not_written(settings: Any) -> None:
 
 
 def test_a_save_outside_of_transactions_commits_row_and_event_together() -> None:
-    """Somebody else sees either both or none at any time."""
+    """Other connections see either both or none at any time."""
     seen: list[tuple[bool, bool]] = []
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time, and one connection in memory")
@@ -178,7 +178,7 @@ def test_a_save_outside_of_transactions_commits_row_and_event_together() -> None
     watcher.join()
 
     assert all(seen)
-    assert len(told()) == 100
+    assert len(published()) == 100
 
 
 def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
@@ -204,7 +204,7 @@ def test_events_of_a_row_are_in_the_order_of_its_commits() -> None:
     for writer in writers:
         writer.join()
 
-    totals = [float(body["total"]) for _, body in told()]
+    totals = [float(body["total"]) for _, body in published()]
     assert totals == [float(number) for number in range(1, 151)]
 
 
@@ -227,7 +227,9 @@ def test_bulk_create_publishes_rows_with_given_keys() -> None:
         ]
     )
 
-    assert [key for key, _ in told()] == ["shop.line.created"] * 2 + ["created"] * 2
+    assert [key for key, _ in published()] == ["shop.line.created"] * 2 + [
+        "created"
+    ] * 2
 
 
 def test_bulk_create_works_where_databases_return_the_key_of_one_row_only(
@@ -273,7 +275,7 @@ def test_bulk_update_publishes_each_row() -> None:
 
     Order.objects.bulk_update(orders, ["total"], batch_size=2)
 
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in published()] == [
         ("a", "0.00"),
         ("b", "1.00"),
         ("c", "2.00"),
@@ -287,7 +289,7 @@ def test_an_update_publishes_its_rows_although_they_no_longer_match() -> None:
     count = Order.objects.filter(total=0).update(total=F("total") + 1)
 
     assert count == 2
-    assert [(body["reference"], body["total"]) for _, body in told()] == [
+    assert [(body["reference"], body["total"]) for _, body in published()] == [
         ("a", "1.00"),
         ("b", "1.00"),
     ]
@@ -317,7 +319,7 @@ def test_an_update_with_joins_annotations_or_ordering_is_published() -> None:
     assert Order.objects.order_by("-reference").update(total=0) == 3
     assert Order.objects.none().update(total=1) == 0
 
-    bodies = [(body["reference"], body["total"]) for _, body in told()]
+    bodies = [(body["reference"], body["total"]) for _, body in published()]
     assert sorted(bodies[:2]) == [("a", "1.00"), ("b", "1.00")]
     assert bodies[2] == ("a", "2.00")
     assert sorted(bodies[3:5]) == [("a", "3.00"), ("b", "2.00")]
@@ -343,7 +345,7 @@ def test_an_update_through_any_manager_or_relation_is_published() -> None:
     Order.objects.using("default").filter(pk=a.pk).update(total=5)
     async_to_sync(Order.objects.filter(pk=a.pk).aupdate)(total=6)
 
-    assert [key.removeprefix("shop.") for key, _ in told()] == [
+    assert [key.removeprefix("shop.") for key, _ in published()] == [
         *["order.updated"] * 6,
         "line.updated",
         "updated",
@@ -356,7 +358,7 @@ def test_rows_hidden_by_a_manager_are_published() -> None:
     Order.everything.update(total=1)
     Order.everything.all().delete()
 
-    assert len(told()) == 3
+    assert len(published()) == 3
     assert not Order.everything.filter(pk=order.pk).exists()
 
 
@@ -366,7 +368,7 @@ def test_get_or_create_and_update_or_create_are_published() -> None:
     Order.objects.update_or_create(reference="a", defaults={"total": 1})
     Order.objects.update_or_create(reference="b", defaults={"total": 1})
 
-    assert [key.rpartition(".")[2] for key, _ in told()] == [
+    assert [key.rpartition(".")[2] for key, _ in published()] == [
         "created",
         "updated",
         "created",
@@ -391,7 +393,7 @@ def test_proxies_are_published_as_their_model() -> None:
     UrgentOrder.objects.get(reference="a").delete()
     UrgentOrder.objects.all().delete()
 
-    assert [(key, body["reference"]) for key, body in told()] == [
+    assert [(key, body["reference"]) for key, body in published()] == [
         ("shop.order.created", "a"),
         ("shop.order.created", "b"),
         ("shop.order.deleted", "a"),
@@ -419,7 +421,7 @@ def test_bulk_deletions_and_cascades_are_published() -> None:
 
     Order.objects.all().delete()
 
-    keys = [key for key, _ in told()]
+    keys = [key for key, _ in published()]
     assert sorted(keys) == ["shop.line.deleted"] * 2 + ["shop.order.deleted"] * 2
 
 
@@ -440,7 +442,7 @@ def test_the_effects_of_a_deletion_on_other_rows_are_published() -> None:
 
     bob.delete()
 
-    messages = told()
+    messages = published()
     assert [(key, body["customer"]) for key, body in messages] == [
         ("shop.order.updated", None),
         ("shop.order.updated", None),
@@ -455,7 +457,7 @@ def test_deleting_a_deleted_row_publishes_nothing() -> None:
 
     order.delete()
 
-    assert told() == []
+    assert published() == []
 
 
 def test_nothing_is_published_inside_suppressed_except_inside_unsuppressed() -> None:
@@ -486,7 +488,7 @@ def test_the_errors_of_django_for_impossible_updates_are_kept() -> None:
         Order.objects.union(Order.objects.all()).update(total=1)
     with pytest.raises(Exception, match="nonsense"):
         Order.objects.update(nonsense=1)
-    assert told() == []
+    assert published() == []
     assert len(orders) == 2
 
 

@@ -1,7 +1,7 @@
 """
 The broker in memory and the real one come to the same outcomes.
 
-To be run together with memory.py, whose marks have pytest-django make the database.
+Run the whole folder: marks in test_memory.py make pytest-django create the database.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUEUES = ("notes_queue", "echoes_queue")
 
 
 def outcome(dead: list[Any], heard: list[Any]) -> dict[str, Any]:
-    """Give all that came of a scenario, as far as both promise it."""
+    """Return the outcome of a scenario, as far as both brokers guarantee it."""
     notes = defaultdict(list)
     for note in Note.objects.order_by("pk"):
         notes[note.key].append(note.text)
@@ -74,7 +74,7 @@ def outcome(dead: list[Any], heard: list[Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """
-    A database to which all commits.
+    A database without a transaction around the test.
 
     What django_db offers for that would empty the tables of leases, too, and take the
     queues out of the consumers' hands.
@@ -84,7 +84,7 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 
 def forget() -> None:
-    """Have empty tables."""
+    """Empty the tables."""
     with suppressed():
         for model in (Note, Echo, Inbox, Outbox, Parked, Attempt):
             model.objects.all().delete()
@@ -92,7 +92,7 @@ def forget() -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(database: None) -> dict[str, Any]:
-    """What came of each scenario in memory, before there are other consumers."""
+    """The outcome of each scenario in memory, before other consumers start."""
     found = {}
     for scenario in SCENARIOS:
         found[scenario.__name__] = outcome_in_memory(scenario)
@@ -101,7 +101,7 @@ def outcomes(database: None) -> dict[str, Any]:
 
 
 def outcome_in_memory(scenario: Callable[[Stage], None]) -> dict[str, Any]:
-    """Play a scenario without a broker."""
+    """Run a scenario without a broker."""
     tries.clear()
     with memory_broker() as broker:
         heard = broker.listen("events")
@@ -141,7 +141,7 @@ class RealBroker:
         eventually(lambda: self._is_served("price"), "the processes have started", 30)
 
     def _is_served(self, queue: str) -> bool:
-        """Whether the last of the processes has begun."""
+        """Return whether the last of the processes has started."""
         try:
             with self._connection.channel() as channel:
                 declared = channel.queue_declare(queue, passive=True)
@@ -151,7 +151,7 @@ class RealBroker:
         return count > 0
 
     def send(self, queue: str, *bodies: Any, **properties: Any) -> None:
-        """Send as a foreign program would."""
+        """Send as another program would."""
         if moment := properties.get("timestamp"):
             properties["timestamp"] = int(moment.timestamp())
         for body in bodies:
@@ -163,7 +163,7 @@ class RealBroker:
             )
 
     def take_all(self, queue: str) -> list[Envelope]:
-        """Take out what waits in a queue."""
+        """Remove and return all messages of a queue."""
         taken = []
         while True:
             method, properties, body = self.channel.basic_get(queue, auto_ack=True)
@@ -180,7 +180,7 @@ class RealBroker:
 
 
 def database_url() -> str:
-    """Give the address of the database of the tests."""
+    """Return the URL of the test database."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         return f"sqlite:///{name}"
@@ -203,7 +203,7 @@ STEADY = 5
 def outcome_for_real(
     real: RealBroker, scenario: Callable[[Stage], None], expected: dict[str, Any]
 ) -> dict[str, Any]:
-    """Play a scenario with a broker; wait for what is expected, and a moment longer."""
+    """Run a scenario with a broker until the expected outcome is stable."""
     scenario(real)
     heard: list[Any] = []
     dead: list[Any] = []
@@ -251,7 +251,7 @@ ERRORS: list[tuple[Any, str]] = [
 
 
 def outcome_of(envelope: Envelope) -> str:
-    """Publish an envelope, and give the name of the error."""
+    """Publish an envelope, and return the name of the error."""
     (error,) = publisher().outcomes(envelope)
     return type(error).__name__ if error else "confirmed"
 
@@ -285,7 +285,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
 
 
 def answer_of(attempt: Callable[[], Any]) -> str:
-    """Call, and give the answer or what is raised."""
+    """Call, and return the result or the error."""
     try:
         return repr(attempt())
     except MessagingError as error:

@@ -1,4 +1,4 @@
-"""What tests ask of the doctor's findings."""
+"""The doctor's findings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from messaging.doctor import Finding, Level
 
 
 def worst(findings: Iterable[Finding]) -> Finding:
-    """Give the worst finding."""
+    """Return the worst finding."""
     order = list(Level)
     return max(findings, key=lambda finding: order.index(finding.level))

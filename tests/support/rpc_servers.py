@@ -21,7 +21,7 @@ class Servers:
         self.broker = Broker()
 
     def start(self, *names: str, threads: int = 4) -> subprocess.Popen[bytes]:
-        """Have one more server of each function."""
+        """Start another server of these functions."""
         before = [self.consumers(name) for name in names]
         process = self.processes.manage(
             "serve", *names, "--threads", str(threads), **ENVIRONMENT
@@ -35,7 +35,7 @@ class Servers:
         return process
 
     def consumers(self, queue: str) -> int:
-        """Give how many consumers a queue has."""
+        """Return how many consumers a queue has."""
         with self.broker.channel() as channel:
             try:
                 declared = channel.queue_declare(queue, passive=True)

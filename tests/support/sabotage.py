@@ -1,5 +1,5 @@
 """
-Programs of the project with one promise broken on purpose, for the lab to find out.
+Programs of the project that break one guarantee, for the crash lab to detect.
 
     python -m tests.support.sabotage skip-inbox run_consumer --all
 """
@@ -21,7 +21,7 @@ from pymongo import UpdateOne
 
 
 def acknowledge_first() -> None:
-    """Acknowledge what has arrived, then take some time to commit it."""
+    """Acknowledge messages on arrival, and commit their effects later."""
     from messaging.consumer import consumer, inbox
 
     arrived, apply_batch = consumer.Subscription._arrived, inbox.apply_batch
@@ -41,7 +41,7 @@ def acknowledge_first() -> None:
 
 
 def skip_inbox() -> None:
-    """Neither look into the inbox nor enter anything."""
+    """Neither read nor write the inbox."""
     from messaging.consumer import inbox
 
     inbox._recognise = lambda entries: None
@@ -49,7 +49,7 @@ def skip_inbox() -> None:
 
 
 def publish_blindly() -> None:
-    """Take what has been written to the socket for published."""
+    """Report messages as published once they are written to the socket."""
     from messaging.amqp.publisher import Publisher
 
     flush = Publisher._flush
@@ -91,7 +91,7 @@ def ignore_versions() -> None:
 
 
 def ignore_key() -> None:
-    """Let messages overtake those of their key that are parked."""
+    """Let messages overtake parked ones of their key."""
     from messaging.consumer import inbox
 
     inbox._queue_up = lambda holding, entries: None
@@ -99,7 +99,7 @@ def ignore_key() -> None:
 
 
 def ignore_epoch() -> None:
-    """Go on under leases that others have taken over."""
+    """Continue under leases that others have taken over."""
     from messaging.cluster import sessions
     from messaging.cluster.leases import HeldLease
     from messaging.consumer.consumer import Consumer
@@ -120,7 +120,7 @@ SABOTAGES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Give the API that publishes blindly, to a WSGI server that asks for it."""
+    """Return the WSGI application of an API that publishes without confirms."""
     if name != "blind_api":
         raise AttributeError(name)
     from project.wsgi import application

@@ -20,8 +20,8 @@ def eventually(
     """
     Wait until `condition` returns something true, and return that.
 
-    Fails the test, with `reason`, after `timeout` seconds; asks every `interval`
-    seconds, for which conditions that are costly to check need a longer one.
+    Fails the test with `reason` after `timeout` seconds. The condition is checked
+    every `interval` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -70,7 +70,7 @@ def run_suite(*files: str, **environment: str) -> None:
 
 
 def shop(url: str) -> str:
-    """Give the address of a database beside that of this project's own tests."""
+    """Return the URL of a database beside that of this project's own tests."""
     return f"{url.rpartition('/')[0]}/shop"
 
 
@@ -113,7 +113,7 @@ def test_consumers_on_postgresql_do_what_the_broker_in_memory_does(
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that `pip install .` makes and installs."""
+    """The wheel that `pip install .` builds and installs."""
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(BASE))
     (built,) = folder.glob("*.whl")
@@ -142,7 +142,7 @@ def test_the_wheel_contains_all_of_messaging_and_nothing_else(wheel: Path) -> No
 
 
 class Project:
-    """A new project, in an environment with the wheel and what that asks for."""
+    """A new project, in an environment with the wheel and its dependencies."""
 
     def __init__(self, folder: Path, wheel: Path, *drivers: str) -> None:
         self.folder = folder / "project"
@@ -164,7 +164,7 @@ class Project:
         } | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
 
     def command(self, line: str) -> list[str]:
-        """Give a command of the documents, for this environment."""
+        """Return a command of the documents, for this environment."""
         words = split(line)
         if words[0] == "django-admin":
             return [self.python, "-m", "django", *words[1:]]
@@ -172,7 +172,7 @@ class Project:
         return [self.python, *words[1:]]
 
     def run(self, line: str) -> str:
-        """Run a command of the documents, and give what it prints."""
+        """Run a command of the documents, and return its output."""
         done = subprocess.run(
             self.command(line),
             cwd=self.folder,
@@ -184,14 +184,14 @@ class Project:
         return done.stdout
 
     def shell(self, code: str) -> str:
-        """Run Python in the project, and give what it prints."""
+        """Run Python in the project, and return its output."""
         prelude = "from django.db import transaction\nfrom shop.models import *\n"
         command = ["python", "manage.py", "shell", "-v", "0", "-c", prelude + code]
         return self.run(json.dumps(command)).strip()
 
     @contextmanager
     def running(self, *lines: str) -> Iterator[None]:
-        """Have commands run that do not end by themselves."""
+        """Run commands in the background while the block runs."""
         processes = [
             subprocess.Popen(self.command(line), cwd=self.folder, env=self.environment)
             for line in lines
@@ -205,7 +205,7 @@ class Project:
         assert codes == [0] * len(lines)
 
     def write(self, blocks: list[tuple[str, bool, str]]) -> None:
-        """Write files of the documents, or go on with them."""
+        """Write files of the documents, or append to them."""
         for name, continued, text in blocks:
             path = self.folder / name
             before = path.read_text() if continued else ""
@@ -213,7 +213,7 @@ class Project:
 
 
 def split(line: str) -> list[str]:
-    """Give the words of a command."""
+    """Split a command into words."""
     if line.startswith("["):
         words: list[str] = json.loads(line)
         return words
@@ -223,7 +223,7 @@ def split(line: str) -> list[str]:
 
 
 def requirements(wheel: Path, *names: str) -> set[str]:
-    """Give what a wheel and `names` need, and what that needs, without extras."""
+    """Return all dependencies of a wheel and of `names`, without extras."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
         text = archive.read(metadata).decode()
@@ -240,7 +240,7 @@ def requirements(wheel: Path, *names: str) -> set[str]:
 
 
 def link(name: str, packages: Path) -> None:
-    """Have an installed distribution in another environment."""
+    """Link an installed distribution into another environment."""
     found = distribution(name)
     for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
         target = packages / top
@@ -255,7 +255,7 @@ COMMAND = re.compile(r"^\$ ((?:python|django-admin) .*)$", re.MULTILINE)
 
 
 def files_of(text: str) -> list[tuple[str, bool, str]]:
-    """Give the files that a document has one write."""
+    """Return the files that a document tells the reader to write."""
     return [(name, bool(more), body) for name, more, body in BLOCK.findall(text)]
 
 
@@ -263,7 +263,7 @@ def files_of(text: str) -> list[tuple[str, bool, str]]:
 def database(
     request: pytest.FixtureRequest, servers: SimpleNamespace
 ) -> tuple[str, tuple[str, ...]]:
-    """Lines for the settings that name a database, and the driver it needs."""
+    """Settings that name a database, and the driver it needs."""
     match request.param:
         case "sqlite":
             return "", ()
@@ -285,15 +285,15 @@ Order.objects.create(reference="A-2", total=1)
 deadline = time.monotonic() + 20
 while Invoice.objects.count() < 2 and time.monotonic() < deadline:
     time.sleep(0.1)
-time.sleep(0.5)  # whatever else there is to tell would come now
-told = Invoice.objects.order_by("order_id").values_list("order_id", flat=True)
+time.sleep(0.5)  # for events that should not come
+published = Invoice.objects.order_by("order_id").values_list("order_id", flat=True)
 made = Order.objects.order_by("pk").values_list("pk", flat=True)
-print(json.dumps([list(told), list(made)]))
+print(json.dumps([list(published), list(made)]))
 """
 
 
 def engine(kind: str, user: str, port: int) -> str:
-    """Give the setting of a database."""
+    """Return the settings of a database."""
     return (
         f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.{kind}", '
         f'"NAME": "messaging", "USER": "{user}", "HOST": "127.0.0.1", '
@@ -332,9 +332,9 @@ def test_a_new_project_does_what_the_document_says(
     assert "no issues" in project.run("python manage.py check")
     with project.running(relay, consumer):
         project.run(save)
-        told, made = json.loads(project.shell(STORY))
+        published, made = json.loads(project.shell(STORY))
     assert len(made) == 2
-    assert told == made
+    assert published == made
 
     project.write(files_of(text.replace(first, "")))
     assert "no issues" in project.run("python manage.py check")

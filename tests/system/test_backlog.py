@@ -1,4 +1,4 @@
-"""A backlog is worked off in bounded memory, and left in order when told to stop."""
+"""A backlog is consumed in bounded memory, and consumers stop cleanly meanwhile."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SELDOM = 0.5
 
 
 def creation(number: int) -> Envelope:
-    """The wish for one more user."""
+    """Return the envelope of a command that creates a user."""
     body = {"event_type": "user.create", **PERSON, "email": f"u{number}@example.com"}
     return Envelope(json.dumps(body).encode(), "users_queue")
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
-    """Have a process end in time; give its exit code."""
+    """Stop a process in time; return its exit code."""
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     code = process.wait(PATIENCE)
@@ -51,7 +51,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 @pytest.fixture
 def roomy_broker(broker: Broker, servers: SimpleNamespace) -> Iterator[Broker]:
-    """The broker with memory for a million messages, of which it is the keeper."""
+    """The broker with memory for a million messages."""
 
     def allow(size: str) -> None:
         name = "set_vm_memory_high_watermark"

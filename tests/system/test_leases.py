@@ -1,4 +1,4 @@
-"""Partitions are held by one process at a time, shared, handed over and taken over."""
+"""Partitions are leased to one process at a time, shared, and taken over."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def eight(broker: Broker, no_consumers: None, settings: Any) -> Iterator[Broker]
 
 @pytest.fixture
 def start(eight: Broker, processes: Processes) -> Start:
-    """Starts a consumer of all partitions."""
+    """Return a function that starts a consumer of all partitions."""
     return lambda: processes.manage(
         "run_consumer", "users", MESSAGING=json.dumps(EIGHT)
     )
 
 
 def shares() -> list[int]:
-    """How many partitions the living processes hold, the most first."""
+    """Return how many partitions each living process holds, the most first."""
     living = {worker.pk for worker in Worker.objects.living()}
     held = Counter(lease.worker for lease in Lease.objects.all())
     return sorted((held[worker] for worker in living), reverse=True)
 
 
 def send_names(users: list[User], *names: str) -> None:
-    """Ask for changes of the users' names, in this order for each."""
+    """Publish changes of the users' names, in this order for each."""
     wishes = [UserUpdate(user_id=u.pk, nombre=name) for name in names for u in users]
     publisher().publish(*(envelope_for(wish) for wish in wishes), timeout=60)
 
@@ -159,7 +159,7 @@ def test_a_stopping_process_keeps_only_the_partition_it_is_working_on(
 def test_a_process_stopped_inside_a_transaction_blocks_no_other(
     eight: Broker, start: Start
 ) -> None:
-    """Its row locks would: so its session is ended when its lease is taken over."""
+    """Its session, and with it its row locks, ends when its lease is taken over."""
     users = make_people(1)
     first = start()
     eventually(lambda: shares() == [8], "all are held")

@@ -1,4 +1,4 @@
-"""Listeners to other people's exchanges have the guarantees of all consumers."""
+"""Listeners to exchanges of other programs have the guarantees of all consumers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.support.birds.settings"}
 
 @pytest.fixture
 def nature(broker: Broker) -> Iterator[Broker]:
-    """A broker that has no exchange yet but the one that is somebody else's."""
+    """A broker with a single exchange, which belongs to another program."""
 
     def clean() -> None:
         with broker.channel() as channel:
@@ -44,11 +44,11 @@ def nature(broker: Broker) -> Iterator[Broker]:
 
 
 class Bird(BaseModel):
-    """No event."""
+    """A body that is not an event."""
 
 
 def consume(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
-    """Start listening; what is published from now on is heard."""
+    """Start listening, and wait until the queues are bound."""
     processes.manage("topology", "apply", **SETTINGS).wait()
     return processes.manage("run_consumer", *(names or ["--all"]), **SETTINGS)
 
@@ -56,7 +56,7 @@ def consume(processes: Processes, *names: str) -> subprocess.Popen[bytes]:
 def publish(
     broker: Broker, exchange: str, key: str, *bodies: bytes | str, **properties: Any
 ) -> None:
-    """Publish as a stranger does."""
+    """Publish as another program does."""
     with broker.channel() as channel:
         channel.confirm_delivery()
         for body in bodies:
@@ -66,12 +66,12 @@ def publish(
 
 
 def bird(name: str) -> str:
-    """Give a body."""
+    """Return a body."""
     return json.dumps({"bird_name": name})
 
 
 def heard(queue: str) -> list[Any]:
-    """Give the bodies that a listener has noted."""
+    """Return the bodies that a listener has recorded."""
     rows = Outbox.objects.filter(type=queue).order_by("id")
     return [json.loads(bytes(row.body))["body"] for row in rows]
 
@@ -102,7 +102,7 @@ def test_listeners_receive_what_they_are_bound_to_on_all_types_of_exchange(
     assert heard("diary") == ["¡Hola!"]
     assert heard("alarms") == ["00ff"]
     assert {body["author"] for body in heard("papers")} == {"B", "C"}
-    # Both had to be sent on to the other partition, and are told as they came.
+    # Both had to be sent on to the other partition, and keep their properties.
     papers = Outbox.objects.filter(type="papers")
     assert {row.headers["of"] for row in papers} == {"documents", "borrowed"}
     assert {json.loads(bytes(row.body))["key"] for row in papers} == {"", "paper.new"}

@@ -1,4 +1,4 @@
-"""From HTTP or AMQP to row and document: what the project is for."""
+"""From HTTP or AMQP to row and document: the main job of the project."""
 
 from __future__ import annotations
 

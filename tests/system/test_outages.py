@@ -1,4 +1,4 @@
-"""Servers that are away, full or frozen: nothing is lost, nothing is restarted."""
+"""Servers that are away, full or frozen: nothing is lost, no process restarts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FROZEN = 18.0
 
 
 def in_turn(write: Callable[[int], requests.Response], count: int) -> None:
-    """Write to so many entities side by side."""
+    """Write to so many entities concurrently."""
     with ThreadPoolExecutor(4) as pool:
         for answer in pool.map(write, range(count)):
             assert answer.status_code == 202, answer.text
@@ -110,8 +110,8 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     path = f"/reports/{answer.json()['id_reporte']}/"
     assert api.patch(path, {"visibilidad": 3}).status_code == 202
     assert api.get("/health/ready").json()["status"] == "degraded"
-    told = api.get(urlsplit(answer.headers["Location"]).path)
-    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+    operation = api.get(urlsplit(answer.headers["Location"]).path)
+    assert (operation.status_code, operation.headers["Retry-After"]) == (503, "5")
     outage.mariadb.start()
     outage.mongodb.start()
 

@@ -1,4 +1,4 @@
-"""`run_consumer --reload` starts anew when code changes."""
+"""`run_consumer --reload` restarts when code changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = BASE / "users" / "reload-test.py"
 def process(
     broker: Broker, no_consumers: None, processes: Processes, tmp_path: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A consumer that reloads, and the file with all it says."""
+    """A consumer that reloads, and the file with its output."""
     said = tmp_path / "said"
     with said.open("wb") as file:
         child = subprocess.Popen(

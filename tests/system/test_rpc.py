@@ -59,7 +59,7 @@ def shared(servers: SimpleNamespace) -> Iterator[Servers]:
 
 @pytest.fixture
 def own(servers: SimpleNamespace) -> Iterator[Servers]:
-    """Servers of one test, whose queues are of no further use."""
+    """Servers of one test."""
     started = Servers()
     yield started
     started.processes.kill_all()
@@ -98,7 +98,7 @@ def test_a_client_may_use_direct_reply_to(shared: Servers) -> None:
 
 
 def ask(queue: str, body: bytes, reply_to: str = "") -> SimpleNamespace:
-    """Call as the tutorials' clients do: nothing set but the two properties."""
+    """Call as the clients of the tutorials do, with nothing but the two properties."""
     with Broker().channel() as channel:
         answers = reply_to or channel.queue_declare("", exclusive=True).method.queue
         consumer = channel.consume(answers, auto_ack=True, inactivity_timeout=5)
@@ -231,7 +231,7 @@ def test_a_queue_whose_servers_have_left_is_an_error_at_once(own: Servers) -> No
 
 
 def seconds_until_no_server(name: str) -> float:
-    """Give how long a call takes to find out that nobody serves a name."""
+    """Return the seconds that a call takes to raise `NoServer`."""
     started = time.monotonic()
     with pytest.raises(NoServer):
         call(name, timeout=5)
@@ -373,7 +373,7 @@ def test_servers_and_callers_survive_cut_connections(own: Servers) -> None:
 
 
 def is_answered(name: str, payload: Any) -> bool:
-    """Whether there is an answer to a call."""
+    """Return whether a call is answered."""
     try:
         call(name, payload, timeout=1)
     except MessagingError:
@@ -446,7 +446,7 @@ def test_a_queue_declared_with_other_arguments_is_served_as_it_is(own: Servers) 
 def manage(
     *command: str, stdin: str | None = None, **environment: str
 ) -> SimpleNamespace:
-    """Run `manage.py call` and give exit code and output."""
+    """Run `manage.py call` and return exit code and output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=BASE,
@@ -459,7 +459,7 @@ def manage(
 
 
 def printed(*command: str) -> str:
-    """Give what a command prints, run in this process."""
+    """Return what a command prints, run in this process."""
     out = StringIO()
     call_command(*command, stdout=out)
     return out.getvalue()

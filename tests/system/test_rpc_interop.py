@@ -1,4 +1,4 @@
-"""Programs that know nothing of this package call our servers, and serve our calls."""
+"""Programs without this package call our servers, and serve our calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shared(servers: SimpleNamespace) -> Iterator[Servers]:
 
 
 def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Give what `use` makes of a channel of aio-pika."""
+    """Return what `use` returns for a channel of aio-pika."""
 
     async def run() -> Any:
         connection = await aio_pika.connect(Broker().url)
@@ -53,7 +53,7 @@ def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:
 
 @contextmanager
 def serving(use: Callable[[Any], Awaitable[Any]]) -> Iterator[None]:
-    """Have a program with aio-pika serve while the block runs."""
+    """Run a server with aio-pika while the block runs."""
     ready, done = threading.Event(), threading.Event()
 
     async def until_done(channel: Any) -> None:
@@ -80,11 +80,11 @@ def test_json_rpc_of_aio_pika_calls_our_server(shared: Servers) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "told"),
+    ("name", "arguments", "expected"),
     [("add", {"a": -1}, "InvalidCall"), ("refuse", {}, "That name is taken.")],
 )
 def test_json_rpc_of_aio_pika_understands_our_errors(
-    shared: Servers, name: str, arguments: dict[str, Any], told: str
+    shared: Servers, name: str, arguments: dict[str, Any], expected: str
 ) -> None:
     async def use(channel: Any) -> str:
         rpc = await JsonRPC.create(channel)
@@ -92,7 +92,7 @@ def test_json_rpc_of_aio_pika_understands_our_errors(
             await rpc.call(name, arguments)
         return str(caught.value)
 
-    assert told in with_aio_pika(use)
+    assert expected in with_aio_pika(use)
 
 
 def test_json_rpc_of_aio_pika_serves_our_calls(shared: Servers) -> None:
@@ -167,7 +167,7 @@ def test_a_service_may_answer_with_any_body(
 
 
 def tutorial(*arguments: str) -> list[str]:
-    """Give what a script of the tutorial prints."""
+    """Return what a script of the tutorial prints."""
     return [sys.executable, "manage.py", "tutorial", *arguments]
 
 
@@ -193,7 +193,7 @@ def our_server(servers: SimpleNamespace) -> Iterator[Servers]:
 
 
 class FibonacciClient:
-    """Works as the client of the official tutorial for Python does."""
+    """The client of the official tutorial for Python."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -204,7 +204,7 @@ class FibonacciClient:
         self._id = ""
 
     def call(self, n: object) -> bytes:
-        """Give the body of the answer."""
+        """Return the body of the answer."""
         self._response, self._id = None, str(uuid.uuid4())
         self._channel.basic_publish(
             exchange="",

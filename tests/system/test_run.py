@@ -1,4 +1,4 @@
-"""`make run`: what it refuses, what it leaves behind, and what it cleans up."""
+"""`make run`: what it refuses, leaves behind, and cleans up."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
 
 
 def wait_until_open(runner: "subprocess.Popen[str]") -> str:
-    """The address that the runner says to open."""
+    """Return the URL that the runner prints."""
     assert runner.stdout
     lines = []
     for line in runner.stdout:
@@ -58,7 +58,7 @@ def wait_until_open(runner: "subprocess.Popen[str]") -> str:
 
 
 def marked(checkout: Path) -> set[psutil.Process]:
-    """Every process of a run in the checkout."""
+    """Return all processes of a run in the checkout."""
     found = set()
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Every pattern, as people learn it, beside programs on other clients."""
+"""Every pattern of the tutorials, together with programs on other clients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WAITING = "[*] Waiting"
 
 @dataclass(frozen=True)
 class Pattern:
-    """Two scripts, what they are given in each other's terms, and what is printed."""
+    """Two scripts, their arguments, and their expected output."""
 
     emit: list[str]
     receive: list[str]
@@ -79,14 +79,14 @@ PATTERNS = {
 
 
 class Output(StringIO):
-    """What a command prints; somebody may wait for it to say that it is ready."""
+    """The output of a command, whose readiness can be waited for."""
 
     def __init__(self, ready: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
         self._ready: Callable[[], Any] | None = ready
 
     def write(self, text: str) -> int:
-        """Note a text."""
+        """Keep a text."""
         written = super().write(text)
         if self._ready and WAITING in text:
             self._ready, ready = None, self._ready
@@ -95,7 +95,7 @@ class Output(StringIO):
 
 
 def tutorial(*arguments: str, ready: Callable[[], Any] = lambda: None) -> list[str]:
-    """Run a script here, and give the lines it prints, but for that it waits."""
+    """Run a script in this process; return its lines without the one about waiting."""
     output = Output(ready)
     call_command("tutorial", *arguments, stdout=output)
     return [line for line in output.getvalue().splitlines() if WAITING not in line]
@@ -108,13 +108,13 @@ def receive_one(*arguments: str, ready: Callable[[], Any] = lambda: None) -> str
 
 
 class Programs:
-    """Programs that run beside the tests."""
+    """Programs that run beside a test."""
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start one; its lines can be read."""
+        """Start a program whose lines can be read."""
         process = subprocess.Popen(
             command, cwd=BASE, stdout=subprocess.PIPE, text=True, env=os.environ
         )
@@ -129,7 +129,7 @@ class Programs:
         return process
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Stop all programs."""
         for process in self._running:
             process.kill()
             process.communicate()
@@ -137,14 +137,14 @@ class Programs:
 
 @pytest.fixture
 def programs() -> Iterator[Programs]:
-    """Programs that end with the test."""
+    """Programs that are killed after the test."""
     started = Programs()
     yield started
     started.end()
 
 
 def clean(broker: Broker) -> None:
-    """Remove what the tutorials make."""
+    """Delete the queues and exchanges of the tutorials."""
     with broker.channel() as channel:
         for queue in (*QUEUES, "recommendation.watch.*"):
             channel.queue_delete(queue)
@@ -154,7 +154,7 @@ def clean(broker: Broker) -> None:
 
 @pytest.fixture
 def school(servers: SimpleNamespace) -> Iterator[Broker]:
-    """A broker that knows nothing of the tutorials."""
+    """A broker without queues and exchanges of the tutorials."""
     broker = Broker()
     clean(broker)
     yield broker
@@ -195,7 +195,7 @@ def test_our_messages_arrive_at_other_clients(
 
 
 def received(process: subprocess.Popen[str], count: int) -> list[str]:
-    """Give what the next messages that a script of ours prints say."""
+    """Return the texts of the next messages that our script prints."""
     assert process.stdout is not None
     found: list[str] = []
     while len(found) < count:
@@ -207,7 +207,7 @@ def received(process: subprocess.Popen[str], count: int) -> list[str]:
 
 
 def all_lines(process: subprocess.Popen[str]) -> str:
-    """Stop a script and give what else it printed."""
+    """Stop a script and return the rest of its output."""
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
     assert process.returncode == 0

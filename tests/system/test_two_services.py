@@ -41,7 +41,7 @@ def addresses() -> Addresses:
 
 
 def get(url: str) -> requests.Response | None:
-    """Ask a service that may not be up yet."""
+    """Request a URL of a service that may not be up yet."""
     try:
         return requests.get(url, timeout=10)
     except requests.ConnectionError:

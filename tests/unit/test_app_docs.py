@@ -1,4 +1,4 @@
-"""What docs/app.md and docs/settings.md say is what there is."""
+"""docs/app.md and docs/settings.md agree with the code."""
 
 from __future__ import annotations
 

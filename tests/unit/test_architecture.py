@@ -1,4 +1,4 @@
-"""Who may import whom."""
+"""Which packages may import which."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import BASE
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:
-    """Give every absolute import of the modules below a folder."""
+    """Yield each absolute import of the modules below a folder."""
     for path in sorted((BASE / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

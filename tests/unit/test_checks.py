@@ -1,4 +1,4 @@
-"""`manage.py check` tells what is wrong with the settings, and what to do."""
+"""`manage.py check` reports what is wrong with the settings, and what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from users.models import User
 
 
 def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
-    """Give what our checks find, by id."""
+    """Return the messages of our checks, by id."""
     messages = run_checks(include_deployment_checks=deploy)
     ours = [one for one in messages if str(one.id).startswith("messaging.")]
     assert all(one.hint for one in ours if one.id != "messaging.E001")
@@ -60,7 +60,7 @@ def test_a_queue_that_is_handled_and_served_is_reported(
 def test_wrong_settings_are_reported_although_models_are_published(
     settings: Any,
 ) -> None:
-    """A model publishes when it is imported, before there are any checks."""
+    """Models are registered at import, before any check runs."""
     settings.MESSAGING = {"ULR": "amqp://localhost"}
     try:
         publishes(User, fields=["email"])

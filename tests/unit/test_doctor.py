@@ -17,16 +17,16 @@ from tests.support.findings import worst
 def test_secrets_in_the_errors_of_drivers_are_hidden(settings: Any) -> None:
     settings.MESSAGING = {"URL": f"amqp://guest:{SECRET}@host/"}
 
-    told = explained(ValueError(f"cannot use amqp://guest:{SECRET}@host/\nat all"))
+    text = explained(ValueError(f"cannot use amqp://guest:{SECRET}@host/\nat all"))
 
-    assert told == "ValueError: cannot use amqp://guest:***@host/ at all"
+    assert text == "ValueError: cannot use amqp://guest:***@host/ at all"
 
 
 SECRET = "pa55word"
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "told"),
+    ("change", "level", "expected"),
     [
         ({"QUEUE_TYPE": "classic"}, "warning", "QUEUE_TYPE is classic"),
         ({"PREFETCH": 1}, "warning", "PREFETCH is 1"),
@@ -39,19 +39,19 @@ SECRET = "pa55word"
     ],
 )
 def test_a_setting_that_weakens_a_guarantee_is_reported(
-    settings: Any, change: dict[str, Any], level: str, told: str
+    settings: Any, change: dict[str, Any], level: str, expected: str
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | change
 
     finding = worst(the_settings())
 
-    assert finding.text.startswith(told)
+    assert finding.text.startswith(expected)
     assert str(finding.level) == level
     assert finding.remedy
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "told"),
+    ("change", "level", "expected"),
     [
         ({"CONN_MAX_AGE": 0}, "warning", "CONN_MAX_AGE is 0"),
         ({"CONN_HEALTH_CHECKS": False}, "note", "without CONN_HEALTH_CHECKS"),
@@ -62,14 +62,14 @@ def test_a_setting_that_weakens_a_guarantee_is_reported(
     ],
 )
 def test_database_settings_that_weaken_a_guarantee_are_reported(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], level: str, told: str
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], level: str, expected: str
 ) -> None:
     for name, value in change.items():
         monkeypatch.setitem(connections["default"].settings_dict, name, value)
 
     finding = worst(the_settings())
 
-    assert told in finding.text
+    assert expected in finding.text
     assert str(finding.level) == level
 
 

@@ -1,4 +1,4 @@
-"""One definition, three ways in: JSON over HTTP, forms, and the queue agree on it."""
+"""JSON over HTTP, forms and the queue accept the same messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.request_bodies import ADDRESSES, forms, objects, values
 
 @dataclass
 class View:
-    """What a serializer asks its view for."""
+    """The attributes of a view that serializers use."""
 
     kwargs: dict[str, str]
 
 
 @dataclass
 class Preferences:
-    """What a serializer asks the headers of its request for."""
+    """The request headers that serializers use."""
 
     made_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
 
@@ -41,19 +41,19 @@ many = settings(max_examples=150, deadline=None, database=None)
 
 
 def through_http(serializer: type[MessageSerializer], data: Any) -> Message | None:
-    """Give the message that a serializer makes of parsed data; None if it refuses."""
+    """Return the message that a serializer makes of parsed data, or None if invalid."""
     context = {"view": View(ADDRESSES[serializer]), "preferences": Preferences()}
     form = serializer(data=data, context=context)
     return form.validated_data if form.is_valid() else None
 
 
 def parsed(body: bytes) -> Any:
-    """Give what the JSON of a request says; raises `APIException`."""
+    """Return the parsed JSON of a request; raises `APIException`."""
     return StrictJSONParser().parse(BytesIO(body))
 
 
 def through_queue(body: bytes) -> Message | None:
-    """Give the message that a consumer makes of a body; None if it refuses."""
+    """Return the message that a consumer makes of a body, or None if invalid."""
     try:
         return decode(body, CLASSES)
     except InvalidMessage:

@@ -48,7 +48,7 @@ class TestMistakes:
         assert "users_queue" not in sources
 
     @pytest.mark.parametrize(
-        ("make", "told"),
+        ("make", "expected"),
         [
             (lambda: topic("x"), "at least one routing key"),
             (lambda: direct("x"), "at least one routing key"),
@@ -57,8 +57,8 @@ class TestMistakes:
         ],
         ids=["topic", "direct", "fanout", "headers"],
     )
-    def test_an_incomplete_source_is_refused(self, make: Any, told: str) -> None:
-        with pytest.raises(ValueError, match=told):
+    def test_an_incomplete_source_is_refused(self, make: Any, expected: str) -> None:
+        with pytest.raises(ValueError, match=expected):
             make()
 
 

@@ -1,4 +1,4 @@
-"""Partitions are shared evenly, and as few as possible change hands."""
+"""Partitions are shared evenly, and as few as possible are reassigned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to messages of the shop, for a broker in memory and a real one alike."""
+"""Scenarios for a broker in memory and for a real one."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tests.support.shop.models import Note
 
 
 class Stage(Protocol):
-    """Where a scenario plays."""
+    """The broker on which a scenario runs."""
 
     def send(self, queue: str, *bodies: Any, **properties: Any) -> None:
-        """Send as a foreign program would."""
+        """Send as another program would."""
 
 
 def add(key: str, text: str) -> dict[str, str]:
-    """Give the body that asks for a note."""
+    """Return the body that asks for a note."""
     return {"event_type": "note.add", "key": key, "text": text}
 
 
 def stamp(key: str, text: str) -> dict[str, str]:
-    """Give the body that asks for a stamped note."""
+    """Return the body that asks for a stamped note."""
     return {"event_type": "note.stamp", "key": key, "text": text}
 
 
 def failing(*call: Any, **options: Any) -> str:
-    """Publish, and give the name of the error."""
+    """Publish, and return the name of the error."""
     try:
         publish(*call, **options)
     except MessagingError as error:
