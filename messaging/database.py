@@ -55,6 +55,17 @@ def without_nul(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
+def answers(alias: str) -> bool:
+    """Whether a database takes a new connection of this thread and answers on it."""
+    connection = connections[alias]
+    try:
+        connection.close()
+        connection.ensure_connection()
+        return connection.is_usable()
+    except Exception:  # noqa: BLE001 drivers raise errors of their own
+        return False
+
+
 def close_stale_connections() -> None:
     """
     Close those that are too old or broken, as `close_old_connections` does.

@@ -15,14 +15,18 @@ MessagingError
 ├── Unpublishable            a change of a published model cannot be told
 ├── NotThere                 told to tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body is not what the event type says
-├── Reject                   raised by handlers: never try this one again
-│   └── NotYet               ... unless what it needs comes within moments
-└── Retry                    raised by handlers: try the batch again later
+├── Reject                   raised by handlers: this message can never succeed
+│   └── NotYet               ... unless what it needs arrives within moments
+└── Retry                    raised by handlers: try this message again later
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from django.db import InterfaceError, OperationalError, ProgrammingError
+
+from .text import storable
 
 if TYPE_CHECKING:
     from .message import Message
@@ -130,29 +134,48 @@ def by_field(errors: dict[str, list[str]]) -> str:
 
 class Reject(MessagingError):
     """
-    A permanent failure: the message can never succeed and goes to the dead letters.
+    A permanent failure: the message can never succeed and becomes a dead letter.
 
-    A batch handler names the messages that are at fault; the others are tried again
-    at once without them. With none named, the batch is split until they are found.
-    `code` tells programs what `reason` tells people: "rejected", "not_found" (what it
-    is about), "conflict" (with something else) or "precondition_failed" (its version).
+    A batch handler names the messages at fault; the handler is called again at once
+    for the others. With none named, the batch is split until they are found. `code`
+    says to programs what `reason` says to people: "rejected", "not_found" (what the
+    message is about), "conflict" or "precondition_failed" (the version).
     """
 
     def __init__(self, reason: str, *messages: Message, code: str = "rejected") -> None:
-        self.reason = reason
+        self.reason = storable(reason)
         self.messages = messages
-        self.code = code
-        super().__init__(reason)
+        self.code = storable(code, 20)
+        super().__init__(self.reason)
 
 
 class NotYet(Reject):
     """
-    What the message refers to is not there, but may be on its way in another queue.
+    What the message refers to is missing, but may be on its way in another queue.
 
-    It is tried again for `MESSAGING["PATIENCE"]` seconds, together with what comes
-    behind it under the same key, and rejected after that.
+    The message is tried again for `MESSAGING["PATIENCE"]` seconds, the later messages
+    of its key behind it, and rejected after that.
     """
 
 
 class Retry(MessagingError):
-    """A transient failure: keep the batch and try it again after a pause."""
+    """
+    A transient failure: the message is tried again later, its key behind it.
+
+    After `delay` seconds, or else after a pause that doubles with each attempt.
+    """
+
+    def __init__(self, *args: object, delay: float | None = None) -> None:
+        self.delay = delay
+        super().__init__(*args)
+
+
+#: Raised when the broker or `MESSAGING["DATABASE"]` fails. The last one stands for a
+#: table or column that a migration is about to make.
+SERVER_FAILURES = (
+    Unconfirmed,
+    Unroutable,
+    OperationalError,
+    InterfaceError,
+    ProgrammingError,
+)

@@ -1,5 +1,5 @@
 """
-Types for the fields of messages, strict on the wire and readable by people.
+Types for the fields of messages, and their errors in words for people.
 
     Name = Annotated[Text, Field(min_length=1, max_length=100)]
 """
@@ -15,95 +15,10 @@ from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator, URLValidator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-)
-from pydantic import (
-    ValidationError as PydanticError,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import ValidationError as PydanticError
 
-
-def readable_errors(error: PydanticError) -> dict[str, list[str]]:
-    """Give the texts to show per field, in the active language."""
-    texts: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False):
-        # Behind a discriminator the first place names the event type, not a field.
-        place = [part for part in detail["loc"] if "." not in str(part)]
-        texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
-    return texts
-
-
-def _readable(detail: Any) -> str:
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return _("The body must be a JSON object.")
-        case "union_tag_not_found":
-            return "event_type: " + _("This field is required.")
-        case "union_tag_invalid":
-            return "event_type: " + no_choice(context["tag"])
-        case "literal_error":
-            return no_choice(detail["input"])
-        case "missing":
-            return _("This field is required.")
-        case _ if detail["input"] is None:
-            return _("This field cannot be null.")
-        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
-            return _("Enter a whole number.")
-        case "float_type" | "float_parsing" | "finite_number":
-            return _("Enter a number.")
-        case "string_type":
-            return _("Enter a text.")
-        case "bool_type" | "bool_parsing":
-            return _("Enter true or false.")
-        case "string_too_short":
-            return _("This field cannot be blank.")
-        case "string_too_long":
-            limit = context["max_length"]
-            return ngettext(
-                "Ensure this value has at most %(limit_value)d character (it has "
-                "%(show_value)d).",
-                "Ensure this value has at most %(limit_value)d characters (it has "
-                "%(show_value)d).",
-                limit,
-            ) % {"limit_value": limit, "show_value": len(detail["input"].strip())}
-        case "greater_than_equal":
-            return _(
-                "Ensure this value is greater than or equal to %(limit_value)s."
-            ) % {"limit_value": context["ge"]}
-        case "less_than_equal":
-            return _("Ensure this value is less than or equal to %(limit_value)s.") % {
-                "limit_value": context["le"]
-            }
-        case "string_pattern_mismatch" if "\0" in detail["input"]:
-            return _("Null characters are not allowed.")
-        case "value_error":
-            return str(context["error"])
-        case "json_invalid":
-            return invalid_json(context["error"])
-        case _:
-            return _("Enter a valid value.")
-
-
-def no_choice(value: object) -> str:
-    """Say that a value is none of those there are."""
-    return _(
-        "Select a valid choice. %(value)s is not one of the available choices."
-    ) % {"value": str(value)[:100]}
-
-
-def invalid_json(problem: str) -> str:
-    """Say in the active language where JSON ends to be such, as the parser told."""
-    if place := re.search(r"at line (\d+) column (\d+)$", problem):
-        line, column = place.groups()
-        return _("Invalid JSON at line %(line)s, column %(column)s.") % {
-            "line": line,
-            "column": column,
-        }
-    return _("Invalid JSON.")
+from .text import storable
 
 
 def checked_by(validator: Callable[[Any], None]) -> AfterValidator:
@@ -174,3 +89,83 @@ Url = Annotated[
 
 #: A moment in UTC; one given without a zone is taken as UTC.
 Moment = Annotated[datetime, BeforeValidator(moment)]
+
+
+def readable_errors(error: PydanticError) -> dict[str, list[str]]:
+    """Give the texts to show per field, in the active language."""
+    texts: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        # Behind a discriminator the first place names the event type, not a field.
+        place = [part for part in detail["loc"] if "." not in str(part)]
+        texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
+    return texts
+
+
+def _readable(detail: Any) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return _("The body must be a JSON object.")
+        case "union_tag_not_found":
+            return "event_type: " + _("This field is required.")
+        case "union_tag_invalid":
+            return "event_type: " + no_choice(context["tag"])
+        case "literal_error":
+            return no_choice(detail["input"])
+        case "missing":
+            return _("This field is required.")
+        case _ if detail["input"] is None:
+            return _("This field cannot be null.")
+        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
+            return _("Enter a whole number.")
+        case "float_type" | "float_parsing" | "finite_number":
+            return _("Enter a number.")
+        case "string_type":
+            return _("Enter a text.")
+        case "bool_type" | "bool_parsing":
+            return _("Enter true or false.")
+        case "string_too_short":
+            return _("This field cannot be blank.")
+        case "string_too_long":
+            limit = context["max_length"]
+            return ngettext(
+                "Ensure this value has at most %(limit_value)d character (it has "
+                "%(show_value)d).",
+                "Ensure this value has at most %(limit_value)d characters (it has "
+                "%(show_value)d).",
+                limit,
+            ) % {"limit_value": limit, "show_value": len(detail["input"].strip())}
+        case "greater_than_equal":
+            return _(
+                "Ensure this value is greater than or equal to %(limit_value)s."
+            ) % {"limit_value": context["ge"]}
+        case "less_than_equal":
+            return _("Ensure this value is less than or equal to %(limit_value)s.") % {
+                "limit_value": context["le"]
+            }
+        case "string_pattern_mismatch" if "\0" in detail["input"]:
+            return _("Null characters are not allowed.")
+        case "value_error":
+            return storable(context["error"])
+        case "json_invalid":
+            return invalid_json(context["error"])
+        case _:
+            return _("Enter a valid value.")
+
+
+def no_choice(value: object) -> str:
+    """Say that a value is none of those there are."""
+    return _(
+        "Select a valid choice. %(value)s is not one of the available choices."
+    ) % {"value": str(value)[:100]}
+
+
+def invalid_json(problem: str) -> str:
+    """Say in the active language where JSON ends to be such, as the parser told."""
+    if place := re.search(r"at line (\d+) column (\d+)$", problem):
+        line, column = place.groups()
+        return _("Invalid JSON at line %(line)s, column %(column)s.") % {
+            "line": line,
+            "column": column,
+        }
+    return _("Invalid JSON.")

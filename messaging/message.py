@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
 from .fields import readable_errors
+from .text import describe, storable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
 FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
@@ -92,26 +100,22 @@ class Message(BaseModel):
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
         """
-        Make one of a JSON body, which came in `envelope` if it came from a queue.
+        Read a JSON body, which came in `envelope` if it came from a queue.
 
         Raises `InvalidMessage`.
         """
-        try:
-            return cls.model_validate_json(body)
-        except PydanticError as error:
-            raise InvalidMessage(readable_errors(error)) from None
+        return validated(lambda: cls.model_validate_json(body))
 
     @classmethod
     def parse(cls, data: Any, *, strict: bool = True) -> Self:
         """
-        Make a message of already parsed JSON, or of form data with `strict=False`.
+        Build a message from parsed JSON, or from form data with `strict=False`.
 
-        Raises `InvalidMessage`.
+        Raises `InvalidMessage`, also if it has no partition key.
         """
-        try:
-            return cls.model_validate(data, strict=strict)
-        except PydanticError as error:
-            raise InvalidMessage(readable_errors(error)) from None
+        message = validated(lambda: cls.model_validate(data, strict=strict))
+        key_of(message)
+        return message
 
 
 class Event(Message):
@@ -135,10 +139,37 @@ def decode(
     """
     if len(classes) == 1:
         return classes[0].decode(body, envelope)
+    return validated(lambda: _adapter(classes).validate_json(body))
+
+
+def validated(read: Callable[[], T]) -> T:
+    """
+    Return what `read` returns; raise `InvalidMessage` if the data do not pass.
+
+    Validators are written by users: whatever they raise concerns the message.
+    """
     try:
-        return _adapter(classes).validate_json(body)
+        return read()
     except PydanticError as error:
         raise InvalidMessage(readable_errors(error)) from None
+    except InvalidMessage:
+        raise
+    except Exception as error:
+        logger.warning("A validator failed: %s", describe(error), exc_info=True)
+        text = _("Enter a valid value.")
+        raise InvalidMessage({"": [f"{text} ({type(error).__name__})"]}) from error
+
+
+def key_of(message: Message) -> str:
+    """
+    Return the partition key of a message, as text that can be stored.
+
+    Raises `InvalidMessage` if its `partition_key` fails or is no text.
+    """
+    key = validated(lambda: message.partition_key)
+    if not isinstance(key, str):
+        raise InvalidMessage({"": [f"The partition key is no text: {key!r}"[:200]]})
+    return storable(key)
 
 
 @cache
@@ -206,8 +237,6 @@ class Delivery:
     #: The channel on which `tag` means this delivery.
     channel: Any = None
     redelivered: bool = False
-    #: How often it was handed out before without being settled.
-    delivery_count: int = 0
     #: Names the subscription: no other delivery has the same, and this tag.
     consumer_tag: str = ""
 

@@ -14,7 +14,7 @@ from . import topology
 from .amqp.publisher import Properties, publisher
 from .conf import settings
 from .exceptions import PublishError, TooLarge
-from .message import PARTITION_KEY, SHORT, Envelope, Event, Message
+from .message import PARTITION_KEY, SHORT, Envelope, Event, Message, key_of
 
 
 def send(
@@ -93,10 +93,7 @@ def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> Non
             Properties(envelope)
     from .models import Outbox  # models load after this package
 
-    try:
-        Outbox.objects.using(settings.DATABASE).add(envelopes)
-    except TypeError as error:
-        raise PublishError(f"The outbox keeps headers as JSON: {error}") from error
+    Outbox.objects.using(settings.DATABASE).add(envelopes)
 
 
 def publish(
@@ -136,19 +133,20 @@ def envelope_for(
     """Give the envelope in which a message travels."""
     if not isinstance(message, Message):
         raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
+    key = key_of(message)
     event = isinstance(message, Event)
     message_id = message_id or str(uuid.uuid4())
     return Envelope(
         message.encode(),
         routing_key=message.event_type
         if event
-        else topology.partition_for(message.queue, message.partition_key),
+        else topology.partition_for(message.queue, key),
         exchange=settings.EVENTS_EXCHANGE if event else "",
         message_id=message_id,
         type=message.event_type,
         correlation_id=message_id if reply_to else None,
         reply_to=reply_to,
-        headers={PARTITION_KEY: message.partition_key, **(headers or {})},
+        headers={PARTITION_KEY: key, **(headers or {})},
         # Nobody need be listening to an event; a command nobody takes is an error.
         mandatory=not event,
     )

@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
-from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
-from .fields import readable_errors
-from .message import PARTITION_KEY, Envelope, Message
+from .message import PARTITION_KEY, Envelope, Message, validated
+from .text import storable
 
 Body = TypeVar("Body")
 #: What makes the body that handlers get of that which came.
@@ -77,12 +76,9 @@ class Received(Message, Generic[Body]):
         sent = self.headers.get(PARTITION_KEY) or self.envelope.message_id
         if self.key_of is None:
             digest = hashlib.blake2b(self.envelope.body, digest_size=16)
-            return storable(str(sent or digest.hexdigest()))
-        try:
-            return storable(str(type(self).key_of(self)))  # type: ignore[misc]
-        except Exception as error:
-            # Whatever it stumbles over is the message's.
-            raise InvalidMessage({"": [f"It has no key: {error!r}"]}) from error
+            return storable(sent or digest.hexdigest())
+        key_of = type(self).key_of
+        return validated(lambda: storable(key_of(self)))  # type: ignore[misc]
 
 
 def received_as(
@@ -107,13 +103,7 @@ def reader_of(body: Any) -> Reader:
         return bytes
     read = read_text if body is str else TypeAdapter(body).validate_json
 
-    def checked(raw: bytes) -> Any:
-        try:
-            return read(raw)
-        except PydanticError as error:
-            raise InvalidMessage(readable_errors(error)) from None
-
-    return checked
+    return lambda raw: validated(lambda: read(raw))
 
 
 def read_text(raw: bytes) -> str:
@@ -122,12 +112,6 @@ def read_text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
-
-
-def storable(key: str) -> str:
-    """Give a key as every database takes it."""
-    encodable = key.encode(errors="backslashreplace").decode()
-    return encodable.replace("\0", "\\x00")
 
 
 def origin_of(envelope: Envelope) -> dict[str, str]:

@@ -122,6 +122,15 @@ class Handler:
         return [self.function(message) for message in messages]
 
 
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A function that writes committed effects to a second store."""
+
+    function: Callable[[list[Applied]], None]
+    #: Alias of the database that it writes to, if it is one of Django's.
+    database: str | None = None
+
+
 #: By queue, then by event type.
 handlers: dict[str, dict[str, Handler]] = {}
 #: Events that come to a queue, by queue.
@@ -133,7 +142,7 @@ event_exchanges: dict[str, str] = {}
 #: Queues whose messages are taken one by one, each in a transaction of its own.
 one_by_one: set[str] = set()
 #: By queue.
-projections: dict[str, Callable[[list[Applied]], None]] = {}
+projections: dict[str, Projection] = {}
 
 
 def handles(
@@ -258,19 +267,27 @@ def event_type_of(message: type[Message]) -> str:
     return event_type
 
 
-def projects(queue: str) -> Callable[[Function], Function]:
+def projects(
+    queue: str, *, database: str | None = None
+) -> Callable[[Function], Function]:
     """
     Register the function that carries a queue's committed effects to a second store.
 
-    It gets a list of `Applied` after the commit and before the acknowledgement, and
+    It takes a list of `Applied`, after the commit and before the acknowledgement, and
     again whenever a message is delivered again: it must be idempotent.
+
+    While its store is away it raises Django's `OperationalError` or `InterfaceError`,
+    `ConnectionError` or `TimeoutError`, and the messages wait. `database` is the alias
+    of the store, if Django knows it: the store is then asked whether it answers before
+    a message is blamed. Any other error concerns a message: the effect stays, and the
+    projection alone is repeated later, for that message.
     """
 
     def register(function: Function) -> Function:
         refuse_async(function)
         if queue in projections:
             raise ImproperlyConfigured(f"{queue} has two projections.")
-        projections[queue] = function
+        projections[queue] = Projection(function, database)
         return function
 
     return register

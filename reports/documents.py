@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from django.db import connections
+from django.db import OperationalError, connections
 from pymongo import UpdateOne, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from .models import Report
 
@@ -35,6 +35,16 @@ class DocumentMissing(Exception):
     def __init__(self, ids: list[str]) -> None:
         super().__init__(f"No document of {', '.join(ids)}.")
         self.ids = ids
+
+
+class DocumentRefused(Exception):
+    """MongoDB refuses documents, by id and error code, for what they contain."""
+
+    def __init__(self, codes: dict[str, int]) -> None:
+        some = ", ".join(
+            f"{key} (code {code})" for key, code in list(codes.items())[:5]
+        )
+        super().__init__(f"MongoDB refuses {len(codes)} documents: {some}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +93,26 @@ def write_documents(writes: Sequence[Write]) -> None:
     """
     Apply at most one write for each report; to repeat it is harmless.
 
-    DocumentMissing is raised once everything else is applied.
+    Raises `OperationalError` while MongoDB is away, `DocumentRefused` for documents
+    that it does not take, and `DocumentMissing` once everything else is applied.
     """
     if len({write.id_reporte for write in writes}) < len(writes):
         raise ValueError("Writes to one report have no order within a batch.")
-    met, refused = _apply(writes)
-    # Of two upserts at once the newer may be the one refused. Tried again it finds the
-    # document of the older; refused again, it is the older.
-    _apply(refused)
-    if met + len(refused) < len(writes):
-        _raise_missing([write.id_reporte for write in writes if not write.upsert])
+    try:
+        met, passed_over = _apply(writes)
+        # Of two upserts at once the newer may be passed over. Tried again it finds the
+        # document of the older; passed over again, it is the older.
+        _apply(passed_over)
+        if met + len(passed_over) < len(writes):
+            _raise_missing([write.id_reporte for write in writes if not write.upsert])
+    except PyMongoError as error:
+        # Its text may hold whole documents.
+        text = f"MongoDB: {type(error).__name__}: {str(error)[:200]}"
+        raise OperationalError(text) from error
 
 
 def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
-    """Return how many met or made their document, and the upserts that were refused."""
+    """Return how many met or made their document, and the upserts passed over."""
     if not writes:
         return 0, []
     try:
@@ -106,11 +122,17 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
         )
     except BulkWriteError as exc:
         result = exc.details
-        codes = {error["code"] for error in result["writeErrors"]}
-        if result["writeConcernErrors"] or codes != {DUPLICATE_KEY}:
-            raise
-    refused = [writes[error["index"]] for error in result["writeErrors"]]
-    return result["nMatched"] + result["nUpserted"], refused
+        if result["writeConcernErrors"]:
+            raise OperationalError("MongoDB has not made a write durable.") from None
+        refused = {
+            writes[error["index"]].id_reporte: error["code"]
+            for error in result["writeErrors"]
+            if error["code"] != DUPLICATE_KEY
+        }
+        if refused:
+            raise DocumentRefused(refused) from None
+    passed_over = [writes[error["index"]] for error in result["writeErrors"]]
+    return result["nMatched"] + result["nUpserted"], passed_over
 
 
 def _raise_missing(ids: list[str]) -> None:

@@ -13,9 +13,7 @@ import uuid
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db.utils import DatabaseError
 from django.utils import timezone
-from pymongo.errors import PyMongoError
 
 from messaging import Applied, NotYet, Reject, Retry, handles, projects
 from users.changes import UserChanges
@@ -229,9 +227,9 @@ def document_of(row: ReportLedger, message: ReportCreate | None = None) -> Write
 
 def write(documents: list[Write], *, may_be_missing: bool = False) -> None:
     """
-    Write to MongoDB; raises `Retry` while it is away.
+    Write to MongoDB; raises `OperationalError` while it is away.
 
-    And, with `may_be_missing`, while there is no document for a change.
+    And, with `may_be_missing`, `Retry` while there is no document for a change.
     """
     try:
         write_documents(documents)
@@ -240,5 +238,3 @@ def write(documents: list[Write], *, may_be_missing: bool = False) -> None:
             raise Retry(f"There is no document yet: {error}") from error
         # To wait for them would stop the queue: MongoDB has lost what it confirmed.
         logger.critical("Documents are gone from MongoDB: %s", error)
-    except (PyMongoError, DatabaseError) as error:
-        raise Retry(f"MongoDB: {error}") from error

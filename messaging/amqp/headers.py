@@ -9,7 +9,9 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
-#: What the broker and this package add to dead letters. Old brokers take a message
+from messaging.text import storable
+
+#: What the broker adds to dead letters. Old brokers take a message
 #: that carries `x-death` for a routing loop, and drop it.
 ADDED = (
     "x-death",
@@ -17,7 +19,6 @@ ADDED = (
     "x-last-death-",
     "x-delivery-count",
     "x-acquired-count",
-    "dead-",
 )
 #: What makes a broker send copies elsewhere, and of a dead letter for ever.
 COPIES = ("CC", "BCC")
@@ -25,31 +26,12 @@ COPIES = ("CC", "BCC")
 DEEPEST = 20
 
 
-def text(value: object, length: int) -> str:
-    """
-    Give at most `length` characters of a text, such as every database takes them.
-
-    What is no text at all gives "".
-    """
-    if isinstance(value, bytes):
-        value = value.decode(errors="backslashreplace")
-    if not isinstance(value, str):
-        return ""
-    # PostgreSQL has no text with NUL.
-    return encodable(value).replace("\0", "\\x00")[:length]
-
-
-def encodable(value: str) -> str:
-    """Give a text without what UTF-8 has no bytes for."""
-    return value.encode(errors="backslashreplace").decode()
-
-
 def original(headers: dict[Any, Any]) -> dict[Any, Any]:
     """Give the headers that the sender set."""
     return {
         name: value
         for name, value in headers.items()
-        if not text(name, 255).startswith(ADDED) and name not in COPIES
+        if not storable(name).startswith(ADDED) and name not in COPIES
     }
 
 
@@ -97,11 +79,11 @@ def to_json(value: Any) -> Any:
             return {"$decimal": str(value)}
         case dict():
             # Marked as well, so that one with a key "$time" is no time.
-            return {"$table": {text(k, 255): to_json(v) for k, v in value.items()}}
+            return {"$table": {storable(k, 255): to_json(v) for k, v in value.items()}}
         case list():
             return [to_json(item) for item in value]
         case str():
-            return encodable(value)
+            return value.encode(errors="backslashreplace").decode()
         case _:
             return value
 

@@ -20,6 +20,7 @@ from messaging import topology
 from messaging.backoff import Backoff
 from messaging.conf import settings
 from messaging.message import Delivery, Envelope
+from messaging.text import storable
 
 from .channels import NORMAL, close
 from .connection import Connection
@@ -27,9 +28,6 @@ from .spool import Spool
 
 logger = logging.getLogger(__name__)
 
-#: Times a message may come again before it is suspected of killing its consumers.
-#: Restarts and lost connections cost one each, for all that was in hand.
-INNOCENT_DELIVERIES = 2
 #: Seconds between two questions to the broker whether it knows of this consumer.
 WATCH_PAUSE = 5.0
 
@@ -103,7 +101,7 @@ class Subscription:
             self._changed.wait_for(lambda: self._held or self._is_awake, timeout)
             self._is_awake = False
             while self._held and len(batch) < limit:
-                if batch and is_suspect(batch[0]) != is_suspect(self._held[0]):
+                if batch and batch[0].redelivered != self._held[0].redelivered:
                     break
                 if batch and self._bodies.next_size > room:
                     break
@@ -213,19 +211,10 @@ class Subscription:
             self._subscribe_again()
 
 
-def is_suspect(delivery: Delivery) -> bool:
-    """Whether its consumers may have died of it."""
-    return delivery.delivery_count > INNOCENT_DELIVERIES
-
-
 def delivery_of(
     queue: str, source: str, channel: Any, method: Any, properties: Any
 ) -> Delivery:
     """Give the delivery that pika's parts of it make up, but for the body."""
-    count = (properties.headers or {}).get("x-delivery-count")
-    if not isinstance(count, int):
-        # Queues that do not count only tell whether a message comes again.
-        count = INNOCENT_DELIVERIES + 1 if method.redelivered else 0
     return Delivery(
         envelope=envelope_of(method, properties, b""),
         queue=queue,
@@ -233,7 +222,6 @@ def delivery_of(
         tag=method.delivery_tag,
         channel=channel,
         redelivered=method.redelivered,
-        delivery_count=count,
         consumer_tag=method.consumer_tag,
     )
 
@@ -244,7 +232,7 @@ def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
         body=body,
         routing_key=method.routing_key,
         exchange=method.exchange,
-        message_id=properties.message_id and str(properties.message_id),
+        message_id=properties.message_id and storable(properties.message_id),
         type=properties.type,
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,

@@ -9,16 +9,15 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Protocol, Self
 
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
 from messaging.conf import settings
-from messaging.consumer.consumer import Consumer
-from messaging.consumer.retry import TRANSIENT
+from messaging.exceptions import SERVER_FAILURES
 from messaging.models.lease import Lease, Worker
 
 from . import sessions
@@ -31,6 +30,24 @@ logger = logging.getLogger(__name__)
 BEATS = 5
 #: Seconds for the database to take the goodbye of a process.
 FAREWELL = 1.0
+
+
+class Consumer(Protocol):
+    """What consumes a partition while this process holds its lease."""
+
+    queue: str
+    name: str
+    on_release: Callable[[], None]
+
+    @property
+    def lease(self) -> HeldLease | None:
+        """The lease in force."""
+
+    def grant(self, lease: HeldLease) -> None:
+        """Begin to consume."""
+
+    def ask_back(self) -> None:
+        """Release the lease after the batch in hand."""
 
 
 class Coordinator:
@@ -84,7 +101,7 @@ class Coordinator:
                 logger.warning(
                     "The leases cannot be kept: %s",
                     error,
-                    exc_info=not isinstance(error, TRANSIENT),
+                    exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 with suppress(Exception):
                     connections.close_all()
@@ -134,10 +151,10 @@ class Coordinator:
         self, consumer: Consumer, lease: Lease, *, is_mine: bool, is_free: bool
     ) -> None:
         """Bring one consumer to what was decided about its partition."""
-        holding = consumer.holding
+        held = consumer.lease
         owns = lease.worker == self.me.pk
-        if holding is not None:
-            if not (is_mine and owns and holding.epoch == lease.epoch):
+        if held is not None:
+            if not (is_mine and owns and held.epoch == lease.epoch):
                 consumer.ask_back()
         elif is_mine and (is_free or owns):
             self._take(consumer, lease)

@@ -7,9 +7,7 @@ from typing import Any
 from django.db import connections
 
 from messaging.conf import settings
-from messaging.consumer.circuit_breaker import CircuitBreaker
 from messaging.models.lease import Lease, hold_session
-from messaging.registry import one_by_one
 
 
 class HeldLease:
@@ -27,19 +25,9 @@ class HeldLease:
         self.name = name or queue
         self.worker = worker
         self.epoch = epoch
-        self.circuit = CircuitBreaker(queue)
-        #: Whether messages may be parked; only the holder can park any.
-        self.has_parked = True
         self._session: Any = None
 
-    @property
-    def limit(self) -> int:
-        """How many messages to work on together."""
-        if self.circuit.is_open or self.queue in one_by_one:
-            return 1
-        return max(1, int(settings.PREFETCH) // 2)
-
-    def check(self) -> None:
+    def lock(self) -> None:
         """
         Keep the lease until the transaction ends; raises `LeaseLost`.
 
@@ -53,7 +41,7 @@ class HeldLease:
             self._session = session
         Lease.objects.using(settings.DATABASE).lock(self.name, self.worker, self.epoch)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let others have it."""
         if self.worker:
             Lease.objects.using(settings.DATABASE).give_back(

@@ -1,261 +1,238 @@
-"""A batch on its way through the steps, none of which is repeated once it succeeds."""
+"""
+The steps of a batch, from top to bottom: `Processor.process`.
+
+One transaction holds the effects of the handlers, their events, the inbox rows, what is
+parked, and dead letters. The projection to a second store follows the commit. A batch
+may be processed again from the top at any time: what was decided before is known.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
 
-from django.db import Error as DatabaseFailure
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 
-from messaging.amqp.subscription import is_suspect
+from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
-from messaging.database import close_stale_connections
-from messaging.dead_letters.archive import archive
-from messaging.dead_letters.burial import bury
-from messaging.message import Delivery
-from messaging.models import Attempt
-from messaging.models.lease import Worker
-from messaging.models.parked import Parked
-from messaging.topology import is_dead_queue
+from messaging.database import answers, close_stale_connections
+from messaging.dead_letters import archive
+from messaging.dead_letters.letters import Failure
+from messaging.exceptions import Reject
+from messaging.models import Parked
+from messaging.outbox.suppression import suppressed
+from messaging.registry import Handler, handlers, one_by_one, projections
 
-from . import inbox
-from .context import Context
-from .retry import TRANSIENT
+from . import attempts, inbox, parking, routing
+from .circuit_breaker import CircuitBreaker, verdicts
+from .context import DECIDED, Context, State, in_states
+from .policy import FailurePolicy, Part, Step
+from .projection import projectable, projecting
+from .retry import Decision
+from .transactions import ENDED, TransactionEnded, check_usable, refuse_to_end
 
 logger = logging.getLogger(__name__)
 
-#: Processes that may die of one message. With the deaths that make it a suspect, six
-#: at most; fewer would condemn a message that was in hand when somebody pulled a plug.
-MAX_DEATHS = 3
-#: Messages that are tried together when so many have died of one of them.
-PORTIONS = {1: 22, 2: 1}
-#: Failures of a batch after which its messages are tried apart.
-PATIENT_TRIES = 3
+#: Characters of what a handler returns.
+REFERENCE_LENGTH = 255
 
 
-def portion(ids: Sequence[str], deaths: Mapping[str, int]) -> int:
-    """
-    Give how many of `ids`, from the first on, are tried together.
+@dataclass(slots=True)
+class Batch:
+    """Messages of one partition that are processed together."""
 
-    A message that kills is found by trying ever fewer at a time, and its marks tell it
-    from those that were beside it.
-    """
-    first = deaths.get(ids[0], 0)
-    same = next((n for n, pk in enumerate(ids) if deaths.get(pk, 0) != first), len(ids))
-    return min(same, PORTIONS.get(first, 1 if first else same))
-
-
-def deaths_of(ids: Iterable[str], worker: str) -> dict[str, int]:
-    """Give how many have died while they worked on messages, as `worker` sees it."""
-    marks = Attempt.objects.using(settings.DATABASE).of(ids)
-    if not marks:
-        return {}
-    # One that was slow, or could not take back its marks, is no death.
-    living = {one.pk for one in Worker.objects.using(settings.DATABASE).living()}
-    deaths = {pk: len(workers - living - {worker}) for pk, workers in marks.items()}
-    return {pk: count for pk, count in deaths.items() if count}
-
-
-class Poison(Exception):
-    """Consumers die of the message."""
-
-    def __init__(self, deaths: int) -> None:
-        super().__init__(f"{deaths} consumers died while they worked on it.")
-
-
-class Work:
-    """
-    Messages of one partition on their way through the steps.
-
-    Those that may have killed a consumer are marked in the database, by a commit of its
-    own, while they are worked on, but not while a server is waited for. A message with
-    the marks of `MAX_DEATHS` dead processes is given up as poison. The broker's own
-    count would not do: it also counts restarts and lost connections, which no message
-    is to blame for.
-    """
-
-    def __init__(self, holding: HeldLease) -> None:
-        self.holding = holding
-        self._since = datetime.now(UTC)
-        self._failures = 0
-        self._entries: list[Context] = []
-        self._given_up: dict[str, Exception] = {}
-        #: What is marked while it is worked on, and whether it is now.
-        self._suspects: list[str] = []
-        self._is_marked = False
-        self._steps: list[Callable[[], None]] = []
-
-    def go_on(self) -> None:
-        """Take the steps that are left; each may raise, and is then tried again."""
-        started = time.monotonic()
-        if self._suspects and not self._is_marked:
-            self._begin()
-        while self._steps:
-            self._steps[0]()
-            self._steps.pop(0)
-        logger.info("%s in %.1f ms", self, (time.monotonic() - started) * 1000)
-
-    def withdraw(self) -> None:
-        """Take back the marks: this process lives and has no complaint."""
-        if self._is_marked:
-            try:
-                Attempt.objects.using(settings.DATABASE).withdraw(
-                    self._suspects, self.holding.worker
-                )
-                self._is_marked = False
-            except DatabaseFailure as error:
-                logger.warning("Marks stay on %s: %s", self._suspects, error)
-
-    def _mark(self, ids: Sequence[str], deaths: Mapping[str, int]) -> None:
-        for pk in ids:
-            if count := deaths.get(pk):
-                logger.warning("%d consumers may have died of message %s", count, pk)
-            if deaths.get(pk, 0) >= MAX_DEATHS:
-                self._given_up[pk] = Poison(deaths[pk])
-        self._suspects = list(ids)
-        self._begin()
-
-    def _begin(self) -> None:
-        Attempt.objects.using(settings.DATABASE).begin(
-            self._suspects, self.holding.worker
-        )
-        self._is_marked = True
-
-    def _unmark(self) -> None:
-        Attempt.objects.using(settings.DATABASE).end(self._suspects)
-        self._suspects, self._is_marked = [], False
-
-    def _read(self) -> list[Context]:
-        """Decode the messages anew."""
-        raise NotImplementedError
-
-    def _apply(self) -> None:
-        entries = self._read()
-        try:
-            inbox.apply_batch(
-                self.holding, entries, self._given_up, isolate=self._is_stuck()
-            )
-        except TRANSIENT:
-            self._failures += 1
-            raise
-        self._entries = entries
-
-    def _is_stuck(self) -> bool:
-        """Whether the same batch fails again and again beside a healthy database."""
-        if self._failures < PATIENT_TRIES:
-            return False
-        connection = connections[settings.DATABASE]
-        connection.ensure_connection()
-        return connection.is_usable()
-
-    def _project(self) -> None:
-        inbox.project(self.holding.queue, self._entries)
-
-    def _bury(self) -> None:
-        bury(
-            [
-                (entry.delivery, entry.failure)
-                for entry in self._entries
-                if entry.failure is not None
-            ]
-        )
-
-    def _reply(self) -> None:
-        inbox.reply(self._entries)
-
-
-class Arrived(Work):
-    """Messages from the queue, which are acknowledged at the end."""
-
-    def __init__(
-        self, holding: HeldLease, batch: list[Delivery], deaths: Mapping[str, int]
-    ) -> None:
-        super().__init__(holding)
-        self.batch = batch
-        self._steps = [close_stale_connections, *self._commands]
-        if is_dead_queue(holding.queue):
-            self._steps = [close_stale_connections, self._archive]
-        if is_suspect(batch[0]):
-            ids = [one.inbox_id for one in batch]
-            self._steps.insert(1, lambda: self._mark(ids, deaths))
-            self._steps.append(self._unmark)
-
-    def __str__(self) -> str:
-        return f"{len(self.batch)} messages of {self.holding.name}"
+    contexts: list[Context]
+    #: Whether they were parked; if not, they come from the queue.
+    is_parked: bool = False
 
     @property
-    def _commands(self) -> list[Callable[[], None]]:
-        return [self._forward, self._apply, self._project, self._bury, self._reply]
-
-    def _read(self) -> list[Context]:
-        read, self._entries = self._entries, []
-        return read or [Context(delivery, self._since) for delivery in self.batch]
-
-    def _archive(self) -> None:
-        archive(self.batch)
-
-    def _forward(self) -> None:
-        entries = self._read()
-        inbox.forward(entries)
-        self._entries = entries
+    def may_kill(self) -> bool:
+        """Whether a process may have died of one of them."""
+        return self.is_parked or any(c.delivery.redelivered for c in self.contexts)
 
 
-class Retried(Work):
-    """
-    Parked messages that are due, whose rows are removed at the end.
+class Processor:
+    """Processes the batches of one partition, under its lease, in one thread."""
 
-    Until then a process that takes over finds them, and what they have done in the
-    inbox. All are marked: their deliveries are settled, so the broker would not count.
-    """
+    #: Decodes a delivery.
+    context: type[Context] = Context
 
-    def __init__(self, holding: HeldLease, limit: int) -> None:
-        super().__init__(holding)
-        self._limit = limit
-        self._rows: list[Parked] = []
-        self._steps = [
-            close_stale_connections,
-            self._load,
-            self._apply,
-            self._project,
-            self._bury,
-            self._reply,
-            self._settle,
-            self._unmark,
-        ]
+    def __init__(self, lease: HeldLease) -> None:
+        self.lease = lease
+        self.circuit = CircuitBreaker(lease.queue)
+        #: Whether messages may be parked; only the holder of the lease can park any.
+        self.has_parked = True
+        self._policy = FailurePolicy(lease.queue)
+        self._forwarding = Step(self._forward, lambda: not publisher().problem())
+        self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
-    def __str__(self) -> str:
-        return f"{len(self._rows)} parked messages of {self.holding.name}"
+    @property
+    def limit(self) -> int:
+        """How many messages to process together."""
+        if self.circuit.is_open or self.lease.queue in one_by_one:
+            return 1
+        return max(1, int(settings.PREFETCH) // 2)
 
-    def _load(self) -> None:
-        rows = Parked.objects.using(settings.DATABASE).due(
-            self.holding.name, self._limit
-        )
-        if not rows:
-            self._steps = [self._load]
+    def process(self, batch: Batch) -> None:
+        """
+        Forward, apply and project messages, and answer those who wait for them.
+
+        Raises `LeaseLost`, `CircuitOpen`, or the failure of a server: the batch must
+        then be processed again, by the holder of the lease.
+        """
+        started = time.monotonic()
+        close_stale_connections()
+        ids = [context.id for context in batch.contexts]
+        marks = attempts.marked(ids, self.lease.worker)
+        with marks if batch.may_kill else nullcontext():
+            misrouted = in_states(batch.contexts, State.MISROUTED)
+            self._policy.take(self._forwarding, misrouted)
+            ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
+            for part in portions(ours):
+                self._policy.take(self._applying, part)
+            if self.lease.queue in projections:
+                self._policy.take(projecting(self.lease, ours), projectable(ours))
+            routing.reply(in_states(ours, *DECIDED))
+            if batch.is_parked:
+                self._unpark(ours)
+        self._policy.failures = 0
+        elapsed = (time.monotonic() - started) * 1000
+        kind = "parked messages" if batch.is_parked else "messages"
+        logger.info("%d %s of %s in %.1f ms", len(ids), kind, self.lease.name, elapsed)
+
+    def _forward(self, part: Part, decision: Decision | None) -> None:
+        """Send misrouted messages to their own partitions, in their order."""
+        if decision is not None:
+            part[0].refuse(Failure("rejected", decision.reason))
             return
-        ids = [row.message_id for row in rows]
-        deaths = deaths_of(ids, self.holding.worker)
-        size = portion(ids, deaths)
-        self._rows = rows[:size]
-        self._mark(ids[:size], deaths)
+        routing.forward(part)
+        for context in part:
+            context.state = State.FORWARDED
 
-    def _read(self) -> list[Context]:
-        return [
-            Context(row.delivery(self.holding.queue), row.parked_at, row)
-            for row in self._rows
-        ]
+    def _apply(self, part: Part, decision: Decision | None) -> Part | None:
+        """
+        Decide messages in one transaction; return those that are still undecided.
 
-    def _settle(self) -> None:
-        settled = [
-            entry.row
-            for entry in self._entries
-            if entry.row is not None and (entry.is_settled or entry.repeated)
-        ]
-        # Nobody may park anything behind them meanwhile, nor find half of it done.
+        A `decision` about the only message stands in for its handler.
+        """
+        for context in part:
+            context.reset()
+        try:
+            with transaction.atomic(using=settings.DATABASE):
+                self.lease.lock()
+                inbox.recognise(part)
+                if self.has_parked:
+                    parking.find_blocked(self.lease.name, part)
+                if decision is None:
+                    self._handle(part)
+                elif part[0].state in (State.NEW, State.FAILED):
+                    part[0].settle(decision)
+                successes = list(verdicts(part))
+                self.circuit.check(successes)
+                self._record(part)
+        except TransactionEnded as ended:
+            return self._record_committed(part, ended)
+        self.circuit.count(successes)
+        return None
+
+    def _handle(self, part: Part) -> None:
+        """Call the handlers with runs of messages of one type, in their order."""
+        new = in_states(part, State.NEW)
+        for event_type, messages in groupby(new, key=lambda c: c.event_type):
+            handler, run = handlers[self.lease.queue][event_type], list(messages)
+            while ready := parking.hold_back(run, part):
+                try:
+                    references = self._call(handler, ready)
+                except Reject as error:
+                    named = [c for c in ready if c.is_among(error.messages)]
+                    if not named:
+                        raise
+                    for context in named:
+                        context.settle(context.decide(error))
+                else:
+                    for context, reference in zip(ready, references, strict=True):
+                        context.done(reference)
+
+    def _call(self, handler: Handler, ready: Part) -> list[str]:
+        """Return what a handler returns for messages, in a savepoint of its own."""
+        connection = connections[settings.DATABASE]
+        references: list[str] | None = None
+        try:
+            with (
+                transaction.atomic(using=settings.DATABASE),
+                connection.execute_wrapper(refuse_to_end),
+                suppressed() if handler.quiet else nullcontext(),
+            ):
+                references = self._references(handler, ready)
+        except DatabaseError as error:
+            # The handler has returned; it is the savepoint that is gone.
+            if references is not None and connection.is_usable():
+                raise TransactionEnded(ready) from error
+            raise
+        return references
+
+    def _references(self, handler: Handler, ready: Part) -> list[str]:
+        connection = connections[settings.DATABASE]
+        if handler.batch:
+            returned = list(handler.function([c.message for c in ready]))
+            check_usable(connection)
+            if len(returned) != len(ready):
+                raise ValueError(f"{len(ready)} messages, {len(returned)} references.")
+            return [reference_of(one) for one in returned]
+        references = []
+        for context in ready:
+            self._policy.suspect = context
+            references.append(reference_of(handler.function(context.message)))
+            check_usable(connection)
+        self._policy.suspect = None
+        return references
+
+    def _record(self, part: Part) -> None:
+        """Write what was decided, and what is parked."""
+        inbox.record(part)
+        if parking.record(self.lease.name, part):
+            self.has_parked = True
+        failed = in_states(part, State.FAILED)
+        archive.record([(c.delivery, c.failure) for c in failed if c.failure])
+
+    def _record_committed(self, part: Part, ended: TransactionEnded) -> Part:
+        """Record what a handler has committed behind our back; return the rest."""
+        for context in ended.contexts:
+            context.settle(ENDED)
+        rest = in_states(part, State.NEW)
         with transaction.atomic(using=settings.DATABASE):
-            self.holding.check()
-            Parked.objects.using(settings.DATABASE).settle(settled)
+            self.lease.lock()
+            self._record([c for c in part if c.state is not State.NEW])
+        return rest
+
+    def _unpark(self, contexts: Part) -> None:
+        """Remove the rows of what is decided, so that the next of each key is due."""
+        decided = in_states(contexts, *DECIDED, State.REPEATED)
+        with transaction.atomic(using=settings.DATABASE):
+            self.lease.lock()
+            Parked.objects.using(settings.DATABASE).settle(
+                [context.row for context in decided if context.row is not None]
+            )
+
+
+def portions(contexts: Part) -> Iterator[Part]:
+    """Divide messages into transactions: a body that is too large goes alone."""
+    for is_large, run in groupby(contexts, key=lambda c: c.is_large):
+        if is_large:
+            yield from ([context] for context in run)
+        else:
+            yield list(run)
+
+
+def reference_of(returned: object) -> str:
+    """Return what a handler returned as the inbox keeps it; raise `ValueError`."""
+    reference = "" if returned is None else str(returned)
+    if len(reference) > REFERENCE_LENGTH:
+        raise ValueError(f"A reference has {REFERENCE_LENGTH} characters at most.")
+    reference.encode()  # raises for a lone surrogate, which no database stores
+    return reference

@@ -1,31 +1,33 @@
-"""What to do on the day when everything fails."""
+"""What a consumer does while most of its messages fail."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from messaging.backoff import Backoff
 from messaging.conf import settings
 
+from .context import Context, State
+
 logger = logging.getLogger(__name__)
 
-#: Messages, each of another key, of which a share must fail.
+#: Messages, of which a share must fail.
 WINDOW = 20
 
 
 class CircuitOpen(Exception):
-    """Most of what arrives fails: messages are tried one at a time, with pauses."""
+    """Most messages fail: they are tried one at a time, with pauses."""
 
 
 class CircuitBreaker:
     """
     A circuit breaker that never stops the flow for good.
 
-    While it is open, one message at a time is tried, and parked if it fails, so that
-    a few bad ones cannot keep the good ones behind them away. One that succeeds closes
-    it. What is parked already does not count: its failures say nothing new.
+    While it is open, one message at a time is tried, and parked if it fails, so that a
+    few bad messages cannot keep the good ones behind them away. One that succeeds
+    closes it. A parked message that fails again does not count: it says nothing new.
     """
 
     def __init__(self, queue: str) -> None:
@@ -35,11 +37,11 @@ class CircuitBreaker:
         self.is_open = False
 
     def pause(self) -> float:
-        """Give the seconds to wait before the next message is tried."""
+        """Return the seconds to wait before the next message is tried."""
         return self._pause() if self.is_open else 0.0
 
-    def judge(self, successes: Sequence[bool]) -> None:
-        """Say how messages went, before a commit; raises `CircuitOpen` if too badly."""
+    def check(self, successes: Sequence[bool]) -> None:
+        """Raise `CircuitOpen`, before a commit, if with these too many have failed."""
         threshold = settings.of(self._queue, "BREAKER")
         recent = deque([*self._recent, *successes], maxlen=WINDOW)
         failures = recent.count(False)
@@ -60,8 +62,8 @@ class CircuitBreaker:
             )
             raise CircuitOpen
 
-    def remember(self, successes: Sequence[bool]) -> None:
-        """Take in how messages went, after the commit: once for each."""
+    def count(self, successes: Sequence[bool]) -> None:
+        """Remember how messages went, after the commit: once for each."""
         self._recent.extend(successes)
         if self.is_open and successes and successes[-1]:
             self._close()
@@ -71,3 +73,16 @@ class CircuitBreaker:
         self._recent.clear()
         self._pause = Backoff()
         logger.warning("Messages of %s succeed again", self._queue)
+
+
+def verdicts(contexts: Iterable[Context]) -> Iterator[bool]:
+    """Yield whether handlers have succeeded, for each message that they have seen."""
+    for context in contexts:
+        if context.message is None:
+            continue
+        if context.state is State.DONE:
+            yield True
+        elif context.row is None and context.state is State.RETRY:
+            yield not (context.later and context.later.is_fault)
+        elif context.row is None and context.state is State.FAILED:
+            yield not (context.failure and context.failure.kind == "exhausted")

@@ -1,4 +1,4 @@
-"""Batch, decide, settle: one consumer per partition, with a thread of its own."""
+"""The loop of one partition: take messages, process them, acknowledge them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from datetime import UTC, datetime
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
-from messaging.amqp.subscription import Subscription, is_suspect
+from messaging.amqp.subscription import Subscription
 from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.message import Delivery
+from messaging.exceptions import SERVER_FAILURES
+from messaging.models import Parked
 from messaging.models.lease import LeaseLost
-from messaging.models.parked import Parked
+from messaging.topology import is_dead_queue
 
-from .batch import Arrived, Retried, Work, deaths_of, portion
+from . import attempts
+from .batch import Batch, Processor
 from .circuit_breaker import CircuitOpen
-from .retry import TRANSIENT
+from .context import Context
+from .dead_letter_queue import Archiver
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what is parked, for operators may change it.
+#: Seconds between two looks at what is parked, which operators may change.
 LONGEST_LOOK = 5.0
 
 
 class Consumer:
     """
-    Applies what arrives in one partition, whenever this process holds its lease.
+    Processes what arrives in one partition while this process holds its lease.
 
-    Other threads grant the lease and ask for it back; all work is done in `run`.
+    The coordinator's thread grants the lease and asks for it back; all work is done in
+    the thread of `run`.
     """
 
     def __init__(self, queue: str, name: str = "") -> None:
@@ -41,27 +45,33 @@ class Consumer:
         #: The broker's name of the partition.
         self.name = name or queue
         self.subscription = Subscription(queue, self.name)
-        self.holding: HeldLease | None = None
+        #: None without a lease.
+        self.processor: Processor | None = None
         #: Called when the partition has been let go.
         self.on_release: Callable[[], None] = lambda: None
         self._is_asked_back = False
         self._stopping = threading.Event()
         self._pause = Backoff()
-        #: What was taken from the subscription and is not settled.
-        self._pending: list[Delivery] = []
-        self._work: Work | None = None
-        #: Whether the last work was on what is parked.
+        #: What was taken from the subscription and is not acknowledged.
+        self._pending: list[Context] = []
+        #: Whether the last batch was of parked messages.
         self._has_retried = False
 
-    def grant(self, holding: HeldLease) -> None:
-        """Have the partition consumed."""
+    @property
+    def lease(self) -> HeldLease | None:
+        """The lease of the partition, while this process holds it."""
+        return self.processor.lease if self.processor else None
+
+    def grant(self, lease: HeldLease) -> None:
+        """Begin to consume the partition."""
         self._is_asked_back = False
-        self.holding = holding
+        make = Archiver if is_dead_queue(self.queue) else Processor
+        self.processor = make(lease)
         self.subscription.begin()
         self.subscription.wake()
 
     def ask_back(self) -> None:
-        """Have the partition given up, after the batch in hand."""
+        """Have the lease released after the batch in hand."""
         self._is_asked_back = True
         self.subscription.wake()
 
@@ -71,117 +81,115 @@ class Consumer:
         self.subscription.wake()
 
     def run(self) -> None:
-        """Handle batches until `stop`."""
+        """Process batches until `stop`."""
         while not self._stopping.is_set():
             try:
                 self._turn()
             except CircuitOpen:
-                self._put_down()
+                continue  # the next batch has one message
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
                 self._let_go()
                 self.on_release()
-            except Exception as error:
-                # Not the fault of a message: a server is away, or a table is missing.
-                # To wait loses nothing; to go on would.
-                logger.warning(
-                    "%s must wait: %s",
-                    self._work or self.name,
-                    error,
-                    exc_info=not isinstance(error, TRANSIENT),
-                )
-                # Whatever state the connections are in, the next try gets new ones.
-                connections.close_all()
-                if self._work is not None:
-                    self._work.withdraw()
-                self._stopping.wait(self._pause())
+            except Exception as error:  # noqa: BLE001 waiting loses nothing
+                self._wait(error)
             else:
                 self._pause = Backoff()
-        self._hand_over()
+        self._release()
 
     def _turn(self) -> None:
-        """Take the next step, or wait for something to do."""
-        if self._pending and not self.subscription.holds(self._pending):
-            self._drop()
-        if self._work is None:
-            if self._is_asked_back:
-                self._hand_over()
-            self._work = self._next_work()
-        if self._work is not None:
-            self._work.go_on()
-            self._finish(self._work)
-
-    def _next_work(self) -> Work | None:
-        holding = self.holding
-        if holding is None:
+        """Process the next batch, or wait for one."""
+        if self._is_asked_back:
+            self._release()
+        processor = self.processor
+        if processor is None:
             self.subscription.take(0)
-            return None
-        if holding.circuit.is_open and self._stopping.wait(holding.circuit.pause()):
-            return None
-        limit, timeout = holding.limit, None
-        if holding.has_parked and not self._pending:
-            timeout = self._until_due(holding)
-            # In turn, so that neither keeps the other waiting.
-            if timeout == 0.0 and not (self._has_retried and self._take(limit, 0)):
-                self._has_retried = True
-                return Retried(holding, limit)
-        self._has_retried = False
-        if not self._pending and not self._take(limit, timeout):
-            return None
-        batch, deaths = self._pending[:limit], {}
-        if is_suspect(batch[0]):
-            close_stale_connections()
-            ids = [one.inbox_id for one in batch]
-            deaths = deaths_of(ids, holding.worker)
-            batch = batch[: portion(ids, deaths)]
-        return Arrived(holding, batch, deaths)
+            return
+        if batch := self._next_batch(processor):
+            processor.process(batch)
+            if not batch.is_parked:
+                self._acknowledge(batch)
 
-    def _take(self, limit: int, timeout: float | None) -> bool:
-        """Have messages to work on; false if none come in time."""
-        self._pending = self.subscription.take(limit, timeout)
+    def _next_batch(self, processor: Processor) -> Batch | None:
+        circuit = processor.circuit
+        if circuit.is_open and self._stopping.wait(circuit.pause()):
+            return None
+        deliveries = [context.delivery for context in self._pending]
+        if deliveries and not self.subscription.holds(deliveries):
+            self._pending = []  # the broker delivers them again, here or elsewhere
+        timeout = None
+        if processor.has_parked and not self._pending:
+            timeout = self._until_due(processor)
+            # In turn, so that neither keeps the other waiting.
+            if timeout == 0.0 and not (self._has_retried and self._take(processor, 0)):
+                self._has_retried = True
+                return self._parked(processor)
+        self._has_retried = False
+        if not self._pending and not self._take(processor, timeout):
+            return None
+        batch = Batch(self._pending[: processor.limit])
+        return self._suspected(batch, processor) if batch.may_kill else batch
+
+    def _take(self, processor: Processor, timeout: float | None) -> bool:
+        """Take messages from the subscription, and return whether there are any."""
+        deliveries = self.subscription.take(processor.limit, timeout)
+        self._pending = [processor.context(delivery) for delivery in deliveries]
         return bool(self._pending)
 
-    def _until_due(self, holding: HeldLease) -> float | None:
-        """Give the seconds until a parked message is due; None if there is none."""
+    def _until_due(self, processor: Processor) -> float | None:
+        """Return the seconds until a parked message is due; None if there is none."""
         due = Parked.objects.using(settings.DATABASE).next_due(self.name)
         if due is None:
-            holding.has_parked = False
+            processor.has_parked = False
             return None
         left = (due - datetime.now(UTC)).total_seconds()
         return min(max(left, 0.0), LONGEST_LOOK)
 
-    def _finish(self, work: Work) -> None:
-        self._work = None
-        if isinstance(work, Arrived):
-            self.subscription.acknowledge(work.batch)
-            self._pending = self._pending[len(work.batch) :]
+    def _parked(self, processor: Processor) -> Batch | None:
+        """Return the parked messages that are due."""
+        rows = Parked.objects.using(settings.DATABASE).due(self.name, processor.limit)
+        contexts = [Context(row.delivery(self.queue), row) for row in rows]
+        batch = Batch(contexts, is_parked=True)
+        return self._suspected(batch, processor) if contexts else None
 
-    def _drop(self) -> None:
-        """Forget what the broker delivers again, here or elsewhere."""
-        self._put_down()
-        self._pending = []
+    def _suspected(self, batch: Batch, processor: Processor) -> Batch:
+        """Return as many messages as may be tried together, for one may kill."""
+        close_stale_connections()
+        ids = [context.id for context in batch.contexts]
+        deaths = attempts.deaths_of(ids, processor.lease.worker)
+        contexts = batch.contexts[: attempts.portion(ids, deaths)]
+        for context in contexts:
+            if failure := attempts.poison(context.id, deaths):
+                context.refuse(failure)
+        return Batch(contexts, batch.is_parked)
 
-    def _put_down(self) -> None:
-        """Do without the work in hand, and take back its marks."""
-        if self._work is not None:
-            self._work.withdraw()
-        self._work = None
+    def _acknowledge(self, batch: Batch) -> None:
+        self.subscription.acknowledge([one.delivery for one in batch.contexts])
+        self._pending = self._pending[len(batch.contexts) :]
+
+    def _wait(self, error: Exception) -> None:
+        """Wait until a server may be back, or an operator has made what is missing."""
+        is_expected = isinstance(error, SERVER_FAILURES)
+        logger.warning("%s must wait: %s", self.name, error, exc_info=not is_expected)
+        # Whatever state the connections are in, the next try gets new ones.
+        connections.close_all()
+        self._stopping.wait(self._pause())
 
     def _let_go(self) -> None:
         self.subscription.end()
-        self._drop()
-        self.holding = None
+        self._pending = []
+        self.processor = None
 
-    def _hand_over(self) -> None:
-        """Settle nothing more, and let others have the partition."""
-        holding = self.holding
-        if holding is None:
+    def _release(self) -> None:
+        """Acknowledge nothing more, and let others have the partition."""
+        lease = self.lease
+        if lease is None:
             return
         self._let_go()
         # The server may have closed this thread's session while there was no work.
         close_stale_connections()
         try:
-            holding.give_back()
+            lease.release()
         except DatabaseFailure as error:
             logger.warning("The lease of %s is left to expire: %s", self.name, error)
         self.on_release()

@@ -1,16 +1,17 @@
-"""One delivery on its way through a batch, and what is found out about it."""
+"""One message on its way through a batch, and its one state."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from messaging import topology
 from messaging.conf import settings
-from messaging.exceptions import InvalidMessage, Reject
+from messaging.dead_letters.letters import Failure
+from messaging.exceptions import InvalidMessage
 from messaging.message import (
     IF_VERSION,
     REDELIVERED,
@@ -18,82 +19,146 @@ from messaging.message import (
     Delivery,
     Message,
     decode,
+    key_of,
 )
 from messaging.operations import Outcome
 from messaging.registry import messages_of
+from messaging.topology import partition_for
 
-from . import retry
+from .retry import Decision, Later, decide, given_up
 
 if TYPE_CHECKING:
-    from messaging.models import Inbox
-    from messaging.models.parked import Parked
+    from messaging.models import Inbox, Parked
 
 
-#: Characters of a code, and of what a handler returns.
-CODE, REFERENCE = 20, 255
+class State(Enum):
+    """What has become of a message; a rollback returns it to what decoding left."""
+
+    #: The handler has yet to see it.
+    NEW = auto()
+    #: Applied in this batch.
+    DONE = auto()
+    #: Given up in this batch.
+    FAILED = auto()
+    #: Decided in an earlier batch; its outcome is that of its inbox row.
+    KNOWN = auto()
+    #: Parked, and tried again later.
+    RETRY = auto()
+    #: Parked behind an earlier message of its key.
+    BLOCKED = auto()
+    #: Dropped: the same message comes earlier in this batch, or is parked.
+    REPEATED = auto()
+    #: Belongs to another partition.
+    MISROUTED = auto()
+    #: Sent to the partition to which it belongs.
+    FORWARDED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a message was given up: `kind` for operators, `code` for programs."""
-
-    #: "rejected" (the sender's fault), "exhausted", "poison" or "expired".
-    kind: str
-    reason: str
-    code: str = "rejected"
-    exception: str = ""
+#: States of a message whose outcome is committed.
+DECIDED = (State.DONE, State.FAILED, State.KNOWN)
 
 
 class Context:
     """
-    A delivery on its way through one batch.
+    A delivery on its way through a batch.
 
-    `since` is when this consumer got it: an inbox row from after that is its own.
+    `row` is where it is parked, if it comes from there and not from the queue.
     """
 
-    def __init__(
-        self, delivery: Delivery, since: datetime, row: Parked | None = None
-    ) -> None:
+    def __init__(self, delivery: Delivery, row: Parked | None = None) -> None:
         self.delivery = delivery
-        self.since = since
-        #: Where it was parked, if it comes from there and not from the queue.
         self.row = row
         self.id = delivery.inbox_id
+        #: An inbox row of its id from after that is its own.
+        self.received_at = row.parked_at if row else datetime.now(UTC)
         self.message: Message | None = None
-        self.failure: Failure | None = None
-        #: What the handler returned, once it has run.
-        self.reference: str | None = None
-        #: Whether it was settled in an earlier batch.
-        self.recalled = False
-        #: Whether the same message stands earlier in this batch, or is parked.
-        self.repeated = False
-        #: Whether it belongs to another partition, to which it is sent.
-        self.strayed = False
-        #: Whether it waits behind another message of its key.
-        self.waits = False
-        #: How often its handler has failed.
-        self.attempts = row.attempts if row else 0
-        #: Why it is to be tried again, and in how many seconds.
-        self.setback: Exception | None = None
-        self.pause = 0.0
-        #: Whether an inbox row of another try gives way to this one's.
-        self.replaces = False
+        self.key = ""
+        #: Why it was given up before any handler could see it.
+        self._refusal: Failure | None = None
+        self._is_misrouted = False
         try:
-            self.message = self._decode()
+            self._decode()
         except InvalidMessage as error:
-            self.failure = Failure("rejected", str(error), exception="InvalidMessage")
-        else:
-            belongs = topology.partition_for(delivery.queue, self.key)
-            self.strayed = delivery.source not in ("", belongs)
+            self._refusal = given_up(error, "rejected")
+        self.reset()
 
-    def _decode(self) -> Message:
+    def _decode(self) -> None:
         envelope = self.delivery.envelope
-        if len(envelope.body) > settings.MAX_BODY:
+        if self.is_large:
             raise InvalidMessage(
                 {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
             )
         message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
-        return message.expecting(envelope.headers.get(IF_VERSION))
+        self.key = key_of(message)
+        self.message = message.expecting(envelope.headers.get(IF_VERSION))
+        partition = partition_for(self.delivery.queue, self.key)
+        self._is_misrouted = self.delivery.source not in ("", partition)
+
+    def reset(self) -> None:
+        """Return to the state that decoding left."""
+        self.state = State.FAILED if self._refusal else State.NEW
+        if self._is_misrouted:
+            self.state = State.MISROUTED
+        self.failure = self._refusal
+        self.later: Later | None = None
+        #: What the handler returned.
+        self.reference = ""
+        self.attempts = self.row.attempts if self.row else 0
+        #: Whether only its projection is left to be done.
+        self.is_applied = bool(self.row and self.row.is_applied)
+        #: The inbox row of its id, its own or of another message.
+        self.known: Inbox | None = None
+
+    def refuse(self, failure: Failure) -> None:
+        """Have it given up, whatever it says, when it is applied."""
+        self._refusal, self._is_misrouted = failure, False
+        self.reset()
+
+    def done(self, reference: str) -> None:
+        """Record that its handler has succeeded."""
+        self.state, self.reference, self.attempts = State.DONE, reference, 0
+
+    def settle(self, decision: Decision, *, is_applied: bool = False) -> None:
+        """Record that an attempt has failed, and what becomes of the message."""
+        self.attempts += 1
+        self.is_applied = is_applied
+        if isinstance(decision, Failure):
+            self.state, self.failure = State.FAILED, decision
+        else:
+            self.state, self.later = State.RETRY, decision
+
+    def block(self, *, is_applied: bool = False) -> None:
+        """Put it behind an earlier message of its key."""
+        self.state, self.is_applied = State.BLOCKED, is_applied
+
+    def recall(self, row: Inbox) -> None:
+        """Take the outcome from its inbox row."""
+        self.state, self.reference = State.KNOWN, row.reference
+        self.failure = None
+        if row.status == row.Status.FAILED and self.replays <= row.replays:
+            self.failure = Failure(row.kind, row.reason, row.code)
+
+    def decide(self, error: Exception) -> Decision:
+        """Return what becomes of it after its own handler has failed with `error`."""
+        decision = decide(error, self.delivery.queue, self.attempts, waited=self.waited)
+        assert decision is not None  # no server failure is asked for
+        return decision
+
+    @property
+    def waited(self) -> float:
+        """Seconds since it was parked; 0 for one that comes from its queue."""
+        if self.row is None:
+            return 0.0
+        return (datetime.now(UTC) - self.row.parked_at).total_seconds()
+
+    def is_among(self, messages: Iterable[object]) -> bool:
+        """Whether its message is one of those that a handler names."""
+        return any(self.message is one for one in messages)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its body is larger than that of any message that is applied."""
+        return len(self.delivery.envelope.body) > int(settings.MAX_BODY)
 
     @property
     def event_type(self) -> str:
@@ -101,27 +166,23 @@ class Context:
         return self.message.event_type if self.message else ""
 
     @property
-    def key(self) -> str:
-        """The partition key, or "" if the body is not understood."""
-        return self.message.partition_key if self.message else ""
+    def is_named(self) -> bool:
+        """Whether its sender gave it a `message_id`."""
+        return self.delivery.envelope.message_id is not None
 
     @property
-    def is_new(self) -> bool:
-        """Whether the handler has yet to see it."""
-        return not (
-            self.failure is not None
-            or self.reference is not None
-            or self.setback is not None
-            or self.recalled
-            or self.repeated
-            or self.strayed
-            or self.waits
+    def may_be_known(self) -> bool:
+        """
+        Whether another message with the same id is the same message.
+
+        Equal bodies without `message_id` may be two requests, unless the broker says
+        that this one was delivered before.
+        """
+        return (
+            self.is_named
+            or self.delivery.redelivered
+            or REDELIVERED in self.delivery.envelope.headers
         )
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is done or given up, now or in an earlier batch."""
-        return self.failure is not None or self.reference is not None
 
     @property
     def is_expired(self) -> bool:
@@ -142,76 +203,13 @@ class Context:
         return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
     @property
-    def is_named(self) -> bool:
-        """Whether its sender gave it an id."""
-        return self.delivery.envelope.message_id is not None
-
-    @property
-    def may_be_known(self) -> bool:
-        """
-        Whether another with the same id is the same message.
-
-        Equal bodies without an id may be two requests, unless the broker says that
-        this one was delivered before.
-        """
-        return (
-            self.is_named
-            or self.delivery.redelivered
-            or REDELIVERED in self.delivery.envelope.headers
-        )
-
-    def recognise(self, known: Inbox | None, earlier: set[str]) -> None:
-        """Compare with the inbox row of its id, and with ids earlier in the batch."""
-        if known is not None and self._is_told_by(known):
-            if known.status == known.Status.DONE:
-                self.recalled = True
-                self.reference = known.reference
-                self.failure = None
-                return
-            # Only an operator who sends it again has it tried again.
-            if self.replays <= known.replays:
-                self.recalled = True
-                self.failure = Failure(known.kind, known.reason, known.code)
-                return
-        if self.is_named and self.id in earlier:
-            self.repeated = True
-            return
-        self.replaces = known is not None
-        if self.failure is None and self.is_expired:
-            self.failure = Failure("expired", _("The message is too old."))
-
-    def _is_told_by(self, known: Inbox) -> bool:
-        """Whether an inbox row of its id is its own."""
-        if self.row is not None and not self.is_named:
-            return self.row.is_applied
-        # It may also be of an earlier try of ours.
-        return self.may_be_known or known.processed_at >= self.since
-
-    @property
     def outcome(self) -> Outcome:
-        """What becomes of it, for those who wait."""
+        """What became of it, for clients that wait."""
         if self.failure is None:
-            return Outcome("done", self.reference or "")
+            return Outcome("done", self.reference)
         return Outcome("failed", "", self.failure.code, self.failure.reason)
 
-    def set_back(self, error: Exception) -> None:
-        """Have it tried again later, unless it has been tried often enough."""
-        self.attempts += 1
-        waited = datetime.now(UTC) - self.row.parked_at if self.row else timedelta()
-        pause = retry.pause(
-            self.delivery.queue, error, self.attempts, waited.total_seconds()
-        )
-        if pause is None:
-            self.fail(error, "rejected" if isinstance(error, Reject) else "exhausted")
-        else:
-            self.setback, self.pause = error, pause
 
-    def fail(self, error: Exception, kind: str = "rejected") -> None:
-        """Give the message up."""
-        self.failure = Failure(
-            kind,
-            str(error),
-            # Other exceptions may have a `code` that means something else.
-            code=error.code[:CODE] if isinstance(error, Reject) else "failed",
-            exception=type(error).__name__,
-        )
+def in_states(contexts: Iterable[Context], *states: State) -> list[Context]:
+    """Return the contexts in one of `states`."""
+    return [context for context in contexts if context.state in states]

@@ -1,267 +1,120 @@
 """
-Apply a batch of messages exactly once.
+The inbox: which messages were handled before, and what became of them.
 
-One transaction holds the effects of the handlers, their events, the inbox rows, and
-what is parked. The projection to a second store follows the commit. Messages that were
-handled before skip the handler but are projected again, for the process that handled
-them may have died in between.
+`identify` states what makes two deliveries the same message; docs/architecture.md has
+its cases as a table.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, OperationalError, transaction
+from django.utils.translation import gettext as _
 
-from messaging.amqp.publisher import publisher, rounds
-from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.exceptions import NotYet, PublishError, Reject, Retry
-from messaging.message import REDELIVERED, Envelope
+from messaging.dead_letters.letters import Failure
 from messaging.models import Inbox
-from messaging.models.parked import Parked, digest_of
-from messaging.outbox.suppression import suppressed
-from messaging.received import Received, origin_of
-from messaging.registry import Applied, Handler, handlers, projections
-from messaging.topology import partition_for
 
-from .context import REFERENCE, Context
-from .retry import TRANSIENT
-
-logger = logging.getLogger(__name__)
-
-#: Seconds to wait until the broker has the replies to those who wait for outcomes.
-REPLY_TIMEOUT = 1.0
+from .context import Context, State, in_states
+from .parking import KEY_LENGTH, TYPE_LENGTH
 
 
-def forward(entries: Iterable[Context]) -> None:
-    """
-    Send what belongs to other partitions there, in its order.
-
-    Raises a `PublishError` when the broker does not take it all; some may then have
-    arrived, and the inbox there knows them if they come again.
-    """
-    strays = [entry for entry in entries if entry.strayed]
-    for step in rounds(strays, key=lambda entry: entry.key):
-        publisher().publish(*(_forwarded(entry) for entry in step.values()))
-
-
-def _forwarded(entry: Context) -> Envelope:
-    envelope = entry.delivery.envelope
-    named = envelope.message_id is not None
-    seen = {} if named or not entry.delivery.redelivered else {REDELIVERED: True}
-    origin = origin_of(envelope) if isinstance(entry.message, Received) else {}
-    return envelope.copy(
-        exchange="",
-        routing_key=partition_for(entry.delivery.queue, entry.key),
-        message_id=entry.id if named else None,
-        headers=envelope.headers | seen | origin,
-        mandatory=True,
-    )
-
-
-def apply_batch(
-    holding: HeldLease,
-    entries: Sequence[Context],
-    given_up: Mapping[str, Exception] | None = None,
-    *,
-    isolate: bool = False,
-) -> None:
-    """
-    Commit the effects of messages of one partition, in their order.
-
-    Those whose ids are in `given_up` are dead letters whatever they say. Raises one of
-    `TRANSIENT`, `LeaseLost` or `CircuitOpen`; nothing is applied then. With `isolate`,
-    transient failures of a handler are taken for those of a message, which is parked.
-    `project` comes next.
-    """
-    for entry in entries:
-        if error := (given_up or {}).get(entry.id):
-            entry.fail(error, "poison")
-    with transaction.atomic(using=settings.DATABASE):
-        holding.check()
-        _recognise(entries)
-        _queue_up(holding, entries)
-        new = [entry for entry in entries if entry.is_new]
-        for event_type, run in groupby(new, key=lambda entry: entry.event_type):
-            handler = handlers[holding.queue][event_type]
-            _handle(handler, _hold_back(run, entries), isolate)
-        verdicts = list(_verdicts(new))
-        holding.circuit.judge(verdicts)
-        _remember(entries)
-        if stuck := [entry for entry in entries if entry.setback or entry.waits]:
-            holding.has_parked = True
-            Parked.objects.using(settings.DATABASE).park(holding.name, stuck)
-        Parked.objects.using(settings.DATABASE).note_applied(entries)
-    holding.circuit.remember(verdicts)
-
-
-def _recognise(entries: Sequence[Context]) -> None:
-    """Find out which entries were settled before, in this batch or an earlier one."""
-    known = Inbox.objects.using(settings.DATABASE).known(entry.id for entry in entries)
+def recognise(part: Sequence[Context]) -> None:
+    """Find the messages that were decided before, in this part or an earlier one."""
+    known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
     earlier: set[str] = set()
-    for entry in entries:
-        entry.recognise(known.get(entry.id), earlier)
-        earlier.add(entry.id)
+    for context in part:
+        context.known = known.get(context.id)
+        state = identify(context, context.known, is_repeated=context.id in earlier)
+        if state is State.KNOWN:
+            assert context.known is not None  # or it could not be known
+            context.recall(context.known)
+        elif state is State.REPEATED:
+            context.state = state
+        elif context.is_expired and context.state is State.NEW:
+            context.settle(Failure("expired", _("The message is too old.")))
+        earlier.add(context.id)
 
 
-def _queue_up(holding: HeldLease, entries: Sequence[Context]) -> None:
-    """Put what has just arrived behind what is parked under the same key."""
-    arrived = [entry for entry in entries if entry.row is None and entry.is_new]
-    if not (arrived and holding.has_parked):
-        return
-    parked = Parked.objects.using(settings.DATABASE)
-    ids, digests = parked.beside(holding.name, arrived)
-    for entry in arrived:
-        if entry.id in ids and entry.may_be_known:
-            entry.repeated = True
-        else:
-            entry.waits = digest_of(entry.key) in digests
+def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State:
+    """
+    Return KNOWN for a message that was decided before, REPEATED for one that stands
+    earlier in its batch, and else NEW. `row` is the inbox row of its id, if any.
+    """
+    if row is not None and _is_own(context, row):
+        # Only an operator who sends it again has it tried again. What has failed to be
+        # projected is applied already.
+        if row.status == row.Status.DONE or context.replays <= row.replays:
+            return State.KNOWN
+        if row.kind == "projection":
+            return State.KNOWN
+    return State.REPEATED if context.is_named and is_repeated else State.NEW
 
 
-def _hold_back(run: Iterable[Context], entries: Iterable[Context]) -> list[Context]:
-    """Give those of a run whose key is free; the others wait behind it."""
-    blocked = {entry.key for entry in entries if entry.setback or entry.waits}
-    ready = []
-    for entry in run:
-        entry.waits = entry.key in blocked
-        if not entry.waits:
-            ready.append(entry)
-    return ready
+def _is_own(context: Context, row: Inbox) -> bool:
+    """Whether an inbox row with the id of a message is about that very message."""
+    if context.row is not None and not context.is_named:
+        return context.row.is_applied
+    # The row may also come from an earlier attempt at the same batch.
+    return context.may_be_known or row.processed_at >= context.received_at
 
 
-def _handle(handler: Handler, entries: list[Context], isolate: bool) -> None:
-    """Run a handler on messages of its type; on failure find out whose fault it is."""
-    if not entries:
-        return
-    messages = [entry.message for entry in entries if entry.message is not None]
-    try:
-        with (
-            transaction.atomic(using=settings.DATABASE),
-            suppressed() if handler.quiet else nullcontext(),
-        ):
-            references = _references(handler(messages), len(messages))
-    except Reject as error:
-        at_fault = [e for e in entries if any(e.message is m for m in error.messages)]
-        if not at_fault and len(entries) > 1:
-            _handle_parts(handler, entries, isolate)
-            return
-        for entry in at_fault or entries:
-            if isinstance(error, NotYet):
-                entry.set_back(error)
-            else:
-                entry.fail(error)
-        rest = [entry for entry in entries if entry.is_new]
-        _handle(handler, _hold_back(rest, entries), isolate)
-    except Exception as error:
-        if isinstance(error, TRANSIENT) and not isolate:
-            raise
-        # A deadlock has rolled back everything, not only what this handler did.
-        if connections[settings.DATABASE].needs_rollback:
-            raise
-        # Whatever a handler raises concerns its message, not the consumer.
-        if len(entries) > 1:
-            _handle_parts(handler, entries, isolate)
-            return
-        entries[0].set_back(error)
-        logger.warning(
-            "Try %d of message %s failed: %r",
-            entries[0].attempts,
-            entries[0].id,
-            error,
-            # Where it failed is told once, and when it is given up.
-            exc_info=entries[0].attempts == 1 or entries[0].failure is not None,
-        )
-    else:
-        for entry, reference in zip(entries, references, strict=True):
-            entry.reference = reference
-
-
-def _references(returned: Sequence[object], wanted: int) -> list[str]:
-    """Give what a handler returned as the inbox keeps it; raises `ValueError`."""
-    references = ["" if one is None else str(one) for one in returned]
-    if len(references) != wanted:
-        raise ValueError(f"{wanted} messages, {len(references)} references returned.")
-    if too_long := [one for one in references if len(one) > REFERENCE]:
-        raise ValueError(f"A reference has {REFERENCE} characters at most: {too_long}")
-    return references
-
-
-def _handle_parts(handler: Handler, entries: list[Context], isolate: bool) -> None:
-    """Try halves of a list, or one message after the other where no list is taken."""
-    size = (len(entries) + 1) // 2 if handler.batch else 1
-    for start in range(0, len(entries), size):
-        part = _hold_back(entries[start : start + size], entries[:start])
-        _handle(handler, part, isolate)
-
-
-def _verdicts(entries: Iterable[Context]) -> Iterator[bool]:
-    """Tell how the handlers fared with what they saw for the first time."""
-    for entry in entries:
-        if entry.row is None and not entry.waits:
-            gave_up = entry.failure is not None and entry.failure.kind == "exhausted"
-            yield not gave_up and isinstance(entry.setback, NotYet | None)
-
-
-def _remember(entries: Sequence[Context]) -> None:
+def record(part: Iterable[Context]) -> None:
+    """Insert the rows of what was decided now; those of earlier attempts give way."""
     now = datetime.now(UTC)
-    rows = {
-        entry.id: (
-            entry.id,
-            entry.event_type,
-            entry.key[:300],
-            Inbox.Status.FAILED if entry.failure else Inbox.Status.DONE,
-            entry.reference or "",
-            entry.failure.kind if entry.failure else "",
-            entry.failure.reason[:1000] if entry.failure else "",
-            entry.failure.code if entry.failure else "",
-            entry.replays,
-            now,
-        )
-        for entry in entries
-        if entry.is_settled and not entry.recalled
-    }
-    # Rows of failed tries, and of equal bodies without an id, give way.
-    if replaced := rows.keys() & {entry.id for entry in entries if entry.replaces}:
-        Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
+    inbox = Inbox.objects.using(settings.DATABASE)
+    decided = in_states(part, State.DONE, State.FAILED)
+    if replaced := [c.id for c in decided if c.known is not None]:
+        inbox.filter(pk__in=replaced).delete()
+    rows = {context.id: _values(context, now) for context in decided}
+    if not rows:
+        return
     try:
         with transaction.atomic(using=settings.DATABASE):
             insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
-        raise Retry("Another consumer has just handled one of these.") from error
+        # The batch is processed again, and finds that row.
+        raise OperationalError(
+            "Another consumer has just recorded one of these."
+        ) from error
 
 
-def project(queue: str, entries: Iterable[Context]) -> None:
-    """Carry committed effects to the second store; to repeat it is harmless."""
-    applied = [
-        Applied(entry.message, entry.reference)
-        for entry in entries
-        if entry.message is not None and entry.reference is not None
-    ]
-    if applied and queue in projections:
-        projections[queue](applied)
+def _values(context: Context, now: datetime) -> tuple[object, ...]:
+    failure = context.failure
+    unstorable = failure is not None and failure.is_unstorable
+    return (
+        context.id,
+        "" if unstorable else context.event_type[:TYPE_LENGTH],
+        "" if unstorable else context.key[:KEY_LENGTH],
+        Inbox.Status.FAILED if failure else Inbox.Status.DONE,
+        context.reference,
+        failure.kind if failure else "",
+        failure.reason if failure else "",
+        failure.code if failure else "",
+        context.replays,
+        now,
+    )
 
 
-def reply(entries: Iterable[Context]) -> None:
-    """Tell those who wait what became of their messages."""
-    answers = [
-        Envelope(
-            entry.outcome.encode(),
-            routing_key=entry.delivery.envelope.reply_to,
-            correlation_id=entry.delivery.envelope.correlation_id,
-            mandatory=False,
-        )
-        for entry in entries
-        if entry.delivery.envelope.reply_to and entry.is_settled and not entry.repeated
-    ]
-    try:
-        if answers:
-            publisher().publish(*answers, timeout=REPLY_TIMEOUT)
-    except PublishError as error:
-        # They wait for a limited time and can ask for the operation.
-        logger.info("Nobody was told of %d outcomes: %s", len(answers), error)
+def projected(part: Iterable[Context]) -> None:
+    """Record that projections that were given up, and sent again, have succeeded."""
+    repaired = [c.id for c in part if c.known and c.known.kind == "projection"]
+    if repaired:
+        inbox = Inbox.objects.using(settings.DATABASE).filter(pk__in=repaired)
+        inbox.update(status=Inbox.Status.DONE, kind="", reason="", code="")
+
+
+def projection_failed(context: Context) -> None:
+    """Record that the projection of an applied message was given up."""
+    failure = context.failure
+    assert failure is not None  # that is what is recorded
+    Inbox.objects.using(settings.DATABASE).filter(pk=context.id).update(
+        status=Inbox.Status.FAILED,
+        kind=failure.kind,
+        reason=failure.reason,
+        code=failure.code,
+        replays=context.replays,
+    )

@@ -1,24 +1,38 @@
-"""A process full of consumers."""
+"""A process full of consumers: one thread for each partition of its queues."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Sequence
+
+from django.db import connections
+
 from messaging import topology
 from messaging.amqp.connection import Connection
+from messaging.backoff import Backoff
 from messaging.cluster.coordinator import Coordinator
-from messaging.worker import run_until_stopped
+from messaging.conf import settings
+from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
+from messaging.models import Lease
+from messaging.worker import on_stop, run_until_stopped
 
-from .admission import admitted
 from .consumer import Consumer
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks whether the process is to stop.
+LOOK = 0.1
 
 
 def run_consumers(queues: list[str]) -> int:
     """
-    Consume `queues` until SIGTERM or SIGINT; give an exit code.
+    Consume `queues` until SIGTERM or SIGINT, and return an exit code.
 
-    Each partition has a thread of its own, which works while the process holds it.
-    Raises `TopologyMismatch` when a queue has another number of them than is wanted.
+    Raises `TopologyMismatch` if a queue has another number of partitions than the
+    settings want.
     """
-    if not admitted(queues):
+    if not enrol(queues):
         return 0
     consumers = [
         Consumer(queue, partition)
@@ -29,12 +43,64 @@ def run_consumers(queues: list[str]) -> int:
     for consumer in consumers:
         consumer.subscription.attach(connection)
     connection.start()
-    keeper = Coordinator(consumers)
+    coordinator = Coordinator(consumers)
 
     def stop() -> None:
-        keeper.retire()
+        coordinator.retire()
         for consumer in consumers:
             consumer.stop()
 
-    with keeper:
+    with coordinator:
         return run_until_stopped([c.run for c in consumers], stop, connection)
+
+
+def enrol(queues: Sequence[str]) -> bool:
+    """
+    Make the leases of all partitions; waits for a database that is away.
+
+    Returns false if the process is to stop before that. Raises `TopologyMismatch` if a
+    queue has another number of partitions than the settings want: messages of one key
+    would then be in two hands.
+    """
+    stopping = threading.Event()
+    # Plain lists: the signal handler runs in this thread, which may hold any lock.
+    asked: list[bool] = []
+    refusals: list[TopologyMismatch] = []
+    thread = threading.Thread(
+        target=_enrol, args=(queues, stopping, refusals), name="enrol", daemon=True
+    )
+    with on_stop(lambda: asked.append(True)):
+        thread.start()
+        while thread.is_alive() and not asked:
+            thread.join(LOOK)
+    if asked:
+        stopping.set()
+        return False
+    for refusal in refusals:
+        raise refusal
+    return True
+
+
+def _enrol(
+    queues: Sequence[str],
+    stopping: threading.Event,
+    refusals: list[TopologyMismatch],
+) -> None:
+    pause = Backoff()
+    while not stopping.is_set():
+        try:
+            for queue in queues:
+                leases = Lease.objects.using(settings.DATABASE)
+                leases.enrol(queue, topology.partition_names(queue))
+            break
+        except TopologyMismatch as error:
+            refusals.append(error)
+            break
+        except Exception as error:
+            is_expected = isinstance(error, SERVER_FAILURES)
+            logger.warning(
+                "The leases cannot be read: %s", error, exc_info=not is_expected
+            )
+            connections.close_all()
+            stopping.wait(pause())
+    connections.close_all()

@@ -1,38 +1,93 @@
-"""Whether a message that has failed is tried again, and when."""
+"""
+The failure policy: what becomes of a message, or of a batch, that has failed.
+
+There are two outcomes: the batch is kept and waits for a server, or one message is set
+aside, to be tried again later or given up. `decide` chooses; it does no I/O.
+"""
 
 from __future__ import annotations
 
 import random
-
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from messaging.conf import settings
-from messaging.exceptions import NotYet, Retry, Unconfirmed, Unroutable
+from messaging.dead_letters.letters import Failure
+from messaging.exceptions import NotYet, Reject, Retry
+from messaging.text import describe, storable
 
-#: What another try may cure without anybody changing anything.
-TRANSIENT = (
-    Retry,
-    Unconfirmed,
-    Unroutable,
-    OperationalError,
-    InterfaceError,
-    ProgrammingError,  # a table or column that a migration is yet to make
-    ConnectionError,
-    TimeoutError,
-)
-
-#: Seconds until a message whose time may come any moment is tried for a second time.
+#: Failures after which a server that answers is no longer suspected.
+PATIENCE = 3
+#: Seconds until the second attempt of a message whose dependency may arrive any moment.
 SOON = 0.05
+#: Characters of a reason.
+REASON_LENGTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A message is parked, and tried again after `pause` seconds."""
+
+    pause: float
+    reason: str
+    #: Whether the circuit breaker counts it.
+    is_fault: bool = True
+
+
+Decision = Failure | Later
+
+
+def decide(
+    error: Exception,
+    queue: str,
+    attempts: int,
+    *,
+    waited: float = 0.0,
+    failures: int = 0,
+    server_failures: tuple[type[Exception], ...] = (),
+    servers_answer: Callable[[], bool] = lambda: True,
+    kind: str = "exhausted",
+) -> Decision | None:
+    """
+    Return what becomes of a message that failed with `error`, or None to wait.
+
+    A server and a message may fail with the same exception. So the batch waits if the
+    error is one of `server_failures`, unless it has failed `failures` times in a row,
+    or the message `attempts` times, while `servers_answer()`. `waited` is the time in
+    seconds since the message was parked first; `kind` is that of a message that has
+    failed too often.
+    """
+    is_early = failures + attempts < PATIENCE
+    if isinstance(error, server_failures) and (is_early or not servers_answer()):
+        return None
+    if isinstance(error, Reject) and not isinstance(error, NotYet):
+        return given_up(error, "rejected")
+    seconds = pause(queue, error, attempts + 1, waited)
+    if seconds is None:
+        return given_up(error, "rejected" if isinstance(error, NotYet) else kind)
+    reason = describe(error, REASON_LENGTH)
+    return Later(seconds, reason, is_fault=not isinstance(error, NotYet))
+
+
+def given_up(error: Exception, kind: str) -> Failure:
+    """Return the failure of a message that is not tried again."""
+    return Failure(
+        kind,
+        storable(error, REASON_LENGTH),
+        # Other exceptions may have a `code` that means something else.
+        code=error.code if isinstance(error, Reject) else "failed",
+        exception=type(error).__name__,
+    )
 
 
 def pause(
     queue: str, error: Exception, attempts: int, waited: float = 0.0
 ) -> float | None:
     """
-    Give the seconds until a message is tried again, or None if it is given up.
+    Return the seconds until a message is tried again; None to give it up.
 
-    It has failed `attempts` times, the last time with `error`, and was parked `waited`
-    seconds ago. Pauses double up to a limit, each with jitter.
+    It has failed `attempts` times, and was parked `waited` seconds ago. Pauses double
+    up to a limit, each with jitter.
     """
     if isinstance(error, NotYet):
         left = settings.of(queue, "PATIENCE") - waited
@@ -40,14 +95,16 @@ def pause(
     limit = max_attempts(queue, error)
     if limit is not None and attempts >= limit:
         return None
+    if isinstance(error, Retry) and error.delay is not None:
+        return max(0.0, float(error.delay))
     first, longest = settings.of(queue, "RETRY_PAUSE")
-    # More doublings than these give more than any limit, and no float in the end.
+    # More doublings exceed any limit, and in the end the range of a float.
     doubled = first * 2.0 ** min(attempts - 1, 60)
     return float(min(doubled, longest) * random.uniform(0.5, 1.0))  # noqa: S311 jitter
 
 
 def max_attempts(queue: str, error: Exception) -> int | None:
-    """Give how often a message that fails so is tried; None for ever."""
+    """Return how often a message that fails with `error` is tried; None for ever."""
     limits: dict[str, int | None] = settings.of(queue, "ATTEMPTS_OF")
     for cls in type(error).__mro__:
         dotted = f"{cls.__module__}.{cls.__qualname__}"

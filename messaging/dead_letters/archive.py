@@ -1,120 +1,167 @@
-"""From the queues of the dead into the table, once each."""
+"""
+The table of dead letters: one row for a message, however often it fails.
+
+Consumers `record` what they give up, in the transaction of its batch. The queues
+`<queue>.dead` hold what the broker itself gives up (expired, too many deliveries,
+refused by others); `store` brings that into the table.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
 from messaging.amqp.client import tool
 from messaging.amqp.subscription import envelope_of
 from messaging.conf import settings
-from messaging.exceptions import Retry
+from messaging.database import insert
 from messaging.message import Delivery
-from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS, DeadLetter
-from messaging.topology import dead_queue, origin
+from messaging.models import DeadLetter, Inbox, Parked
+from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
+from messaging.topology import dead_queue
 
-from .letters import read
+from .letters import Failure, given_up, read
+
+logger = logging.getLogger(__name__)
 
 #: Bytes that a dead letter takes beside its body, about.
 LETTER_SIZE = 2000
-#: Bytes of the letters that are looked at in one queue: what a terminal's program may
-#: well take, and more than an archive that keeps up ever leaves there.
+#: Bytes of the letters that are read in one queue, more than a consumer of dead letters
+#: that keeps up ever leaves there.
 BROWSED_SIZE = 256 * 1024 * 1024
 #: Bytes of the letters that are archived in one transaction.
 BATCH_SIZE = 1024 * 1024
-#: Transactions of which one meets no other process that archives the same letters.
-TRIES = 3
 
 
-def archive(batch: Sequence[Delivery]) -> None:
-    """Store a batch of deliveries from a queue of the dead."""
-    store(read(one.envelope, origin(one.queue)) for one in batch)
-
-
-def store(letters: Iterable[DeadLetter]) -> None:
+def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
     """
-    Store dead letters, each message once.
+    Insert the letters of messages that are given up, or reopen those of earlier tries.
 
-    Those that are known change nothing, unless they tell of a later failure. Raises
-    `Retry` when another process has just stored one of them.
+    Call it inside the transaction that records the failures in the inbox.
     """
+    if not failed:
+        return
+    letters = {one.id: one for one in (given_up(*pair) for pair in failed)}
+    _save(letters)
+    for delivery, failure in failed:
+        logger.error(
+            "Message %s of %s is a dead letter (%s): %s",
+            delivery.inbox_id,
+            delivery.queue,
+            failure.kind,
+            failure.reason,
+        )
+
+
+def _save(letters: dict[str, DeadLetter]) -> None:
     rows = DeadLetter.objects.using(settings.DATABASE)
+    known = rows.select_for_update().order_by("pk").in_bulk(list(letters))
+    for row in known.values():
+        row.reopen(letters[row.id])
+    rows.bulk_update(known.values(), {*FAILURE_FIELDS, *SETTLED_FIELDS}, 100)
+    rows.add(one for one in letters.values() if one.id not in known)
+
+
+def store(letters: Iterable[DeadLetter]) -> int:
+    """
+    Archive what the broker gave up, and return how many letters are new.
+
+    A message that was handled, is parked, or has a letter already is passed over. The
+    failure of the others is entered in the inbox, for `/operations/`. To repeat this
+    changes nothing. Raises `OperationalError` if another process has just stored one.
+    """
+    found = {letter.id: letter for letter in letters}
     try:
         with transaction.atomic(using=settings.DATABASE):
-            latest = {letter.id: letter for letter in without_copies(letters)}
-            locked = rows.select_for_update().order_by("pk")
-            known = locked.in_bulk(list(latest))
-            changed = [
-                row for row in known.values() if row.learn_from(latest.pop(row.id))
-            ]
-            rows.bulk_update(changed, {*FAILURE_FIELDS, *SETTLED_FIELDS}, 100)
-            rows.add(latest.values())
+            new = {one.id: one for one in _unknown(list(found.values()))}
+            _save(new)
+            _enter(new.values())
     except IntegrityError as error:
-        raise Retry("Another process has just archived one of these.") from error
+        raise OperationalError(
+            "Another process has just stored one of these."
+        ) from error
+    return len(new)
 
 
-def without_copies(letters: Iterable[DeadLetter]) -> Iterable[DeadLetter]:
-    """
-    Leave out copies of letters whose messages have no id.
-
-    Two equal bodies are two messages. But one that had been handed out before it
-    failed may be the second letter about a message, from a consumer that died between
-    the letter and the acknowledgement: it is taken for one that waits already.
-    """
-    letters = list(letters)
-    suspects = {letter.fingerprint for letter in letters if letter.deliveries} - {""}
-    earlier: dict[str, list[DeadLetter]] = defaultdict(list)
-    rows = DeadLetter.objects.using(settings.DATABASE).waiting()
-    for row in rows.filter(fingerprint__in=suspects).select_for_update().order_by("pk"):
-        earlier[row.fingerprint].append(row)
+def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
+    ids = [one.inbox_id for one in letters if one.inbox_id]
+    inbox = Inbox.objects.using(settings.DATABASE).known(ids)
+    parked = Parked.objects.using(settings.DATABASE).filter(message_id__in=ids)
+    waiting = set(parked.values_list("message_id", flat=True))
+    nameless = [one.id for one in letters if not one.inbox_id]
+    rows = DeadLetter.objects.using(settings.DATABASE).filter(pk__in=nameless)
+    archived = set(rows.values_list("pk", flat=True))
     for letter in letters:
-        twins = earlier[letter.fingerprint] if letter.fingerprint else []
-        first = next((twin for twin in twins if letter.copies(twin)), None)
-        if first is None:
-            twins.append(letter)
-            yield letter
+        row = inbox.get(letter.inbox_id or "")
+        is_done = row is not None and row.status == Inbox.Status.DONE
+        is_failed = row is not None and letter.replays <= row.replays
+        if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
+            logger.info("The dead letter %s is known already", letter.id)
         else:
-            first.absorb(letter)
+            yield letter
+
+
+def _enter(letters: Iterable[DeadLetter]) -> None:
+    """Insert the failures of letters into the inbox, in place of earlier ones."""
+    named = [letter for letter in letters if letter.inbox_id]
+    if not named:
+        return
+    inbox = Inbox.objects.using(settings.DATABASE)
+    inbox.filter(pk__in=[letter.inbox_id for letter in named]).delete()
+    now = datetime.now(UTC)
+    insert(
+        settings.DATABASE,
+        Inbox,
+        Inbox.COLUMNS,
+        [
+            (
+                letter.inbox_id,
+                letter.event_type,
+                "",
+                Inbox.Status.FAILED,
+                "",
+                letter.kind,
+                letter.reason,
+                letter.code,
+                letter.replays,
+                now,
+            )
+            for letter in named
+        ],
+    )
 
 
 def browse(queue: str) -> list[DeadLetter]:
     """
-    Give the dead letters that wait in the queue, oldest first, and leave them there.
+    Return the dead letters that wait in the queue, oldest first, and leave them there.
 
-    Raises `MessagingError` when the broker or the queue is away.
+    Raises `MessagingError` if the broker or the queue is away.
     """
     with tool("dead-letters") as use, use.channel() as channel:
-        # Unsettled messages go back, in their order, when the channel closes.
+        # What is unacknowledged goes back, in its order, when the channel closes.
         return [letter for letter, _ in take(channel, queue, BROWSED_SIZE)]
 
 
 def collect(queue: str) -> int:
     """
-    Archive the dead letters that wait in the queue, and give how many did.
+    Archive the dead letters that wait in the queue, and return how many are new.
 
-    Raises `MessagingError` when the broker or the queue is away.
+    Raises `MessagingError` if the broker or the queue is away.
     """
     collected = 0
     with tool("dead-letters") as use, use.channel() as channel:
         while batch := list(take(channel, queue, BATCH_SIZE)):
-            for attempt in reversed(range(TRIES)):
-                try:
-                    store(letter for letter, _ in batch)
-                except Retry:
-                    if not attempt:
-                        raise
-                else:
-                    break
+            collected += store(letter for letter, _ in batch)
             channel.basic_ack(batch[-1][1], multiple=True)
-            collected += len(batch)
     return collected
 
 
 def take(channel: Any, queue: str, size: int) -> Iterator[tuple[DeadLetter, int]]:
-    """Give dead letters and their delivery tags until their bodies have `size`."""
+    """Yield dead letters and their delivery tags until their bodies have `size`."""
     while size > 0:
         method, properties, body = channel.basic_get(dead_queue(queue))
         if method is None:

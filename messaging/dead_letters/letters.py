@@ -1,126 +1,120 @@
-"""Dead letters as messages: what is put into `<queue>.dead`, and how it is read."""
+"""Building dead letters, from what a consumer gives up and from what the broker did."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from messaging.amqp.headers import fitting, original, text, to_json
+from messaging.amqp.headers import fitting, original, to_json
 from messaging.conf import settings
-from messaging.consumer.context import CODE, Failure
 from messaging.message import PROPERTIES, REPLAYS, Delivery, Envelope
-from messaging.models.dead_letter import DeadLetter
+from messaging.models import DeadLetter
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
-from messaging.topology import dead_queue
+from messaging.text import storable
 
-#: Namespace of the ids made for messages that have none.
+#: Namespace of the ids made for messages without `message_id` that the broker itself
+#: has dead-lettered: the same whenever such a letter is read.
 NAMELESS = uuid.UUID("0b5f3d0c-2a4e-5c41-8a55-7d1f1f0e9a63")
-#: Characters of a reason that travel in a header, up to four bytes each. All headers
-#: together must stay under 16 KiB, or the broker closes the connection.
-REASON_LENGTH = 1000
-#: Bytes of the original headers that are kept.
-HEADERS_SIZE = 7000
-#: Characters that tell the names of those that are not.
-DROPPED_LENGTH = 300
-
 #: Bytes of a frame, and so of all headers that a message can have.
 FRAME_SIZE = 128 * 1024
+#: Characters of the columns of a letter.
+ID_LENGTH, TYPE_LENGTH, REASON_LENGTH = 255, 100, 1000
 
-#: What the broker's own reasons for dead-lettering are called here.
-BROKER_KINDS = {
-    "delivery_limit": (
-        DeadLetter.Kind.POISON,
-        "Every consumer that was handed this message died.",
-    ),
-    "expired": (
-        DeadLetter.Kind.EXPIRED,
-        "It waited longer than its sender allowed.",
-    ),
-    "rejected": (DeadLetter.Kind.REJECTED, "A foreign consumer refused it."),
-    "maxlen": (DeadLetter.Kind.REJECTED, "The queue was too long to keep it."),
+#: What the broker's reasons for dead-lettering (`x-death`) mean here
+#: (https://www.rabbitmq.com/docs/dlx#effects).
+BROKER_REASONS = {
+    "delivery_limit": ("poison", "Every consumer that was handed this message died."),
+    "expired": ("expired", "It waited longer than its sender allowed."),
+    "rejected": ("rejected", "A consumer outside this project refused it."),
+    "maxlen": ("rejected", "The queue was too long to keep it."),
 }
-UNEXPLAINED = (DeadLetter.Kind.REJECTED, "It was put here without a reason.")
+UNEXPLAINED = ("rejected", "It was put here without a reason.")
 
 
-def dead_letter(delivery: Delivery, failure: Failure) -> Envelope:
-    """
-    Give the envelope that keeps a message for an operator.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A message is given up: `kind` is for operators, `code` for programs."""
 
-    Body and properties stay those of the original; headers say why and whence.
-    """
+    #: "rejected" (the sender's fault), "exhausted", "poison", "expired", "projection".
+    kind: str
+    reason: str
+    code: str = "rejected"
+    #: Class of the exception, if there was one.
+    exception: str = ""
+    #: Whether the row of the message was refused: only safe values are recorded.
+    is_unstorable: bool = False
+
+
+def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
+    """Return the unsaved letter of a message that a consumer gives up."""
     envelope = delivery.envelope
-    theirs = original(envelope.headers)
-    kept = fitting(theirs, HEADERS_SIZE)
-    ours = {
-        "dead-kind": failure.kind,
-        "dead-code": text(failure.code, CODE),
-        "dead-reason": text(failure.reason, REASON_LENGTH),
-        "dead-exception": text(failure.exception, 255),
-        "dead-queue": delivery.queue,
-        "dead-exchange": envelope.exchange,
-        "dead-routing-key": text(envelope.routing_key, 255),
-        "dead-at": datetime.now(UTC).isoformat(),
-        "dead-deliveries": delivery.delivery_count or int(delivery.redelivered),
-    }
-    if envelope.message_id is None:
-        # The same for every try of this consumer to publish the letter.
-        name = f"{delivery.queue} {delivery.consumer_tag} {delivery.tag}"
-        ours["dead-id"] = str(uuid.uuid5(NAMELESS, name))
-    if dropped := theirs.keys() - kept.keys():
-        names = ", ".join(sorted(text(name, 255) for name in dropped))
-        ours["dead-dropped-headers"] = names[:DROPPED_LENGTH]
-    return envelope.copy(
-        exchange="",
-        routing_key=dead_queue(delivery.queue),
-        mandatory=True,
-        headers=kept | ours,
+    letter = _letter(
+        envelope,
+        delivery.queue,
+        envelope.message_id or str(uuid.uuid4()),
+        envelope.exchange,
+        kind=failure.kind,
+        code=failure.code,
+        reason=storable(failure.reason, REASON_LENGTH),
+        exception=storable(failure.exception, ID_LENGTH),
+        failed_at=datetime.now(UTC),
     )
+    if failure.is_unstorable:
+        letter.event_type, letter.properties = "", json.dumps({"headers": {}})
+    return letter
 
 
 def read(envelope: Envelope, queue: str) -> DeadLetter:
-    """
-    Give the row of a message found in `<queue>.dead`.
+    """Return the unsaved letter of a message found in `<queue>.dead`."""
+    death = _last_death(envelope.headers)
+    kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
+    at = death.get("time")
+    nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
+    return _letter(
+        _as_published(envelope, death),
+        queue,
+        envelope.message_id or str(nameless),
+        storable(death.get("exchange", "")),
+        kind=kind,
+        code="failed",
+        reason=reason,
+        failed_at=at if isinstance(at, datetime) else datetime.now(UTC),
+    )
 
-    This package put it there, or the broker itself, or anybody.
-    """
-    headers = envelope.headers
-    message_id = text(envelope.message_id, 255)
-    nameless = not message_id
-    fingerprint = digest(queue, envelope.body)
-    if nameless:
-        message_id = text(headers.get("dead-id"), 255) or str(
-            uuid.uuid5(NAMELESS, f"{fingerprint} {death(headers).get('time')}")
-        )
-    replay_id = message_id
-    exchange = headers.get("dead-exchange", death(headers).get("exchange"))
-    if exchange := text(exchange, 255):
-        # It is sent to the one queue, and the inbox tells such messages apart.
-        first = envelope.copy(message_id=message_id, exchange=exchange)
-        replay_id = Delivery(first, queue, tag=0).inbox_id
+
+def _letter(
+    envelope: Envelope, queue: str, message_id: str, exchange: str, **failure: Any
+) -> DeadLetter:
+    # What came through an exchange is sent again to the one queue, under an id that
+    # means to its inbox what exchange and id meant.
+    named = envelope.copy(message_id=message_id, exchange=exchange)
+    inbox_id = Delivery(named, queue, tag=0).inbox_id
+    is_sendable = not exchange and len(message_id.encode()) <= ID_LENGTH
+    replay_id = message_id if is_sendable else inbox_id
     letter = DeadLetter(
         id=digest(queue, replay_id, envelope.body),
         queue=queue,
-        message_id=message_id,
+        message_id=storable(message_id, ID_LENGTH),
         replay_id=replay_id,
-        fingerprint=fingerprint if nameless else "",
         event_type=event_type(envelope),
         properties=json.dumps(properties(envelope), ensure_ascii=False),
         size=len(envelope.body),
-        deliveries=count(headers.get("dead-deliveries")),
-        replays=count(headers.get(REPLAYS)),
+        replays=count(envelope.headers.get(REPLAYS)),
         archived_at=datetime.now(UTC),
-        **failure(headers),
+        **failure,
     )
+    letter.inbox_id = inbox_id if envelope.message_id is not None else None
     letter.body = envelope.body
     letter.note_failure()
     return letter
 
 
 def digest(*parts: str | bytes) -> str:
-    """Give 32 hexadecimal digits that only the same `parts` have."""
+    """Return 32 hexadecimal digits that only the same `parts` have."""
     result = hashlib.blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode() if isinstance(part, str) else part
@@ -129,24 +123,8 @@ def digest(*parts: str | bytes) -> str:
     return result.hexdigest()
 
 
-def failure(headers: dict[str, Any]) -> dict[str, Any]:
-    """Give what headers say of why and when, as fields of the row."""
-    if headers.get("dead-kind") in DeadLetter.Kind.values:
-        return {
-            "kind": headers["dead-kind"],
-            "code": text(headers.get("dead-code"), CODE),
-            "reason": text(headers.get("dead-reason"), 1000),
-            "exception": text(headers.get("dead-exception"), 255),
-            "failed_at": moment(headers.get("dead-at")),
-        }
-    said = text(death(headers).get("reason"), 50)
-    kind, reason = BROKER_KINDS.get(said, UNEXPLAINED)
-    at = moment(death(headers).get("time"))
-    return {"kind": kind, "reason": reason, "failed_at": at}
-
-
-def death(headers: dict[str, Any]) -> dict[str, Any]:
-    """Give what the broker says of its own last dead-lettering, if there was any."""
+def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
+    """Return what the broker says of its last dead-lettering, if there was any."""
     match headers.get("x-death"):
         case [dict() as latest, *_]:
             return latest
@@ -154,59 +132,47 @@ def death(headers: dict[str, Any]) -> dict[str, Any]:
             return {}
 
 
-def origin(headers: dict[str, Any]) -> dict[str, str]:
-    """Give, as headers, through which exchange a message came, and with which key."""
-    exchange = text(headers.get("dead-exchange", death(headers).get("exchange")), 255)
-    if not exchange:
-        return {}
-    match death(headers).get("routing-keys"):
+def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
+    """Return an envelope with the exchange and routing key it was published with."""
+    match death.get("routing-keys"):
         case [first, *_]:
-            key = first
+            key = storable(first)
         case _:
             key = ""
-    key = text(headers.get("dead-routing-key", key), 255)
-    return {ORIGIN_EXCHANGE: exchange, ORIGIN_ROUTING_KEY: key}
-
-
-def moment(value: object) -> datetime:
-    """Give the time a header tells, or now if it tells none that can be true."""
-    now = datetime.now(UTC)
-    try:
-        told = (
-            value
-            if isinstance(value, datetime)
-            else datetime.fromisoformat(text(value, 40))
-        )
-    except ValueError:
-        return now
-    told = told if told.tzinfo else told.replace(tzinfo=UTC)
-    return told if abs(told - now) < timedelta(days=3650) else now
+    exchange = storable(death.get("exchange", ""))
+    return envelope.copy(exchange=exchange, routing_key=key)
 
 
 def count(value: object) -> int:
-    """Give the number a header tells, or 0."""
+    """Return the number in a header, or 0."""
     return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
 def event_type(envelope: Envelope) -> str:
-    """Give the event type that the properties or the body name, or ""."""
+    """Return the event type that the properties or the body name, or ""."""
     if envelope.type:
-        return text(envelope.type, 100)
+        return storable(envelope.type, TYPE_LENGTH)
     if len(envelope.body) > settings.MAX_BODY:
         return ""
     try:
         parsed = json.loads(envelope.body)
     except (ValueError, RecursionError):
         return ""
-    return text(parsed.get("event_type"), 100) if isinstance(parsed, dict) else ""
+    given = parsed.get("event_type") if isinstance(parsed, dict) else None
+    return storable(given, TYPE_LENGTH) if isinstance(given, str) else ""
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
-    """Give what restores the original, in a form that JSON holds."""
+    """Return what restores the properties of a message, in a form that JSON holds."""
     headers = fitting(original(envelope.headers), FRAME_SIZE)
-    headers |= origin(envelope.headers)
+    if envelope.exchange:
+        headers |= {
+            ORIGIN_EXCHANGE: storable(envelope.exchange, ID_LENGTH),
+            ORIGIN_ROUTING_KEY: storable(envelope.routing_key, ID_LENGTH),
+        }
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
-    given["dropped_headers"] = envelope.headers.get("dead-dropped-headers")
     return {name: value for name, value in given.items() if value is not None} | {
-        "headers": {text(name, 255): to_json(value) for name, value in headers.items()}
+        "headers": {
+            storable(name, ID_LENGTH): to_json(value) for name, value in headers.items()
+        }
     }

@@ -11,11 +11,10 @@ from django.db.models import Max
 
 from messaging import topology
 from messaging.amqp.headers import from_json
-from messaging.amqp.publisher import publisher
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage
 from messaging.message import PARTITION_KEY, REPLAYS, Envelope, Message, decode
-from messaging.models import Inbox
+from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received
 from messaging.registry import handlers, messages_of
@@ -37,28 +36,34 @@ def requeue(
     rows: DeadLetterQuerySet, by: str, *, body: bytes | None = None
 ) -> Iterator[list[DeadLetter]]:
     """
-    Send letters again, oldest first, and give them in portions as they are sent.
+    Send letters again, oldest first, and yield them in portions as they are committed.
 
-    A replay is a new acceptance, now, under the same message id: whoever is killed
-    between the broker's confirm and the mark in the row may send a letter again, and
-    the inbox applies it once. `body` replaces that of a single letter.
+    A replay is a new acceptance, now, under the same message id. It leaves through the
+    outbox with the commit of its mark: it is neither lost nor sent twice, and no lock
+    is held while the broker is waited for. `body` replaces that of a single letter.
+    Letters of queues that have no handlers stay as they are and are not yielded.
 
-    Raises `InvalidMessage` for a body that no handler would take, and `PublishError`
-    when the broker does not take a portion.
+    Raises `InvalidMessage` for a body that no handler would take.
     """
     details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
 
     def publish(letters: list[DeadLetter]) -> None:
         envelopes = [replay(letter, body) for letter in letters]
-        publisher().publish(*envelopes, limit=body is not None, in_turn=True)
+        Outbox.objects.using(settings.DATABASE).add(envelopes)
         for letter in letters:
             letter.replays += 1
 
-    yield from _settle(rows, DeadLetter.Status.REQUEUED, by, publish, **details)
+    sendable = rows.filter(queue__in=handlers)
+    yield from _settle(sendable, DeadLetter.Status.REQUEUED, by, publish, **details)
+
+
+def unsendable(rows: DeadLetterQuerySet) -> list[DeadLetter]:
+    """Return the letters of queues without handlers, which cannot be sent again."""
+    return list(rows.exclude(queue__in=handlers))
 
 
 def discard(rows: DeadLetterQuerySet, by: str) -> Iterator[list[DeadLetter]]:
-    """Give letters up for good, and give them in portions; the rows stay."""
+    """Give letters up for good, and yield them in portions; the rows stay."""
     yield from _settle(rows, DeadLetter.Status.DISCARDED, by, lambda _: None)
 
 
@@ -71,11 +76,9 @@ def _settle(
 ) -> Iterator[list[DeadLetter]]:
     archive = DeadLetter.objects.using(settings.DATABASE)
     for portion in portions(rows):
-        # What the replay leads to may be archived before this commits; the archive
-        # waits for the lock then, and finds the letter marked.
         with transaction.atomic(using=settings.DATABASE):
             chosen = rows.filter(pk__in=portion).prefetch_related("parts")
-            # Locked in the order in which the archive locks.
+            # Locked in the order in which consumers lock them.
             letters = list(chosen.order_by("pk").select_for_update())
             letters.sort(key=lambda letter: (letter.failed_at, letter.id))
             act(letters)

@@ -56,6 +56,7 @@ class DeadLetter(models.Model):
         EXHAUSTED = "exhausted", _("exhausted")
         POISON = "poison", _("poison")
         EXPIRED = "expired", _("expired")
+        PROJECTION = "projection", _("projection")
 
     class Status(models.TextChoices):
         """What has become of it."""
@@ -72,8 +73,6 @@ class DeadLetter(models.Model):
     #: The message id under which it is sent again: one that means to the inbox what
     #: that of the original meant.
     replay_id = models.CharField(max_length=255)
-    #: A digest of queue and body where the sender gave no id, else "".
-    fingerprint = models.CharField(max_length=32, default="", db_index=True)
     event_type = models.CharField(_("event type"), max_length=100, default="")
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     code = models.CharField(_("code"), max_length=20, default="")
@@ -83,8 +82,6 @@ class DeadLetter(models.Model):
     #: some of the JSON that foreign senders can make.
     properties = models.TextField(_("properties"), default="{}")
     size = models.PositiveBigIntegerField(_("bytes"))
-    #: How often it had been handed out before it failed.
-    deliveries = models.PositiveBigIntegerField(default=0)
     #: How often it had been sent again before it failed or was last sent.
     replays = models.PositiveBigIntegerField(_("times requeued"), default=0)
     failed_at = models.DateTimeField(_("failed"))
@@ -95,6 +92,9 @@ class DeadLetter(models.Model):
     settled_at = models.DateTimeField(_("settled"), null=True)
     settled_by = models.CharField(_("settled by"), max_length=255, default="")
     history = models.JSONField(_("history"), default=list)
+
+    #: The id in the inbox, of letters that are not archived yet and have one.
+    inbox_id: str | None = None
 
     objects = DeadLetterQuerySet.as_manager()
 
@@ -158,38 +158,12 @@ class DeadLetter(models.Model):
         self.settled_at = datetime.now(UTC)
         self._note(self.settled_at, status, by=self.settled_by, **details)
 
-    def learn_from(self, letter: DeadLetter) -> bool:
-        """
-        Wait again if `letter` tells of a later failure of this message, and say so.
-
-        To be saved by the caller.
-        """
-        if self.settled_at is None:
-            known = letter.failed_at <= self.failed_at
-        else:
-            # No clock decides about a message that was sent again: clocks differ.
-            known = letter.failed_at == self.failed_at or (
-                letter.replays < self.replays and letter.failed_at <= self.settled_at
-            )
-        if known:
-            return False
+    def reopen(self, letter: DeadLetter) -> None:
+        """Wait again after a later failure of this message; the caller saves it."""
         self.status, self.settled_by, self.settled_at = self.Status.WAITING, "", None
         for name in FAILURE_FIELDS:
             setattr(self, name, getattr(letter, name))
         self.history += letter.history
-        return True
-
-    def copies(self, earlier: DeadLetter) -> bool:
-        """Whether this and an earlier letter can be about one message without id."""
-        return (
-            earlier.deliveries < self.deliveries or earlier.failed_at == self.failed_at
-        )
-
-    def absorb(self, copy: DeadLetter) -> None:
-        """Take note of a copy, so that it is known when it comes again."""
-        self.deliveries, self.failed_at = copy.deliveries, copy.failed_at
-        if not self._state.adding:
-            self.save(update_fields=["deliveries", "failed_at"])
 
     def note_failure(self) -> None:
         """Begin the history of a letter that is new."""
@@ -220,7 +194,7 @@ DESCRIBED = (
     "history",
 )
 #: What a later failure of the same message changes.
-FAILURE_FIELDS = ("kind", "code", "reason", "exception", "failed_at", "deliveries")
+FAILURE_FIELDS = ("kind", "code", "reason", "exception", "failed_at")
 #: What `settle` changes, and a letter that comes again.
 SETTLED_FIELDS = ("status", "settled_at", "settled_by", "replays", "history")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connections, models
 from django.utils.functional import cached_property
 
+from messaging.amqp.headers import from_json, to_json
 from messaging.database import insert
 from messaging.message import Envelope
+from messaging.text import storable
 
 #: Shares into which the outbox is divided: as many relays can work side by side.
 OUTBOX_SHARDS = 16
@@ -22,6 +25,14 @@ def _other_time(envelope: Envelope, now: datetime) -> dict[str, str | None]:
     if sent is not None and abs(sent - now) < timedelta(seconds=1):
         return {}
     return {"timestamp": sent.isoformat() if sent else None}
+
+
+def _as_json(values: dict[Any, Any]) -> dict[str, Any]:
+    return {storable(name): to_json(value) for name, value in values.items()}
+
+
+def _from_json(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: from_json(value) for name, value in values.items()}
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
@@ -40,8 +51,8 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                     envelope.exchange,
                     envelope.routing_key,
                     envelope.type or "",
-                    envelope.headers,
-                    envelope.unusual | _other_time(envelope, now),
+                    _as_json(envelope.headers),
+                    _as_json(envelope.unusual) | _other_time(envelope, now),
                     envelope.mandatory,
                     envelope.body,
                     zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
@@ -93,7 +104,7 @@ class Outbox(models.Model):
     @cached_property
     def envelope(self) -> Envelope:
         """The envelope to publish; a relay asks for it several times."""
-        properties = {"timestamp": self.created_at, **self.properties}
+        properties = {"timestamp": self.created_at, **_from_json(self.properties)}
         if isinstance(given := properties["timestamp"], str):
             properties["timestamp"] = datetime.fromisoformat(given)
         return Envelope(
@@ -102,7 +113,7 @@ class Outbox(models.Model):
             exchange=self.exchange,
             message_id=self.message_id,
             type=self.type or None,
-            headers=self.headers,
+            headers=_from_json(self.headers),
             mandatory=self.mandatory,
             **properties,
         )

@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from messaging.amqp.headers import from_json, to_json
 from messaging.conf import settings
-from messaging.database import insert, without_nul
+from messaging.database import insert
 from messaging.message import PROPERTIES, Delivery, Envelope
-
-if TYPE_CHECKING:
-    from messaging.consumer.context import Context
 
 #: Messages that are tried again together.
 BATCH = 500
@@ -67,39 +64,27 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         return list(self.filter(pk__in=ids).order_by("id"))
 
     def beside(
-        self, partition: str, entries: Sequence[Context]
+        self, partition: str, ids: Iterable[str], digests: Iterable[str]
     ) -> tuple[set[str], set[str]]:
-        """Give the ids and the keys' digests of `entries` that are parked already."""
+        """Return those of `ids` and of the keys' `digests` that are parked."""
         rows = self.filter(partition=partition).values_list("message_id", "digest")
-        same = rows.filter(message_id__in={entry.id for entry in entries})
-        behind = rows.filter(digest__in={digest_of(entry.key) for entry in entries})
+        same = rows.filter(message_id__in=set(ids))
+        behind = rows.filter(digest__in=set(digests))
         parked = [*same, *behind]
         return {row[0] for row in parked}, {row[1] for row in parked}
 
-    def park(self, partition: str, entries: Iterable[Context]) -> None:
-        """Store what has failed or waits behind it, in its order."""
-        now = datetime.now(UTC)
-        rows, again = [], []
-        for entry in entries:
-            if entry.row is None:
-                rows.append(_values(partition, entry, now))
-            elif entry.setback is not None:
-                entry.row.attempts = entry.attempts
-                entry.row.due_at = _due(entry, now)
-                entry.row.error = _describe(entry.setback)
-                again.append(entry.row)
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Store rows with the values of `Parked.COLUMNS`, in their order."""
         insert(self.db, Parked, Parked.COLUMNS, rows)
-        self.bulk_update(again, ["attempts", "due_at", "error"], batch_size=100)
 
-    def note_applied(self, entries: Iterable[Context]) -> None:
-        """Mark the rows of messages without an id that are settled now."""
-        done = [
-            entry.row.pk
-            for entry in entries
-            if entry.row is not None and entry.is_settled and not entry.is_named
-        ]
-        if done:
-            self.filter(pk__in=done).update(is_applied=True)
+    def reschedule(self, rows: Sequence[Parked]) -> None:
+        """Save what another attempt has changed in rows."""
+        fields = ["attempts", "due_at", "error", "is_applied"]
+        self.bulk_update(rows, fields, batch_size=100)
+
+    def mark_applied(self, rows: Sequence[Parked]) -> None:
+        """Record that the outcomes of rows are committed."""
+        self.filter(pk__in=[row.pk for row in rows]).update(is_applied=True)
 
     def settle(self, rows: Sequence[Parked]) -> None:
         """Remove rows, and have the next of each key follow."""
@@ -148,8 +133,7 @@ class Parked(models.Model):
     #: How it failed last.
     error = models.TextField(_("error"), default="")
     parked_at = models.DateTimeField(_("parked"))
-    #: Whether its outcome is committed: the row is about to go. Of a message with an id
-    #: the inbox tells; of two equal bodies without one, it does not tell which.
+    #: Whether its outcome is committed, and at most its projection is left to be done.
     is_applied = models.BooleanField(default=False)
     size = models.PositiveIntegerField(_("bytes"))
     properties = models.TextField()
@@ -201,35 +185,10 @@ class Parked(models.Model):
 
 
 def digest_of(key: str) -> str:
-    """Give what is the same for the same key, and for no other."""
-    encoded = key.encode(errors="surrogatepass")
-    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+    """Return 32 hexadecimal digits that only the same key has."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def _values(partition: str, entry: Context, now: datetime) -> tuple[Any, ...]:
-    envelope = entry.delivery.envelope
-    kept = {name: to_json(getattr(envelope, name)) for name in KEPT}
-    return (
-        partition,
-        entry.id,
-        entry.event_type,
-        entry.key[:300],
-        digest_of(entry.key),
-        entry.attempts,
-        _due(entry, now),
-        _describe(entry.setback),
-        now,
-        False,
-        len(envelope.body),
-        json.dumps(kept),
-        envelope.body,
-    )
-
-
-def _due(entry: Context, now: datetime) -> datetime | None:
-    return None if entry.setback is None else now + timedelta(seconds=entry.pause)
-
-
-def _describe(error: Exception | None) -> str:
-    text = f"{type(error).__name__}: {error}"[:1000] if error else ""
-    return without_nul(text)
+def properties_of(envelope: Envelope) -> str:
+    """Return as JSON what `Parked.delivery` needs beside the body."""
+    return json.dumps({name: to_json(getattr(envelope, name)) for name in KEPT})

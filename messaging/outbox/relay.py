@@ -15,9 +15,14 @@ from django.db import connections, models, transaction
 from messaging.amqp.publisher import publisher, rounds
 from messaging.backoff import Backoff
 from messaging.conf import settings
-from messaging.consumer.retry import TRANSIENT
 from messaging.database import close_stale_connections
-from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
+from messaging.exceptions import (
+    SERVER_FAILURES,
+    MessagingError,
+    PublishError,
+    Unconfirmed,
+    Unroutable,
+)
 from messaging.models import Outbox, OutboxShard
 
 logger = logging.getLogger(__name__)
@@ -59,7 +64,7 @@ class Relay:
                 logger.warning(
                     "The outbox must wait: %s",
                     error,
-                    exc_info=not isinstance(error, TRANSIENT),
+                    exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 connections.close_all()
                 self._stopping.wait(pause())

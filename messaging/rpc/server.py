@@ -13,7 +13,6 @@ from typing import Any
 from messaging.amqp.channels import NORMAL, PRECONDITION_FAILED, close
 from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import publisher
-from messaging.amqp.subscription import INNOCENT_DELIVERIES
 from messaging.backoff import Backoff
 from messaging.conf import settings
 from messaging.database import close_stale_connections
@@ -24,6 +23,10 @@ from .protocol import Answer, seconds_left
 from .serving import Served
 
 logger = logging.getLogger(__name__)
+
+#: Times a call may come again before it is suspected of killing its servers. Restarts
+#: and lost connections cost one each.
+INNOCENT_DELIVERIES = 2
 
 
 class KillsServers(Exception):

@@ -12,7 +12,6 @@ from typing import Any
 from messaging import topology
 from messaging.amqp.publisher import Publisher, PublishRequest
 from messaging.conf import settings
-from messaging.dead_letters.letters import read
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from messaging.message import Delivery, Envelope
 from messaging.models.dead_letter import DeadLetter
@@ -131,9 +130,9 @@ class MemoryBroker:
         return Heard(delivery.envelope for delivery in self._existing(queue))
 
     def dead_letters(self, queue: str) -> list[DeadLetter]:
-        """Give the dead letters of a queue, the oldest first, unsaved."""
-        dead = self.waiting(topology.dead_queue(queue))
-        return [read(envelope, queue) for envelope in dead]
+        """Return the dead letters of a queue, the oldest first."""
+        rows = DeadLetter.objects.using(settings.DATABASE).filter(queue=queue)
+        return list(rows.order_by("failed_at"))
 
     @contextmanager
     def away(self) -> Iterator[None]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
-from messaging.consumer.batch import Arrived, Retried, Work
+from messaging.consumer.batch import Batch, Processor
 from messaging.consumer.circuit_breaker import CircuitOpen
-from messaging.consumer.retry import TRANSIENT
-from messaging.exceptions import MessagingError
+from messaging.consumer.context import Context
+from messaging.exceptions import SERVER_FAILURES, MessagingError
 from messaging.message import Delivery
-from messaging.models.parked import Parked
+from messaging.models import Parked
 
 #: Seconds without progress after which `settle` gives up, beyond what
 #: `MESSAGING["PATIENCE"]` allows.
@@ -23,34 +24,39 @@ PERSISTENCE = 1.0
 #: Seconds between two tries.
 PAUSE = 0.01
 
+#: Raised by a projection whose store is away, too.
+FAILURES = (*SERVER_FAILURES, ConnectionError, TimeoutError)
+
 
 class StillWaiting(MessagingError):
     """Messages cannot be handled for now, and stay where they are."""
 
 
 class MemoryConsumer:
-    """Handles what waits in one partition, in memory or parked in the database."""
+    """Processes what waits in one partition, in memory or parked in the database."""
 
     def __init__(self, queue: str, name: str, waiting: deque[Delivery]) -> None:
-        self._holding = HeldLease(queue, name)
+        self._queue = queue
+        self._name = name
+        self._processor = Processor(HeldLease(queue, name))
         self._waiting = waiting
 
     def handle(self, *, lose_acknowledgements: bool = False) -> bool:
         """
-        Handle the next batch and take it out of the queue; say if there was one.
+        Process the next batch and take it out of the queue; return if there was one.
 
         Raises `StillWaiting` with the reason of the last try.
         """
         batch = self._next_batch()
         if not batch:
             return False
-        copies = [replace(one, redelivered=True, delivery_count=1) for one in batch]
+        copies = [replace(one, redelivered=True) for one in batch]
         for _ in batch:
             self._waiting.popleft()
         try:
-            _succeed(Arrived(self._holding, batch, {}))
+            self._succeed(batch)
             if lose_acknowledgements:
-                _succeed(Arrived(self._holding, copies, {}))
+                self._succeed(copies)
         except CircuitOpen:
             # The next batch has one message.
             self._waiting.extendleft(reversed(batch))
@@ -61,16 +67,22 @@ class MemoryConsumer:
 
     def retry(self) -> None:
         """Try what is parked, as if its time had come."""
-        parked = Parked.objects.using(settings.DATABASE).filter(
-            partition=self._holding.name
-        )
-        if parked.filter(due_at__isnull=False).update(due_at=datetime.now(UTC)):
-            with suppress(CircuitOpen):
-                _succeed(Retried(self._holding, self._holding.limit))
+        parked = Parked.objects.using(settings.DATABASE)
+        mine = parked.filter(partition=self._name, due_at__isnull=False)
+        if not mine.update(due_at=datetime.now(UTC)):
+            return
+
+        def due() -> Batch:
+            rows = parked.due(self._name, self._processor.limit)
+            contexts = [Context(row.delivery(self._queue), row) for row in rows]
+            return Batch(contexts, is_parked=True)
+
+        with suppress(CircuitOpen):
+            self._process(due)
 
     def _next_batch(self) -> list[Delivery]:
-        """Give what a consumer would take: never two equal bodies without an id."""
-        limit = self._holding.limit
+        """Return what a consumer would take: never two equal bodies without an id."""
+        limit = self._processor.limit
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
         for delivery in self._waiting:
@@ -82,17 +94,21 @@ class MemoryConsumer:
             batch.append(delivery)
         return batch
 
+    def _succeed(self, deliveries: Sequence[Delivery]) -> None:
+        batch = Batch([Context(delivery) for delivery in deliveries])
+        self._process(lambda: batch)
 
-def _succeed(work: Work) -> None:
-    """Go through all steps, however often some of them fail."""
-    deadline = time.monotonic() + PERSISTENCE
-    while True:
-        try:
-            work.go_on()
-        except TRANSIENT as error:
-            if time.monotonic() > deadline:
-                work.withdraw()
-                raise StillWaiting(f"{work} wait: {error}") from error
-            time.sleep(PAUSE)
-        else:
-            return
+    def _process(self, make: Callable[[], Batch]) -> None:
+        """Process a batch, however often a server fails."""
+        deadline = time.monotonic() + PERSISTENCE
+        while True:
+            batch = make()
+            try:
+                self._processor.process(batch)
+            except FAILURES as error:
+                if time.monotonic() > deadline:
+                    text = f"{len(batch.contexts)} messages of {self._name}"
+                    raise StillWaiting(f"{text} wait: {error}") from error
+                time.sleep(PAUSE)
+            else:
+                return

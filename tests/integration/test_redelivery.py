@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from messaging.consumer.context import Context
 from messaging.message import REPLAYS, Delivery, Envelope
 from messaging.models import Inbox
 from tests.support.broker import Broker
-from tests.support.messages import work
+from tests.support.messages import process
 from users.models import User
 
 ANA = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
@@ -24,10 +23,8 @@ def delivery(message_id: str, event_type: str, **fields: Any) -> Delivery:
 
 def handle(*batch: Delivery) -> list[str]:
     """Handle a batch, and give why messages are refused, by their ids."""
-    done = work("users_queue", list(batch))
-    done.go_on()
-    entries: list[Context] = done._entries
-    return [e.id for e in entries if e.failure is not None]
+    contexts = process("users_queue", list(batch))
+    return [one.id for one in contexts if one.failure is not None]
 
 
 def test_a_refused_message_stays_refused_when_it_is_delivered_again(

@@ -36,20 +36,22 @@ def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
 
 def arm(point: str) -> None:
     """Make this process die at a point."""
-    from messaging.amqp.publisher import Publisher
     from messaging.amqp.subscription import Subscription
-    from messaging.consumer import inbox
+    from messaging.consumer import inbox, routing
     from messaging.consumer.consumer import Consumer
+    from messaging.dead_letters import archive
+    from messaging.registry import Projection, projections
 
     match point:
         case "before the commit":
-            inbox._remember = dying(inbox._remember, first=False)
+            inbox.record = dying(inbox.record, first=False)
         case "before the projection":
-            inbox.project = dying(inbox.project, first=True)
+            projections["reports_queue"] = Projection(kill)
+            routing.reply = kill
         case "after the projection":
-            inbox.project = dying(inbox.project, first=False)
+            routing.reply = kill
         case "before the dead letter":
-            Publisher.publish = dying(Publisher.publish, first=True)  # type: ignore
+            archive.record = dying(archive.record, first=True)
         case "before the acknowledgement":
             Subscription.acknowledge = dying(Subscription.acknowledge, first=True)  # type: ignore
         case "never":

@@ -8,9 +8,10 @@ from typing import Any
 
 from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Arrived
+from messaging.consumer.batch import Batch, Processor
+from messaging.consumer.context import Context
 from messaging.message import Delivery, Envelope, Message
-from messaging.models import Outbox
+from messaging.models import Outbox, Parked
 from reports.messages import ReportCreate, ReportCreated, ReportUpdateVisibility
 from users.messages import UserCreate, UserUpdate
 from users.models import User
@@ -30,16 +31,26 @@ def delivery(message: Message, message_id: str | None, **values: Any) -> Deliver
     return Delivery(envelope, message.queue, tag=1, **values)
 
 
-def work(queue: str, batch: list[Delivery]) -> Arrived:
-    """Return a batch as a consumer handles it."""
-    return Arrived(HeldLease(queue), batch, {})
+def process(queue: str, deliveries: list[Delivery]) -> list[Context]:
+    """Process a batch in this process, and return the contexts of its messages."""
+    batch = Batch([Context(one) for one in deliveries])
+    Processor(HeldLease(queue)).process(batch)
+    return batch.contexts
+
+
+def retry(queue: str) -> list[Context]:
+    """Process all parked messages in this process, as if they were due."""
+    rows = Parked.objects.filter(partition=queue).order_by("id")
+    contexts = [Context(row.delivery(queue), row) for row in rows]
+    Processor(HeldLease(queue)).process(Batch(contexts, is_parked=True))
+    return contexts
 
 
 def handle(*messages: Message, message_id: str | None = None) -> None:
     """Handle messages in this process, one batch each."""
     for message in messages:
         given = message_id or str(uuid.uuid4())
-        work(message.queue, [delivery(message, given)]).go_on()
+        process(message.queue, [delivery(message, given)])
 
 
 def creation(author: User) -> ReportCreate:
@@ -67,7 +78,7 @@ def event_of(report: ReportCreate) -> ReportCreated:
 def react(queue: str, event: Message) -> None:
     """Handle an event in this process, again with each call."""
     envelope = Envelope(event.encode(), event.event_type, exchange="events")
-    work(queue, [Delivery(envelope, queue, tag=1)]).go_on()
+    process(queue, [Delivery(envelope, queue, tag=1)])
 
 
 def update(user: User, nombre: str) -> bytes:

@@ -22,30 +22,31 @@ from pymongo import UpdateOne
 
 def acknowledge_first() -> None:
     """Acknowledge messages on arrival, and commit their effects later."""
-    from messaging.consumer import consumer, inbox
+    from messaging.amqp.subscription import Subscription
+    from messaging.consumer.batch import Processor
 
-    arrived, apply_batch = consumer.Subscription._arrived, inbox.apply_batch
+    arrived, process = Subscription._arrived, Processor.process
 
     def arrive(self: Any, channel: Any, method: Any, *parts: Any) -> None:
         arrived(self, channel, method, *parts)
         if channel.is_open:
             channel.basic_ack(method.delivery_tag)
 
-    def apply_late(*arguments: Any, **options: Any) -> Any:
+    def process_late(*arguments: Any) -> None:
         time.sleep(0.3)
-        return apply_batch(*arguments, **options)
+        process(*arguments)
 
-    consumer.Subscription._arrived = arrive
-    consumer.Subscription.acknowledge = lambda self, batch: None
-    inbox.apply_batch = apply_late
+    Subscription._arrived = arrive
+    Subscription.acknowledge = lambda self, batch: None
+    Processor.process = process_late
 
 
 def skip_inbox() -> None:
     """Neither read nor write the inbox."""
     from messaging.consumer import inbox
 
-    inbox._recognise = lambda entries: None
-    inbox._remember = lambda entries: None
+    inbox.recognise = lambda part: None
+    inbox.record = lambda part: None
 
 
 def publish_blindly() -> None:
@@ -92,10 +93,18 @@ def ignore_versions() -> None:
 
 def ignore_key() -> None:
     """Let messages overtake parked ones of their key."""
-    from messaging.consumer import inbox
+    from messaging.consumer import parking
+    from messaging.consumer.context import State, in_states
 
-    inbox._queue_up = lambda holding, entries: None
-    inbox._hold_back = lambda run, entries: list(run)
+    parking.find_blocked = lambda partition, part: None
+    parking.hold_back = lambda run, part: in_states(run, State.NEW)
+
+
+def blame_all() -> None:
+    """Blame all messages of a batch in which one fails."""
+    from messaging.consumer import policy
+
+    policy.split = lambda part, suspect: [part[:1]]
 
 
 def ignore_epoch() -> None:
@@ -104,7 +113,7 @@ def ignore_epoch() -> None:
     from messaging.cluster.leases import HeldLease
     from messaging.consumer.consumer import Consumer
 
-    HeldLease.check = lambda self: None
+    HeldLease.lock = lambda self: None
     Consumer.ask_back = lambda self: None
     sessions.end = lambda using, name: None
 
@@ -115,6 +124,7 @@ SABOTAGES = {
     "publish-blindly": publish_blindly,
     "ignore-versions": ignore_versions,
     "ignore-key": ignore_key,
+    "blame-all": blame_all,
     "ignore-epoch": ignore_epoch,
 }
 

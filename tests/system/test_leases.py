@@ -233,7 +233,8 @@ def test_messages_of_a_key_are_published_to_its_partition(eight: Broker) -> None
 
 def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
     from messaging.cluster.leases import HeldLease
-    from messaging.consumer.batch import Arrived
+    from messaging.consumer.batch import Batch, Processor
+    from messaging.consumer.context import Context
     from messaging.models.lease import LeaseLost
     from tests.support.messages import ANN, delivery
 
@@ -244,6 +245,6 @@ def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
     wish = UserUpdate(user_id=User.objects.get().pk, nombre="Eve")
 
     with pytest.raises(LeaseLost):
-        Arrived(stale, [delivery(wish, "1")], {}).go_on()
+        Processor(stale).process(Batch([Context(delivery(wish, "1"))]))
 
     assert User.objects.get().nombre == "Ann"

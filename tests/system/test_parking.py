@@ -17,10 +17,10 @@ from messaging.consumer import retry
 from messaging.consumer.circuit_breaker import WINDOW, CircuitBreaker, CircuitOpen
 from messaging.exceptions import NotYet, Retry
 from messaging.message import Envelope
-from messaging.models import Inbox, Outbox
+from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.parked import Parked
 from tests.support.broker import Broker
-from tests.support.messages import delivery, make_people, told, work
+from tests.support.messages import delivery, make_people, process, told
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 from users.messages import UserUpdate
@@ -104,10 +104,9 @@ def test_one_that_never_succeeds_is_given_up_and_its_key_goes_on(
 
     eventually(lambda: told(ann) == ["Ana"], "Ann's name")
 
-    properties, _ = broker.take("users_queue.dead")
-    assert properties.message_id == bad
-    assert properties.headers["dead-kind"] == "exhausted"
-    assert properties.headers["dead-exception"] == "Unforeseen"
+    letter = DeadLetter.objects.get()
+    assert letter.message_id == bad
+    assert (letter.kind, letter.exception) == ("exhausted", "Unforeseen")
     assert Inbox.objects.get(pk=bad).status == Inbox.Status.FAILED
 
 
@@ -182,7 +181,7 @@ def test_of_a_thousand_keys_each_message_fails_twice_and_is_applied_in_order(
         told[event["user_id"]].append(event["nombre"])
     assert told == {user.pk: names for user in users}
     eventually(lambda: not Parked.objects.exists(), "nothing is parked")
-    assert broker.count("users_queue.dead") == 0
+    assert not DeadLetter.objects.exists()
 
 
 @pytest.mark.slow
@@ -222,7 +221,7 @@ def test_messages_between_those_that_fail_are_applied(people: list[User]) -> Non
     real: Callable[[list[UserUpdate]], list[int]] = handler.function
     handlers["users_queue"]["user.update"] = Handler(UserUpdate, failing, batch=True)
     try:
-        work("users_queue", known).go_on()
+        process("users_queue", known)
     finally:
         handlers["users_queue"]["user.update"] = handler
 
@@ -272,8 +271,8 @@ def test_an_open_circuit_is_closed_by_one_success() -> None:
     circuit = CircuitBreaker("users_queue")
 
     def see(*successes: bool) -> None:
-        circuit.judge(successes)
-        circuit.remember(successes)
+        circuit.check(successes)
+        circuit.count(successes)
 
     see(*[True] * WINDOW)
     see(*[False] * (WINDOW // 2))
@@ -294,8 +293,8 @@ def test_an_open_circuit_is_closed_by_one_success() -> None:
 def test_a_batch_that_is_tried_again_counts_once() -> None:
     circuit = CircuitBreaker("users_queue")
     for _ in range(WINDOW):
-        circuit.judge([False] * (WINDOW // 2))
-    circuit.remember([False] * (WINDOW // 2))
+        circuit.check([False] * (WINDOW // 2))
+    circuit.count([False] * (WINDOW // 2))
 
-    circuit.judge([True] * (WINDOW // 2))
+    circuit.check([True] * (WINDOW // 2))
     assert not circuit.is_open

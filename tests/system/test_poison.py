@@ -13,14 +13,16 @@ from types import SimpleNamespace
 
 import pika
 import pytest
+from django.db import OperationalError
+from django.utils import timezone
 from pika.exceptions import AMQPError
 
-from messaging import Retry
-from messaging.amqp.subscription import INNOCENT_DELIVERIES
 from messaging.cluster import sessions
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import MAX_DEATHS, Arrived, deaths_of, portion
-from messaging.models import Attempt
+from messaging.consumer.attempts import MAX_DEATHS, deaths_of, poison, portion
+from messaging.consumer.batch import Batch, Processor
+from messaging.consumer.context import Context
+from messaging.models import Attempt, DeadLetter
 from messaging.models.lease import Worker
 from tests.support import BASE
 from tests.support.broker import Broker
@@ -94,12 +96,11 @@ def test_a_message_that_kills_takes_no_innocents_with_it(
         supervisor.send_signal(signal.SIGTERM)
         printed, _ = supervisor.communicate(timeout=15)
 
-    assert printed.count("died") <= INNOCENT_DELIVERIES + 1 + MAX_DEATHS <= 6
-    properties, body = broker.take("users_queue.dead")
-    assert properties.message_id == ids[culprit]
-    assert properties.headers["dead-kind"] == "poison"
-    assert json.loads(body)["nombre"] == "poison"
-    assert broker.count("users_queue.dead") == 0
+    # The first leaves no mark.
+    assert printed.count("died") <= 1 + MAX_DEATHS
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.kind) == (ids[culprit], "poison")
+    assert json.loads(letter.body)["nombre"] == "poison"
     versions = User.objects.raw("SELECT user_id, version FROM users_userledger")
     assert [row.version for row in versions] == [count]  # 1 when made, others changes
     assert not Attempt.objects.exists()
@@ -122,73 +123,67 @@ def test_restarts_and_lost_connections_make_nobody_a_poisoner(
     eventually(lambda: User.objects.get().nombre == "Ann 99", "the last one", 30)
     assert processes.stop(consumer) == 0
     assert names_told()[1:] == [f"Ann {n}" for n in range(100)]
-    assert broker.count("users_queue.dead") == 0
+    assert not DeadLetter.objects.exists()
     assert broker.count("users_queue") == 0
     assert not Attempt.objects.exists()
 
 
-def suspect_work(user: User, deaths: int) -> Arrived:
+def suspect(user: User) -> Context:
     """A message whose consumers may have died of it."""
     wish = UserUpdate(user_id=user.pk, nombre="Eve")
-    one = delivery(wish, "suspect", delivery_count=INNOCENT_DELIVERIES + 1)
-    return Arrived(HeldLease("users_queue"), [one], {one.inbox_id: deaths})
+    return Context(delivery(wish, "suspect", redelivered=True))
 
 
-def test_a_suspect_that_waits_for_a_database_leaves_no_mark_when_stopped(
-    user: User,
+def test_a_suspect_that_waits_for_a_server_leaves_no_mark(
+    user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = suspect_work(user, 0)
-    work._steps[1]()
-    assert Attempt.objects.exists()
+    marked = []
 
-    work.withdraw()
+    def fail(contexts: object) -> None:
+        marked.append(Attempt.objects.exists())
+        raise OperationalError
 
-    assert not Attempt.objects.exists()
+    monkeypatch.setattr(HeldLease, "lock", fail)
+    processor = Processor(HeldLease("users_queue"))
+
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            processor.process(Batch([suspect(user)]))
+        assert not Attempt.objects.exists()
+
+    assert marked == [True] * 2
 
 
 def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
     broker: Broker, user: User
 ) -> None:
-    for deaths in range(MAX_DEATHS + 1):
-        work = suspect_work(user, deaths)
-        work._steps.pop()  # the removal of the mark, which the dead do not get to
-        work.go_on()
-    suspect_work(user, MAX_DEATHS + 1).go_on()
+    context = suspect(user)
+    Processor(HeldLease("users_queue")).process(Batch([context]))
+    Attempt.objects.bulk_create(
+        Attempt(message_id=context.id, worker=f"dead {n}", started_at=timezone.now())
+        for n in range(MAX_DEATHS + 1)
+    )
 
+    again = suspect(user)
+    deaths = deaths_of([again.id], "")
+    again.refuse(poison(again.id, deaths))
+    Processor(HeldLease("users_queue")).process(Batch([again]))
+
+    assert deaths == {again.id: MAX_DEATHS + 1}
     user.refresh_from_db()
     assert user.nombre == "Eve"
-    assert broker.count("users_queue.dead") == 0
+    assert not DeadLetter.objects.exists()
     assert not Attempt.objects.exists()
 
 
 def test_only_the_dead_count_among_those_who_have_left_a_mark(user: User) -> None:
-    [pk] = [one.inbox_id for one in suspect_work(user, 0).batch]
+    pk = suspect(user).id
     Worker.objects.beat(living := Worker(id="living", name="", queues=[]))
     sessions.hold("default", living.pk)
     for worker in ("dead", "dead", "dead too", "living", "me"):
         Attempt.objects.begin([pk], worker)
 
     assert deaths_of([pk], "me") == {pk: 2}
-
-
-def test_a_suspect_is_marked_only_while_it_is_worked_on(user: User) -> None:
-    work = suspect_work(user, 0)
-    marked = []
-
-    def wait_for_a_server() -> None:
-        marked.append(Attempt.objects.exists())
-        if len(marked) < 3:
-            raise Retry
-
-    work._steps.insert(2, wait_for_a_server)
-    for _ in range(2):
-        with pytest.raises(Retry):
-            work.go_on()
-        work.withdraw()
-        assert not Attempt.objects.exists()
-    work.go_on()
-
-    assert marked == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -216,4 +211,4 @@ def test_a_message_whose_properties_cannot_be_read_is_handled_without_them(
     eventually(lambda: User.objects.get().nombre == "Evita", "the last one")
     assert processes.stop(consumer) == 0
     assert names_told()[1:] == names
-    assert broker.count("users_queue.dead") == 0
+    assert not DeadLetter.objects.exists()

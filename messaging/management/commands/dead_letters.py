@@ -18,7 +18,12 @@ from django.db import DatabaseError
 from messaging.dead_letters.archive import collect
 from messaging.dead_letters.formatting import counted, details, printable, table
 from messaging.dead_letters.query import Selection
-from messaging.dead_letters.replay import discard, overtaken, requeue
+from messaging.dead_letters.replay import (
+    discard,
+    overtaken,
+    requeue,
+    unsendable,
+)
 from messaging.exceptions import MessagingError
 from messaging.models.dead_letter import DeadLetter
 from messaging.registry import handlers
@@ -151,12 +156,17 @@ class Command(BaseCommand):
             collect(queue)
         chosen.check_ids()
         number = 0
+        stays = unsendable(chosen.archived()) if done == "requeued" else []
         for letters in settle(chosen.archived(), f"command {user()}"):
             warn(letters)
             number += len(letters)
             for letter in letters:
                 self.stdout.write(f"{done} {printable(str(letter))}")
             self.stdout.flush()
+        for letter in stays:
+            self.stderr.write(
+                f"{printable(str(letter))} stays: no app handles messages of its queue"
+            )
         self.stdout.write(f"{counted(number)} {done}")
 
     def print_table(self, letters: Iterable[DeadLetter]) -> int:

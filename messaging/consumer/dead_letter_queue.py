@@ -1,0 +1,46 @@
+"""Consuming `<queue>.dead`: what the broker itself gives up goes into the table."""
+
+from __future__ import annotations
+
+from messaging.cluster.leases import HeldLease
+from messaging.conf import settings
+from messaging.database import answers, close_stale_connections
+from messaging.dead_letters import archive
+from messaging.dead_letters.letters import read
+from messaging.topology import origin
+
+from .batch import Batch, Processor
+from .context import Context
+from .policy import Part, Step
+from .retry import Decision
+
+
+class UndecodedContext(Context):
+    """A message of any body, which no handler sees."""
+
+    def _decode(self) -> None:
+        """Leave the body as it is."""
+
+
+class Archiver(Processor):
+    """Archives dead letters, in the place of handling messages."""
+
+    context = UndecodedContext
+
+    def __init__(self, lease: HeldLease) -> None:
+        super().__init__(lease)
+        self.has_parked = False
+        self._archiving = Step(self._archive, lambda: answers(settings.DATABASE))
+
+    def process(self, batch: Batch) -> None:
+        """Archive a batch; raise if a server fails."""
+        close_stale_connections()
+        self._policy.take(self._archiving, batch.contexts)
+        self._policy.failures = 0
+
+    def _archive(self, part: Part, decision: Decision | None) -> None:
+        letters = [read(c.delivery.envelope, origin(self.lease.queue)) for c in part]
+        if decision is not None:
+            for letter in letters:
+                letter.event_type, letter.properties = "", '{"headers": {}}'
+        archive.store(letters)

@@ -1,0 +1,71 @@
+"""
+Carrying committed effects to a second store, and what becomes of those that fail.
+
+After the commit nothing can be undone: a message whose projection fails is parked as
+applied, and only its projection is repeated. Given up, it is a dead letter of the kind
+`projection`, and sending it again repeats just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from django.db import transaction
+
+from messaging.cluster.leases import HeldLease
+from messaging.conf import settings
+from messaging.database import answers
+from messaging.dead_letters import archive
+from messaging.exceptions import SERVER_FAILURES
+from messaging.registry import Applied, projections
+
+from . import inbox, parking
+from .context import Context, State
+from .policy import Part, Step
+from .retry import Decision
+
+
+def projectable(contexts: Iterable[Context]) -> Part:
+    """Return the messages whose effects are committed and may not be projected yet."""
+    return [
+        context
+        for context in contexts
+        if context.state in (State.DONE, State.KNOWN)
+        and context.failure is None
+        and context.message is not None
+    ]
+
+
+def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
+    """Return the step that projects the messages of a batch."""
+
+    def run(part: Part, decision: Decision | None) -> None:
+        if decision is not None:
+            _set_aside(part[0], decision)
+        elif ready := projectable(part):
+            projections[lease.queue].function(
+                [Applied(c.message, c.reference) for c in ready if c.message]
+            )
+            inbox.projected(ready)
+
+    def _set_aside(context: Context, decision: Decision) -> None:
+        context.settle(decision, is_applied=True)
+        later = contexts[contexts.index(context) + 1 :]
+        with transaction.atomic(using=settings.DATABASE):
+            lease.lock()
+            if context.failure is not None:
+                inbox.projection_failed(context)
+                archive.record([(context.delivery, context.failure)])
+                return
+            # Projections of one key stay in order, too.
+            behind = [c for c in projectable(later) if c.key == context.key]
+            for one in behind:
+                one.block(is_applied=True)
+            parking.record(lease.name, [context, *behind])
+
+    def store_answers() -> bool:
+        database = projections[lease.queue].database
+        return database is not None and answers(database)
+
+    failures = (*SERVER_FAILURES, ConnectionError, TimeoutError)
+    return Step(run, store_answers, failures, kind="projection")

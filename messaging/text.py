@@ -1,0 +1,26 @@
+"""Text that every database, AMQP header and JSON document can hold."""
+
+from __future__ import annotations
+
+
+def storable(value: object, length: int | None = None) -> str:
+    r"""
+    Return a value as text without NUL and lone surrogates, cut to `length` characters.
+
+    Bytes are read as UTF-8. What cannot be kept is written as an escape such as
+    `\xff`. Never raises, whatever the `__str__` of a value does.
+    """
+    if isinstance(value, bytes | bytearray):
+        text = value.decode(errors="backslashreplace")
+    else:
+        try:
+            text = str(value)
+        except Exception:  # noqa: BLE001 a `__str__` may raise anything
+            text = f"<{type(value).__name__} that cannot be shown>"
+    text = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return text[:length]
+
+
+def describe(error: BaseException, length: int | None = None) -> str:
+    """Return the class and the text of an error, as `storable` returns it."""
+    return storable(f"{type(error).__name__}: {storable(error)}", length)
