@@ -23,6 +23,7 @@ ANA = {
     "biografia": "Una línea\ny otra",
 }
 HOSTILE = """<script>alert("x")</script>'"><img src=x onerror=alert(1)>{{ 7 * 7 }}"""
+UNESCAPED = ('<script>alert("x")', "<img src=x", ">49")
 HTML = {"Accept": "text/html"}
 WAIT = {"Prefer": "wait=10"}
 
@@ -229,8 +230,8 @@ def test_a_refused_form_comes_back_as_it_was_sent_with_its_errors(
 
     assert "400 Bad Request" in back.text
     assert error in back.errors
-    for name, value in changes.items():
-        assert back.forms[method][name].strip() == value.strip()
+    shown = {name: back.forms[method][name].strip() for name in changes}
+    assert shown == {name: value.strip() for name, value in changes.items()}
 
 
 @pytest.mark.parametrize(
@@ -269,12 +270,13 @@ def test_every_page_escapes_hostile_texts(api: API, user: int, report: str) -> N
         api.get(f"/users/?format={HOSTILE}", headers=HTML),
     ]
 
-    for answer in answers:
-        assert answer.status_code < 500
-        if answer.headers["Content-Type"].startswith("text/html"):
-            assert '<script>alert("x")' not in answer.text
-            assert "<img src=x" not in answer.text
-            assert ">49" not in answer.text
+    assert [one.url for one in answers if one.status_code >= 500] == []
+    assert [
+        one.url
+        for one in answers
+        if one.headers["Content-Type"].startswith("text/html")
+        and any(text in one.text for text in UNESCAPED)
+    ] == []
     assert "&lt;script&gt;alert" in answers[0].text
 
 
