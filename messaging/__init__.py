@@ -1,6 +1,6 @@
 """Writes through RabbitMQ that are never lost, doubled or reordered."""
 
-from .amqp.session import Incoming, Session, session
+from .amqp.client import Client, Incoming, connect
 from .exceptions import (
     CallError,
     CallTimeout,
@@ -35,7 +35,7 @@ from .registry import (
     topic,
 )
 from .rpc.client import call
-from .rpc.serving import serves
+from .rpc.server import serves
 from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by what they are for
@@ -60,8 +60,8 @@ __all__ = [  # noqa: RUF022 grouped by what they are for
     "headers",
     "topic",
     # Tools
-    "session",
-    "Session",
+    "connect",
+    "Client",
     "Incoming",
     "Exchange",
     "Queue",

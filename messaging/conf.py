@@ -55,7 +55,7 @@ DEFAULTS: dict[str, Any] = {
     #: Share of the last messages that fail at which a consumer slows down instead of
     #: parking them all; None never.
     "BREAKER": 0.5,
-    #: By queue, what differs there of the six settings named in `BY_QUEUE`.
+    #: By queue, other values of the six settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Topic exchange to which events go.
     "EVENTS_EXCHANGE": "events",
@@ -73,7 +73,7 @@ DEFAULTS: dict[str, Any] = {
     "LEASE": 5.0,
 }
 
-#: What `QUEUES` may set for one queue:
+#: The keys of `QUEUES` for one queue:
 #: {"orders_queue": {"PARTITIONS": 8, "MAX_ATTEMPTS": 20}}.
 BY_QUEUE = (
     "PARTITIONS",
@@ -91,7 +91,7 @@ class Settings:
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})
         if not isinstance(given, dict):
-            raise ImproperlyConfigured("MESSAGING is no dictionary.")
+            raise ImproperlyConfigured("MESSAGING is not a dictionary.")
         if unknown := given.keys() - DEFAULTS.keys():
             raise ImproperlyConfigured(
                 f"MESSAGING has unknown keys {sorted(unknown)}; "
@@ -104,7 +104,7 @@ class Settings:
         return value
 
     def of(self, queue: str, name: str) -> Any:
-        """Give what holds for one queue."""
+        """Return the value of a setting for one queue."""
         own = self.QUEUES.get(queue, {})
         if unknown := own.keys() - set(BY_QUEUE):
             raise ImproperlyConfigured(
@@ -114,7 +114,7 @@ class Settings:
         return own[name] if name in own else getattr(self, name)
 
     def reload(self, *, setting: str, **_: Any) -> None:
-        """Forget what was read when a test overrides `MESSAGING`."""
+        """Clear the cached values when a test overrides `MESSAGING`."""
         if setting == "MESSAGING":
             self.__dict__.clear()
 

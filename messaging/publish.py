@@ -1,99 +1,19 @@
-"""The verb that sends any body anywhere."""
+"""Publish messages now, or with the transaction through the outbox."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
 from . import topology
-from .amqp.publisher import Properties, publisher
+from .amqp.encoding import Properties, check_lengths, encode_body
+from .amqp.publisher import publisher
 from .conf import settings
 from .exceptions import PublishError, TooLarge
-from .message import PARTITION_KEY, SHORT, Envelope, Event, Message, key_of
-
-
-def send(
-    body: Any,
-    *,
-    routing_key: str,
-    exchange: str = "",
-    headers: dict[str, Any] | None = None,
-    mandatory: bool = True,
-    timeout: float | None = None,
-    **properties: Any,
-) -> str:
-    """
-    Send one message to any exchange, and return its `message_id`.
-
-    The body is bytes, a text, or anything that JSON holds; `content_type` says which
-    unless given. Further `properties` are those of `Envelope`: `message_id`, `type`,
-    `correlation_id`, `reply_to`, `priority`, `expiration`, `persistent` and so on.
-
-    Returns when the broker has confirmed; inside `transaction.atomic()` the message is
-    stored in the outbox and leaves with the commit, or never. Raises `Unroutable` when
-    no queue takes it, unless `mandatory` is false, and otherwise what `publish` does.
-    """
-    envelope = pack(
-        body,
-        routing_key=routing_key,
-        exchange=exchange,
-        headers=headers or {},
-        mandatory=mandatory,
-        **properties,
-    )
-    if len(envelope.body) > settings.MAX_BODY:
-        raise TooLarge
-    dispatch([envelope], timeout=timeout)
-    return str(envelope.message_id)
-
-
-def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
-    """Give the envelope of a body; raises `PublishError` for what AMQP cannot carry."""
-    encoded, content_type = encode(body)
-    properties.setdefault("content_type", content_type)
-    try:
-        envelope = Envelope(
-            encoded, message_id=message_id or str(uuid.uuid4()), **properties
-        )
-    except TypeError as error:
-        raise PublishError(f"There is no such property: {error}") from None
-    for name in envelope.__dataclass_fields__:
-        value = getattr(envelope, name)
-        if isinstance(value, str) and len(value.encode(errors="replace")) > SHORT:
-            raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")
-    return envelope
-
-
-def encode(body: Any) -> tuple[bytes, str]:
-    """Give the bytes of a body and their content type."""
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body), "application/octet-stream"
-    try:
-        if isinstance(body, str):
-            return body.encode(), "text/plain"
-        text = json.dumps(body, cls=DjangoJSONEncoder, allow_nan=False)
-        return text.encode(), "application/json"
-    except (TypeError, ValueError) as error:
-        raise PublishError(f"The body is no text or JSON: {error}") from error
-
-
-def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
-    """Send envelopes now, or with the commit of the transaction that is going on."""
-    if not transaction.get_connection(settings.DATABASE).in_atomic_block:
-        publisher().publish(*envelopes, timeout=timeout, in_turn=True)
-        return
-    for envelope in envelopes:
-        # The usual ones are known to be sendable, and this takes time.
-        if envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}:
-            Properties(envelope)
-    from .models import Outbox  # models load after this package
-
-    Outbox.objects.using(settings.DATABASE).add(envelopes)
+from .message import PARTITION_KEY, Envelope, Event, Message, key_of
 
 
 def publish(
@@ -104,33 +24,53 @@ def publish(
     timeout: float | None = None,
 ) -> list[str]:
     """
-    Publish messages, in order, and return their `message_id`s.
+    Publish messages in order and return their `message_id`s.
 
-    Inside `transaction.atomic()` they are stored in the outbox and leave with the
-    commit, or never. Outside they are sent now, those of different keys at a time, and
-    this returns when the broker has confirmed each; it waits `timeout` seconds at most
-    (`MESSAGING["CONFIRM_TIMEOUT"]`). The outcome is sent to the queue `reply_to`.
+    Inside `transaction.atomic()` they are stored in the outbox and sent after the
+    commit, or never. Outside, this returns when the broker has confirmed each, within
+    `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`). The outcome goes to `reply_to`.
 
-    Raises `TooLarge`, `Unroutable` or `Unconfirmed`; after the last it is unknown
-    whether the broker has the messages, and publishing one again under the same
-    `message_id` is safe.
+    Raises `TooLarge`, `Unroutable` or `Unconfirmed`. After the last the broker may have
+    the messages; publishing one again under the same `message_id` is safe.
     """
     envelopes = [
-        envelope_for(message, message_id=message_id, headers=headers, reply_to=reply_to)
-        for message in messages
+        envelope_for(message, message_id, headers, reply_to) for message in messages
     ]
     dispatch(envelopes, timeout)
     return [str(envelope.message_id) for envelope in envelopes]
 
 
+def send(
+    body: Any,
+    *,
+    routing_key: str,
+    exchange: str = "",
+    headers: dict[str, Any] | None = None,
+    timeout: float | None = None,
+    **properties: Any,
+) -> str:
+    """
+    Send any body to an exchange or a queue, when `publish` would, and return its id.
+
+    `body` is bytes, a string, or what JSON can represent; `properties` are the other
+    fields of `Envelope`. Raises what `publish` raises, and `PublishError` for what AMQP
+    cannot carry; with `mandatory=False` a message that no queue takes is no error.
+    """
+    properties |= {"exchange": exchange, "headers": headers or {}}
+    envelope = pack(body, routing_key=routing_key, **properties)
+    if len(envelope.body) > settings.MAX_BODY:
+        raise TooLarge
+    dispatch([envelope], timeout)
+    return str(envelope.message_id)
+
+
 def envelope_for(
     message: Message,
-    *,
     message_id: str | None = None,
     headers: dict[str, Any] | None = None,
     reply_to: str | None = None,
 ) -> Envelope:
-    """Give the envelope in which a message travels."""
+    """Build the envelope of a command for its partition, or that of an event."""
     if not isinstance(message, Message):
         raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
     key = key_of(message)
@@ -147,6 +87,32 @@ def envelope_for(
         correlation_id=message_id if reply_to else None,
         reply_to=reply_to,
         headers={PARTITION_KEY: key, **(headers or {})},
-        # Nobody need be listening to an event; a command nobody takes is an error.
-        mandatory=not event,
+        mandatory=not event,  # an event may have no listener
     )
+
+
+def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
+    """Build the envelope of a body; raises `PublishError` if AMQP cannot carry it."""
+    encoded, content_type = encode_body(body)
+    properties.setdefault("content_type", content_type)
+    message_id = message_id or str(uuid.uuid4())
+    try:
+        envelope = Envelope(encoded, message_id=message_id, **properties)
+    except TypeError as error:
+        raise PublishError(f"There is no such property: {error}") from None
+    check_lengths(envelope)
+    return envelope
+
+
+def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
+    """Send envelopes now, or store them in the outbox inside a transaction."""
+    if not transaction.get_connection(settings.DATABASE).in_atomic_block:
+        publisher().publish(*envelopes, timeout=timeout, in_turn=True)
+        return
+    for envelope in envelopes:
+        # The usual ones can be encoded, and this takes time.
+        if envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}:
+            Properties(envelope)
+    from .models import Outbox  # models load after this package
+
+    Outbox.objects.using(settings.DATABASE).add(envelopes)

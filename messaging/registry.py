@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -114,12 +114,6 @@ class Handler:
     batch: bool
     #: Whether published models tell nobody of what it does.
     quiet: bool = False
-
-    def __call__(self, messages: Sequence[Message]) -> list[Any]:
-        """Give one reference per message."""
-        if self.batch:
-            return list(self.function(list(messages)))
-        return [self.function(message) for message in messages]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """
-Every name and argument of queues and exchanges, and how they are declared.
+Every queue, exchange, binding and partition: names, arguments and declaration.
 
-Arguments of a queue cannot be changed while it lives, so they are final here.
+A queue is the logical one that handlers name, and has one or more partitions, each a
+queue of the broker. The arguments of a queue can only be changed by deleting it.
 """
 
 from __future__ import annotations
@@ -23,54 +24,18 @@ from .registry import (
     sources,
 )
 
-#: What the name of a queue of dead letters ends with; it is never divided.
+#: The end of the name of a queue of dead letters.
 DEAD = ".dead"
-
-#: More would only cost: each has a thread and a channel in every consumer.
-MOST = 256
-
-
-def is_dead_queue(name: str) -> bool:
-    """Whether a queue holds dead letters."""
-    return name.endswith(DEAD)
-
-
-def partition_count(queue: str) -> int:
-    """Give how many partitions the settings want for a queue."""
-    if is_dead_queue(queue):
-        return 1
-    wanted: int = settings.of(queue, "PARTITIONS")
-    if not 1 <= wanted <= MOST:
-        raise ImproperlyConfigured(
-            f"PARTITIONS of {queue} is {wanted}; it must be 1 to {MOST}."
-        )
-    return wanted
-
-
-def partition_name(queue: str, number: int) -> str:
-    """Give the name under which the broker knows a partition."""
-    return f"{queue}.{number}" if number else queue
-
-
-def partition_names(queue: str) -> list[str]:
-    """Give the names of all partitions of a queue."""
-    return [partition_name(queue, number) for number in range(partition_count(queue))]
-
-
-def partition_for(queue: str, key: str) -> str:
-    """Give the name of the partition to which a key belongs, the same for ever."""
-    number = zlib.crc32(key.encode(errors="surrogatepass")) % partition_count(queue)
-    return partition_name(queue, number)
-
-
-#: More deliveries than any operator's browsing needs. Brokers from 4.0 on would
-#: otherwise drop a dead letter that was looked at twenty times.
+#: Partitions at most: each takes a thread and a channel in every worker.
+MAX_PARTITIONS = 256
+#: The delivery limit of a queue of dead letters. Brokers from 4.0 on have a default of
+#: 20, and would drop a dead letter that an operator has looked at so often.
 BROWSING_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue and its arguments."""
+    """A queue of the broker and its arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +44,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What brings messages of an exchange with a routing key into a queue."""
+    """Routes messages of an exchange to a queue."""
 
     queue: str
     exchange: str
@@ -87,22 +52,91 @@ class Binding:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
+# Partitions
+
+
+def partition_for(queue: str, key: str) -> str:
+    """Return the name of the partition to which the messages of a key belong."""
+    number = zlib.crc32(key.encode(errors="surrogatepass")) % partition_count(queue)
+    return partition_name(queue, number)
+
+
+def partition_names(queue: str) -> list[str]:
+    """Return the names of all partitions of a queue."""
+    return [partition_name(queue, number) for number in range(partition_count(queue))]
+
+
+def partition_name(queue: str, number: int) -> str:
+    """Return the name of a partition at the broker; the first is named as the queue."""
+    return f"{queue}.{number}" if number else queue
+
+
+def partition_count(queue: str) -> int:
+    """Return how many partitions a queue has according to the settings."""
+    if is_dead_queue(queue):
+        return 1
+    wanted: int = settings.of(queue, "PARTITIONS")
+    if not 1 <= wanted <= MAX_PARTITIONS:
+        raise ImproperlyConfigured(
+            f"PARTITIONS of {queue} is {wanted}; it must be 1 to {MAX_PARTITIONS}."
+        )
+    return wanted
+
+
+# Names of dead letter queues
+
+
 def dead_queue(queue: str) -> str:
-    """Give the name of the queue that holds the dead letters of `queue`."""
+    """Return the name of the queue of the dead letters of `queue`."""
     return f"{queue}{DEAD}"
 
 
+def is_dead_queue(name: str) -> bool:
+    """Return whether a queue is one of dead letters."""
+    return name.endswith(DEAD)
+
+
 def origin(dead_queue: str) -> str:
-    """Give the queue whose dead letters `dead_queue` holds."""
+    """Return the queue whose dead letters are in `dead_queue`."""
     return dead_queue.removesuffix(DEAD)
 
 
-def work_queue(queue: str, name: str = "") -> Queue:
-    """
-    Give the queue that commands wait in, or one of its partitions by `name`.
+# What is declared
 
-    A single active consumer keeps the order; the delivery limit takes messages that
-    kill every consumer to the dead letters, at least once
+
+def declared() -> Iterator[Queue | Exchange | Binding]:
+    """Yield all that handlers and published models need, in the order to declare it."""
+    for name, kind in ({settings.EVENTS_EXCHANGE: "topic"} | event_exchanges).items():
+        yield Exchange(name, kind)
+    for queue in sorted(handlers):
+        for partition in partition_names(queue):
+            yield from needed_by(queue, partition)
+
+
+def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Binding]:
+    """Yield what the consumer of a partition declares, in the order to declare it."""
+    if is_dead_queue(queue):
+        yield dead_letter_queue(origin(queue))
+        return
+    yield dead_letter_queue(queue)
+    yield work_queue(queue, partition)
+    # Exchanges route to the first partition only, whose consumer forwards.
+    if partition not in ("", queue):
+        return
+    if queue in bindings:
+        yield Exchange(settings.EVENTS_EXCHANGE, "topic")
+        for key in bindings[queue]:
+            yield Binding(queue, settings.EVENTS_EXCHANGE, key)
+    for source in sources.get(queue, ()):
+        yield from bound(queue, source)
+
+
+def work_queue(queue: str, partition: str = "") -> Queue:
+    """
+    Return the queue of commands, or one of its partitions by name.
+
+    The single active consumer keeps the order. At the delivery limit a message that
+    kills its consumers is dead-lettered, at least once
     (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
     """
     arguments: dict[str, Any] = {
@@ -117,53 +151,26 @@ def work_queue(queue: str, name: str = "") -> Queue:
             "x-delivery-limit": settings.DELIVERY_LIMIT,
             "x-dead-letter-strategy": "at-least-once",
         }
-    return Queue(name or queue, arguments)
+    return Queue(partition or queue, arguments)
 
 
 def dead_letter_queue(queue: str) -> Queue:
-    """Give the queue in which the dead letters of `queue` wait for an operator."""
+    """Return the queue of the dead letters of `queue`."""
     arguments: dict[str, Any] = {"x-queue-type": settings.QUEUE_TYPE}
     if settings.QUEUE_TYPE == "quorum":
         arguments["x-delivery-limit"] = BROWSING_LIMIT
     return Queue(dead_queue(queue), arguments)
 
 
-def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Binding]:
-    """Give what a consumer of a queue's partition declares, in this order."""
-    if is_dead_queue(queue):
-        yield dead_letter_queue(origin(queue))
-        return
-    yield dead_letter_queue(queue)
-    yield work_queue(queue, partition)
-    # What exchanges give comes to the first partition, which sends it on.
-    if partition not in ("", queue):
-        return
-    if queue in bindings:
-        yield Exchange(settings.EVENTS_EXCHANGE, "topic")
-        for key in bindings[queue]:
-            yield Binding(queue, settings.EVENTS_EXCHANGE, key)
-    for source in sources.get(queue, ()):
-        yield from bound(queue, source)
-
-
 def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:
-    """Give what brings messages of `source` into a queue."""
+    """Yield the exchange of a source and its bindings to a queue."""
     yield source.exchange
     for key in source.keys:
         yield Binding(queue, source.exchange.name, key, source.arguments)
 
 
-def declared() -> Iterator[Queue | Exchange | Binding]:
-    """Give all that handlers and published models need, in the order to declare it."""
-    for name, kind in ({settings.EVENTS_EXCHANGE: "topic"} | event_exchanges).items():
-        yield Exchange(name, kind)
-    for queue in sorted(handlers):
-        for partition in partition_names(queue):
-            yield from needed_by(queue, partition)
-
-
 def declare(channel: Any, item: Queue | Exchange | Binding) -> None:
-    """Declare one of them on a channel of pika, blocking or not."""
+    """Declare an item on a channel of pika, blocking or not."""
     match item:
         case Exchange(name, kind, durable, passive):
             channel.exchange_declare(name, kind, passive=passive, durable=durable)

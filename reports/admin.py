@@ -15,7 +15,7 @@ from django.utils.text import Truncator
 from messaging import Message
 from messaging.admin import MessageForm, PublishingAdmin, ReadOnlyAdmin
 
-from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Notification, Report, ReportFile
 
 
@@ -27,7 +27,7 @@ class ReportCreateForm(MessageForm):
         fields = ["id_usuario", "tipo_reporte", "descripcion", "ubicacion"]
 
     def make_message(self, changes: dict[str, Any]) -> Message:
-        """Make a creation with an id of our own, as the API does."""
+        """Build the command with a new id, as the API does."""
         self.instance.id_reporte = str(uuid.uuid4())
         made = {
             "id_reporte": self.instance.id_reporte,
@@ -46,7 +46,7 @@ class ReportVisibilityForm(MessageForm):
         fields = ["visibilidad"]
 
     def make_message(self, changes: dict[str, Any]) -> Message:
-        """Make a change of visibility; a penalty alone leaves it as it is."""
+        """Build the command; with a penalty alone the visibility stays the same."""
         return ReportUpdateVisibility.parse(
             {
                 "id_reporte": self.instance.pk,
@@ -57,19 +57,19 @@ class ReportVisibilityForm(MessageForm):
 
 
 class VisibilityFilter(admin.SimpleListFilter):
-    """Hidden, normal and boosted reports."""
+    """Filter hidden, normal and boosted reports."""
 
     title = "visibilidad"
     parameter_name = "visibilidad"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Name the choices."""
+        """Return the choices."""
         return [("hidden", "oculto"), ("normal", "normal"), ("boosted", "destacado")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Report]
     ) -> QuerySet[Report]:
-        """Filter by the choice."""
+        """Return the reports of the chosen kind."""
         match self.value():
             case "hidden":
                 return queryset.filter(visibilidad=0)
@@ -82,7 +82,7 @@ class VisibilityFilter(admin.SimpleListFilter):
 
 @admin.register(Report)
 class ReportAdmin(PublishingAdmin):
-    """Reports; every change goes through the queue."""
+    """Reports; saving, deleting and the actions publish commands."""
 
     form = ReportVisibilityForm
     list_display = (
@@ -110,12 +110,12 @@ class ReportAdmin(PublishingAdmin):
 
     @admin.display(description="descripción")
     def descripcion_corta(self, report: Report) -> str:
-        """Show the beginning of the description."""
+        """Return the beginning of the description."""
         return Truncator(report.descripcion).chars(40)
 
     @admin.display(description="archivo")
     def archivo(self, report: Report) -> str:
-        """Link to the file, once it is made."""
+        """Return a link to the file, if it exists."""
         if not ReportFile.objects.filter(pk=report.pk).exists():
             return "Todavía no está disponible."
         return format_html(
@@ -129,7 +129,7 @@ class ReportAdmin(PublishingAdmin):
         change: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Ask for all of a new report, and for the visibility of one that is there."""
+        """Use the full form only for a new report."""
         if obj is None:
             kwargs["form"] = ReportCreateForm
         return super().get_form(request, obj, change, **kwargs)
@@ -137,7 +137,7 @@ class ReportAdmin(PublishingAdmin):
     def get_fields(
         self, request: HttpRequest, obj: Report | None = None
     ) -> tuple[str, ...]:
-        """Show what the form asks for, and what cannot be changed."""
+        """Return the fields of the form and, of an existing report, the others."""
         if obj is None:
             return tuple(ReportCreateForm.Meta.fields)
         return (*self.readonly_fields, "visibilidad", "penalize_author")
@@ -145,11 +145,11 @@ class ReportAdmin(PublishingAdmin):
     def get_readonly_fields(
         self, request: HttpRequest, obj: Report | None = None
     ) -> tuple[str, ...]:
-        """Let everything of a new report be given."""
+        """Return no read-only fields for a new report."""
         return () if obj is None else self.readonly_fields
 
     def make_delete(self, instance: Report) -> Message:
-        """Publish `report.delete`."""
+        """Build `report.delete`."""
         return ReportDelete(id_reporte=instance.pk)
 
     @admin.action(description="Ocultar", permissions=["change"])
@@ -179,7 +179,7 @@ class ReportAdmin(PublishingAdmin):
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin):
-    """What became of the e-mails to authors."""
+    """The state of the e-mails to authors."""
 
     list_display = ("id_reporte", "recipient", "status", "doubts", "changed_at")
     list_filter = ("status",)

@@ -1,8 +1,8 @@
 """
-Whether the documents in MongoDB are what the ledger in MySQL says, and their repair.
+Comparing the documents in MongoDB with the ledger in MySQL, and repairing them.
 
-Writes may go on meanwhile: the document follows the ledger some moments later, so what
-differs is looked at again after a pause. What is in memory is bounded by the constants.
+Consumers may write at the same time. A document follows its ledger row with a short
+delay, so a difference is checked again after a pause. The constants bound the memory.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ from typing import Any
 
 from django.db import transaction
 
-from .documents import NOBODY, overwrite
-from .handlers import document_of
+from .documents import NO_AUTHOR, overwrite
 from .models import Report, ReportLedger
+from .projection import document_of
 
 logger = logging.getLogger(__name__)
 
-#: Reports that are compared at a time.
+#: Number of reports to compare at a time.
 CHUNK = 1000
-#: Reports that are kept for a second look at a time.
+#: Maximum number of differing reports to keep for a second comparison.
 MAX_SUSPECTS = 10_000
-#: Seconds until the second look: more than a consumer takes between its two writes.
+#: Seconds before the second comparison: longer than a consumer takes from the commit
+#: in MySQL to the write in MongoDB.
 PAUSE = 2.0
-#: Looks at one that changes all the time, before it is left to the next check.
+#: Comparisons of a report that keeps changing, before it is left to the next check.
 LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A report whose document is not what the ledger says."""
+    """A report whose document differs from its ledger row."""
 
     id_reporte: str
-    #: "missing", "behind", "ahead" or "different" (the document), or "unknown" to the
-    #: ledger.
+    #: The document is "missing", "behind", "ahead" or "different", or has no ledger
+    #: row ("unknown").
     problem: str
-    #: Versions; None where there is nothing.
+    #: The versions; None if there is no row or no document.
     ledger: int | None
     document: int | None
 
 
 def differences(pause: float = PAUSE) -> Iterator[Difference]:
-    """Compare everything, and give what differs and stays so."""
+    """Compare all reports, and yield those that still differ after a pause."""
     suspects: dict[str, Difference] = {}
     for chunk in _chunks():
         suspects |= chunk
@@ -56,7 +57,7 @@ def differences(pause: float = PAUSE) -> Iterator[Difference]:
 
 
 def _chunks() -> Iterator[dict[str, Difference]]:
-    """Compare all of the ledger, then look for documents it does not know."""
+    """Compare all ledger rows, then look for documents without one."""
     for ids in _ids(ReportLedger.objects):
         yield look(ids)
     for ids in _ids(Report.with_tombstones):
@@ -74,7 +75,7 @@ def _ids(rows: Any) -> Iterator[list[str]]:
 
 
 def look(ids: Iterable[str]) -> dict[str, Difference]:
-    """Give what differs now, by id."""
+    """Return the reports that differ now, by id."""
     ids = list(ids)
     found: dict[str, Difference] = {}
     for start in range(0, len(ids), CHUNK):
@@ -94,25 +95,25 @@ def _documents(ids: list[str]) -> Any:
 
 
 def _confirmed(suspects: dict[str, Difference], pause: float) -> Iterator[Difference]:
-    """Give those that differ although nobody is writing them."""
+    """Yield those that differ although no consumer is writing them."""
     for _ in range(LOOKS):
         if not suspects:
             return
         time.sleep(pause)
         again = look(suspects)
         for key, difference in list(again.items()):
-            # With the same version as before, nobody has written it meanwhile.
+            # The same versions as before: no consumer has written it meanwhile.
             if difference == suspects[key]:
                 yield again.pop(key)
         suspects = again
     if suspects:
-        logger.warning("%d reports change all the time; check again", len(suspects))
+        logger.warning("%d reports keep changing; check again later", len(suspects))
 
 
 def compare(
     key: str, row: ReportLedger | None, document: dict[str, Any] | None
 ) -> Difference | None:
-    """Tell how a document differs from its row of the ledger, if it does."""
+    """Return how a document differs from its ledger row, or None if it agrees."""
     problem = _problem(row, document)
     if problem is None:
         return None
@@ -128,30 +129,30 @@ def _problem(row: ReportLedger | None, document: dict[str, Any] | None) -> str |
     if row is None:
         return "unknown" if document else None
     if document is None:
-        # Tombstones are swept in the end.
+        # `reports prune` removes old tombstones.
         return None if row.deleted else "missing"
     if document["version"] != row.version:
         return "behind" if document["version"] < row.version else "ahead"
     if document["deleted"] != row.deleted:
         return "different"
-    told = {
-        "id_usuario": NOBODY if row.anonymous else row.id_usuario,
+    expected = {
+        "id_usuario": NO_AUTHOR if row.anonymous else row.id_usuario,
         "visibilidad": row.visibilidad,
     }
-    same = row.deleted or all(document[name] == told[name] for name in told)
+    same = row.deleted or all(document[name] == expected[name] for name in expected)
     return None if same else "different"
 
 
 def repair(id_reporte: str) -> bool:
     """
-    Project the ledger's row again; false if that does not help.
+    Write the ledger row to its document again. Return False if that is impossible.
 
-    What only the document had, such as the description, is in no ledger: a document
-    that is missing can only come from a backup. One that the ledger does not know is
-    left alone.
+    The ledger does not have all the content, such as the description: a missing
+    document can only be restored from a backup. A document without a ledger row is
+    left unchanged.
     """
     with transaction.atomic():
-        # While the row is locked no newer version can be on its way.
+        # While the row is locked, no consumer can write a newer version.
         rows = ReportLedger.objects.select_for_update()
         row = rows.filter(pk=id_reporte).first()
         document = next(iter(_documents([id_reporte])), None)

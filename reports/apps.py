@@ -3,14 +3,15 @@ from django.conf import settings
 
 
 class ReportsConfig(AppConfig):
-    """Connects what tells of changed reports."""
+    """Registers the listeners, and publishes the events of changed reports."""
 
     name = "reports"
     verbose_name = "reportes"
 
     def ready(self) -> None:
-        """Connect the receiver, and what reacts to events."""
-        from . import files, notifications, reactions  # noqa: F401 they listen
+        """Connect the receiver of `reports_changed`, and register the listeners."""
+        # Importing these modules registers their functions.
+        from . import files, notifications, projection, reactions  # noqa: F401
         from .signals import publish_events, reports_changed
 
         if settings.DELETED_AUTHORS == "anonymise":

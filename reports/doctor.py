@@ -1,4 +1,4 @@
-"""Whether documents are what the ledger says."""
+"""Doctor's check that documents agree with the ledger."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from messaging.doctor import Finding, error, examines, ok
 from .agreement import PAUSE, look
 from .models import ReportLedger
 
-#: Reports that are compared.
+#: Number of reports to compare.
 SAMPLE = 1000
 
 
 @examines("database", "reports")
 def ledger_of_reports() -> Iterator[Finding]:
-    """Compare some of the reports, from anywhere on, in both stores."""
+    """Compare a random sample of the reports in both stores."""
     rows = ReportLedger.objects.order_by("pk").values_list("pk", flat=True)
     start = str(uuid.uuid4())
     ids = list(rows.filter(pk__gte=start)[:SAMPLE])

@@ -1,4 +1,9 @@
-"""Writes to MongoDB in which an older version of a report never undoes a newer one."""
+"""
+Writes of reports to MongoDB, each with a version.
+
+A write applies to an older version of its document only, so writes that arrive late,
+twice or in the wrong order do no harm.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +18,15 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from .models import Report
 
-#: Acknowledged once it outlives the loss of a server; after 10 s, an error to retry.
+#: Acknowledged once the write survives the loss of a server. Fails after 10 s.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
-#: MongoDB's code for an upsert that passed over its document, which is newer.
+#: MongoDB's error code for an upsert whose document exists in a newer version.
 DUPLICATE_KEY = 11000
-#: Tombstones that are removed at a time.
+#: Number of tombstones to remove at a time.
 CHUNK = 1000
-#: The author of reports whose author is no longer told.
-NOBODY = 0
-#: What a tombstone goes without.
+#: `id_usuario` of a report whose author was removed from it.
+NO_AUTHOR = 0
+#: The fields that a tombstone does not have.
 CONTENT = [
     field
     for field in Report._meta.concrete_fields
@@ -30,7 +35,7 @@ CONTENT = [
 
 
 class DocumentMissing(Exception):
-    """Reports to change are not stored, not even as tombstones."""
+    """Documents to change do not exist, not even as tombstones."""
 
     def __init__(self, ids: list[str]) -> None:
         super().__init__(f"No document of {', '.join(ids)}.")
@@ -49,21 +54,22 @@ class DocumentRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What a report becomes at this version, unless it has it or a newer one."""
+    """A change of one document, which applies if its version is older than this one."""
 
     id_reporte: str
     version: int
     change: dict[str, Any]
-    #: Whether the document is made where there is none.
+    #: Whether to insert the document if it does not exist.
     upsert: bool = True
 
     def operation(self) -> UpdateOne:
+        """Return the operation for `bulk_write`."""
         older = {"_id": self.id_reporte, "version": {"$lt": self.version}}
         return UpdateOne(older, self.change, upsert=self.upsert)
 
 
 def store(report: Report) -> Write:
-    """The whole report, new or not."""
+    """Return a write of the whole report, whether it exists or not."""
     connection = connections["reports"]
     values = {
         field.column: field.get_db_prep_save(getattr(report, field.attname), connection)
@@ -75,15 +81,16 @@ def store(report: Report) -> Write:
 
 def change(id_reporte: str, version: int, **values: Any) -> Write:
     """
-    Fields of a report that must be stored already.
+    Return a write of some fields of an existing document.
 
-    All that can ever change must be among them, for a later version may come first.
+    `values` must contain every field that can change, because this write may replace
+    an earlier version that was not applied.
     """
     return Write(id_reporte, version, {"$set": values | {"version": version}}, False)
 
 
-def bury(id_reporte: str, version: int) -> Write:
-    """A tombstone in place of the report, stored or not; it says since when."""
+def delete(id_reporte: str, version: int) -> Write:
+    """Return a write that replaces the document by a tombstone, or inserts one."""
     values = {"version": version, "deleted": True, "deleted_at": datetime.now(UTC)}
     content = {field.column: "" for field in CONTENT}
     return Write(id_reporte, version, {"$set": values, "$unset": content})
@@ -91,7 +98,7 @@ def bury(id_reporte: str, version: int) -> Write:
 
 def write_documents(writes: Sequence[Write]) -> None:
     """
-    Apply at most one write for each report; to repeat it is harmless.
+    Apply the writes, at most one for each report. Repeating them is harmless.
 
     Raises `OperationalError` while MongoDB is away, `DocumentRefused` for documents
     that it does not take, and `DocumentMissing` once everything else is applied.
@@ -144,16 +151,16 @@ def _raise_missing(ids: list[str]) -> None:
 
 def overwrite(write: Write) -> None:
     """
-    Apply a write whatever version is there; raises `PyMongoError`.
+    Apply a write regardless of the stored version; raise `PyMongoError`.
 
-    For repairs alone, which hold the lock on the ledger's row meanwhile.
+    Only for repairs, which hold the lock on the ledger row meanwhile.
     """
     one = UpdateOne({"_id": write.id_reporte}, write.change, upsert=write.upsert)
     _collection().bulk_write([one])
 
 
 def tombstones(before: datetime) -> Iterator[list[str]]:
-    """Give the ids of the tombstones from before a moment, in chunks."""
+    """Yield lists of the ids of tombstones older than `before`."""
     old = {"deleted": True, "deleted_at": {"$lt": before}}
     found = _collection().find(old, {"_id": True}, batch_size=CHUNK)
     while chunk := [document["_id"] for document in islice(found, CHUNK)]:
@@ -161,7 +168,7 @@ def tombstones(before: datetime) -> Iterator[list[str]]:
 
 
 def sweep(ids: list[str], before: datetime) -> int:
-    """Remove those of the tombstones that are from before a moment; count them."""
+    """Remove those of the tombstones that are older than `before`; return how many."""
     old = {"_id": {"$in": ids}, "deleted": True, "deleted_at": {"$lt": before}}
     return _collection().delete_many(old).deleted_count
 

@@ -1,4 +1,4 @@
-"""Filters of the list of reports; each is served by an index."""
+"""Filters of the list of reports; each has an index."""
 
 from django_filters import rest_framework as filters
 
@@ -12,7 +12,7 @@ from .models import Report
 
 
 class ReportFilter(filters.FilterSet):
-    """Author and kind, ranges of visibility and date."""
+    """Filter by author and type, and by ranges of visibility and date."""
 
     id_usuario = WholeNumberFilter()
     tipo_reporte = WholeNumberFilter()

@@ -1,44 +1,26 @@
 """
-What the commands about reports mean, across two databases.
+What the commands about reports do: each handler gets a batch, in one transaction.
 
-The handlers write MySQL: the ledger, the author's counter and rating, the events. Once
-that is committed, the projection brings the documents in MongoDB to what the ledger
-says. It may run any number of times.
+They write MySQL only: the ledger, the author's counter and rating, and the events.
+After the commit, `projection.py` writes the documents in MongoDB.
+A `Reject` fails the messages it names; the others are handled again without them.
 """
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 
 from django.conf import settings
 from django.utils import timezone
 
-from messaging import Applied, NotYet, Reject, Retry, handles, projects
+from messaging import NotYet, Reject, handles
 from users.changes import UserChanges
 
-from .documents import (
-    NOBODY,
-    DocumentMissing,
-    Write,
-    bury,
-    change,
-    store,
-    write_documents,
-)
-from .messages import (
-    ReportCreate,
-    ReportCreated,
-    ReportDelete,
-    ReportDeleted,
-    ReportUpdateVisibility,
-    ReportVisibilityUpdated,
-)
+from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .events import ReportCreated, ReportDeleted, ReportVisibilityUpdated
 from .models import Report, ReportLedger
 from .signals import reports_changed
-
-logger = logging.getLogger(__name__)
 
 UNKNOWN = "No existe ningún reporte con ese id_reporte."
 STALE = "El reporte ya no tiene esa versión."
@@ -50,7 +32,7 @@ NORMAL_VISIBILITY = 1.0
 
 @handles(ReportCreate, batch=True)
 def create_reports(messages: list[ReportCreate]) -> list[str]:
-    """Enter reports into the ledger and count them for their authors."""
+    """Insert ledger rows, count the reports for their authors, and return the ids."""
     ids = [message.id_reporte or str(uuid.uuid4()) for message in messages]
     taken = set(ReportLedger.objects.in_bulk(ids))
     refused = []
@@ -65,8 +47,30 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
         # The author may have been posted just before, to the other queue.
         raise NotYet(UNKNOWN_AUTHOR, *unknown)
 
+    rows = insert_rows(messages, ids)
+    for row in rows:
+        author = authors[row.id_usuario]
+        authors.update(author.pk, numero_reportes=author.numero_reportes + 1)
+    authors.save()
+    events = [
+        ReportCreated.of(
+            row,
+            tipo_reporte=message.tipo_reporte,
+            descripcion=message.descripcion,
+            ubicacion=message.ubicacion or "",
+            visibilidad=row.visibilidad,
+            fecha_creacion=row.fecha_creacion,
+        )
+        for row, message in zip(rows, messages, strict=True)
+    ]
+    reports_changed.send(Report, events=events)
+    return ids
+
+
+def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedger]:
+    """Insert the ledger rows of new reports, at version 1, in one statement."""
     now = timezone.now()
-    rows = ReportLedger.objects.bulk_create(
+    return ReportLedger.objects.bulk_create(
         ReportLedger(
             id_reporte=id_reporte,
             id_usuario=message.id_usuario,
@@ -79,33 +83,12 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
         )
         for message, id_reporte in zip(messages, ids, strict=True)
     )
-    for message in messages:
-        author = authors[message.id_usuario]
-        authors.update(author.pk, numero_reportes=author.numero_reportes + 1)
-    authors.save()
-    reports_changed.send(
-        Report,
-        events=[
-            ReportCreated(
-                id_reporte=row.id_reporte,
-                version=row.version,
-                id_usuario=row.id_usuario,
-                tipo_reporte=message.tipo_reporte,
-                descripcion=message.descripcion,
-                ubicacion=message.ubicacion or "",
-                visibilidad=row.visibilidad,
-                fecha_creacion=row.fecha_creacion,
-            )
-            for row, message in zip(rows, messages, strict=True)
-        ],
-    )
-    return ids
 
 
 @handles(ReportUpdateVisibility, batch=True)
 def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
-    """Set the visibility, and take rating off the authors to penalise."""
-    rows = locked(messages)
+    """Set the visibility, lower the rating of penalised authors, return the ids."""
+    rows = lock_rows(messages)
     penalised = [m for m in messages if m.penalize_author]
     authors = UserChanges(rows[m.id_reporte].id_usuario for m in penalised)
     if unknown := [
@@ -125,10 +108,8 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
             rating = authors[row.id_usuario].calificacion - settings.AUTHOR_PENALTY
             authors.update(row.id_usuario, calificacion=max(0.0, rating))
         events.append(
-            ReportVisibilityUpdated(
-                id_reporte=row.id_reporte,
-                version=row.version,
-                id_usuario=row.id_usuario,
+            ReportVisibilityUpdated.of(
+                row,
                 visibilidad=row.visibilidad,
                 penalize_author=bool(message.penalize_author),
             )
@@ -143,9 +124,9 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
 
 @handles(ReportDelete, batch=True)
 def delete_reports(messages: list[ReportDelete]) -> list[str]:
-    """Mark reports as deleted, for good."""
-    rows = locked(messages)
-    # The second of two in one batch comes too late.
+    """Mark the ledger rows as deleted, for good, and return the ids."""
+    rows = lock_rows(messages)
+    # Of two deletes of one report in a batch, the second finds nothing to delete.
     first = {message.id_reporte: message for message in reversed(messages)}
     if again := [m for m in messages if m is not first[m.id_reporte]]:
         raise Reject(UNKNOWN, *again, code="not_found")
@@ -154,87 +135,27 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     ]:
         raise Reject(STALE, *stale, code="precondition_failed")
 
-    events = []
     for row in rows.values():
         row.deleted = True
         row.version += 1
-        events.append(
-            ReportDeleted(
-                id_reporte=row.id_reporte,
-                version=row.version,
-                id_usuario=row.id_usuario,
-            )
-        )
     ReportLedger.objects.bulk_update(rows.values(), ["deleted", "version"], 100)
-    reports_changed.send(Report, events=events)
+    reports_changed.send(
+        Report, events=[ReportDeleted.of(row) for row in rows.values()]
+    )
     return [message.id_reporte for message in messages]
 
 
-def locked(
+def lock_rows(
     messages: Sequence[ReportUpdateVisibility | ReportDelete],
 ) -> dict[str, ReportLedger]:
-    """Lock the ledger rows of living reports; raise `Reject` for the unknown ones."""
+    """
+    Lock the ledger rows of existing reports, and return them by id.
+
+    Raise `Reject` for the messages whose report does not exist.
+    """
     ids = {message.id_reporte for message in messages}
     rows = ReportLedger.objects.select_for_update().filter(pk__in=ids, deleted=False)
     found = {row.id_reporte: row for row in rows.order_by("pk")}
     if unknown := [m for m in messages if m.id_reporte not in found]:
         raise Reject(UNKNOWN, *unknown, code="not_found")
     return found
-
-
-@projects("reports_queue")
-def write_reports(applied: list[Applied]) -> None:
-    """Bring the documents of these reports to what the ledger says."""
-    created: dict[str, ReportCreate] = {
-        reference: message
-        for message, reference in applied
-        if isinstance(message, ReportCreate)
-    }
-    ids = {reference for _, reference in applied}
-    write(
-        [
-            document_of(row, created.get(row.pk))
-            for row in ReportLedger.objects.filter(pk__in=ids)
-        ]
-    )
-
-
-def document_of(row: ReportLedger, message: ReportCreate | None = None) -> Write:
-    """Give the write that brings a document to what its ledger row says."""
-    if row.deleted:
-        return bury(row.id_reporte, row.version)
-    author = NOBODY if row.anonymous else row.id_usuario
-    if message is None:
-        return change(
-            row.id_reporte,
-            row.version,
-            id_usuario=author,
-            visibilidad=row.visibilidad,
-        )
-    return store(
-        Report(
-            id_reporte=row.id_reporte,
-            id_usuario=author,
-            tipo_reporte=message.tipo_reporte,
-            descripcion=message.descripcion,
-            ubicacion=message.ubicacion or "",
-            visibilidad=row.visibilidad,
-            fecha_creacion=row.fecha_creacion,
-            version=row.version,
-        )
-    )
-
-
-def write(documents: list[Write], *, may_be_missing: bool = False) -> None:
-    """
-    Write to MongoDB; raises `OperationalError` while it is away.
-
-    And, with `may_be_missing`, `Retry` while there is no document for a change.
-    """
-    try:
-        write_documents(documents)
-    except DocumentMissing as error:
-        if may_be_missing:
-            raise Retry(f"There is no document yet: {error}") from error
-        # To wait for them would stop the queue: MongoDB has lost what it confirmed.
-        logger.critical("Documents are gone from MongoDB: %s", error)

@@ -1,4 +1,4 @@
-"""How the crash lab drives reports, and through them their authors."""
+"""The crash lab's workload of reports, which also changes their authors."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ from messaging.lab.workload import (
 from .handlers import NORMAL_VISIBILITY
 from .models import Report, ReportLedger
 
-#: An author who never exists.
-NOBODY = 10**12
-#: Penalties of one author. Further ones would bring the rating down to 0, where
-#: penalties no longer show.
-PENALTIES = 8
-#: Values of `visibilidad` with which the lab numbers the changes of one report.
+#: An id that no author has.
+UNKNOWN_AUTHOR_ID = 10**12
+#: Maximum of penalties per author. Further ones would lower the rating to 0, where
+#: penalties have no visible effect.
+MAX_PENALTIES = 8
+#: Values of `visibilidad`, which number the changes of one report.
 CHANGES = range(2, 1000)
-#: Living reports one client has at most; few, so that many operations meet in each.
-CROWD = 12
+#: Maximum of existing reports per client. A low number makes many operations hit
+#: the same one.
+MAX_REPORTS = 12
 FIELDS = ("descripcion", "visibilidad")
 
 
 @register
 class Reports:
-    """Reports; the visibility numbers the changes, the description names the report."""
+    """Reports; the visibility counts the changes, the description is the name."""
 
     kind = "report"
 
     def next_operation(self, client: Client) -> Operation | None:
-        """Create, hide or boost, delete, or ask for what must be refused."""
+        """Return a create, an update, a delete, or a request that must fail."""
         living = sum(
             one.kind == self.kind and not one.deleted for one in client.entities
         )
         roll = client.random.random()
-        if roll < 0.25 and living < CROWD:
+        if roll < 0.25 and living < MAX_REPORTS:
             author = client.choose("user", lambda one: one.visible)
             return self.create(client, author) if author else None
         if roll < 0.80:
@@ -58,11 +59,11 @@ class Reports:
         return self.mistake(client)
 
     def create(self, client: Client, author: Entity) -> Operation:
-        """Create a report, with an id of the client's or of the API's making."""
+        """Create a report, over HTTP or as a message with an id of its own."""
         author.notes["author"] = True
         name = f"lab {client.number()}"
         body = {
-            "id_usuario": int(author.reference or NOBODY),
+            "id_usuario": int(author.reference or UNKNOWN_AUTHOR_ID),
             "tipo_reporte": 1,
             "descripcion": name,
         }
@@ -93,7 +94,7 @@ class Reports:
         penalties = author.notes.get("penalties", 0)
         body: dict[str, Any] = {"visibilidad": float(changes)}
         also: tuple[tuple[Entity, Change], ...] = ()
-        if client.random.random() < 0.1 and penalties < PENALTIES:
+        if client.random.random() < 0.1 and penalties < MAX_PENALTIES:
             author.notes["penalties"] = penalties + 1
             body["penalize_author"] = True
             also = ((author, Change(adds={"calificacion": -settings.AUTHOR_PENALTY})),)
@@ -107,7 +108,7 @@ class Reports:
         )
 
     def delete(self, report: Entity) -> Operation:
-        """Delete a report, or fail to because it is gone."""
+        """Delete a report; if it is deleted already, the operation must fail."""
         return Operation(
             report,
             "report.delete",
@@ -117,11 +118,11 @@ class Reports:
         )
 
     def mistake(self, client: Client) -> Operation | None:
-        """Ask for something that must be refused."""
+        """Return an operation that must fail."""
         gone = client.choose_deleted(self.kind)
         if gone is None or client.random.random() < 0.4:
             body = {
-                "id_usuario": NOBODY,
+                "id_usuario": UNKNOWN_AUTHOR_ID,
                 "tipo_reporte": 1,
                 "descripcion": f"lab {client.number()}",
             }
@@ -131,7 +132,7 @@ class Reports:
         return self.delete(gone)
 
     def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
-        """Read what is told of a report."""
+        """Return what an event says about a report; None for other events."""
         if not event_type.startswith("report."):
             return None
         return Sighting(
@@ -143,7 +144,7 @@ class Reports:
         )
 
     def read_stores(self) -> dict[str, list[Sighting]]:
-        """Read the ledger, which decides, and the documents with their tombstones."""
+        """Return the ledger in MySQL, and the documents and tombstones in MongoDB."""
         return {
             "mysql": [
                 Sighting(

@@ -1,5 +1,5 @@
 """
-Reports in two stores: the ledger in MySQL decides, the documents in MongoDB are read.
+Reports in two stores: the ledger in MySQL is authoritative, reads come from MongoDB.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from messaging.models import Ledger, PrunableQuerySet
 
 
 class Reports(models.Manager["Report"]):
-    """The reports themselves, without what deleted ones left behind."""
+    """The reports without the tombstones of deleted ones."""
 
     def get_queryset(self) -> models.QuerySet[Report]:
-        """Leave out tombstones."""
+        """Exclude tombstones."""
         return super().get_queryset().filter(deleted=False)
 
 
 class Report(models.Model):
     """
-    A report, written only by `reports.documents`.
+    A report in MongoDB, written only by `reports.documents`.
 
-    Deleted, it leaves a tombstone of id, version, `deleted` and the moment, so that a
-    write which comes late finds a newer version there and changes nothing.
+    A deleted report leaves a tombstone with its id, version, `deleted` and the time,
+    so that a late write finds a newer version and changes nothing.
     """
 
     id_reporte = models.CharField(
@@ -35,7 +35,7 @@ class Report(models.Model):
     visibilidad = models.FloatField("visibilidad", default=1.0)
     fecha_creacion = models.DateTimeField("fecha de creación")
     version = models.IntegerField("versión", editable=False)
-    # A value in every document: MongoDB finds `false` by index, but not "missing".
+    # In every document, because the index serves `false` but not a missing value.
     deleted = models.BooleanField("eliminado", default=False, editable=False)
 
     objects = Reports()
@@ -45,8 +45,8 @@ class Report(models.Model):
         db_table = "reports"
         verbose_name = "reporte"
         verbose_name_plural = "reportes"
-        # `deleted` first, for every query names it; `_id` last, for it breaks the ties
-        # of pages.
+        # `deleted` first, because every query filters on it; `_id` last, to break ties
+        # in pagination.
         indexes = (
             models.Index(
                 fields=["deleted", "-fecha_creacion", "-id_reporte"],
@@ -71,16 +71,16 @@ class Report(models.Model):
 
 
 class ReportLedger(Ledger):
-    """What MySQL knows of a report for good, whatever becomes of its document."""
+    """The permanent record of a report in MySQL, kept after the report is deleted."""
 
-    # MongoDB regards case in ids, so MySQL must as well.
+    # Case-sensitive, like ids in MongoDB.
     id_reporte = models.CharField(
         max_length=36, primary_key=True, db_collation="utf8mb4_bin"
     )
     id_usuario = models.BigIntegerField(db_index=True)
     visibilidad = models.FloatField()
     fecha_creacion = models.DateTimeField()
-    #: Whether the document no longer says who the author was.
+    #: Whether the author was removed from the document.
     anonymous = models.BooleanField(default=False)
 
     def __str__(self) -> str:
@@ -88,21 +88,21 @@ class ReportLedger(Ledger):
 
 
 class NotificationQuerySet(PrunableQuerySet):
-    """What became of e-mails."""
+    """The state of e-mails."""
 
     moment = "changed_at"
 
 
 class Notification(models.Model):
     """
-    The e-mail that tells an author of a new report, and how far it has come.
+    The e-mail to the author of a new report, and its state.
 
-    "Sending" is committed before the mail server is asked, so a row in which that is
-    found is of a try that ended without anybody knowing how: that is a doubt.
+    SENDING is committed before the mail server is contacted. A row that is still in
+    that state belongs to an attempt with an unknown outcome, which `doubts` counts.
     """
 
     class Status(models.TextChoices):
-        """How far it has come."""
+        """State of the e-mail."""
 
         SENDING = "sending", "enviándose"
         WAITING = "waiting", "en espera"
@@ -113,11 +113,11 @@ class Notification(models.Model):
         "id del reporte", max_length=36, primary_key=True, db_collation="utf8mb4_bin"
     )
     recipient = models.EmailField("destinatario", max_length=254)
-    #: The header of that name: the same in every try, so that a double can be told.
+    #: The header of that name, the same in every attempt, which identifies duplicates.
     message_id = models.CharField("Message-ID", max_length=255)
     status = models.CharField("estado", max_length=10, choices=Status)
     doubts = models.PositiveSmallIntegerField("dudas", default=0)
-    #: What the mail server, or the way to it, last complained of.
+    #: The last error of the mail server or of the connection to it.
     problem = models.CharField("problema", max_length=1000, default="")
     changed_at = models.DateTimeField("último cambio", db_index=True)
 
@@ -132,7 +132,7 @@ class Notification(models.Model):
 
 
 class ReportFile(models.Model):
-    """Where in the storage the file of a report is; the row commits once it is."""
+    """The name of a report's file in the storage, committed once the file exists."""
 
     id_reporte = models.CharField(
         max_length=36, primary_key=True, db_collation="utf8mb4_bin"

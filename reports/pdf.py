@@ -1,4 +1,4 @@
-"""A report on paper."""
+"""A report as a PDF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.conf import settings
 from fpdf import FPDF
 from fpdf.fonts import TTFFont
 
-from .messages import ReportCreated
+from .events import ReportCreated
 
 logger = logging.getLogger(__name__)
 
@@ -17,18 +17,17 @@ logger = logging.getLogger(__name__)
 TITLE, TEXT, LABEL = 16, 11, 8
 #: Millimetres.
 LINE = 6
-#: One of the fonts that every reader of PDF has. One that must be embedded costs
-#: fifty times the time.
+#: A font that every PDF reader has. Embedding a font takes fifty times as long.
 CORE_FONT = "helvetica"
-#: The letters it has, those of Western Europe.
+#: The characters it has: those of Western Europe.
 CORE_LETTERS = "latin-1"
 
 
 def render(report: ReportCreated) -> bytes:
     """
-    Give a PDF of what never changes in a report.
+    Return a PDF of what never changes in a report.
 
-    The author is left out: DELETED_AUTHORS may take the author off a report later.
+    Without the author, because DELETED_AUTHORS may remove the author later.
     """
     fields = {
         "Id": report.id_reporte,
@@ -52,17 +51,17 @@ def render(report: ReportCreated) -> bytes:
 
 class Paper(FPDF):
     """
-    A document in a font that has the letters of its text.
+    A document in fonts that have the characters of its text.
 
-    What the core font lacks is taken from the first of the setting REPORT_FONTS, what
-    that lacks from the next. What none of them has becomes a question mark.
+    If the core font lacks one, the fonts of the setting REPORT_FONTS are used, in
+    their order. A character that none of them has becomes a question mark.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(format="A4")
         self.set_lang("es")
         self.family = CORE_FONT
-        #: Those of the fonts that were added, by code point.
+        #: Code points that the added fonts have.
         self._letters: set[int] = set()
         if not is_western(text):
             self._add_fonts()
@@ -71,23 +70,25 @@ class Paper(FPDF):
         paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
         names = [f"font{number}" for number in range(len(paths))]
         if not paths:
-            logger.warning("None of REPORT_FONTS is installed; letters will be missing")
+            logger.warning(
+                "None of REPORT_FONTS is installed; characters will be missing"
+            )
             return
         for name, path in zip(names, paths, strict=True):
             self.add_font(name, fname=path)
             font = self.fonts[name]
-            assert isinstance(font, TTFFont)  # for it comes from a file
+            assert isinstance(font, TTFFont)  # because it comes from a file
             self._letters |= font.cmap.keys()
         self.family = names[0]
         self.set_fallback_fonts(names[1:])
-        # Right to left where it must be, with letters that join.
+        # For right-to-left scripts and joined letters.
         self.set_text_shaping(use_shaping_engine=True)
 
     def _has(self, letter: str) -> bool:
         return ord(letter) in self._letters if self._letters else is_western(letter)
 
     def put(self, text: str, size: int) -> None:
-        """Write text across the page, on as many lines and pages as it takes."""
+        """Write text over the whole width, on as many lines and pages as it needs."""
         text = "\n".join(text.expandtabs(4).splitlines())
         text = "".join(c if c == "\n" or self._has(c) else "?" for c in text)
         self.set_font(self.family, size=size)
@@ -95,7 +96,7 @@ class Paper(FPDF):
 
 
 def is_western(text: str) -> bool:
-    """Whether the core font has all letters of a text."""
+    """Return whether the core font has all characters of a text."""
     try:
         text.encode(CORE_LETTERS)
     except UnicodeEncodeError:

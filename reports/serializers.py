@@ -1,4 +1,4 @@
-"""How reports are read and what may be sent about them over HTTP."""
+"""The JSON of reports over HTTP: what a read returns and what a write accepts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rest_framework import serializers
 
 from messaging.rest_framework.serializers import MessageSerializer
 
-from .messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Report
 
 
 class ReportSerializer(serializers.ModelSerializer):
-    """A report as it is read."""
+    """The answer to a read."""
 
     class Meta:
         model = Report
@@ -36,10 +36,10 @@ class ReportCreateSerializer(MessageSerializer):
         message = ReportCreate
         fields = ["id_usuario", "tipo_reporte", "descripcion", "ubicacion"]
 
-    def given(self) -> dict[str, Any]:
-        """The API makes the id, so that the client can go on with it at once."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return a new id, so that the client can use it at once, and the time."""
         return {
-            "id_reporte": self.context["preferences"].made_id,
+            "id_reporte": self.context["headers"].new_id,
             "fecha_creacion": timezone.now(),
         }
 
@@ -51,8 +51,8 @@ class ReportVisibilitySerializer(MessageSerializer):
         message = ReportUpdateVisibility
         fields = ["visibilidad", "penalize_author"]
 
-    def given(self) -> dict[str, Any]:
-        """The id is that of the URL."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return the id in the URL."""
         return {"id_reporte": self.context["view"].kwargs["pk"]}
 
 

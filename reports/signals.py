@@ -1,4 +1,9 @@
-"""`post_save` in style: what changed is told as events, in the same transaction."""
+"""
+`reports_changed` is to a batch what `post_save` is to one row: bulk writes send none.
+
+It is sent inside the transaction of the change. The receiver publishes the events
+through the outbox, so they leave with the commit, or not at all.
+"""
 
 from typing import Any
 
@@ -6,9 +11,9 @@ from django.dispatch import Signal
 
 from messaging import publish
 
-from .messages import ReportEvent
+from .events import ReportEvent
 
-#: Sent with `events`, a list of what happened, in order.
+#: Sent with `events`, the list of events of one transaction, in order.
 reports_changed = Signal()
 
 

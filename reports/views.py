@@ -1,4 +1,4 @@
-"""Reports over HTTP: reads from MongoDB, writes through the queue."""
+"""Reports over HTTP: reads come from MongoDB, writes publish commands."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rest_framework.request import Request
 from messaging.rest_framework.viewsets import QueuedViewSet, Write
 from project.access import EDITOR, MODERATOR
 
+from .commands import canonical
 from .files import open_file
 from .filters import ReportFilter
-from .messages import canonical
 from .models import Report
 from .serializers import (
     ReportCreateSerializer,
@@ -30,12 +30,12 @@ NO_FILE = "El archivo de este reporte todavía no está disponible."
 
 
 class PDFNegotiation(DefaultContentNegotiation):
-    """Lets clients ask for a PDF alone: the file is one, and errors are JSON."""
+    """Accepts requests that ask only for a PDF; errors are JSON all the same."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> Any:
-        """Choose what renders errors."""
+        """Select the renderer, the default one if none fits."""
         try:
             return super().select_renderer(request, renderers, format_suffix)
         except NotAcceptable:
@@ -45,7 +45,7 @@ class PDFNegotiation(DefaultContentNegotiation):
 class ReportViewSet(QueuedViewSet):
     """Lo que las personas reportan."""
 
-    # Without PUT: of a report only the visibility changes.
+    # No PUT, because only the visibility of a report can change.
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     queryset = Report.objects.all()
     serializer_class = ReportSerializer
@@ -78,7 +78,7 @@ class ReportViewSet(QueuedViewSet):
     }
 
     def get_object(self) -> Report:
-        """Find a report however its id is written."""
+        """Return the report, whether its UUID is in upper or lower case."""
         self.kwargs["pk"] = canonical(self.kwargs["pk"])
         report: Report = super().get_object()
         return report

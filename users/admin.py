@@ -11,7 +11,7 @@ from django.utils import timezone
 from messaging import Message
 from messaging.admin import MessageForm, PublishingAdmin
 
-from .messages import UserCreate, UserDelete, UserUpdate
+from .commands import UserCreate, UserDelete, UserUpdate
 from .models import User
 from .serializers import EDITABLE
 
@@ -28,26 +28,26 @@ class UserForm(MessageForm):
         fields = EDITABLE
 
     def make_message(self, changes: dict[str, Any]) -> Message:
-        """Make a creation of a new user, a change of one that is there."""
+        """Build the command for the form: a creation, or a change of the instance."""
         if self.instance.pk is None:
             return UserCreate.parse(changes | {"fecha_creacion": timezone.now()})
         return UserUpdate.parse(changes | {"user_id": self.instance.pk})
 
 
 class RatingFilter(admin.SimpleListFilter):
-    """Good and bad ratings."""
+    """Filter users by ranges of their rating."""
 
     title = "calificación"
     parameter_name = "calificacion"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Name the choices."""
+        """Return the choices."""
         return [("5", "la mejor"), ("3", "de 3 a 5"), ("0", "menos de 3")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[User]
     ) -> QuerySet[User]:
-        """Filter by the choice."""
+        """Return the users in the chosen range."""
         match self.value():
             case "5":
                 return queryset.filter(calificacion=5)
@@ -60,7 +60,7 @@ class RatingFilter(admin.SimpleListFilter):
 
 @admin.register(User)
 class UserAdmin(PublishingAdmin):
-    """Users; every change goes through the queue."""
+    """Users; saving and deleting publish commands."""
 
     form = UserForm
     list_display = (
@@ -90,9 +90,9 @@ class UserAdmin(PublishingAdmin):
     def get_fields(
         self, request: HttpRequest, obj: User | None = None
     ) -> tuple[str, ...]:
-        """Show what nobody can give only of users who are there."""
+        """Add the read-only fields to the form of an existing user."""
         return (*EDITABLE, *(self.readonly_fields if obj else ()))
 
     def make_delete(self, instance: User) -> Message:
-        """Publish `user.delete`."""
+        """Build `user.delete`."""
         return UserDelete(user_id=instance.pk)

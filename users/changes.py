@@ -1,70 +1,24 @@
-"""The one way in which users change: in bulk, with versions and events."""
+"""Updates and deletes of users, with their versions and events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import router
-from django.utils import timezone
-
-from messaging.database import insert
-
-from .messages import (
-    UserCreate,
-    UserCreated,
-    UserDeleted,
-    UserEvent,
-    UserUpdated,
-    normalised,
-)
-from .models import BEST_RATING, User, UserLedger
+from .events import UserDeleted, UserEvent, UserUpdated
+from .models import User, UserLedger
 from .signals import users_changed
 
-#: Rows of one UPDATE statement; Django's CASE expressions grow slow beyond.
+#: Rows of one UPDATE statement. Django takes long to build larger CASE expressions.
 UPDATE_BATCH = 100
-
-
-def insert_users(messages: list[UserCreate]) -> list[User]:
-    """Insert a user for each message; their e-mails must be free."""
-    now = timezone.now()
-    users = User.objects.bulk_create(
-        User(
-            nombre=message.nombre,
-            apellido=message.apellido,
-            email=message.email,
-            fecha_nacimiento=message.fecha_nacimiento,
-            fecha_creacion=message.fecha_creacion or now,
-            calificacion=(
-                BEST_RATING if message.calificacion is None else message.calificacion
-            ),
-            numero_reportes=message.numero_reportes or 0,
-            url_foto_perfil=message.url_foto_perfil or "",
-            biografia=message.biografia or "",
-        )
-        for message in messages
-    )
-    if users[0].pk is None:  # MySQL, unlike MariaDB, does not return them
-        ids = User.objects.ids_by_email(user.email for user in users)
-        for user in users:
-            user.pk = ids[normalised(user.email)]
-    insert(
-        router.db_for_write(UserLedger),
-        UserLedger,
-        ["user_id", "version", "deleted"],
-        [(user.pk, 1, False) for user in users],
-    )
-    events = [UserCreated.of(user, version=1) for user in users]
-    users_changed.send(User, events=events)
-    return users
 
 
 class UserChanges:
     """
-    Users locked until the transaction ends, changed in memory and saved together.
+    Users locked until the end of the transaction, changed in memory, saved together.
 
-    Rows are locked in the order of their ids, so that no two transactions wait for
-    each other. `user_id in changes` tells whether that user exists.
+    Rows are locked in the order of their ids, so that two transactions cannot deadlock.
+    `user_id in changes` is true if the user exists. Nothing is written before `save()`.
     """
 
     def __init__(self, ids: Iterable[int]) -> None:
@@ -83,11 +37,11 @@ class UserChanges:
         return self._users[user_id]
 
     def version(self, user_id: int) -> int:
-        """Give the version a user has by now."""
+        """Return the current version of a user, with the changes made so far."""
         return self._ledger[user_id].version
 
     def update(self, user_id: int, **values: Any) -> None:
-        """Set fields of a user: one change, one version, one event."""
+        """Set fields of a user. Each call makes one new version and one event."""
         user = self._users[user_id]
         for name, value in values.items():
             setattr(user, name, value)
@@ -96,7 +50,7 @@ class UserChanges:
         self._events.append(UserUpdated.of(user, self._next_version(user_id)))
 
     def delete(self, user_id: int) -> None:
-        """Remove a user."""
+        """Delete a user. The ledger row stays."""
         del self._users[user_id]
         self._changed.pop(user_id, None)
         self._deleted.add(user_id)
@@ -105,7 +59,7 @@ class UserChanges:
         self._events.append(UserDeleted(user_id=user_id, version=version))
 
     def save(self) -> None:
-        """Write what has changed, and tell it."""
+        """Write all changes in a few bulk statements, and send `users_changed`."""
         if not self._events:
             return
         if self._changed:

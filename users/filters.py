@@ -1,4 +1,4 @@
-"""Filters of the list of users; each is served by an index."""
+"""Filters of the list of users; each has an index."""
 
 from django_filters import rest_framework as filters
 
@@ -12,7 +12,7 @@ from .models import User
 
 
 class UserFilter(filters.FilterSet):
-    """Exact e-mail and surname, ranges of numbers and dates."""
+    """Filter by e-mail and surname, and by ranges of numbers and dates."""
 
     email = filters.CharFilter()
     apellido = filters.CharFilter()

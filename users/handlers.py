@@ -1,12 +1,22 @@
-"""What the commands about users mean."""
+"""
+What the commands about users do: each handler gets a batch, in one transaction.
+
+A `Reject` fails the messages it names; the others are handled again without them.
+"""
 
 from __future__ import annotations
 
-from messaging import Reject, handles
+from django.db import router
+from django.utils import timezone
 
-from .changes import UserChanges, insert_users
-from .messages import UserCreate, UserDelete, UserUpdate, normalised
-from .models import User
+from messaging import Reject, handles
+from messaging.database import insert
+
+from .changes import UserChanges
+from .commands import UserCreate, UserDelete, UserUpdate, normalise_email
+from .events import UserCreated
+from .models import BEST_RATING, User, UserLedger
+from .signals import users_changed
 
 UNKNOWN = "No existe ningún usuario con ese user_id."
 TAKEN = "Ya existe un usuario con ese e-mail."
@@ -15,22 +25,56 @@ STALE = "El usuario ya no tiene esa versión."
 
 @handles(UserCreate, batch=True)
 def create_users(messages: list[UserCreate]) -> list[int]:
-    """Insert users whose e-mail is free."""
+    """Insert a user for each message, and return their ids."""
     taken = set(User.objects.ids_by_email(message.email for message in messages))
     refused = []
     for message in messages:
-        email = normalised(message.email)
+        email = normalise_email(message.email)
         if email in taken:
             refused.append(message)
         taken.add(email)
     if refused:
         raise Reject(TAKEN, *refused, code="conflict")
-    return [user.pk for user in insert_users(messages)]
+    users = insert_users(messages)
+    users_changed.send(User, events=[UserCreated.of(user, 1) for user in users])
+    return [user.pk for user in users]
+
+
+def insert_users(messages: list[UserCreate]) -> list[User]:
+    """Insert the users, and their ledger rows at version 1, in one statement each."""
+    now = timezone.now()
+    users = User.objects.bulk_create(
+        User(
+            nombre=message.nombre,
+            apellido=message.apellido,
+            email=message.email,
+            fecha_nacimiento=message.fecha_nacimiento,
+            fecha_creacion=message.fecha_creacion or now,
+            calificacion=(
+                BEST_RATING if message.calificacion is None else message.calificacion
+            ),
+            numero_reportes=message.numero_reportes or 0,
+            url_foto_perfil=message.url_foto_perfil or "",
+            biografia=message.biografia or "",
+        )
+        for message in messages
+    )
+    if users[0].pk is None:  # MySQL, unlike MariaDB, does not return the ids
+        ids = User.objects.ids_by_email(user.email for user in users)
+        for user in users:
+            user.pk = ids[normalise_email(user.email)]
+    insert(
+        router.db_for_write(UserLedger),
+        UserLedger,
+        ["user_id", "version", "deleted"],
+        [(user.pk, 1, False) for user in users],
+    )
+    return users
 
 
 @handles(UserUpdate, batch=True)
 def update_users(messages: list[UserUpdate]) -> list[int]:
-    """Change the given fields."""
+    """Change the given fields of each user, and return the ids."""
     users = UserChanges(message.user_id for message in messages)
     if unknown := [message for message in messages if message.user_id not in users]:
         raise Reject(UNKNOWN, *unknown, code="not_found")
@@ -41,11 +85,11 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
             stale.append(message)
             continue
         if message.email:
-            email = normalised(message.email)
+            email = normalise_email(message.email)
             if owners.get(email, message.user_id) != message.user_id:
                 refused.append(message)
                 continue
-            owners.pop(normalised(users[message.user_id].email), None)
+            owners.pop(normalise_email(users[message.user_id].email), None)
             owners[email] = message.user_id
         users.update(message.user_id, **message.changes)
     if stale:
@@ -58,7 +102,7 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
 
 @handles(UserDelete, batch=True)
 def delete_users(messages: list[UserDelete]) -> list[int]:
-    """Remove users."""
+    """Delete the users, and return their ids."""
     users = UserChanges(message.user_id for message in messages)
     unknown, stale = [], []
     for message in messages:

@@ -1,4 +1,4 @@
-"""How the crash lab drives users."""
+"""The crash lab's workload of users."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from messaging.lab.workload import (
 
 from .models import BEST_RATING, User, UserLedger
 
-#: An id that no run ever reaches.
-NOBODY = 10**12
-#: Living users one client has at most; few, so that many operations meet in each.
-CROWD = 15
-#: What events and rows show of what the lab changes.
+#: An id that no user has: no run gets that far.
+UNKNOWN_ID = 10**12
+#: Maximum of existing users per client. A low number makes many operations hit
+#: the same one.
+MAX_USERS = 15
+#: Fields that the lab changes, and that both events and rows show.
 FIELDS = ("biografia", "numero_reportes", "calificacion")
 
 
 @register
 class Users:
-    """Users, known by e-mail until they have an id; the biography holds a number."""
+    """Users, identified by e-mail until they have an id; each biography is unique."""
 
     kind = "user"
 
     def next_operation(self, client: Client) -> Operation | None:
-        """Create, update, delete, or ask for what must be refused."""
+        """Return a create, an update, a delete, or a request that must fail."""
         living = sum(
             one.kind == self.kind and not one.deleted for one in client.entities
         )
         roll = client.random.random()
-        if (roll < 0.12 and living < CROWD) or living < 2:
+        if (roll < 0.12 and living < MAX_USERS) or living < 2:
             return self.create(client)
         if roll < 0.84:
             user = client.choose(self.kind)
             return self.update(client, user) if user else None
         if roll < 0.92:
-            # What is on its way to other queues or partitions needs some of them:
-            # reports their authors, and mistakes an e-mail that is taken.
+            # Messages in other queues or partitions may depend on users with notes:
+            # reports on their author, failing creates on the e-mail being taken.
             user = client.choose(self.kind, lambda one: not one.notes)
             return self.delete(user) if user else None
         return self.mistake(client)
 
     def create(self, client: Client, user: Entity | None = None) -> Operation:
-        """Create a user, or fail to because there is `user` already."""
+        """Create a user; with `user`, which exists already, the operation must fail."""
         number = client.number()
         created = user or client.new(self.kind, f"user{number}@example.com")
         body = {
@@ -70,8 +71,8 @@ class Users:
     def update(
         self, client: Client, user: Entity, user_id: int | None = None
     ) -> Operation:
-        """Change the biography of a user, or fail to because there is none."""
-        target = user_id or int(user.reference or NOBODY)
+        """Change the biography of a user; without such a user it must fail."""
+        target = user_id or int(user.reference or UNKNOWN_ID)
         body = {"biografia": f"k={client.number()}"}
         return Operation(
             user,
@@ -82,17 +83,17 @@ class Users:
         )
 
     def delete(self, user: Entity) -> Operation:
-        """Delete a user, or fail to because it is gone."""
+        """Delete a user; if it is deleted already, the operation must fail."""
         return Operation(
             user,
             "user.delete",
-            {"user_id": int(user.reference or NOBODY)},
+            {"user_id": int(user.reference or UNKNOWN_ID)},
             None if user.deleted else Change(deletes=True),
             request=Request("DELETE", f"/users/{user.reference}/"),
         )
 
     def mistake(self, client: Client) -> Operation | None:
-        """Ask for something that must be refused."""
+        """Return an operation that must fail, or None if there is none to choose."""
         roll = client.random.random()
         if roll < 0.4:
             user = client.choose(self.kind)
@@ -102,11 +103,11 @@ class Users:
             return self.create(client, user)
         gone = client.choose_deleted(self.kind)
         if gone is None or roll < 0.6:
-            return self.update(client, Entity(self.kind, "nobody"), NOBODY)
+            return self.update(client, Entity(self.kind, "nobody"), UNKNOWN_ID)
         return self.update(client, gone) if roll < 0.8 else self.delete(gone)
 
     def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
-        """Read what is told of a user."""
+        """Return what an event says about a user; None for other events."""
         if not event_type.startswith("user."):
             return None
         return Sighting(
@@ -118,7 +119,7 @@ class Users:
         )
 
     def read_stores(self) -> dict[str, list[Sighting]]:
-        """Read the rows, and the ledger that knows of deleted ones."""
+        """Return what MySQL holds: the users, and the ledger rows of deleted ones."""
         users = User.objects.in_bulk()
         return {
             "mysql": [
@@ -129,7 +130,7 @@ class Users:
 
 
 def sighting(row: UserLedger, user: User | None) -> Sighting:
-    """Read a user; one that the ledger calls alive though it is gone has no content."""
+    """Combine a ledger row with its user, whose absence shows as missing content."""
     return Sighting(
         str(row.user_id),
         row.version,

@@ -1,4 +1,4 @@
-"""Users, and the permanent record of their versions, in MySQL."""
+"""Users, and the permanent ledger of their versions, in MySQL."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from django.db import models
 
 from messaging.models import Ledger
 
-from .messages import normalised
+from .commands import normalise_email
 
-#: Rating of a new user, and the highest there is.
+#: Rating of a new user, and the highest possible one.
 BEST_RATING = 5.0
 
 
 class UserQuerySet(models.QuerySet["User"]):
-    """Users by what identifies them, and with what is told of them."""
+    """Lookups that the consumers and the API share."""
 
     def with_version(self) -> UserQuerySet:
-        """Add the version, as of the same moment."""
+        """Annotate each user with `version`, read in the same query."""
         ledger = UserLedger.objects.filter(pk=models.OuterRef("pk"))
         return self.annotate(version=models.Subquery(ledger.values("version")))
 
     def ids_by_email(self, emails: Iterable[str]) -> dict[str, int]:
-        """Give who has these addresses, by the normalised address."""
+        """Return the ids of the users with these e-mails, by normalised e-mail."""
         rows = self.filter(email__in=set(emails)).values_list("email", "pk")
-        return {normalised(email): pk for email, pk in rows}
+        return {normalise_email(email): pk for email, pk in rows}
 
 
 class User(models.Model):
-    """A person who writes reports."""
+    """An author of reports."""
 
     user_id = models.BigAutoField(primary_key=True)
     nombre = models.CharField(max_length=100)
     apellido = models.CharField(max_length=100, db_index=True)
-    # A collation that MySQL and MariaDB share and that does not regard case.
+    # A case-insensitive collation that both MySQL and MariaDB have.
     email = models.EmailField(
         "e-mail", max_length=254, unique=True, db_collation="utf8mb4_general_ci"
     )
@@ -67,7 +67,7 @@ class User(models.Model):
 
 
 class UserLedger(Ledger):
-    """Version of each user there is or was."""
+    """The version of every user, kept after the user is deleted."""
 
     user_id = models.BigIntegerField(primary_key=True)
 

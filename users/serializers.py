@@ -1,4 +1,4 @@
-"""How users are read and what may be sent about them over HTTP."""
+"""The JSON of users over HTTP: what a read returns and what a write accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from messaging.rest_framework.serializers import MessageSerializer
 
-from .messages import UserCreate, UserDelete, UserUpdate
+from .commands import UserCreate, UserDelete, UserUpdate
 from .models import User
 
 EDITABLE = [
@@ -23,7 +23,7 @@ EDITABLE = [
 
 
 class UserSerializer(serializers.ModelSerializer):
-    """A user as it is read."""
+    """The answer to a read."""
 
     class Meta:
         model = User
@@ -48,8 +48,8 @@ class UserCreateSerializer(MessageSerializer):
         message = UserCreate
         fields = EDITABLE
 
-    def given(self) -> dict[str, Any]:
-        """A user is as old as its request."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return the time of the request, as that of the creation."""
         return {"fecha_creacion": timezone.now()}
 
 
@@ -60,8 +60,8 @@ class UserUpdateSerializer(MessageSerializer):
         message = UserUpdate
         fields = EDITABLE
 
-    def given(self) -> dict[str, Any]:
-        """The id is that of the URL."""
+    def extra_values(self) -> dict[str, Any]:
+        """Return the id in the URL."""
         return {"user_id": int(self.context["view"].kwargs["pk"])}
 
 

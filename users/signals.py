@@ -1,8 +1,8 @@
 """
-`post_save` in style, but for many users at once: bulk statements send no `post_save`.
+`users_changed` is to a batch what `post_save` is to one row: bulk writes send none.
 
-Who writes sends `users_changed` inside the transaction of the change, and the receiver
-publishes the events, which leave through the outbox with the commit.
+It is sent inside the transaction of the change. The receiver publishes the events
+through the outbox, so they leave with the commit, or not at all.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from django.dispatch import Signal
 
 from messaging import publish
 
-from .messages import UserEvent
+from .events import UserEvent
 
-#: Sent with `events`, a list of what happened, in order.
+#: Sent with `events`, the list of events of one transaction, in order.
 users_changed = Signal()
 
 

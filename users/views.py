@@ -1,4 +1,4 @@
-"""Users over HTTP: reads from MySQL, writes through the queue."""
+"""Users over HTTP: reads come from MySQL, writes publish commands."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ class UserViewSet(QueuedViewSet):
     }
 
     def get_queryset(self) -> UserQuerySet:
-        """Add the version to a single user, for its ETag."""
+        """Annotate a single user with its version, for the ETag."""
         users = User.objects.all()
         return users if self.action == "list" else users.with_version()

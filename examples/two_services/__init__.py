@@ -1,1 +1,6 @@
-"""Two services that talk through RabbitMQ; docs/two-services.md walks through them."""
+"""
+Two services that communicate through RabbitMQ.
+
+docs/two-services.md explains them; open messages.py first, then service_a/urls.py and
+service_b/handlers.py.
+"""

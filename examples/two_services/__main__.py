@@ -1,9 +1,9 @@
 """
 Run both services until Ctrl-C: `python -m examples.two_services`; with `a` or `b`,
-that one alone.
+only that one.
 
 The broker is that of RABBITMQ_URL, else that of a running `make run`, else a private
-one. What B keeps is in `.local/two-services/`, and so is the private broker.
+one. B's database and the private broker are in `.local/two-services/`.
 """
 
 import argparse
@@ -26,9 +26,9 @@ A, B = (f"examples.two_services.service_{name}.settings" for name in "ab")
 
 
 def main() -> int:
-    """Start all processes; give the exit code."""
+    """Start all processes; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("service", nargs="?", choices=["a", "b"], help="that one alone")
+    parser.add_argument("service", nargs="?", choices=["a", "b"], help="only this one")
     parser.add_argument("--port-a", type=int, default=7040, help="default: 7040")
     parser.add_argument("--port-b", type=int, default=7041, help="default: 7041")
     options = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> int:
     broker = None
     if not os.environ.get("RABBITMQ_URL"):
         if options.service:
-            parser.error("To meet the other one, set RABBITMQ_URL or start `make run`.")
+            parser.error("To share a broker, set RABBITMQ_URL or start `make run`.")
         broker = RabbitMQ(LOCAL / "rabbitmq", free_port())
         broker.start()
         os.environ["RABBITMQ_URL"] = broker.url
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def commands(options: argparse.Namespace) -> dict[str, list[str]]:
-    """Give the processes of both services."""
+    """Return the command line of each process, by name."""
     for name, port in (("A", options.port_a), ("B", options.port_b)):
         if options.service in (None, name.lower()):
             print(f"{name} is at http://127.0.0.1:{port}/")
@@ -65,15 +65,15 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def serve(commands: dict[str, list[str]], only: str | None) -> int:
-    """Run processes, of one service only or of both, until one ends or a signal."""
+    """Run the processes of one service or both until one exits or a signal comes."""
     subprocess.run(django(B, "migrate", "--run-syncdb", "-v", "0"), check=True)
-    # Before B first runs, so that A can leave notes for it.
+    # Creates B's queues, so that A can publish before B first runs.
     subprocess.run(django(B, "topology", "apply"), check=True)
     manager = honcho.manager.Manager()
     for name, command in commands.items():
         if name.startswith(only or ""):
             manager.add_process(name, f"exec {shlex.join(command)}")
-    # A signal before all have told their pids makes honcho raise this.
+    # honcho raises it on a signal that comes before every process has started.
     with suppress(KeyError):
         manager.loop()
     signals = {info["rc"] for info in honcho.manager.SIGNALS.values()}
@@ -81,7 +81,7 @@ def serve(commands: dict[str, list[str]], only: str | None) -> int:
 
 
 def django(settings: str, name: str, *arguments: str) -> list[str]:
-    """Give the command line of one of Django's commands."""
+    """Return the command line of a Django command."""
     return [sys.executable, "-m", "django", name, "--settings", settings, *arguments]
 
 

@@ -1,4 +1,4 @@
-"""What the services agree on, beside the names of their queues."""
+"""The message that both services know."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from messaging.fields import Text
 
 
 class Note(Message):
-    """Something that A tells B."""
+    """A note that A sends to B."""
 
     event_type: Literal["note"] = "note"
     queue: ClassVar = "mq_test_queue"
@@ -19,5 +19,5 @@ class Note(Message):
 
     @property
     def partition_key(self) -> str:
-        """All notes are taken in the order they were accepted."""
+        """One key for all: notes are applied in the order they were accepted."""
         return "notes"

@@ -1,4 +1,4 @@
-"""Channels that are opened again after every loss."""
+"""Channels that are opened again after every loss; all in the I/O thread."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
 
-#: Reply codes of what this process itself has closed: a channel, and a connection.
+#: Reply codes of a channel and of a connection that this process itself has closed.
 NORMAL = (0, 200)
-#: With which the broker says that something is not there, or has other arguments.
+#: Reply codes for what does not exist, and for what exists with other arguments.
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
 
 class ChannelUser(Protocol):
-    """What lives on a channel of its own; all of it is called in the I/O thread."""
+    """What uses a channel of its own; all of it is called in the I/O thread."""
 
     def opened(self, channel: Any) -> None:
-        """Use the new channel."""
+        """Start to use a new channel."""
 
     def closed(self, error: Exception) -> float:
-        """Forget the channel; give the seconds to wait before there is another."""
+        """Stop using the channel; return the seconds to wait before the next one."""
 
     def unblocked(self) -> None:
-        """Go on, for the broker takes messages again."""
+        """Go on, as the broker accepts messages again."""
 
 
-class ChannelKeeper:
-    """Keeps one user supplied with a channel for as long as a connection lasts."""
+class RecoveringChannel:
+    """Opens a channel for one user, and another after each loss, on one connection."""
 
     def __init__(self, connection: Any, user: ChannelUser) -> None:
         self._connection = connection
@@ -40,12 +40,12 @@ class ChannelKeeper:
             self._connection.channel(on_open_callback=self._opened)
 
     def close(self) -> None:
-        """Close the channel, in order."""
+        """Close the channel."""
         if self._channel is not None:
             close(self._channel)
 
     def lost(self, error: Exception) -> float:
-        """Tell the user, once, that its channel is gone."""
+        """Call `closed` of the user, once for each channel; return its pause."""
         if self._channel is None:
             return 0.0
         self._channel = None
@@ -65,10 +65,10 @@ class ChannelKeeper:
 
 def close(channel: Any) -> None:
     """
-    Close a channel so that the broker takes everything back in its order.
+    Close a channel so that the broker requeues everything in its order.
 
-    Left to itself, pika cancels the consumers first. The next in line would then get
-    later messages while the earlier ones are still in the hands of this process.
+    Left to itself, pika cancels the consumers first. The next consumer would then get
+    later messages while this process still holds the earlier ones.
     """
     if channel.is_open:
         channel._cancelled.update(channel._consumers)

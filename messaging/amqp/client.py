@@ -1,77 +1,43 @@
-"""Short-lived connections without a thread, for commands and checks."""
+"""A blocking client without a thread of its own, for commands, checks and scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from messaging import topology
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
-from messaging.registry import Exchange
+from messaging.message import Envelope
+from messaging.registry import Exchange, Source
 
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
 from .connection import UNCONNECTED, Stream, broker_address, parameters, readable
+from .deliveries import envelope_of
 
-#: Why the broker closes a channel, by reply code.
+#: The error for each reply code with which the broker closes a channel.
 REFUSALS = {NOT_FOUND: NotThere, PRECONDITION_FAILED: TopologyMismatch}
-
-T = TypeVar("T")
-
-
-class Tool:
-    """A connection for some pieces of work, each on a channel of its own."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        told = connection._impl.server_properties or {}
-        #: What the broker calls itself, e.g. "RabbitMQ 3.10.8".
-        self.server = " ".join(
-            str(part.decode() if isinstance(part, bytes) else part)
-            for part in (told.get("product"), told.get("version"))
-            if part
-        )
-
-    @contextmanager
-    def channel(self) -> Iterator[Any]:
-        """
-        Give a channel to a `with` statement.
-
-        Raises `NotThere`, `TopologyMismatch` or another `MessagingError` in place of
-        pika's errors; on another channel the next piece of work may still succeed.
-        """
-        try:
-            channel = self._connection.channel()
-            try:
-                yield channel
-            finally:
-                # By itself pika gives back one by one what it holds, out of order.
-                close(channel._impl)
-        except ChannelClosedByBroker as error:
-            kind = REFUSALS.get(error.reply_code, MessagingError)
-            raise kind(error.reply_text) from error
-        except AMQPError as error:
-            raise MessagingError(f"The connection failed: {readable(error)}") from error
-
-    def __call__(self, work: Callable[[Any], T]) -> T:
-        """Give `work` a channel; raises as `channel` does."""
-        with self.channel() as channel:
-            return work(channel)
-
-    def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
-        """Declare something; raises as `channel` does."""
-        self(lambda channel: topology.declare(channel, item))
+#: Seconds after which `listen` notices at the latest that it was stopped.
+TICK = 0.2
+#: Unsettled messages that keep the broker from waiting for acknowledgements.
+PREFETCH = 100
 
 
 @contextmanager
-def tool(name: str) -> Iterator[Tool]:
+def connect(
+    name: str, *, count: int | None = None, timeout: float | None = None
+) -> Iterator[Client]:
     """
-    Connect for as long as it takes, as `name` in the console.
+    Connect for the time of a `with` statement, as `name` in the console.
 
-    Raises `MessagingError` without a broker.
+    `listen` ends after `count` messages in all, or after `timeout` seconds. Raises
+    `MessagingError` when the broker is away, when the connection is lost, and when the
+    broker refuses something.
     """
     try:
         connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
@@ -79,23 +45,200 @@ def tool(name: str) -> Iterator[Tool]:
         raise MessagingError(
             f"There is no connection to {broker_address()}: {readable(error)}"
         ) from error
+    client = Client(connection, count, timeout)
     try:
-        yield Tool(connection)
+        with translated_errors():
+            yield client
     finally:
+        client.close()
+
+
+class Client:
+    """
+    A connection for one thread that declares and listens.
+
+    It is for commands and scripts: `listen` ends with an error when the connection is
+    lost, and guarantees nothing. Functions registered with `@listens` have guarantees.
+    """
+
+    def __init__(
+        self, connection: Any, count: int | None = None, timeout: float | None = None
+    ) -> None:
+        self._connection = connection
+        self._count = count
+        self._timeout = timeout
+        self._listening: list[Any] = []
+        #: Whether `stop` was called.
+        self.is_stopped = False
+        #: The number of messages that `listen` has yielded.
+        self.received = 0
+
+    @property
+    def server(self) -> str:
+        """The name and version of the broker, such as "RabbitMQ 3.10.8"."""
+        properties = self._connection._impl.server_properties or {}
+        return " ".join(
+            str(part.decode() if isinstance(part, bytes) else part)
+            for part in (properties.get("product"), properties.get("version"))
+            if part
+        )
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        """
+        Open a channel of pika for the time of a `with` statement.
+
+        Raises `NotThere`, `TopologyMismatch` or another `MessagingError` in place of
+        pika's errors. They close this channel only: the client can still be used.
+        """
+        with translated_errors():
+            channel = self._connection.channel()
+            try:
+                yield channel
+            finally:
+                # Left to itself, pika returns unsettled messages one by one, out of
+                # order.
+                close(channel._impl)
+
+    def declare(self, *items: Exchange | topology.Queue | topology.Binding) -> None:
+        """
+        Declare exchanges, queues and bindings; what exists stays as it is.
+
+        Raises `TopologyMismatch` when one exists with other arguments.
+        """
+        with self.channel() as channel:
+            for item in items:
+                topology.declare(channel, item)
+
+    def bind(self, queue: str, *sources: Source) -> None:
+        """Bind a queue to `sources`, whose exchanges are declared."""
+        for source in sources:
+            self.declare(*topology.bound(queue, source))
+
+    def temporary_queue(self, *sources: Source) -> str:
+        """Declare a queue that ends with the connection, bind it, return its name."""
+        with self.channel() as channel:
+            queue: str = channel.queue_declare("", exclusive=True).method.queue
+        self.bind(queue, *sources)
+        return queue
+
+    def listen(
+        self, queue: str, *, prefetch: int | None = None, auto_ack: bool = False
+    ) -> Iterator[Incoming]:
+        """
+        Yield the messages of a queue as they arrive.
+
+        `prefetch` limits how many are unsettled at a time (0: no limit). With
+        `auto_ack` they are settled once the broker has sent them: what is not processed
+        when this process ends is lost.
+        """
+        if prefetch is None:
+            # What is returned goes behind what others returned before, which would
+            # change the order of the queue: take no more than is wanted.
+            prefetch = 1 if self._count else PREFETCH
+        channel = self._connection.channel()
+        self._listening.append(channel)
+        channel.basic_qos(prefetch_count=prefetch)
+        deadline = self._timeout and time.monotonic() + self._timeout
+        deliveries = channel.consume(queue, auto_ack=auto_ack, inactivity_timeout=TICK)
+        while not (self.is_stopped or self.received == self._count):
+            if deadline and time.monotonic() > deadline:
+                return
+            try:
+                method, properties, body = next(deliveries)
+            except StopIteration:
+                raise MessagingError(f"The queue {queue} was deleted.") from None
+            if method is not None:
+                self.received += 1
+                if self.received == self._count:
+                    channel.cancel()
+                yield incoming(channel, method, properties, body)
+
+    @property
+    def fell_short(self) -> bool:
+        """Whether fewer than `count` messages have been received."""
+        return self._count is not None and self.received < self._count
+
+    def stop(self) -> None:
+        """End `listen` soon; may be called in a signal handler."""
+        self.is_stopped = True
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep while heartbeats are answered."""
+        self._connection.sleep(seconds)
+
+    def close(self) -> None:
+        """Return what is unsettled to its queues and close the connection."""
+        for channel in self._listening:
+            close(channel._impl)
         with suppress(AMQPError):
-            if connection.is_open:
-                connection.close()
+            if self._connection.is_open:
+                self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that `Client.listen` yields; unless settled, it is delivered again."""
+
+    envelope: Envelope
+    redelivered: bool
+    _channel: Any
+    _tag: int
+
+    @property
+    def body(self) -> bytes:
+        """The body as bytes."""
+        return self.envelope.body
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is escaped."""
+        return self.envelope.body.decode(errors="backslashreplace")
+
+    def ack(self) -> None:
+        """Acknowledge the message."""
+        self._channel.basic_ack(self._tag)
+
+    def requeue(self) -> None:
+        """Return the message to its queue."""
+        self._channel.basic_nack(self._tag, requeue=True)
+
+    def reject(self) -> None:
+        """Reject the message: the broker drops or dead-letters it."""
+        self._channel.basic_nack(self._tag, requeue=False)
+
+
+def incoming(channel: Any, method: Any, properties: Any, body: bytes) -> Incoming:
+    """Build a message from the parts that pika hands over."""
+    envelope = envelope_of(method, properties, body).copy(
+        expiration=properties.expiration,
+        user_id=properties.user_id,
+        persistent=properties.delivery_mode == 2,
+    )
+    return Incoming(envelope, method.redelivered, channel, method.delivery_tag)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise `MessagingError` and its subclasses in place of pika's errors."""
+    try:
+        yield
+    except ChannelClosedByBroker as error:
+        kind = REFUSALS.get(error.reply_code, MessagingError)
+        raise kind(error.reply_text) from error
+    except AMQPError as error:
+        raise MessagingError(f"The connection failed: {readable(error)}") from error
 
 
 def declare() -> list[str]:
     """
-    Declare all queues and exchanges, and give their names.
+    Declare all queues, exchanges and bindings of the project.
 
-    What exists with the same arguments stays as it is. Raises `TopologyMismatch` when
-    something exists with others, and `MessagingError` when the broker is away.
+    Returns the names of the queues and exchanges. What exists with the same arguments
+    stays as it is. Raises `TopologyMismatch` when something exists with others, and
+    `MessagingError` when the broker is away.
     """
     items = list(topology.declared())
-    with tool("topology") as use, use.channel() as channel:
-        for item in items:
-            topology.declare(channel, item)
+    with connect("topology") as client:
+        client.declare(*items)
     return [item.name for item in items if not isinstance(item, topology.Binding)]

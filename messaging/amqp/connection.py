@@ -2,7 +2,8 @@
 One AMQP connection whose I/O runs in a thread of its own.
 
 Heartbeats are answered however long the work in other threads takes, and a lost
-connection is made again with growing pauses until `close()`.
+connection is made again, after growing pauses, until `close()`. pika's objects are
+touched in the I/O thread only; other threads use `Connection.submit`.
 """
 
 from __future__ import annotations
@@ -23,83 +24,44 @@ from pika.frame import decode_frame
 
 from messaging.conf import settings
 
-from .channels import ChannelKeeper, ChannelUser
-from .frames import FRAME, without_headers
+from .channels import ChannelUser, RecoveringChannel
 
 logger = logging.getLogger(__name__)
 
 #: Seconds: the first pause before connecting again, and the longest.
 RECONNECT_PAUSE = (0.1, 5.0)
 #: Seconds for the broker to confirm that a failed connection is closed.
-GOODBYE = 1.0
-#: What pika raises when it cannot connect; the errors of connectors are a kind apart.
+CLOSE_TIMEOUT = 1.0
+#: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
 UNCONNECTED = (AMQPError, AMQPConnectorException, OSError)
 
-
-def parameters(name: str) -> pika.URLParameters:
-    """Give the parameters of a connection that shows as `name` in the console."""
-    result = pika.URLParameters(settings.URL)
-    result.heartbeat = settings.HEARTBEAT
-    result.socket_timeout = 5
-    result.stack_timeout = 10
-    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
-    return result
-
-
-def broker_address() -> str:
-    """Give host, port and virtual host of the broker, without credentials."""
-    url = urlsplit(settings.URL)
-    return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
-
-
-class Stream(pika.SelectConnection):  # type: ignore[misc]
-    """
-    Hands a message to the socket in one piece, which saves two system calls.
-
-    Survives headers that pika cannot read, such as a time in milliseconds taken for
-    seconds: the connection would be lost at every delivery of the message.
-    """
-
-    def _read_frame(self) -> tuple[int, Any]:
-        try:
-            frame: tuple[int, Any] = super()._read_frame()
-        except (
-            ValueError,
-            OverflowError,
-            OSError,
-            RecursionError,
-            struct.error,
-        ) as error:
-            logger.warning("The headers of a message are left out: %s", error)
-            read = self._frame_buffer
-            size = FRAME.size + FRAME.unpack_from(read)[2] + 1
-            return size, decode_frame(without_headers(read))[1]
-        return frame
-
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Hand a message to the socket in one piece, which saves two system calls."""
-        data = b"".join(marshaled_frames)
-        self.bytes_sent += len(data)
-        self.frames_sent += len(marshaled_frames)
-        self._adapter_emit_data(data)
+#: Type, channel and size at the start of a frame of AMQP 0-9-1.
+FRAME = struct.Struct(">BHI")
+#: Class, weight, body size and property flags at the start of a content header. The
+#: properties follow; content type and encoding come before the table of headers
+#: (AMQP 0-9-1, section 4.2.6.1).
+CONTENT = struct.Struct(">HHQH")
+CONTENT_TYPE, CONTENT_ENCODING, HEADERS = 1 << 15, 1 << 14, 1 << 13
 
 
 class Connection:
     """
-    A connection that stays: its `users` get a fresh channel each time it is made.
+    A connection that recovers: each of its `users` gets a new channel every time.
 
-    Nothing of pika may be touched outside the I/O thread; `submit` gets there.
+    The first half is called in any thread, what follows the comment in the I/O thread.
     """
 
     def __init__(self, name: str, *users: ChannelUser) -> None:
         self.name = name
         self._users = users
-        self._keepers: list[ChannelKeeper] = []
+        self._channels: list[RecoveringChannel] = []
         self._closing = threading.Event()
         self._open = threading.Event()
-        #: Held to use or replace `_pika` from different threads.
+        #: Held to use or replace `_pika`.
         self._lock = threading.Lock()
         self._pika: pika.SelectConnection | None = None
+        self._was_open = False
+        #: Why the broker blocks publishers, if it does.
         self.blocked: str | None = None
         self.last_error = "not connected yet"
         self._thread = threading.Thread(
@@ -107,20 +69,20 @@ class Connection:
         )
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
+        """Connect in the background."""
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the I/O thread runs, connected or not."""
+        """Whether the I/O thread is running, connected or not."""
         return self._thread.is_alive()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close for good; waits up to `timeout` seconds for the broker's goodbye."""
+        """Close for good; waits at most `timeout` seconds for the broker to confirm."""
         if self._closing.is_set():
             return
         self._closing.set()
-        self.submit(self._say_goodbye)
+        self.submit(self._close)
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -128,7 +90,7 @@ class Connection:
         """
         Run `callback` in the I/O thread soon.
 
-        Without a connection it is dropped: whoever needs it is told by `opened`.
+        Without a connection it is dropped, as `opened` will be called later.
         """
         with self._lock:
             if self._pika is not None:
@@ -136,16 +98,18 @@ class Connection:
 
     def problem(self, patience: float = 0.0) -> str | None:
         """
-        Say why nothing can be published right now, if so.
+        Return why nothing can be published right now, or None.
 
-        Waits `patience` seconds for a connection that is being made.
+        Waits up to `patience` seconds for a connection.
         """
         if not self._open.wait(patience):
             return f"No connection to {broker_address()}: {self.last_error}."
-        # Read once, for the I/O thread may reset it at any time.
+        # Read once, as the I/O thread may reset it at any time.
         if blocked := self.blocked:
             return f"The broker takes no messages for now: {blocked}."
         return None
+
+    # What follows runs in the I/O thread.
 
     def _run(self) -> None:
         pause = RECONNECT_PAUSE[0]
@@ -154,21 +118,21 @@ class Connection:
             try:
                 self._connect_and_serve()
             except Exception:
-                # It must not end this thread: nobody else would connect again.
+                # It must not end this thread, which alone connects again.
                 logger.exception("%s failed; connecting anew", self.name)
             pause = RECONNECT_PAUSE[0] if self._was_open else pause * 2
             pause = min(pause, RECONNECT_PAUSE[1])
             self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter
 
     def _connect_and_serve(self) -> None:
-        """Live through one connection, from its making to its loss."""
+        """Connect, and serve the connection until it is lost."""
         connection = Stream(
             parameters(self.name),
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
         )
-        self._keepers = [ChannelKeeper(connection, user) for user in self._users]
+        self._channels = [RecoveringChannel(connection, user) for user in self._users]
         with self._lock:
             self._pika = connection
         try:
@@ -176,20 +140,20 @@ class Connection:
             if not self._closing.is_set():
                 connection.ioloop.start()
         except Exception:
-            # Of the callbacks that were due one has failed, and users may have missed
-            # what it was to tell them; they begin again on another connection.
+            # A callback has failed, and users may have missed an event: they start
+            # again on another connection.
             logger.exception("The I/O loop of %s failed", self.name)
-            leave(connection)
+            force_close(connection)
         finally:
             self._open.clear()
             with self._lock:
                 self._pika = None
             self.blocked = None
-            for keeper in self._keepers:
+            for channel in self._channels:
                 try:
-                    keeper.lost(ConnectionError("the connection is gone"))
+                    channel.lost(ConnectionError("the connection is gone"))
                 except Exception:
-                    # The others must be told all the same.
+                    # The others must learn of it all the same.
                     logger.exception("A user of %s failed", self.name)
             connection.ioloop.close()
 
@@ -199,8 +163,8 @@ class Connection:
         logger.info("%s is connected to %s", self.name, broker_address())
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
-        for keeper in self._keepers:
-            keeper.open()
+        for channel in self._channels:
+            channel.open()
 
     def _failed(self, connection: pika.SelectConnection, error: Any) -> None:
         self.last_error = readable(error)
@@ -223,26 +187,74 @@ class Connection:
         for user in self._users:
             user.unblocked()
 
-    def _say_goodbye(self) -> None:
+    def _close(self) -> None:
         if self._pika is not None:
             if self._pika.is_open:
-                for keeper in self._keepers:
-                    keeper.close()
+                for channel in self._channels:
+                    channel.close()
                 self._pika.close()
             elif not self._pika.is_closing:
                 self._pika.ioloop.stop()
 
 
-def leave(connection: pika.SelectConnection) -> None:
-    """Close a connection whose loop has failed, so that the broker need not guess."""
+class Stream(pika.SelectConnection):  # type: ignore[misc]
+    """
+    A connection of pika that survives headers which pika cannot decode.
+
+    Such as a time in milliseconds, read as seconds: otherwise the connection would be
+    lost at every delivery of the message.
+    """
+
+    def _read_frame(self) -> tuple[int, Any]:
+        try:
+            frame: tuple[int, Any] = super()._read_frame()
+        except (
+            ValueError,
+            OverflowError,
+            OSError,
+            RecursionError,
+            struct.error,
+        ) as error:
+            logger.warning("The headers of a message are left out: %s", error)
+            read = self._frame_buffer
+            size = FRAME.size + FRAME.unpack_from(read)[2] + 1
+            return size, decode_frame(without_headers(read))[1]
+        return frame
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        """Send a message in one piece, which saves two system calls."""
+        data = b"".join(marshaled_frames)
+        self.bytes_sent += len(data)
+        self.frames_sent += len(marshaled_frames)
+        self._adapter_emit_data(data)
+
+
+def without_headers(frame: bytes) -> bytes:
+    """Return a content header frame without the table of headers."""
+    kind, channel, size = FRAME.unpack_from(frame)
+    class_id, weight, body_size, flags = CONTENT.unpack_from(frame, FRAME.size)
+    start = table = FRAME.size + CONTENT.size
+    for flag in (CONTENT_TYPE, CONTENT_ENCODING):
+        if flags & flag:
+            table += 1 + frame[table]
+    after = table + 4 + int.from_bytes(frame[table : table + 4])
+    content = CONTENT.pack(class_id, weight, body_size, flags & ~HEADERS)
+    content += frame[start:table] + frame[after : FRAME.size + size]
+    # What follows the content is the octet that ends every frame.
+    end = frame[FRAME.size + size : FRAME.size + size + 1]
+    return FRAME.pack(kind, channel, len(content)) + content + end
+
+
+def force_close(connection: pika.SelectConnection) -> None:
+    """Close a connection whose loop has failed, so that the broker notices at once."""
     with suppress(Exception):
         connection.close()
-        connection.ioloop.call_later(GOODBYE, connection.ioloop.stop)
+        connection.ioloop.call_later(CLOSE_TIMEOUT, connection.ioloop.stop)
         connection.ioloop.start()
 
 
 def readable(error: BaseException) -> str:
-    """Give what a person can use of an error, which pika may have wrapped twice."""
+    """Return type and text of the cause of an error, which pika may have wrapped."""
     wrapped = [
         *getattr(error, "exceptions", ()),
         getattr(error, "exception", None),
@@ -252,3 +264,19 @@ def readable(error: BaseException) -> str:
         if isinstance(cause, BaseException):
             return readable(cause)
     return f"{type(error).__name__}: {error}"
+
+
+def parameters(name: str) -> pika.URLParameters:
+    """Return the parameters of a connection that the console shows as `name`."""
+    result = pika.URLParameters(settings.URL)
+    result.heartbeat = settings.HEARTBEAT
+    result.socket_timeout = 5
+    result.stack_timeout = 10
+    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
+    return result
+
+
+def broker_address() -> str:
+    """Return host, port and virtual host of the broker, without credentials."""
+    url = urlsplit(settings.URL)
+    return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"

@@ -1,4 +1,4 @@
-"""Headers of messages: their size on the wire, and a form of them that JSON holds."""
+"""Headers of messages: their size on the wire, and their conversion to JSON."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from messaging.text import storable
 
-#: What the broker adds to dead letters. Old brokers take a message
-#: that carries `x-death` for a routing loop, and drop it.
+#: Prefixes of the headers that the broker adds to dead letters. Old brokers drop a
+#: message with `x-death` because they see a routing loop in it.
 ADDED = (
     "x-death",
     "x-first-death-",
@@ -20,14 +20,14 @@ ADDED = (
     "x-delivery-count",
     "x-acquired-count",
 )
-#: What makes a broker send copies elsewhere, and of a dead letter for ever.
+#: Headers that make a broker send copies to other queues, also of a dead letter.
 COPIES = ("CC", "BCC")
-#: Tables within tables that are kept; deeper ones would break whoever reads them.
+#: Levels of nested tables that are kept: deeper ones exceed the recursion limit.
 DEEPEST = 20
 
 
 def original(headers: dict[Any, Any]) -> dict[Any, Any]:
-    """Give the headers that the sender set."""
+    """Return the headers that the sender set."""
     return {
         name: value
         for name, value in headers.items()
@@ -36,7 +36,7 @@ def original(headers: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def fitting(headers: dict[Any, Any], limit: int) -> dict[Any, Any]:
-    """Give those that take `limit` bytes together; the large ones give way."""
+    """Return the headers that fit into `limit` bytes; the largest are left out."""
     kept = set()
     left: float = limit
     for name in sorted(headers, key=lambda name: wire_size(headers[name])):
@@ -48,7 +48,7 @@ def fitting(headers: dict[Any, Any], limit: int) -> dict[Any, Any]:
 
 
 def wire_size(value: object, depth: int = 0) -> float:
-    """Give how many bytes a value takes at most; infinite if it is nested too deep."""
+    """Return the most bytes that a value takes; infinite if it is nested too deep."""
     if depth > DEEPEST:
         return inf
     match value:
@@ -69,7 +69,7 @@ def _sum(values: Iterable[object], depth: int) -> float:
 
 
 def to_json(value: Any) -> Any:
-    """Give a header's value in a form that JSON holds and `from_json` takes back."""
+    """Return a value as JSON can represent it; `from_json` converts it back."""
     match value:
         case bytes():
             return {"$bytes": base64.b64encode(value).decode()}
@@ -78,7 +78,7 @@ def to_json(value: Any) -> Any:
         case Decimal():
             return {"$decimal": str(value)}
         case dict():
-            # Marked as well, so that one with a key "$time" is no time.
+            # Marked as well, so that a table with a key "$time" is not read as a time.
             return {"$table": {storable(k, 255): to_json(v) for k, v in value.items()}}
         case list():
             return [to_json(item) for item in value]
@@ -89,7 +89,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Give what `to_json` was given."""
+    """Return the value that `to_json` has converted."""
     match value:
         case {"$bytes": encoded}:
             return base64.b64decode(encoded)

@@ -1,4 +1,4 @@
-"""Objects of which each process has one, such as its publisher."""
+"""Objects that each process creates once, such as its publisher."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 #: Seconds that closing may take when the process ends.
-GOODBYE = 1.0
+EXIT_TIMEOUT = 1.0
 
 
 class Closable(Protocol):
-    """What has something to leave in order."""
+    """What has to be closed when the process ends."""
 
     def close(self, timeout: float = 5.0) -> None:
-        """Leave, within `timeout` seconds."""
+        """Close within `timeout` seconds."""
 
 
 T = TypeVar("T", bound=Closable)
@@ -25,22 +25,22 @@ T = TypeVar("T", bound=Closable)
 
 class OnePerProcess(Generic[T]):
     """
-    Gives the one object of this process, made at its first use.
+    A callable that returns the one object of this process, created on first use.
 
-    A forked child makes its own: it must not use its parent's socket, and has none of
-    its threads.
+    A forked child creates its own: it must not use its parent's socket, and its
+    parent's threads do not run in it.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        #: By process id, for some servers fork without telling Python.
+        #: By process id, as some servers fork without running Python's fork hooks.
         self._made: dict[int, T] = {}
         os.register_at_fork(after_in_child=self._unlock)
-        atexit.register(self._say_goodbye)
+        atexit.register(self._close_at_exit)
 
     def __call__(self) -> T:
-        """Give it."""
+        """Return the object, which is created if necessary."""
         process = os.getpid()
         if process not in self._made:
             with self._lock:
@@ -49,7 +49,7 @@ class OnePerProcess(Generic[T]):
         return self._made[process]
 
     def close(self) -> None:
-        """Close it, if it was ever used; the next use makes another."""
+        """Close the object if it exists; the next use creates another."""
         with self._lock:
             used = self._made.pop(os.getpid(), None)
         if used is not None:
@@ -57,7 +57,7 @@ class OnePerProcess(Generic[T]):
 
     @contextmanager
     def replaced_by(self, other: T) -> Iterator[None]:
-        """Have another one take its place, for tests."""
+        """Replace the object inside a `with` statement, for tests."""
         process = os.getpid()
         with self._lock:
             usual = self._made.pop(process, None)
@@ -71,9 +71,9 @@ class OnePerProcess(Generic[T]):
                     self._made[process] = usual
 
     def _unlock(self) -> None:
-        # Another thread of the parent may have held the lock for good.
+        # Another thread of the parent may have held the lock at the time of the fork.
         self._lock = threading.Lock()
 
-    def _say_goodbye(self) -> None:
+    def _close_at_exit(self) -> None:
         if one := self._made.get(os.getpid()):
-            one.close(GOODBYE)
+            one.close(EXIT_TIMEOUT)

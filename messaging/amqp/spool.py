@@ -1,4 +1,4 @@
-"""Spool that wait: the first of them in memory, the rest on disk."""
+"""Bodies that wait to be taken: the first of them in memory, the rest on disk."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ logger = logging.getLogger(__name__)
 
 class SpoolFile:
     """
-    A file without a name for some bodies, which ends with the process.
+    A temporary file for some bodies, which is deleted at the end of the process.
 
-    Its place is where `tempfile` puts files: TMPDIR names another.
+    It is in the directory of `tempfile`, which `TMPDIR` changes.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 see `close`
         self.size = 0
-        #: How many of its bodies are still wanted.
-        self.wanted = 0
+        #: The number of its bodies that have not been taken.
+        self.untaken = 0
 
     def add(self, body: bytes) -> int:
-        """Write a body and give its place; raises `OSError`, as for a full disk."""
-        place = self.size
-        written = os.pwrite(self._file.fileno(), body, place)
+        """Write a body and return its offset; raises `OSError` if the disk is full."""
+        offset = self.size
+        written = os.pwrite(self._file.fileno(), body, offset)
         if written < len(body):
             raise OSError("The disk is full.")
         self.size += written
-        self.wanted += 1
-        return place
+        self.untaken += 1
+        return offset
 
-    def read(self, place: int, size: int) -> bytes:
-        """Give the body that was put there."""
-        return os.pread(self._file.fileno(), size, place)
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the body at an offset."""
+        return os.pread(self._file.fileno(), size, offset)
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Close the file and free its disk space."""
         self._file.close()
 
 
@@ -46,26 +46,26 @@ class Spool:
     """
     A queue of bodies that keeps about `limit` bytes in memory.
 
-    The others are in files of about that size, each of which goes when its last body
-    is taken. What no disk has room for stays in memory after all.
+    The others are in files of about that size, each of which is deleted when its last
+    body is taken. If the disk is full, they stay in memory.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._in_memory = 0
-        #: Each a body, or the file that has it with its place and size there.
+        #: Each is a body, or its file, offset and size.
         self._bodies: deque[bytes | tuple[SpoolFile, int, int]] = deque()
-        #: The file that is written to.
+        #: The file to which bodies are written now.
         self._spill: SpoolFile | None = None
 
     @property
     def next_size(self) -> int:
-        """How many bytes the first one has."""
+        """The size of the first body in bytes."""
         first = self._bodies[0]
         return first[2] if isinstance(first, tuple) else len(first)
 
     def add(self, body: bytes) -> None:
-        """Put a body at the end."""
+        """Add a body at the end."""
         if self._in_memory + len(body) > self._limit and self._bodies:
             try:
                 self._bodies.append(self._spilled(body))
@@ -84,39 +84,39 @@ class Spool:
         try:
             return spill, spill.add(body), len(body)
         except OSError:
-            if not spill.wanted:
+            if not spill.untaken:
                 spill.close()
                 self._spill = None
             raise
 
     def peek(self) -> bytes:
-        """Give the first body."""
+        """Return the first body."""
         first = self._bodies[0]
         if isinstance(first, tuple):
-            spill, place, size = first
-            first = spill.read(place, size)
+            spill, offset, size = first
+            first = spill.read(offset, size)
             self._in_memory += size
             self._bodies[0] = first
-            self._leave(spill)
+            self._release(spill)
         return first
 
-    def _leave(self, spill: SpoolFile) -> None:
-        """Do without one more body of a file."""
-        spill.wanted -= 1
-        if not spill.wanted:
+    def _release(self, spill: SpoolFile) -> None:
+        """Count one body of a file as taken, and close the file after the last one."""
+        spill.untaken -= 1
+        if not spill.untaken:
             spill.close()
             if spill is self._spill:
                 self._spill = None
 
     def drop(self) -> None:
-        """Take the first body out, after `peek`."""
+        """Remove the first body, after `peek`."""
         self._in_memory -= len(self.peek())
         self._bodies.popleft()
 
     def clear(self) -> None:
-        """Take all out, and give the disk back."""
+        """Remove all bodies and close their files."""
         while self._bodies:
             first = self._bodies.popleft()
             if isinstance(first, tuple):
-                self._leave(first[0])
+                self._release(first[0])
         self._in_memory = 0

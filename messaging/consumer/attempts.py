@@ -17,8 +17,11 @@ from contextlib import contextmanager
 from django.db import Error as DatabaseFailure
 
 from messaging.conf import settings
+from messaging.database import close_stale_connections
 from messaging.dead_letters.letters import Failure
 from messaging.models import Attempt, Worker
+
+from .context import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,21 @@ logger = logging.getLogger(__name__)
 MAX_DEATHS = 3
 #: Messages that are tried together when so many processes have died of one of them.
 PORTIONS = {1: 22, 2: 1}
+
+
+def narrow(batch: Batch, worker: str) -> None:
+    """
+    Leave in a batch as many messages as may be tried together.
+
+    Those of which too many processes have died are given up.
+    """
+    close_stale_connections()
+    ids = [context.id for context in batch.contexts]
+    deaths = deaths_of(ids, worker)
+    batch.contexts = batch.contexts[: portion(ids, deaths)]
+    for context in batch.contexts:
+        if failure := poison(context.id, deaths):
+            context.refuse(failure)
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class State(Enum):
     FORWARDED = auto()
 
 
+#: Characters of a key and of an event type, in every table.
+KEY_LENGTH, TYPE_LENGTH = 300, 100
 #: States of a message whose outcome is committed.
 DECIDED = (State.DONE, State.FAILED, State.KNOWN)
 
@@ -171,32 +174,6 @@ class Context:
         return self.delivery.envelope.message_id is not None
 
     @property
-    def may_be_known(self) -> bool:
-        """
-        Whether another message with the same id is the same message.
-
-        Equal bodies without `message_id` may be two requests, unless the broker says
-        that this one was delivered before.
-        """
-        return (
-            self.is_named
-            or self.delivery.redelivered
-            or REDELIVERED in self.delivery.envelope.headers
-        )
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether it is older than what the inbox remembers."""
-        sent = self.delivery.envelope.timestamp
-        retention = timedelta(days=settings.RETENTION_DAYS)
-        # What was parked was accepted in time.
-        return (
-            self.row is None
-            and sent is not None
-            and sent < datetime.now(UTC) - retention
-        )
-
-    @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
         count = self.delivery.envelope.headers.get(REPLAYS)
@@ -208,6 +185,32 @@ class Context:
         if self.failure is None:
             return Outcome("done", self.reference)
         return Outcome("failed", "", self.failure.code, self.failure.reason)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one partition that are processed together."""
+
+    contexts: list[Context]
+    #: Whether they were parked; if not, they come from the queue.
+    is_parked: bool = False
+
+    @property
+    def may_kill(self) -> bool:
+        """Whether a process may have died of one of them."""
+        return self.is_parked or any(c.delivery.redelivered for c in self.contexts)
+
+
+def may_be_known(context: Context) -> bool:
+    """
+    Whether another message with the same id is the same message.
+
+    Equal bodies without `message_id` may be two requests, unless the broker says that
+    this one was delivered before.
+    """
+    delivery = context.delivery
+    is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
+    return context.is_named or is_again
 
 
 def in_states(contexts: Iterable[Context], *states: State) -> list[Context]:

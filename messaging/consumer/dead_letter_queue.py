@@ -9,8 +9,8 @@ from messaging.dead_letters import archive
 from messaging.dead_letters.letters import read
 from messaging.topology import origin
 
-from .batch import Batch, Processor
-from .context import Context
+from .batch import Processor
+from .context import Batch, Context
 from .policy import Part, Step
 from .retry import Decision
 

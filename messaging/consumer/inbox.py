@@ -8,7 +8,7 @@ its cases as a table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
@@ -18,8 +18,14 @@ from messaging.database import insert
 from messaging.dead_letters.letters import Failure
 from messaging.models import Inbox
 
-from .context import Context, State, in_states
-from .parking import KEY_LENGTH, TYPE_LENGTH
+from .context import (
+    KEY_LENGTH,
+    TYPE_LENGTH,
+    Context,
+    State,
+    in_states,
+    may_be_known,
+)
 
 
 def recognise(part: Sequence[Context]) -> None:
@@ -34,7 +40,7 @@ def recognise(part: Sequence[Context]) -> None:
             context.recall(context.known)
         elif state is State.REPEATED:
             context.state = state
-        elif context.is_expired and context.state is State.NEW:
+        elif _is_expired(context) and context.state is State.NEW:
             context.settle(Failure("expired", _("The message is too old.")))
         earlier.add(context.id)
 
@@ -59,7 +65,15 @@ def _is_own(context: Context, row: Inbox) -> bool:
     if context.row is not None and not context.is_named:
         return context.row.is_applied
     # The row may also come from an earlier attempt at the same batch.
-    return context.may_be_known or row.processed_at >= context.received_at
+    return may_be_known(context) or row.processed_at >= context.received_at
+
+
+def _is_expired(context: Context) -> bool:
+    """Whether a message is older than what the inbox remembers."""
+    sent = context.delivery.envelope.timestamp
+    oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
+    # What was parked was accepted in time.
+    return context.row is None and sent is not None and sent < oldest
 
 
 def record(part: Iterable[Context]) -> None:

@@ -12,15 +12,23 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
+from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
 from messaging.text import storable
 
-from .context import DECIDED, Context, State, in_states
-
-#: Characters of a key and of an event type.
-KEY_LENGTH, TYPE_LENGTH = 300, 100
+from .context import (
+    DECIDED,
+    KEY_LENGTH,
+    TYPE_LENGTH,
+    Context,
+    State,
+    in_states,
+    may_be_known,
+)
 
 
 def find_blocked(partition: str, part: Sequence[Context]) -> None:
@@ -32,15 +40,19 @@ def find_blocked(partition: str, part: Sequence[Context]) -> None:
         partition, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
-        if context.id in ids and context.may_be_known:
+        if context.id in ids and may_be_known(context):
             context.state = State.REPEATED
         elif digest_of(context.key) in digests:
             context.block()
 
 
-def hold_back(run: Iterable[Context], part: Iterable[Context]) -> list[Context]:
-    """Return the new messages of `run` whose key is free; block the others."""
-    blocked = {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
+def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]:
+    """
+    Return the new messages of `run` whose key is free; block the others.
+
+    A message blocks those of its key also in later transactions of its batch.
+    """
+    blocked = {c.key for c in in_states(batch, State.RETRY, State.BLOCKED)}
     ready = []
     for context in in_states(run, State.NEW):
         if context.key in blocked:
@@ -74,6 +86,16 @@ def record(partition: str, part: Iterable[Context]) -> bool:
     if nameless:
         parked.mark_applied(nameless)
     return bool(waiting)
+
+
+def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
+    """Remove the rows of what is decided, so that the next of each key is due."""
+    decided = in_states(contexts, *DECIDED, State.REPEATED)
+    with transaction.atomic(using=settings.DATABASE):
+        lease.lock()
+        Parked.objects.using(settings.DATABASE).settle(
+            [context.row for context in decided if context.row is not None]
+        )
 
 
 def _values(partition: str, context: Context, now: datetime) -> tuple[Any, ...]:

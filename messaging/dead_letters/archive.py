@@ -15,8 +15,8 @@ from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 
-from messaging.amqp.client import tool
-from messaging.amqp.subscription import envelope_of
+from messaging.amqp.client import connect
+from messaging.amqp.deliveries import envelope_of
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.message import Delivery
@@ -141,7 +141,7 @@ def browse(queue: str) -> list[DeadLetter]:
 
     Raises `MessagingError` if the broker or the queue is away.
     """
-    with tool("dead-letters") as use, use.channel() as channel:
+    with connect("dead-letters") as client, client.channel() as channel:
         # What is unacknowledged goes back, in its order, when the channel closes.
         return [letter for letter, _ in take(channel, queue, BROWSED_SIZE)]
 
@@ -153,7 +153,7 @@ def collect(queue: str) -> int:
     Raises `MessagingError` if the broker or the queue is away.
     """
     collected = 0
-    with tool("dead-letters") as use, use.channel() as channel:
+    with connect("dead-letters") as client, client.channel() as channel:
         while batch := list(take(channel, queue, BATCH_SIZE)):
             collected += store(letter for letter, _ in batch)
             channel.basic_ack(batch[-1][1], multiple=True)

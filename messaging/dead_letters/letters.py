@@ -52,7 +52,9 @@ class Failure:
 def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
     """Return the unsaved letter of a message that a consumer gives up."""
     envelope = delivery.envelope
-    letter = _letter(
+    if failure.is_unstorable:
+        envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), headers={})
+    return _letter(
         envelope,
         delivery.queue,
         envelope.message_id or str(uuid.uuid4()),
@@ -63,9 +65,6 @@ def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
         exception=storable(failure.exception, ID_LENGTH),
         failed_at=datetime.now(UTC),
     )
-    if failure.is_unstorable:
-        letter.event_type, letter.properties = "", json.dumps({"headers": {}})
-    return letter
 
 
 def read(envelope: Envelope, queue: str) -> DeadLetter:

@@ -1,10 +1,10 @@
-"""Whether the broker has what it should have."""
+"""Whether the broker has the queues and exchanges that it should have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from messaging.amqp.client import tool
+from messaging.amqp.client import connect
 from messaging.cluster.repartition import Step, plan
 
 from .findings import Finding, Level, ok
@@ -13,9 +13,9 @@ from .register import BROKER, DATABASE, examines
 
 @examines(BROKER, DATABASE)
 def topology() -> Iterator[Finding]:
-    """Tell what `topology plan` tells."""
-    with tool("doctor") as use:
-        steps = list(plan(use))
+    """Report the steps of `topology plan`."""
+    with connect("doctor") as client:
+        steps = list(plan(client))
     for step in steps:
         text = "; ".join([f"to do: {step.text}", *step.obstacles])
         remedy = step.remedy if step.obstacles else "manage.py topology apply"
@@ -25,7 +25,7 @@ def topology() -> Iterator[Finding]:
 
 
 def level(step: Step) -> Level:
-    """Give how bad it is that a step is to be taken."""
+    """Return how bad it is that a step has yet to be taken."""
     if step.obstacles or step.action == "make":
         return Level.ERROR
     return Level.NOTE if step.action == "record" else Level.WARNING

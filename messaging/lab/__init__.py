@@ -1,4 +1,9 @@
-"""Private servers, and the crash lab; neither is needed to use the package."""
+"""
+Private servers for development and tests, and the crash lab.
+
+Open `experiment.py` for a run of the lab, `servers.py` for the private servers. The
+rest of the package does not depend on this folder.
+"""
 
 from importlib.util import find_spec
 

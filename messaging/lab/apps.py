@@ -2,11 +2,11 @@ from django.apps import AppConfig
 
 from messaging.registry import handlers
 
-from .failures import Failing, Failures
+from .failures import Failures, failing
 
 
 class LabConfig(AppConfig):
-    """Has handlers fail in the programs of a run; the last of the installed apps."""
+    """Injects failures into handlers during a run. Must be the last installed app."""
 
     name = "messaging.lab"
     label = "messaging_lab"
@@ -16,4 +16,4 @@ class LabConfig(AppConfig):
         failures = Failures.current()
         for types in handlers.values():
             for event_type, handler in types.items():
-                types[event_type] = Failing.instead_of(handler, failures)
+                types[event_type] = failing(handler, failures)

@@ -1,4 +1,4 @@
-"""One entity before the judge: what should have happened to it, what did."""
+"""One entity: what should have happened to it, and what did."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .workload import Attempt, Change, Entity, Outcome, Sighting
 
 @dataclass(eq=False)
 class Case:
-    """The history of an entity and everything that events and stores say of it."""
+    """The history of an entity, and everything that events and stores say about it."""
 
     entity: Entity
     #: Fields to which operations on other entities add.
     added: frozenset[str] = frozenset()
-    #: Names of the stores, the one that decides first.
+    #: Names of the stores, the authoritative one first.
     stores: tuple[str, ...] = ()
-    #: What is told of it, by version, as first seen.
+    #: The first event of each version.
     events: dict[int, Sighting] = field(default_factory=dict)
-    #: The versions in the order of their first sight.
+    #: The versions, in the order in which their events first arrived.
     order: list[int] = field(default_factory=list)
-    #: Events that say something else under a version that was seen.
+    #: Number of events that differ from an earlier event of the same version.
     contradictions: int = 0
-    #: What each store has.
+    #: The final state, by store.
     rows: dict[str, Sighting] = field(default_factory=dict)
-    #: What operations on other entities have done to it, if they did all they should.
+    #: Changes that operations on other entities should have made to this one.
     side_effects: list[Change] = field(default_factory=list)
 
     def add_event(self, event: Sighting) -> None:
-        """Take an event, in the order of arrival."""
+        """Add an event. Call it in the order of arrival."""
         first = self.events.get(event.version)
         if first is None:
             self.events[event.version] = event
@@ -43,22 +43,22 @@ class Case:
 
     @property
     def row(self) -> Sighting | None:
-        """What the store that decides has."""
+        """The final state in the authoritative store."""
         return self.rows.get(self.stores[0]) if self.stores else None
 
     @property
     def version(self) -> int:
-        """How many changes the store that decides has seen."""
+        """The number of changes that the authoritative store has seen."""
         return self.row.version if self.row else 0
 
     @property
-    def is_told_of(self) -> bool:
-        """Whether every version there is has its event."""
+    def has_all_events(self) -> bool:
+        """Whether every version has an event."""
         return self.events.keys() >= set(range(1, self.version + 1))
 
     @cached_property
     def attempts(self) -> list[Attempt]:
-        """What was asked, without what turns out never to have happened."""
+        """The operations sent, without those of unknown outcome that took no effect."""
         return [
             attempt
             for attempt in self.entity.history
@@ -68,17 +68,17 @@ class Case:
 
     @property
     def changes(self) -> list[Change]:
-        """What should have happened, in this order."""
+        """The changes that should have taken effect, in this order."""
         changes = (attempt.operation.change for attempt in self.attempts)
         return [change for change in changes if change]
 
     def _shows(self, change: Change) -> bool:
-        """Whether a change is to be seen anywhere."""
+        """Return whether any event or store shows a change."""
         seen = (*self.rows.values(), *self.events.values())
         return any(self._looks_like(change, one) for one in seen)
 
     def _looks_like(self, change: Change, seen: Sighting) -> bool:
-        """Whether an entity can look like this right after a change."""
+        """Return whether an entity can look like `seen` right after a change."""
         if change.deletes or seen.deleted:
             return change.deletes and seen.deleted
         shared = (change.sets.keys() & seen.content.keys()) - self.added
@@ -89,9 +89,10 @@ class Case:
     @cached_property
     def sequence(self) -> list[int | None]:
         """
-        Which change made each version, by the events; None for nobody knows.
+        The index of the change that made each version, judging by the events.
 
-        Versions that operations on other entities have made are left out.
+        None stands for an unknown change. Versions made by operations on other entities
+        are left out.
         """
         sequence: list[int | None] = []
         before: Sighting | None = None
@@ -117,8 +118,8 @@ class Case:
 
     @property
     def times_applied(self) -> Counter[int]:
-        """How often each of the changes took effect, as far as that is known."""
-        if self.is_told_of:
+        """How many times each change took effect, as far as that is known."""
+        if self.has_all_events:
             return Counter(one for one in self.sequence if one is not None)
         number = len(self.changes)
         own = max(0, self.version - len(self.side_effects))
@@ -129,7 +130,7 @@ class Case:
 
     @property
     def expected_content(self) -> dict[str, Any]:
-        """The content after all that was asked."""
+        """The content after all changes."""
         content: dict[str, Any] = {}
         for change in self.changes:
             content |= change.sets
@@ -139,7 +140,7 @@ class Case:
         return content
 
     def differences(self, row: Sighting) -> set[str]:
-        """Give the fields in which a row is not what it should be."""
+        """Return the fields of a row that differ from the expected content."""
         expected = self.expected_content
         return {
             name
@@ -149,7 +150,7 @@ class Case:
 
 
 def disorder(sequence: Iterable[int | None]) -> int:
-    """Count the first appearances that come after that of a later number."""
+    """Count the numbers that first appear after a greater one."""
     highest, found = -1, 0
     seen: set[int] = set()
     for number in sequence:
@@ -161,7 +162,7 @@ def disorder(sequence: Iterable[int | None]) -> int:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Compare two values of a field; sums of fractions need not be exact."""
+    """Compare two values of a field; sums of floats may have rounding errors."""
     if isinstance(one, float) and isinstance(other, float | int):
         return math.isclose(one, other, abs_tol=1e-9)
     return bool(one == other)

@@ -1,4 +1,4 @@
-"""All cases before the judge, found by what events and rows call their entities."""
+"""All cases, indexed by the ids and names in events and rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .workload import Attempt, Entity, Sighting
 
 
 class Docket:
-    """All cases, found by what events and rows call their entities."""
+    """All cases. A lookup by name also learns the id of the entity."""
 
     def __init__(
         self, attempts: Iterable[Attempt], stores: Mapping[str, Iterable[str]]
@@ -33,8 +33,8 @@ class Docket:
             if c.entity.reference is not None
         }
 
-    def of(self, kind: str, seen: Sighting) -> Case | None:
-        """Give the case of what was seen, if anybody has asked for such a thing."""
+    def find(self, kind: str, seen: Sighting) -> Case | None:
+        """Return the case of an entity, or None if no client has created it."""
         if case := self._by_reference.get((kind, seen.reference)):
             return case
         case = self._by_name.get((kind, seen.name or ""))
@@ -45,7 +45,7 @@ class Docket:
         return case
 
     def distribute_side_effects(self) -> None:
-        """Tell each case what operations on other entities have done to its own."""
+        """Add to each case the changes that operations on other entities made to it."""
         for case in self.cases:
             times = case.times_applied
             for number, attempt in enumerate(case.attempts):

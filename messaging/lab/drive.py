@@ -1,4 +1,4 @@
-"""The clients: each drives entities of its own, one operation after the other."""
+"""The clients: each sends operations on its own entities, one after the other."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .sender import Messages, Pace, Requests
-from .verdict import Told
+from .verdict import SeenEvent
 from .workload import Attempt, Client, Entity, Operation, Outcome, Workload
 
-#: Share of the operations that go over HTTP, of those that can.
+#: Share of the operations that go over HTTP, among those that can.
 HTTP_SHARE = 0.6
-#: Share of the messages that are sent a second time under the same id, at once or
+#: Share of the messages that are sent a second time with the same id, immediately or
 #: after later ones.
 TWICE_SHARE = 0.06
-#: Operations after which a message may be sent again.
+#: Maximum number of operations before a message is sent again.
 LATER = 5
 
 
 @dataclass(slots=True)
 class Record:
-    """Everything that was sent, by all clients."""
+    """Everything that all clients have sent."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    #: Accepted operations and second sendings, by how they went.
+    #: Number of accepted operations by protocol, and of messages sent twice.
     counts: Counter[str] = field(default_factory=Counter)
     #: Called with the time of each request that the API has accepted.
     on_request: Callable[[float], None] = lambda _: None
     _entities: dict[tuple[str, str], Entity] = field(default_factory=dict)
-    #: Entities by kind and id, for those who follow events.
+    #: Entities by kind and id, to look up the entity of an event.
     _references: dict[tuple[str, str], Entity] = field(default_factory=dict)
 
     def know(self, entity: Entity) -> None:
-        """Enter an entity before anything is told of it."""
+        """Add an entity, before any event about it can arrive."""
         self._entities[entity.kind, entity.name] = entity
         if entity.reference is not None:
             self._references[entity.kind, entity.reference] = entity
 
-    def entity_of(self, told: Told) -> Entity | None:
-        """Give the entity of an event; one that had no id yet gets it."""
-        key = (told.kind, told.event.reference)
+    def entity_of(self, seen: SeenEvent) -> Entity | None:
+        """Return the entity of an event, and set its id if that was unknown."""
+        key = (seen.kind, seen.event.reference)
         entity = self._references.get(key)
-        if entity is None and told.event.name is not None:
-            entity = self._entities.get((told.kind, told.event.name))
+        if entity is None and seen.event.name is not None:
+            entity = self._entities.get((seen.kind, seen.event.name))
             if entity is not None and entity.reference is None:
-                entity.reference = told.event.reference
+                entity.reference = seen.event.reference
                 self._references[key] = entity
         if entity is not None:
             entity.visible = True
         return entity
 
     def add(self, attempt: Attempt, way: str) -> None:
-        """Enter what was sent."""
+        """Add an operation that was sent over `way`, "http" or "amqp"."""
         self.attempts.append(attempt)
         attempt.operation.entity.history.append(attempt)
         if attempt.outcome is Outcome.ACCEPTED:
@@ -65,7 +65,7 @@ class Record:
 
 
 class Driver:
-    """One client in a thread of its own."""
+    """One client, in its own thread."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Driver:
         self._workloads = list(workloads.values())
         self._messages, self._requests = ways
         self._pace = Pace(rate)
-        #: Messages to send a second time, and after how many operations.
+        #: Messages to send a second time, and the number of operations to send before.
         self._again: deque[tuple[int, Operation, str]] = deque()
         self._sent = 0
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def stop(self) -> None:
-        """Finish the operation in hand, then end."""
+        """Finish the current operation, then end."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -97,7 +97,7 @@ class Driver:
                 self._pace.wait(self._stopping)
                 self._step()
         except Exception as error:
-            # Whatever it is, the workload or the API is not what the lab takes it for.
+            # An error in the workload or in the API; the main thread raises it again.
             self.error = error
         finally:
             self._messages.close()
@@ -124,7 +124,7 @@ class Driver:
         message_id = str(uuid.UUID(int=self.client.random.getrandbits(128), version=4))
         self._finish(operation, self._messages.send(operation, message_id), "amqp")
         roll = self.client.random.random()
-        # A refused one that is sent again is a new request, and might succeed then.
+        # A message that was refused may succeed when it is sent again later.
         if operation.change is not None and roll < TWICE_SHARE:
             later = self.client.random.randrange(LATER)
             self._again.append((self._sent + 1 + later, operation, message_id))

@@ -1,4 +1,4 @@
-"""What a system says of itself when the work is done."""
+"""The state of the system after the run: messages left over, and dead letters."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .servers import RabbitMQ
-from .verdict import Given
+from .verdict import DeadLetter
 
 
 def messages_left(broker: RabbitMQ) -> dict[str, int]:
-    """Give how many messages wait in which places, if any do."""
+    """Return the number of waiting messages by place, without empty places."""
     try:
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
@@ -33,14 +33,14 @@ def messages_left(broker: RabbitMQ) -> dict[str, int]:
         return {repr(error): 1}
     counts["outbox"] = Outbox.objects.using(settings.DATABASE).count()
     counts["parked"] = Parked.objects.using(settings.DATABASE).count()
-    # The command, which knows what consumers hold too, takes a second.
+    # The command also counts unacknowledged messages, but takes a second.
     if not any(counts.values()):
         counts = messages_unsettled(broker)
     return {place: count for place, count in counts.items() if count}
 
 
 def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
-    """Give how many messages are in queues, and with consumers."""
+    """Return the number of messages in each queue, including unacknowledged ones."""
     output = subprocess.run(
         [
             *(broker.program("rabbitmqctl"), "-n", broker.node, "--quiet"),
@@ -56,18 +56,18 @@ def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
 
 
 def partition_names() -> list[str]:
-    """Give what the broker calls the partitions of all queues."""
+    """Return the names of the partitions of all queues."""
     return [name for queue in handlers for name in topology.partition_names(queue)]
 
 
-def dead_letters() -> list[Given]:
-    """Read all dead letters, wherever they are."""
+def dead_letters() -> list[DeadLetter]:
+    """Return all dead letters, in queues and in the archive."""
     output = StringIO()
     call_command("dead_letters", "list", "--json", stdout=output)
-    given = []
+    found = []
     for letter in json.loads(output.getvalue()):
         body = json.loads(letter["body"])
-        given.append(
-            Given(letter["message_id"], body["event_type"], body, letter["reason"])
+        found.append(
+            DeadLetter(letter["message_id"], body["event_type"], body, letter["reason"])
         )
-    return given
+    return found

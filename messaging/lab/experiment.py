@@ -1,4 +1,4 @@
-"""One run of the lab: put up, drive, break, mend, drain, judge."""
+"""One run of the lab: start, send, inject faults, recover, drain, judge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .failures import Failures
 from .faults import WEIGHTS, Faults
 from .sender import Messages, Requests
 from .system import Plan, System
-from .verdict import LOST, Told, Verdict, judge
+from .verdict import LOST, SeenEvent, Verdict, judge
 from .witness import Witness
 from .workload import Client, discover
 
@@ -24,29 +24,29 @@ from .workload import Client, discover
 CLIENTS = 8
 #: Seconds between two lines of progress.
 PROGRESS = 5
-#: Seconds in which everything must be at work, or at work again.
+#: Seconds within which everything must start, or recover.
 DEADLINE = 120
-#: Seconds in which something must move before what is left is taken for stuck: longer
-#: than a database keeps the locks of a client that has vanished.
+#: Seconds without progress after which the messages left are considered stuck: longer
+#: than a database keeps the locks of a lost connection.
 STUCK_AFTER = 60
-#: Seconds without a new event after which none is expected any more.
+#: Seconds without a new event after which no more are expected.
 QUIET = 1.0
 
 
 class LabError(Exception):
-    """The run cannot be judged, or has no end; the message says why."""
+    """The run cannot be judged or does not end; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked of a run."""
+    """The options of a run."""
 
     seed: int = 1
     seconds: float = 60
     kill_every: float = 3
     faults: tuple[str, ...] = tuple(WEIGHTS)
     processes: int = 4
-    #: Operations per second, at most.
+    #: Maximum number of operations per second.
     rate: float = 80
     manage: str = "python manage.py"
     api: str = ""
@@ -54,7 +54,7 @@ class Options:
 
 
 class Experiment:
-    """A system, those who drive it, those who break it and those who watch."""
+    """A system, its clients, the faults to inject, and the witness of its events."""
 
     def __init__(
         self, plan: Plan, options: Options, say: Callable[[str], None]
@@ -68,14 +68,14 @@ class Experiment:
         self.failures = Failures.current()
         self.record = Record(on_request=self._request_succeeded)
         self.witness = Witness(
-            plan.servers()["rabbitmq"].url, self.workloads, self._event_came
+            plan.servers()["rabbitmq"].url, self.workloads, self._event_arrived
         )
         self._say = say
-        #: Set to end all work, finished or not.
+        #: Set to end all clients, even in the middle of an operation.
         self._abandoned = threading.Event()
         self.drivers = [self._driver(index) for index in range(CLIENTS)]
         self.started_at = 0.0
-        #: Messages that wait somewhere, and when their number last changed.
+        #: Messages that wait, by place, and when their number last changed.
         self._left: dict[str, int] = {}
         self._moved_at = 0.0
 
@@ -96,7 +96,7 @@ class Experiment:
         )
 
     def run(self) -> Verdict:
-        """Do all of it; raises `LabError` if it does not come to an end."""
+        """Run it and return the verdict; raise `LabError` if the run does not end."""
         self.system.start()
         self.witness.start()
         self._say(f"Everything runs; logs are in {self.system.plan.directory}")
@@ -118,7 +118,7 @@ class Experiment:
         return self._judge()
 
     def stop(self) -> None:
-        """Leave nothing running."""
+        """Stop all threads and processes."""
         self._abandoned.set()
         for driver in self.drivers:
             driver.stop()
@@ -134,7 +134,7 @@ class Experiment:
     def _wait(
         self, condition: Callable[[], bool], what: str, limit: float | None = None
     ) -> None:
-        """Wait for a condition, say how it goes, and fail with whoever fails."""
+        """Wait for a condition and report progress; raise `LabError` on any failure."""
         began = time.monotonic()
         next_line = began + PROGRESS
         while not condition():
@@ -145,18 +145,18 @@ class Experiment:
             if now >= next_line:
                 next_line += PROGRESS
                 self._say(self.progress())
-            self.faults.restart_leavers()
+            self.faults.restart_exited()
             time.sleep(0.1)
 
     def _check(self) -> None:
-        """Raise what has gone wrong in any thread of the lab itself."""
+        """Raise `LabError` if a thread of the lab has failed."""
         errors = [self.faults.error, self.witness.error]
         for error in (*errors, *(driver.error for driver in self.drivers)):
             if error is not None:
                 raise LabError(repr(error)) from error
 
     def _rest(self) -> str:
-        """Tell what the run has not come to the end of."""
+        """Describe what has not recovered, and which messages are left."""
         faults = [one.name for one in self.faults.faults if one.recovered_at is None]
         return (
             f"{self.progress()}; never recovered from: {', '.join(faults) or 'nothing'}"
@@ -164,20 +164,20 @@ class Experiment:
         )
 
     def progress(self) -> str:
-        """Tell how it goes, in one line."""
+        """Return the progress, in one line."""
         counts = self.record.counts
         accepted = counts["http"] + counts["amqp"]
         down = ", ".join(self.faults.down) or "nothing"
         return (
             f"{self._elapsed:5.0f} s: {accepted} accepted, "
-            f"{len(self.witness.told)} events, {self.faults.kills} kills, "
+            f"{len(self.witness.events)} events, {self.faults.kills} kills, "
             f"{len(self.faults.faults) - self.faults.kills} other faults; "
             f"broken now: {down}"
         )
 
     def _is_at_work(self) -> bool:
         by_request = not self.options.api or self.record.counts["http"] > 0
-        return by_request and bool(self.witness.told)
+        return by_request and bool(self.witness.events)
 
     def _has_recovered(self) -> bool:
         return all(one.recovered_at is not None for one in self.faults.faults)
@@ -188,26 +188,26 @@ class Experiment:
     def _request_succeeded(self, accepted_at: float) -> None:
         self.faults.succeeded(accepted_at, request=True)
 
-    def _event_came(self, told: Told) -> None:
-        entity = self.record.entity_of(told)
+    def _event_arrived(self, seen: SeenEvent) -> None:
+        entity = self.record.entity_of(seen)
         if entity is None:
             return
         for attempt in reversed(entity.history[-5:]):
             change = attempt.operation.change
-            if change is not None and change.agrees(told.event):
+            if change is not None and change.agrees(seen.event):
                 self.faults.succeeded(attempt.at, request=False)
                 return
 
     def _drain(self) -> None:
-        """Wait until no work is left, then have all programs leave."""
-        connections.close_all()  # older than the last kill of the server
-        self._wait(self._nothing_moves, "to drain")
+        """Wait until no messages are left, then stop all programs."""
+        connections.close_all()  # they are older than the last kill of the server
+        self._wait(self._is_drained, "to drain")
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda program: program.stop(), self.system.programs))
         self._left = messages_left(self.system.broker)
 
-    def _nothing_moves(self) -> bool:
-        """Whether nothing is left, or what is left will never be done."""
+    def _is_drained(self) -> bool:
+        """Return whether no messages are left, or those left are stuck."""
         now = time.monotonic()
         quiet = now - self.witness.last_at
         if quiet < QUIET:
@@ -220,10 +220,10 @@ class Experiment:
     def _judge(self) -> Verdict:
         verdict = judge(
             self.record.attempts,
-            self.witness.told,
+            self.witness.events,
             {kind: one.read_stores() for kind, one in self.workloads.items()},
             dead_letters(),
         )
         for place, number in self._left.items():
-            verdict.find(LOST, place, f"{number} messages stay there", number)
+            verdict.find(LOST, place, f"{number} messages are left", number)
         return verdict

@@ -1,11 +1,10 @@
-"""Handlers that fail now and then, for no reason that anybody could foresee."""
+"""Injected failures: handlers that raise an unexpected error now and then."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,20 +13,20 @@ from messaging.registry import Handler
 
 from .terms import Terms
 
-#: How often a message fails that is to fail.
+#: Minimum and maximum number of failures of a message that is to fail.
 TIMES = (1, 5)
 
 
 class InjectedFailure(Exception):
-    """The lab wants this try of the message to fail."""
+    """A failure that the lab has injected."""
 
 
 class Failures:
     """
-    Which messages fail, and how often each has failed so far.
+    Which messages fail, and how many times each has failed so far.
 
-    Seed and body alone decide how often a message fails, and a file for each counts:
-    it outlives the processes, which are killed meanwhile.
+    Only the seed and the body decide how many times a message fails. The failures are
+    counted in a file per message, which survives killed processes.
     """
 
     def __init__(self, directory: str | Path, seed: int, share: float) -> None:
@@ -38,32 +37,32 @@ class Failures:
 
     @classmethod
     def current(cls) -> Self:
-        """Give those of the run to which this process belongs."""
+        """Return the failures of the run that started this process."""
         terms = Terms.current()
         return cls(terms.directory, terms.seed, terms.failures)
 
     def wanted(self, message: Message) -> int:
-        """Give how often a message fails in all."""
+        """Return how many times a message is to fail."""
         dice = random.Random(f"{self._seed} {self._name(message)}")
         return dice.randint(*TIMES) if dice.random() < self._share else 0
 
-    def so_far(self, message: Message) -> int:
-        """Give how often a message has failed."""
+    def failed(self, message: Message) -> int:
+        """Return how many times a message has failed."""
         path = self._directory / self._name(message)
         return path.stat().st_size if path.exists() else 0
 
-    def enter(self, message: Message) -> None:
+    def count(self, message: Message) -> None:
         """Count one failure of a message."""
         with (self._directory / self._name(message)).open("ab") as file:
             file.write(b".")
 
     def is_due(self, message: Message) -> bool:
-        """Whether the next try of a message is to fail."""
+        """Return whether the next attempt of a message is to fail."""
         wanted = self.wanted(message)
-        return wanted > 0 and self.so_far(message) < wanted
+        return wanted > 0 and self.failed(message) < wanted
 
     def total(self) -> tuple[int, int]:
-        """Give how many messages have failed, and how often in all."""
+        """Return the number of messages that have failed, and of their failures."""
         sizes = [path.stat().st_size for path in self._directory.iterdir()]
         return len(sizes), sum(sizes)
 
@@ -71,31 +70,23 @@ class Failures:
         return hashlib.blake2b(message.encode(), digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Failing(Handler):
-    """A handler that fails with some messages until they have failed often enough."""
+def failing(handler: Handler, failures: Failures) -> Handler:
+    """
+    Return a handler that fails for some messages, as `failures` says.
 
-    _: KW_ONLY
-    failures: Failures
+    The error of a batch does not name the message at fault: a failure counts when the
+    message is alone. Every second failure comes after the handler has run.
+    """
 
-    @classmethod
-    def instead_of(cls, handler: Handler, failures: Failures) -> Self:
-        """Give a handler that takes the place of another."""
-        same = {one.name: getattr(handler, one.name) for one in fields(handler)}
-        return cls(**same, failures=failures)
-
-    def __call__(self, messages: Sequence[Message]) -> list[Any]:
-        """
-        Give one reference per message, or fail.
-
-        Of several messages it is not told which one is at fault: a failure counts when
-        the message is tried alone. Every other one comes after all effects.
-        """
-        due = [message for message in messages if self.failures.is_due(message)]
+    def function(given: Any) -> Any:
+        messages = given if handler.batch else [given]
+        due = [message for message in messages if failures.is_due(message)]
         if not due:
-            return Handler.__call__(self, messages)
+            return handler.function(given)
         if len(messages) == 1:
-            if self.failures.so_far(due[0]) % 2:
-                Handler.__call__(self, messages)
-            self.failures.enter(due[0])
-        raise InjectedFailure(f"The lab has one of {len(messages)} messages fail.")
+            if failures.failed(due[0]) % 2:
+                handler.function(given)
+            failures.count(due[0])
+        raise InjectedFailure(f"The lab fails one of {len(messages)} messages.")
+
+    return replace(handler, function=function)

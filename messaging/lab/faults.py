@@ -1,4 +1,4 @@
-"""What goes wrong, at random but the same for the same seed."""
+"""Faults: kills, cuts and freezes, at random but reproducible by seed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .system import Part, System
 
 logger = logging.getLogger(__name__)
 
-#: Seconds a killed part stays away before it is started again.
+#: Minimum and maximum of seconds until a killed part is started again.
 DOWNTIME = (0.0, 1.5)
-#: Seconds a network or a process stands still.
-STANDSTILL = (0.3, 3.0)
-#: How often each kind of fault is chosen.
+#: Minimum and maximum of seconds for which a network or a process is stopped.
+STOPPED = (0.3, 3.0)
+#: Relative frequency of each kind of fault.
 WEIGHTS = {
     "kill consumer": 6,
     "kill relay": 2,
@@ -38,20 +38,20 @@ WEIGHTS = {
     "stun consumer": 2,
     "hang consumer": 2,
 }
-#: What goes wrong with no part of its own.
+#: Faults whose name is not that of a part.
 FAULTS_OF_ALL = (
     *("consumer", "stun consumer", "hang consumer"),
     *("cut", "freeze", "lose", "forget"),
 )
-#: Share of the consumers' faults that hit the busiest; others may only stand by.
+#: Share of the consumer faults that hit the busiest one; others may be idle.
 BUSIEST = 0.6
-#: Seconds between two looks for programs that have left by themselves.
+#: Seconds between two checks for programs that have exited by themselves.
 WATCH = 0.2
 
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that went wrong, and when work was seen to go on."""
+    """One fault, and when the system was seen to work again."""
 
     name: str
     at: float
@@ -59,19 +59,19 @@ class Fault:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took."""
+        """Seconds until recovery, or None."""
         return None if self.recovered_at is None else self.recovered_at - self.at
 
 
 @dataclass
 class Faults:
-    """Breaks parts of a system and mends them, until it is told to stop."""
+    """Injects faults into a system until it is stopped, and repairs them."""
 
     system: System
     seed: int
     #: Seconds between two faults, on average.
     every: float
-    #: Those of `WEIGHTS` to choose from.
+    #: Keys of `WEIGHTS` to choose from.
     kinds: Sequence[str] = tuple(WEIGHTS)
     faults: list[Fault] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class Faults:
         self._random = random.Random(f"{self.seed}/faults")
         self._stopping = threading.Event()
         self._busy: set[str] = set()
-        #: CPU seconds of consumers when they were last looked at.
+        #: CPU seconds of consumers at the last comparison.
         self._worked: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(thread_name_prefix="faults")
@@ -90,19 +90,19 @@ class Faults:
 
     @property
     def kills(self) -> int:
-        """How often something was killed."""
+        """The number of kills."""
         return sum(one.name.startswith("kill") for one in self.faults)
 
     @property
     def down(self) -> list[str]:
-        """What is out of order right now."""
+        """Names of the parts that are broken right now."""
         return sorted(self._busy)
 
     def succeeded(self, accepted_at: float, *, request: bool) -> None:
         """
-        Note that an operation accepted then has had its effect.
+        Record that an operation accepted at that time has taken effect.
 
-        What became of the API shows in `request`s alone, and everything else in events.
+        HTTP requests show the recovery of the API, events that of everything else.
         """
         now = time.monotonic()
         for fault in reversed(self.faults):
@@ -112,11 +112,11 @@ class Faults:
                 fault.recovered_at = now
 
     def start(self) -> None:
-        """Begin."""
+        """Start injecting faults."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Break nothing more, and return when everything runs again."""
+        """Inject no more faults, and return when everything runs again."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -125,16 +125,16 @@ class Faults:
     def _run(self) -> None:
         next_at = time.monotonic() + self.every
         while not self._stopping.wait(WATCH):
-            self.restart_leavers()
+            self.restart_exited()
             if time.monotonic() >= next_at:
                 next_at += self.every * self._random.uniform(0.5, 1.5)
                 self._break_something()
 
-    def restart_leavers(self) -> None:
-        """Start programs again that have left by themselves."""
+    def restart_exited(self) -> None:
+        """Restart the programs that have exited by themselves."""
         for program in self.system.programs:
-            if program.has_left and program.name not in self._busy:
-                logger.warning("%s has left by itself", program.name)
+            if program.has_exited and program.name not in self._busy:
+                logger.warning("%s has exited by itself", program.name)
                 program.start()
 
     def _break_something(self) -> None:
@@ -160,7 +160,7 @@ class Faults:
             self._begin(f"{verb} {server}", f"{server} proxy", action)
 
     def _choose_consumer(self) -> str:
-        """Choose any consumer or, more often, the one that has just worked most."""
+        """Return a random consumer or, more often, the busiest one."""
         anyone = self._random.choice(self.system.consumers).name
         worked = {one.name: one.cpu_seconds for one in self.system.consumers}
         busiest = max(worked, key=lambda name: worked[name] - self._worked[name])
@@ -170,8 +170,8 @@ class Faults:
     def _begin(
         self, name: str, victim: str, action: Callable[[str, float], None]
     ) -> None:
-        """Let `action` work on a part in the background, unless it is broken."""
-        # Drawn even if it is not used, so that the next faults stay the same.
+        """Run `action` on a part in the background, unless it is already broken."""
+        # Drawn even if unused, so that the following faults stay the same.
         share = self._random.random()
         if victim in self._busy:
             return
@@ -181,7 +181,7 @@ class Faults:
         def act() -> None:
             try:
                 action(victim.removesuffix(" proxy"), share)
-            except Exception as error:  # raised again by those who wait
+            except Exception as error:  # raised again in the main thread
                 self.error = error
             finally:
                 self._busy.discard(victim)
@@ -195,12 +195,12 @@ class Faults:
         part.start()
 
     def _stun(self, name: str, share: float) -> None:
-        """Stop a process while the broker takes it for dead, then let it go on."""
-        self._suspend(name, between(STANDSTILL, share), is_cut=True)
+        """Suspend a process while the broker considers it dead, then resume it."""
+        self._suspend(name, between(STOPPED, share), is_cut=True)
 
     def _hang(self, name: str, share: float) -> None:
-        """Stop a process until others have taken its leases, mostly cut off."""
-        seconds = settings.LEASE + between(STANDSTILL, share)
+        """Suspend a process until others have its leases, mostly with a cut."""
+        seconds = settings.LEASE + between(STOPPED, share)
         self._suspend(name, seconds, is_cut=share >= 0.3)
 
     def _suspend(self, name: str, seconds: float, *, is_cut: bool) -> None:
@@ -220,12 +220,12 @@ class Faults:
 
     def _freeze(self, server: str, share: float) -> None:
         with self._frozen(server):
-            time.sleep(between(STANDSTILL, share))
+            time.sleep(between(STOPPED, share))
 
     def _lose(self, server: str, share: float) -> None:
-        """Cut all connections after a standstill, with everything on its way."""
+        """Freeze all connections, then cut them: data in transit is lost."""
         with self._frozen(server):
-            time.sleep(between(STANDSTILL, share))
+            time.sleep(between(STOPPED, share))
             self.system.proxies[server].cut()
 
     def _forget(self, server: str, share: float) -> None:
@@ -241,6 +241,6 @@ class Faults:
 
 
 def between(limits: tuple[float, float], share: float) -> float:
-    """Give a value that lies so far between two limits."""
+    """Return the value at a fraction of the way between two limits."""
     low, high = limits
     return low + (high - low) * share

@@ -1,4 +1,4 @@
-"""Processes and ports of this machine: finding, recognising, ending. Needs psutil."""
+"""Processes and ports of this machine. Needs psutil."""
 
 import os
 import random
@@ -9,24 +9,25 @@ from contextlib import suppress
 
 import psutil
 
-#: Below the ephemeral range, so that no client's own socket can take a server's port
-#: while the server is down.
+#: Below the ephemeral range, so that no client socket can take the port of a server
+#: that is down.
 PORTS = range(20_000, 32_000)
-#: Debian keeps servers in the last two, off the PATH of ordinary users.
+#: Debian installs servers in the last two, which are not in the PATH of users.
 PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-#: Seconds a killed process may take to be gone.
+#: Seconds to wait until a killed process has ended.
 KILL_DEADLINE = 10
 
 
 def find_program(*names: str) -> str | None:
-    """The path of the first of these programs that is installed."""
+    """Return the path of the first of these programs that is installed, or None."""
     paths = (shutil.which(name, path=PROGRAM_PATH) for name in names)
     return next(filter(None, paths), None)
 
 
 def is_free(port: int) -> bool:
+    """Return whether no process listens on a port."""
     with socket.socket() as probe:
-        # Connections of a server that has just left do not count.
+        # Ignores connections that a stopped server has left in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -35,28 +36,29 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
+    """Return a random free port."""
     return next(port for port in random.sample(PORTS, len(PORTS)) if is_free(port))
 
 
 def identity(pid: int) -> list[float]:
-    """A pid and its process's creation: pids are given again, pairs are not."""
+    """Return pid and creation time of a process: pids are reused, pairs are not."""
     with suppress(psutil.NoSuchProcess):
         return [pid, psutil.Process(pid).create_time()]
     return [pid, 0]
 
 
 def find(pid: int, created: float) -> psutil.Process | None:
-    """The process of this identity, if it still lives."""
+    """Return the process with this identity, or None if it has ended."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        # A clock that is set moves all creation times a little.
+        # Adjusting the clock changes the creation times a little.
         if abs(process.create_time() - created) < 2:
             return process
     return None
 
 
 def end(process: psutil.Process, patience: float) -> None:
-    """Have the process leave within seconds, or kill it; kill its children anyway."""
+    """Terminate a process and kill it after `patience` seconds, and its children."""
     family = [process]
     with suppress(psutil.NoSuchProcess):
         family += process.children(recursive=True)
@@ -72,14 +74,14 @@ def end(process: psutil.Process, patience: float) -> None:
 
 
 def wait(processes: list[psutil.Process], patience: float) -> None:
-    """Return when all have ended, or after so many seconds."""
+    """Return when all processes have ended, or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while any(map(lives, processes)) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def lives(process: psutil.Process) -> bool:
-    """A dead process waiting for its parent, which may take long, has ended too."""
+    """Return whether a process still runs; a zombie does not."""
     if isinstance(process, psutil.Popen):
         return process.poll() is None
     with suppress(psutil.NoSuchProcess):

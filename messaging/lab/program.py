@@ -1,4 +1,4 @@
-"""A program that can be killed, stopped in its tracks, and started again."""
+"""A program that can be killed, suspended, and started again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import psutil
 
 from .processes import end
 
-#: Seconds a program may take to leave after SIGTERM before it is killed.
+#: Seconds a program may take to exit after SIGTERM before it is killed.
 STOP_DEADLINE = 12
 
 
 class Program:
-    """A program of the project."""
+    """A program of the project, and its process while it runs."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: dict[str, str], log: Path
@@ -24,31 +24,31 @@ class Program:
         self.command = command
         self.environment = environment
         self.log = log
-        #: Exit codes with which it has left though nobody had asked it to.
+        #: Exit codes of unexpected exits.
         self.exits: list[int] = []
         self._process: psutil.Popen | None = None
 
     @property
     def pid(self) -> int:
-        """The process it runs in, or 0."""
+        """The pid of its process, or 0."""
         return self._process.pid if self._process else 0
 
     @property
-    def has_left(self) -> bool:
-        """Whether it has ended by itself."""
+    def has_exited(self) -> bool:
+        """Whether it has exited by itself."""
         return self._process is not None and self._process.poll() is not None
 
     @property
     def cpu_seconds(self) -> float:
-        """How much it has worked since it was started."""
-        if self._process is None or self.has_left:
+        """CPU seconds used since the last start."""
+        if self._process is None or self.has_exited:
             return 0.0
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def start(self) -> None:
-        """Start it, unless it runs."""
-        if self.has_left:
+        """Start it, unless it is running."""
+        if self.has_exited:
             assert self._process is not None
             self.exits.append(self._process.returncode)
         elif self._process is not None:
@@ -68,21 +68,21 @@ class Program:
         self._end(patience=0)
 
     def stop(self) -> None:
-        """Have it finish what is in hand and leave."""
+        """Let it finish its current work and exit."""
         self._end(patience=STOP_DEADLINE)
 
     def suspend(self) -> None:
-        """Stop it in its tracks: its connections stay, and it knows of nothing."""
+        """Suspend it with SIGSTOP; its connections stay open."""
         if self._process is not None:
             self._process.suspend()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it after `suspend`."""
         if self._process is not None:
             self._process.resume()
 
     def ports_to(self, port: int) -> set[int]:
-        """Give the ports from which it is connected to a port."""
+        """Return the local ports of its connections to a port."""
         if self._process is None:
             return set()
         return {

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be cut, frozen and forgotten."""
+"""A TCP proxy whose connections can be cut, frozen, or left half open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 
 #: Bytes forwarded at a time.
 CHUNK = 65536
-#: Makes a closed socket send a reset, and drop what it still holds.
+#: SO_LINGER with timeout 0: closing sends a reset and discards unsent data.
 RESET = struct.pack("ii", 1, 0)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -36,21 +36,21 @@ class Link:
         return port
 
     def freeze(self) -> None:
-        """Hold back everything."""
+        """Stop forwarding; data is kept."""
         self._flows.clear()
 
     def thaw(self) -> None:
-        """Carry what was held back, and all that follows."""
+        """Forward the data kept so far and all that follows."""
         if not self._forgotten:
             self._flows.set()
 
     def forget(self) -> None:
-        """Hold back everything for good."""
+        """Never forward anything again, without closing the connection."""
         self._forgotten = True
         self._flows.clear()
 
     def cut(self) -> None:
-        """Reset both ends; what was on its way is lost."""
+        """Reset both ends; data in transit is lost."""
         for writer in self._writers:
             with suppress(OSError):
                 writer.get_extra_info("socket").setsockopt(
@@ -76,15 +76,15 @@ class Link:
                 await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
-            # A frozen network carries no goodbyes either.
+            # A frozen network does not pass on the end of a stream either.
             await self._flows.wait()
 
 
 class Proxy:
     """
-    Forwards a port of this machine to another one.
+    Forwards a local port to another one.
 
-    It runs in a thread of its own; its methods may be called from any.
+    It runs in its own thread; its methods may be called from any thread.
     """
 
     def __init__(self, port: int, target: int) -> None:
@@ -99,37 +99,37 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._accept, "127.0.0.1", self.port)
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Cut everything and listen no more."""
+        """Reset all connections and stop listening."""
         if self._thread.is_alive():
             self._submit(self._loop.stop)
             self._thread.join()
 
     def cut(self, ports: Collection[int] | None = None) -> None:
-        """Reset all connections, or those of these ports at the client's end."""
+        """Reset all connections, or only those from these ports of the client."""
         self._each(Link.cut, ports)
 
     def forget(self) -> None:
         """
-        Leave all connections half open: nothing on them ever arrives again.
+        Leave all connections half open: no more data arrives on them.
 
         New connections work.
         """
         self._each(Link.forget)
 
     def freeze(self) -> None:
-        """Carry nothing any more, without closing anything."""
+        """Stop forwarding on all connections, without closing them."""
         self._set_frozen(True)
         self._each(Link.freeze)
 
     def thaw(self) -> None:
-        """Carry what has been held back since `freeze`, and all that follows."""
+        """Forward the data kept since `freeze` and all that follows."""
         self._set_frozen(False)
         self._each(Link.thaw)
 

@@ -1,4 +1,4 @@
-"""What a run has shown, as text."""
+"""The result of a run, as text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .experiment import Experiment
 from .faults import Fault
 from .verdict import COLUMNS, Verdict
 
-#: Findings that are printed; the rest is more of the same.
+#: Maximum number of findings to print.
 FINDINGS = 20
 
 
 def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
-    """Give the lines of the verdict."""
+    """Yield the lines of the report."""
     options, counts = experiment.options, experiment.record.counts
     attempts = experiment.record.attempts
     accepted = counts["http"] + counts["amqp"]
@@ -34,7 +34,7 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
         f"of which {counts['sent twice']} were sent twice; outcome unknown: "
         f"{len(attempts) - accepted}; to be refused: "
         f"{sum(one.operation.change is None for one in attempts)}; "
-        f"events: {len(experiment.witness.told)}"
+        f"events: {len(experiment.witness.events)}"
     )
     failed, failures = experiment.failures.total()
     if failed:
@@ -42,14 +42,14 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     yield from recoveries(experiment.faults.faults)
     for program in experiment.system.programs:
         if program.exits:
-            yield f"{program.name} left by itself, with exit codes {program.exits}"
+            yield f"{program.name} exited by itself, with exit codes {program.exits}"
     yield from verdict.findings[:FINDINGS]
     if len(verdict.findings) > FINDINGS:
         yield f"... and {len(verdict.findings) - FINDINGS} more"
 
 
 def recoveries(faults: list[Fault]) -> Iterator[str]:
-    """Give how long it took from each kind of fault to the next success."""
+    """Yield a table of the times to recover, by kind of fault."""
     times: dict[str, list[float]] = defaultdict(list)
     for fault in faults:
         name = fault.name.rstrip(" 0123456789")
@@ -61,5 +61,5 @@ def recoveries(faults: list[Fault]) -> Iterator[str]:
 
 
 def row(name: str, value: int) -> str:
-    """Give a line of the table."""
+    """Return a line of the table."""
     return f"{name:32}{value:8}"

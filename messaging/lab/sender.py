@@ -1,4 +1,4 @@
-"""How operations reach the project: over HTTP, and as messages of a plain client."""
+"""Sending operations: over HTTP, and as messages of an ordinary AMQP client."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .workload import Operation, Outcome, Request
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries to reach what is away.
+#: Seconds between two attempts to connect.
 PAUSE = 0.2
-#: Seconds to wait for an HTTP answer; the project gives up its own tries earlier.
+#: Seconds to wait for an HTTP response; the project itself gives up earlier.
 HTTP_TIMEOUT = 20
-#: Seconds between heartbeats: half-open connections are noticed after two.
+#: Seconds between heartbeats: half-open connections are detected after two.
 HEARTBEAT = 4
 
 
 class Refused(Exception):
-    """The API has called a request wrong: the workload has made a bad one."""
+    """The API has rejected a request, so the workload has built an invalid one."""
 
 
 class Messages:
-    """Sends operations as messages, over a connection that is made again when lost."""
+    """Sends operations as messages, and reconnects after a lost connection."""
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
         self._parameters = pika.URLParameters(url)
@@ -45,7 +45,7 @@ class Messages:
         self._channel: BlockingChannel | None = None
 
     def send(self, operation: Operation, message_id: str) -> Outcome:
-        """Publish until the broker confirms, always under the same id."""
+        """Publish with this id, again and again until the broker confirms."""
         body = {"event_type": operation.event_type, **operation.body}
         message = message_class(operation.event_type).parse(body)
         queue = message.queue
@@ -71,7 +71,7 @@ class Messages:
     def close(self) -> None:
         """Close the connection."""
         channel, self._channel = self._channel, None
-        # Of a broken connection nothing more is wanted, not even a reason.
+        # Errors of a connection that is given up do not matter.
         with suppress(Exception):
             if channel is not None:
                 channel.connection.close()
@@ -95,10 +95,10 @@ class Requests:
 
     def send(self, request: Request) -> tuple[Outcome, dict[str, Any]]:
         """
-        Send a request until it is answered, as far as it is safe to send it again.
+        Send a request, and again until it is answered, as far as that is safe.
 
-        That is so while nobody listens and, with an Idempotency-Key, always.
-        Gives the answer as well.
+        Repeating is safe while the connection is refused, and always with an
+        Idempotency-Key. Return the outcome and the body of the response.
         """
         headers = {
             "Content-Type": "application/json",
@@ -149,7 +149,7 @@ class Requests:
 
 
 class Pace:
-    """Keeps one thread to a number of operations per second."""
+    """Limits one thread to a number of operations per second."""
 
     def __init__(self, rate: float) -> None:
         self._interval = 1 / rate

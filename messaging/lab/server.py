@@ -1,4 +1,4 @@
-"""What private servers have in common."""
+"""The base class of private servers."""
 
 import json
 import os
@@ -14,9 +14,9 @@ import psutil
 
 from .processes import end, find, free_port, identity, is_free
 
-#: Seconds a server may take to answer; a cold disk makes the first start slow.
+#: Seconds a server may take to answer; the first start can be slow.
 START_DEADLINE = 90
-#: Seconds a server may take to leave before it is killed.
+#: Seconds a server may take to stop before it is killed.
 STOP_DEADLINE = 10
 
 
@@ -25,7 +25,7 @@ class ServerError(Exception):
 
 
 class Server:
-    """A server with a directory, a port and a log."""
+    """A server with its own directory, ports and log."""
 
     port_names: ClassVar[tuple[str, ...]] = ("port",)
 
@@ -45,15 +45,16 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Known from the first start on, unless it was given."""
+        """The port; unless it was given, it is chosen at the first start."""
         return self.ports["port"]
 
     @property
     def url(self) -> str:
+        """The URL for clients."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Return once the server answers; do nothing if it is running."""
+        """Start the server unless it is running, and return once it answers."""
         if self._processes and self._processes[-1].poll() is None:
             return
         self.kill()
@@ -71,31 +72,33 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """Ask the server to leave, and kill it when it does not."""
+        """Terminate the server, and kill it if it does not stop in time."""
         self._end(patience=STOP_DEADLINE)
 
     def kill(self) -> None:
-        """Kill the server and its children at once, as a crash would."""
+        """Kill the server and its children, like a crash."""
         self._end(patience=0)
 
     def pause(self) -> None:
-        """Freeze the server: connections stay open, nothing answers."""
+        """Suspend the server: its connections stay open, but it does not answer."""
         for process in self._processes:
             process.suspend()
 
     def resume(self) -> None:
+        """Resume the server after `pause`."""
         for process in self._processes:
             process.resume()
 
     def launch(self) -> None:
-        """Spawn the server's processes, the one that serves last."""
+        """Spawn the processes of the server, the serving one last."""
         raise NotImplementedError
 
     def ping(self) -> None:
-        """Raise unless the server, whose port is open, serves a client."""
+        """Raise an exception unless the server serves a client."""
         raise NotImplementedError
 
     def spawn(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        """Start a process that writes to the log, and remember it."""
         with self.log.open("ab") as log:
             process = psutil.Popen(
                 command,
@@ -104,7 +107,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in the terminal is for the caller, who stops servers in order.
+                # Ctrl-C goes to the caller only, which stops the servers in order.
                 start_new_session=True,
             )
         self._processes.append(process)
@@ -118,7 +121,7 @@ class Server:
             self._save_state()
 
     def _end_leftovers(self, state: dict[str, Any]) -> None:
-        """End what a killed run left behind; refuse if that run still lives."""
+        """End the processes of a killed run; raise `ServerError` if it still runs."""
         leftovers = [
             found for pair in state.get("processes", []) if (found := find(*pair))
         ]
@@ -143,7 +146,7 @@ class Server:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 self.ping()
                 return
-            # Each client library has its own errors for a server that is starting.
+            # Every client library has its own errors for a server that is starting.
             except Exception as exc:
                 problem = exc
             if (code := self._processes[-1].poll()) is not None:

@@ -1,8 +1,8 @@
 """
 Private servers for development, tests and the lab: broker and databases.
 
-Each keeps data, ports and log in a directory of its own, listens on 127.0.0.1 only,
-and can be killed and started again on the same data and port. Needs psutil.
+Each keeps its data, ports and log in its own directory, listens on 127.0.0.1 only, and
+can be killed and started again with the same data and port. Needs psutil.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ __all__ = ["MariaDB", "MongoDB", "PostgreSQL", "RabbitMQ", "Server", "ServerErro
 
 
 class RabbitMQ(Server):
-    """A RabbitMQ node with its own epmd, and on request the management plugin."""
+    """A RabbitMQ node with its own epmd and, optionally, the management plugin."""
 
     port_names = ("port", "distribution", "epmd", "management")
 
@@ -31,7 +31,7 @@ class RabbitMQ(Server):
     ) -> None:
         super().__init__(directory, port)
         self.plugins = ["rabbitmq_management"] if management else []
-        # The node's data are found by its name.
+        # The node finds its data by its name.
         digest = hashlib.sha256(bytes(self.directory)).hexdigest()
         self.node = f"lab-{digest[:12]}@localhost"
 
@@ -41,14 +41,14 @@ class RabbitMQ(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the node runs with; its `rabbitmqctl` needs the same."""
+        """The environment of the node and of its `rabbitmqctl`."""
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))
         }
         return inherited | {
-            "HOME": str(self.directory),  # where the cookie lies
+            "HOME": str(self.directory),  # contains the Erlang cookie
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": self.node,
@@ -65,19 +65,19 @@ class RabbitMQ(Server):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2"
             " -kernel inet_dist_use_interface {127,0,0,1}",
-            # Makes the script become the node, so that the recorded pid is the node's.
+            # Makes the script `exec` the node, so that the saved pid is the node's.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
     @staticmethod
     def program(name: str) -> str:
-        """The script itself: Debian's command is a wrapper that switches user."""
+        """Return the path of a script itself, not of Debian's wrapper."""
         command = Path(required("rabbitmq-server", name)).resolve()
         beside = command.parent / name
         return str(beside.resolve() if beside.exists() else command)
 
     def write_tool(self, path: Path) -> None:
-        """Make a `rabbitmqctl` that talks to this node."""
+        """Write a `rabbitmqctl` script for this node."""
         exports = (
             f"export {name}={shlex.quote(value)}\n"
             for name, value in self.environment.items()
@@ -104,7 +104,7 @@ class RabbitMQ(Server):
         config.write_text("\n".join([*settings, ""]))
         plugins = self.directory / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
-        # One that the node starts by itself would outlive it.
+        # An epmd that the node starts itself would outlive it.
         self.spawn([epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"])
         self.spawn([server], self.environment)
 
@@ -127,7 +127,7 @@ class MariaDB(Server):
     def launch(self) -> None:
         server = required("mariadb-server", "mariadbd", "mysqld")
         options = ["--no-defaults", *(["--user=root"] if os.geteuid() == 0 else [])]
-        # A server that starts removes what others keep in the same place.
+        # A starting server removes the files of others from a shared directory.
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
         options.append(f"--tmpdir={temporary}")
@@ -143,7 +143,7 @@ class MariaDB(Server):
             f"--datadir={self.data}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
-            # None: its path could be longer than the system allows.
+            # No socket: its path could exceed the limit of the system.
             "--socket=",
             f"--init-file={setup}",
             "--character-set-server=utf8mb4",
@@ -154,7 +154,7 @@ class MariaDB(Server):
         self.spawn([server, *options])
 
     def _install(self, server: str, options: list[str]) -> None:
-        """Make the data under another name first: half of them must not stay."""
+        """Initialise the data, under a temporary name until it is complete."""
         draft = self.directory / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         if Path(server).resolve().name == "mariadbd":
@@ -184,10 +184,10 @@ class MariaDB(Server):
 
 class PostgreSQL(Server):
     """
-    A PostgreSQL server, whose programs refuse to run as root.
+    A PostgreSQL server. Its programs refuse to run as root.
 
-    Root starts it as the user `postgres` of Debian's package, who must be able to go
-    through the directories above.
+    Root starts it as the user `postgres` of Debian's package, who needs access to the
+    directories above.
     """
 
     @property
@@ -196,7 +196,7 @@ class PostgreSQL(Server):
 
     @staticmethod
     def program(name: str) -> str:
-        """Debian keeps the programs of each version apart; the newest is taken."""
+        """Return the path of a program, in the newest version that is installed."""
         versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
         newest = max(versions, key=lambda path: float(path.parts[-3]), default=None)
         return str(newest) if newest else required("postgresql", name)
@@ -223,7 +223,7 @@ class PostgreSQL(Server):
         self.spawn([*self._user, server, "-D", str(self.data), *settings])
 
     def _install(self) -> None:
-        """Make the data under another name first: half of them must not stay."""
+        """Initialise the data, under a temporary name until it is complete."""
         draft = self.directory / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
@@ -249,7 +249,7 @@ class PostgreSQL(Server):
 
 
 class MongoDB(Server):
-    """A `mongod` where one is installed, else the embedded nx-27017."""
+    """A `mongod` if one is installed, else the embedded nx-27017."""
 
     @property
     def url(self) -> str:
@@ -257,7 +257,7 @@ class MongoDB(Server):
 
     @property
     def engine(self) -> str:
-        """The Django database engine that speaks to this server."""
+        """The Django database engine for this server."""
         found = find_program("mongod")
         return "django_mongodb_backend" if found else "messaging.lab.nx_mongodb"
 
@@ -272,7 +272,7 @@ class MongoDB(Server):
             data = self.data / "nx"
             command = [sys.executable, "-m", "nx_27017.nx_27017", "--port", port]
             command += ["--data-dir", str(data), "--pid-file", str(pid_file)]
-            # What it logs comes on stderr as well.
+            # It also logs to stderr.
             command += ["--log-file", os.devnull]
         else:
             raise ServerError(
@@ -291,7 +291,7 @@ class MongoDB(Server):
 
 
 def required(package: str, *names: str) -> str:
-    """The path of the first of these programs that is installed."""
+    """Return the path of the first of these programs; raise `ServerError` if none."""
     if path := find_program(*names):
         return path
     raise ServerError(f"{names[0]} is not installed: apt-get install {package}.")

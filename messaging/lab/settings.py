@@ -1,4 +1,4 @@
-"""The settings of the project under the lab, with the terms of the run."""
+"""The settings of the project under test, changed by the terms of the run."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Everything that is put up to be torn down: servers, proxies, programs."""
+"""The system under test: servers, proxies and programs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psutil
+from django.conf import ENVIRONMENT_VARIABLE
 from django.conf import settings as django_settings
 from django.core.management import call_command
 
@@ -24,37 +26,37 @@ from messaging.amqp.client import declare
 from .processes import find, free_port, identity
 from .program import Program
 from .proxy import Proxy
-from .server import Server
+from .server import Server, ServerError
 from .servers import MariaDB, MongoDB, RabbitMQ
 from .terms import Terms
 
-#: Holds, in the environment, the plan of the lab that a process belongs to.
+#: Environment variable with the plan of the lab that a process belongs to.
 MARK = "CRASH_LAB"
-#: RabbitMQ 3.10 tells the disk of a new quorum queue up to a second later, and never
-#: recovers a queue of which it has not.
+#: Seconds. RabbitMQ 3.10 writes a new quorum queue to disk up to a second later, and
+#: never recovers a queue that was not written.
 SETTLING = 1.5
 
 
 class Part(Protocol):
-    """What can be killed and started again."""
+    """A server or a program that can be killed and started again."""
 
     def start(self) -> object:
-        """Start it, unless it runs."""
+        """Start it, unless it is running."""
 
     def kill(self) -> object:
-        """End it at once, as a crash would."""
+        """Kill it, like a crash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything is: known before the servers start, as settings need it."""
+    """Directory and ports, chosen before the start because settings need them."""
 
     directory: Path
     ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def make(cls, directory: Path) -> Plan:
-        """Choose free ports."""
+        """Return a plan with free ports."""
         engines = [one["ENGINE"] for one in django_settings.DATABASES.values()]
         servers = ["rabbitmq", "mariadb"]
         if any("mongodb" in engine for engine in engines):
@@ -68,7 +70,7 @@ class Plan:
 
     @classmethod
     def current(cls) -> Plan | None:
-        """Give the plan that this process was started with, if any."""
+        """Return the plan that this process was started with, or None."""
         text = os.environ.get(MARK)
         if text is None:
             return None
@@ -76,7 +78,7 @@ class Plan:
         return cls(Path(directory), ports)
 
     def restart(self, terms: Terms) -> NoReturn:
-        """Run this program anew with this plan, and settings that follow it."""
+        """Replace this process by one with this plan and the settings of the lab."""
         sys.stdout.flush()
         text = json.dumps([identity(os.getpid()), str(self.directory), self.ports])
         environment = self.environment(proxied=False) | terms.environment()
@@ -87,12 +89,12 @@ class Plan:
         )
 
     def remove_data(self) -> None:
-        """Remove what the servers have stored, but not their logs."""
+        """Remove the data of the servers, but not their logs."""
         for data in self.directory.glob("*/data"):
             shutil.rmtree(data)
 
     def servers(self) -> dict[str, Server]:
-        """Give the servers, not started."""
+        """Return the servers, not started."""
         kinds = {"rabbitmq": RabbitMQ, "mariadb": MariaDB, "mongodb": MongoDB}
         return {
             name: kind(self.directory / name, self.ports[name])
@@ -101,7 +103,7 @@ class Plan:
         }
 
     def environment(self, *, proxied: bool) -> dict[str, str]:
-        """Give what settings read."""
+        """Return the environment variables that the settings read."""
         servers = self.servers()
         urls = {
             name: server.url.replace(
@@ -116,7 +118,7 @@ class Plan:
             "DATABASE_URL": urls["mariadb"],
             "DEBUG": "1",
             "OPEN_ACCESS": "1",
-            # Nobody is to get e-mails of the lab, nor its files.
+            # No e-mails are sent, and files stay in the directory of the lab.
             "EMAIL_URL": "dummymail://",
             "MEDIA_ROOT": str(self.directory / "media"),
         }
@@ -128,8 +130,35 @@ class Plan:
         return variables
 
 
+def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
+    """
+    Restart this program with settings of private servers that are kept in a directory.
+
+    A temporary one is made for None. Raises `ServerError` if it is not empty.
+    """
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise ServerError(f"{directory} is not empty.")
+    path = directory.absolute()
+    own_settings = os.environ[ENVIRONMENT_VARIABLE]
+    Plan.make(path).restart(Terms(own_settings, str(path), **terms))
+
+
+def api_command() -> str:
+    """Return the command that serves the project over HTTP, "" if it has no WSGI."""
+    application = getattr(django_settings, "WSGI_APPLICATION", None)
+    if not application:
+        return ""
+    return (
+        f"python -m granian {':'.join(application.rsplit('.', 1))} --interface wsgi "
+        "--host 127.0.0.1 --port {port} --blocking-threads 16 --log-level error"
+    )
+
+
 def without_settings(words: Sequence[str]) -> list[str]:
-    """Leave out of a command line what would outdo `DJANGO_SETTINGS_MODULE`."""
+    """Return a command line without `--settings`: DJANGO_SETTINGS_MODULE counts."""
     kept = []
     following = iter(words)
     for word in following:
@@ -141,7 +170,7 @@ def without_settings(words: Sequence[str]) -> list[str]:
 
 
 def end_leftovers() -> None:
-    """Kill the processes of labs that were killed themselves."""
+    """Kill the processes that killed labs have left running."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             text = process.environ().get(MARK)
@@ -150,7 +179,7 @@ def end_leftovers() -> None:
 
 
 class System:
-    """A whole installation of the project, each process on its own."""
+    """A complete installation of the project, with one process for each part."""
 
     def __init__(self, plan: Plan, consumers: int, manage: str, api: str) -> None:
         self.plan = plan
@@ -184,13 +213,13 @@ class System:
 
     @property
     def broker(self) -> RabbitMQ:
-        """The server that all messages go through."""
+        """The RabbitMQ server."""
         broker = self.servers["rabbitmq"]
         assert isinstance(broker, RabbitMQ)
         return broker
 
     def start(self) -> None:
-        """Start the servers, prepare them, then start everything else."""
+        """Start and prepare the servers, then start the programs."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda server: server.start(), self.servers.values()))
         for proxy in self.proxies.values():
@@ -203,7 +232,7 @@ class System:
             program.start()
 
     def stop(self) -> None:
-        """End all of it."""
+        """Kill all programs and servers."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda one: one.kill(), self.programs))
             list(pool.map(lambda server: server.kill(), self.servers.values()))

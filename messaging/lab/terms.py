@@ -1,4 +1,4 @@
-"""What a run asks of the project under the lab, beside the addresses of servers."""
+"""The terms of a run: how it changes the settings of the project under test."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Holds the terms in the environment of all programs of a run.
+#: Environment variable with the terms, for all programs of a run.
 VARIABLE = "CRASH_LAB_TERMS"
-#: The settings with which they run.
+#: The settings module of all programs of a run.
 SETTINGS = "messaging.lab.settings"
-#: Seconds: the first pause before a failed message is tried again, and the longest.
+#: Seconds: the first and the longest pause before a failed message is retried.
 RETRY_PAUSE = (0.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What differs from the project's own settings, and what is to fail."""
+    """Changes to the settings of the project, and the failures to inject."""
 
-    #: The project's own module of settings.
+    #: The settings module of the project.
     settings: str
-    #: Where the lab keeps everything.
+    #: The directory of the run.
     directory: str
     seed: int = 1
-    #: Of each queue; None for what the project says.
+    #: Partitions of each queue; None to keep the settings of the project.
     partitions: int | None = None
-    #: Share of the messages whose handlers fail at first.
+    #: Share of the messages that fail at first.
     failures: float = 0.0
 
     @classmethod
     def current(cls) -> Terms:
-        """Give the terms of the run to which this process belongs."""
+        """Return the terms of the run that started this process."""
         return cls(**json.loads(os.environ[VARIABLE]))
 
     def environment(self) -> dict[str, str]:
-        """Give what makes a program run on these terms."""
+        """Return the environment variables of a program with these terms."""
         return {
             "DJANGO_SETTINGS_MODULE": SETTINGS,
             VARIABLE: json.dumps(asdict(self)),
@@ -43,10 +43,10 @@ class Terms:
 
     def messaging(self, own: dict[str, Any]) -> dict[str, Any]:
         """
-        Give `MESSAGING` in place of the project's own.
+        Return the setting `MESSAGING`, changed from the project's own.
 
-        However often faults and injected failures meet in one message, it is tried
-        again, for it could succeed: to give it up would be the lab's fault.
+        The number of attempts is unlimited: faults and injected failures together
+        must not exhaust a message that can succeed.
         """
         wanted: dict[str, Any] = {
             "MAX_ATTEMPTS": None,

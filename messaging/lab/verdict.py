@@ -1,4 +1,4 @@
-"""The judge: compares what was asked with what events, stores and dead letters say."""
+"""The verdict: compares the operations with events, stores and dead letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .case import Case, disorder
 from .docket import Docket
 from .workload import Attempt, Outcome, Sighting
 
-#: The columns of the verdict; all of them must be zero.
+#: The columns of the verdict; all must be zero.
 LOST = "lost"
 DOUBLED = "doubled"
 DISORDERED = "out of order"
@@ -22,15 +22,15 @@ DEAD_LETTERS = "dead letters missing or false"
 COLUMNS = (LOST, DOUBLED, DISORDERED, PARTIAL, EVENTS, DEAD_LETTERS)
 
 
-class Told(NamedTuple):
-    """An event, and the kind of entity it tells of."""
+class SeenEvent(NamedTuple):
+    """An event, and the kind of entity it is about."""
 
     kind: str
     event: Sighting
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class DeadLetter:
     """A dead letter."""
 
     message_id: str | None
@@ -41,10 +41,10 @@ class Given:
 
 @dataclass(slots=True)
 class Verdict:
-    """How often each promise was broken, and how."""
+    """How many times each promise was broken, and how."""
 
     columns: Counter[str] = field(default_factory=Counter)
-    #: One line for each breach.
+    #: One line for each kind of breach of an entity.
     findings: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -52,11 +52,11 @@ class Verdict:
 
     @property
     def wrong_effects(self) -> int:
-        """Breaches that show in the stores."""
+        """The number of breaches that concern the stores."""
         return sum(self.columns[name] for name in (LOST, DOUBLED, DISORDERED, PARTIAL))
 
     def find(self, column: str, subject: object, what: str, times: int = 1) -> None:
-        """Enter a breach, unless there are none of it."""
+        """Record a breach, unless `times` is 0."""
         if times:
             self.columns[column] += times
             self.findings.append(f"{column}: {subject}: {what}")
@@ -64,30 +64,28 @@ class Verdict:
 
 def judge(
     attempts: Iterable[Attempt],
-    told: Iterable[Told],
+    events: Iterable[SeenEvent],
     stores: Mapping[str, Mapping[str, Sequence[Sighting]]],
-    dead_letters: Sequence[Given],
+    dead_letters: Sequence[DeadLetter],
 ) -> Verdict:
     """
-    Compare all that was sent with all that came of it.
+    Compare everything that was sent with its results, and return the verdict.
 
-    `told` is in the order of arrival; `stores` is by kind of entity, then by store.
+    `events` are in the order of arrival; `stores` is by kind of entity, then by store.
     """
     verdict = Verdict()
     attempts = list(attempts)
     docket = Docket(attempts, stores)
-    for kind, event in told:
-        if case := docket.of(kind, event):
+    for kind, event in events:
+        if case := docket.find(kind, event):
             case.add_event(event)
         else:
-            verdict.find(
-                EVENTS, f"{kind} {event.reference}", f"nobody asked for {event}"
-            )
+            verdict.find(EVENTS, f"{kind} {event.reference}", f"no client sent {event}")
     for kind, store, row in _rows(stores):
-        if case := docket.of(kind, row):
+        if case := docket.find(kind, row):
             case.rows[store] = row
         else:
-            verdict.find(DOUBLED, f"{kind} {row.reference}", f"in {store}, unasked for")
+            verdict.find(DOUBLED, f"{kind} {row.reference}", f"unexpected in {store}")
     docket.distribute_side_effects()
     for case in docket.cases:
         examine(case, verdict)
@@ -105,12 +103,12 @@ def _rows(
 
 
 def examine(case: Case, verdict: Verdict) -> None:
-    """Find what is wrong with one entity."""
+    """Record the breaches of one entity."""
     row, name = case.row, case.entity
     before = verdict.wrong_effects
     if row is None:
         number = len(case.changes)
-        verdict.find(LOST, name, f"{number} changes, but there is nothing", number)
+        verdict.find(LOST, name, f"{number} changes, but it does not exist", number)
     times = case.times_applied
     if row is not None:
         for number, change in enumerate(case.changes):
@@ -124,26 +122,30 @@ def examine(case: Case, verdict: Verdict) -> None:
 
 
 def examine_events(case: Case, verdict: Verdict) -> None:
-    """Compare events with versions, and both with the order of what was asked."""
+    """Compare events with versions, and both with the order of the changes."""
     name = case.entity
     missing = set(range(1, case.version + 1)) - case.events.keys()
     false = {version for version in case.events if version > case.version}
-    verdict.find(EVENTS, name, f"versions {missing} are not told", len(missing))
-    verdict.find(EVENTS, name, f"versions {false} are not there", len(false))
-    verdict.find(EVENTS, name, "one version told in two ways", case.contradictions)
-    verdict.find(DISORDERED, name, f"events came as {case.order}", disorder(case.order))
+    verdict.find(EVENTS, name, f"versions {missing} have no event", len(missing))
+    verdict.find(EVENTS, name, f"versions {false} do not exist", len(false))
+    verdict.find(
+        EVENTS, name, "one version has two different events", case.contradictions
+    )
+    verdict.find(
+        DISORDERED, name, f"events arrived as {case.order}", disorder(case.order)
+    )
     if missing:
         return
     sequence = case.sequence
-    verdict.find(EVENTS, name, "changes nobody asked for", sequence.count(None))
+    verdict.find(EVENTS, name, "changes that no client sent", sequence.count(None))
     verdict.find(DISORDERED, name, f"took effect as {sequence}", disorder(sequence))
     found, wanted = case.version - len(sequence), len(case.side_effects)
-    what = f"changed {found} times by others in place of {wanted}"
+    what = f"changed {found} times by others instead of {wanted}"
     verdict.find(PARTIAL, name, what, abs(found - wanted))
 
 
 def examine_content(case: Case, row: Sighting, verdict: Verdict) -> None:
-    """Find wrong content where the number of changes is right."""
+    """Record wrong content, if the number of changes is right."""
     deleted = bool(case.changes) and case.changes[-1].deletes
     if row.deleted != deleted:
         verdict.find(LOST, case.entity, f"deleted is {row.deleted}")
@@ -158,7 +160,7 @@ def examine_content(case: Case, row: Sighting, verdict: Verdict) -> None:
 
 
 def examine_other_stores(case: Case, verdict: Verdict) -> None:
-    """Compare the other stores with the one that decides."""
+    """Compare the other stores with the authoritative one."""
     for store in case.stores[1:]:
         if not _matches(case, case.rows.get(store)):
             what = f"{store} has {case.rows.get(store)}, not {case.row}"
@@ -166,20 +168,20 @@ def examine_other_stores(case: Case, verdict: Verdict) -> None:
 
 
 def _matches(case: Case, row: Sighting | None) -> bool:
-    decides = case.row
+    expected = case.row
     if row is None:
-        # What is deleted may be forgotten.
-        return decides is None or decides.deleted
-    if decides is None:
+        # A deleted entity need not be stored.
+        return expected is None or expected.deleted
+    if expected is None:
         return False
-    same = (row.version, row.deleted) == (decides.version, decides.deleted)
-    return same and case.differences(row) <= case.differences(decides)
+    same = (row.version, row.deleted) == (expected.version, expected.deleted)
+    return same and case.differences(row) <= case.differences(expected)
 
 
 def compare_dead_letters(
-    attempts: Iterable[Attempt], dead_letters: Sequence[Given], verdict: Verdict
+    attempts: Iterable[Attempt], dead_letters: Sequence[DeadLetter], verdict: Verdict
 ) -> None:
-    """Compare what must be refused with what was; one letter may come twice."""
+    """Compare the operations that must fail with the dead letters, without repeats."""
     expected: Counter[tuple[str, str]] = Counter()
     possible: Counter[tuple[str, str]] = Counter()
     shapes: dict[str, set[tuple[str, ...]]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Listens to all events, through every restart of the broker, and keeps them."""
+"""Collecting all events, across restarts of the broker."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ import pika
 from messaging.amqp.connection import UNCONNECTED
 from messaging.conf import settings
 
-from .verdict import Told
+from .verdict import SeenEvent
 from .workload import Workload
 
 logger = logging.getLogger(__name__)
 
 QUEUE = "lab.events"
-#: Events that may arrive before the earlier ones are acknowledged.
+#: Maximum number of unacknowledged events.
 PREFETCH = 200
-#: Seconds between two tries to reach the broker.
+#: Seconds between two attempts to connect.
 PAUSE = 0.3
 
 
 class Witness:
-    """Keeps every event in the order of arrival, and calls `on_event` with each."""
+    """Collects every event in the order of arrival, and calls `on_event` with it."""
 
     def __init__(
         self,
         url: str,
         workloads: Mapping[str, Workload],
-        on_event: Callable[[Told], None],
+        on_event: Callable[[SeenEvent], None],
     ) -> None:
         self._url = url
         self._workloads = workloads
         self._on_event = on_event
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
-        self.told: list[Told] = []
+        self.events: list[SeenEvent] = []
         self.error: Exception | None = None
-        #: When the last event came.
+        #: When the last event arrived.
         self.last_at = time.monotonic()
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class Witness:
         self._thread.start()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -69,7 +69,7 @@ class Witness:
             except UNCONNECTED as error:
                 logger.debug("Listening again after %r", error)
                 self._stopping.wait(PAUSE)
-            except Exception as error:  # raised again by those who wait
+            except Exception as error:  # raised again in the main thread
                 self.error = error
                 return
 
@@ -85,16 +85,16 @@ class Witness:
                     return
                 if method is None or body is None:
                     continue
-                self._keep(json.loads(body))
+                self._add(json.loads(body))
                 channel.basic_ack(method.delivery_tag)
         finally:
-            with suppress(Exception):  # whatever is wrong with it, it is given up
+            with suppress(Exception):  # errors of an abandoned connection do not matter
                 connection.close()
 
-    def _keep(self, body: dict[str, Any]) -> None:
+    def _add(self, body: dict[str, Any]) -> None:
         for kind, workload in self._workloads.items():
             if event := workload.read_event(body["event_type"], body):
-                told = Told(kind, event)
-                self.told.append(told)
+                seen = SeenEvent(kind, event)
+                self.events.append(seen)
                 self.last_at = time.monotonic()
-                self._on_event(told)
+                self._on_event(seen)

@@ -1,7 +1,7 @@
 """
-What an app tells the lab: operations to send, what they do, and what came of them.
+The interface between an app and the lab: operations, their changes, and the results.
 
-An app has a module `lab.py` with a class like this, and the lab drives its handlers:
+With a class like this in the module `lab.py` of an app, the lab tests its handlers:
 
     @register
     class Notes:
@@ -11,7 +11,7 @@ An app has a module `lab.py` with a class like this, and the lab drives its hand
         def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting: ...
         def read_stores(self) -> dict[str, list[Sighting]]: ...
 
-docs/crash-lab.md has the whole of it.
+docs/crash-lab.md describes it in full.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from typing import Any, Protocol, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
-#: Share of the entities that are written to by clients who know nothing of partitions.
+#: Share of the entities whose clients do not know the partitions.
 FOREIGN_SHARE = 0.3
 
 
 class Outcome(StrEnum):
-    """What the client knows of an operation."""
+    """What the client knows about an operation."""
 
     ACCEPTED = "accepted"
-    #: It may have happened, once at most.
+    #: It may have taken effect, at most once.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an operation does to one entity: one version, one event."""
+    """The effect of an operation on one entity: one version, one event."""
 
-    #: Fields and their new values. One value must be of this operation alone, for that
-    #: is how the lab sees in which order operations took effect.
+    #: Fields and their new values. One value must be unique to this operation: it shows
+    #: the order in which operations took effect.
     sets: Mapping[str, Any] = field(default_factory=dict)
-    #: Fields and what is added to them.
+    #: Fields and the amounts added to them.
     adds: Mapping[str, float] = field(default_factory=dict)
     deletes: bool = False
 
     def agrees(self, event: Sighting) -> bool:
-        """Whether an event may tell of this change."""
+        """Return whether an event can be that of this change."""
         if self.deletes or event.deleted:
             return self.deletes and event.deleted
         shared = self.sets.keys() & event.content.keys()
@@ -59,35 +59,35 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An operation as it is sent over HTTP."""
+    """An operation as an HTTP request."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
-    #: The field of the answer that holds the id of a new entity, if it is known then.
+    #: The field of the response with the id of a new entity, if it has one.
     reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something to ask of the project."""
+    """A write to send to the project."""
 
-    #: Operations of one entity take effect in the order in which they are sent.
+    #: Operations on one entity take effect in the order in which they are sent.
     entity: Entity
     event_type: str
     #: The body of the message, without `event_type`.
     body: Mapping[str, Any]
-    #: What it does to the entity; None if it must end as a dead letter.
+    #: Its effect on the entity; None if it must end as a dead letter.
     change: Change | None
-    #: What it does to other entities, in an order that does not matter.
+    #: Its effects on other entities, whose order does not matter.
     also: tuple[tuple[Entity, Change], ...] = ()
-    #: How it is sent over HTTP, if it can be.
+    #: The HTTP request, if there is one.
     request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An operation that was sent, and what the client knows of it."""
+    """An operation that was sent, and its outcome for the client."""
 
     operation: Operation
     outcome: Outcome
@@ -97,23 +97,23 @@ class Attempt:
 
 @dataclass(eq=False, slots=True)
 class Entity:
-    """Something with a life of its own: a row, a document, both."""
+    """A row, a document, or both, with its own versions."""
 
     kind: str
-    #: What tells it from all others before it has an id; see `Sighting.name`.
+    #: Identifies it before it has an id; see `Sighting.name`.
     name: str
-    #: The id under which events and stores know it, once that is known.
+    #: The id in events and stores, once it is known.
     reference: str | None = None
-    #: Whether an event has told of it, so that operations of others may name it.
+    #: Whether an event about it has arrived, so that other operations may refer to it.
     visible: bool = False
     #: Whether the last operation deleted it.
     deleted: bool = False
-    #: Whether its operations are plain messages to the first partition, which sends
-    #: them on. Their order begins only there, so they go no other way.
+    #: Whether its operations are sent to the queue's own name, from where they are
+    #: forwarded. Their order begins in the partition, so none is sent another way.
     foreign: bool = False
-    #: Whether nothing more is sent, as the outcome of the last operation is unknown.
+    #: Whether nothing more is sent, because the last outcome is unknown.
     retired: bool = False
-    #: Free for the app's own use.
+    #: For the app's own use.
     notes: dict[str, Any] = field(default_factory=dict)
     history: list[Attempt] = field(default_factory=list)
 
@@ -123,19 +123,19 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What an event or a store says of one entity."""
+    """What an event or a store says about one entity."""
 
     reference: str
     version: int
-    #: Those fields that `Change` names, as far as they are shown.
+    #: The fields that appear in `Change`, as far as they are visible.
     content: Mapping[str, Any] = field(default_factory=dict)
     deleted: bool = False
-    #: The `Entity.name`, where it is shown: at least in the event of a creation.
+    #: `Entity.name`, where it is visible: at least in the event of a creation.
     name: str | None = None
 
 
 class Client:
-    """One of the clients that drive the project, with entities that are its alone."""
+    """A client, with entities that no other client writes to."""
 
     def __init__(self, seed: int, index: int, clients: int) -> None:
         self.random = random.Random(f"{seed}/{index}")
@@ -143,11 +143,11 @@ class Client:
         self._numbers = count(index + clients, clients)
 
     def number(self) -> int:
-        """Give a number that grows and that no other client gets."""
+        """Return an increasing number, unique among all clients."""
         return next(self._numbers)
 
     def new(self, kind: str, name: str, reference: str | None = None) -> Entity:
-        """Enter an entity that is about to be created."""
+        """Add an entity that is about to be created, and return it."""
         foreign = self.random.random() < FOREIGN_SHARE
         entity = Entity(kind, name, reference, foreign=foreign)
         self.entities.append(entity)
@@ -156,13 +156,13 @@ class Client:
     def choose(
         self, kind: str, where: Callable[[Entity], Any] = lambda _: True
     ) -> Entity | None:
-        """Give some living entity whose id is known and that may be written to."""
+        """Return a random entity that exists and has an id, or None."""
         return self._choose(
             one for one in self._known(kind) if not one.deleted and where(one)
         )
 
     def choose_deleted(self, kind: str) -> Entity | None:
-        """Give some entity that is deleted, or None."""
+        """Return a random deleted entity, or None."""
         return self._choose(one for one in self._known(kind) if one.deleted)
 
     def _known(self, kind: str) -> Iterable[Entity]:
@@ -178,32 +178,32 @@ class Client:
 
 
 class Workload(Protocol):
-    """How the lab drives and reads one kind of entity."""
+    """How the lab writes and reads one kind of entity."""
 
     kind: str
 
     def next_operation(self, client: Client) -> Operation | None:
-        """Make up an operation on one of the client's entities, old or new."""
+        """Return an operation on a new or existing entity of the client, or None."""
 
     def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
-        """Read an event; None if it is of another kind of entity."""
+        """Return what an event says; None if it is about another kind of entity."""
 
     def read_stores(self) -> dict[str, list[Sighting]]:
         """
-        Read the final state by store, the one that decides first.
+        Return the final state by store, the authoritative one first.
 
-        It tells of deleted entities too, as far as it knows them.
+        It includes deleted entities, as far as the stores have them.
         """
 
 
-#: By kind.
+#: The registered workloads, by kind.
 workloads: dict[str, Workload] = {}
 
 W = TypeVar("W", bound=type[Any])
 
 
 def register(workload: W) -> W:
-    """Have the lab drive the entities of a class of `Workload`."""
+    """Register a class of `Workload` with the lab."""
     made = workload()
     if made.kind in workloads:
         raise ImproperlyConfigured(f"Two workloads are called {made.kind}.")
@@ -212,7 +212,7 @@ def register(workload: W) -> W:
 
 
 def discover() -> dict[str, Workload]:
-    """Give the workloads in the modules `lab` of all installed apps."""
+    """Return the workloads in the modules `lab` of all installed apps, by kind."""
     autodiscover_modules("lab")
     if not workloads:
         raise ImproperlyConfigured(

@@ -1,4 +1,4 @@
-"""What transactions leave to be published."""
+"""Messages that wait to be published, and the locks of the relays."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from messaging.database import insert
 from messaging.message import Envelope
 from messaging.text import storable
 
-#: Shares into which the outbox is divided: as many relays can work side by side.
+#: Shards of the outbox: so many relays can publish at the same time.
 OUTBOX_SHARDS = 16
 
 
-def _other_time(envelope: Envelope, now: datetime) -> dict[str, str | None]:
-    """Give, as a property, a timestamp that is not of now, as its sender wished."""
+def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:
+    """Return the timestamp as a property, unless it is that of the row."""
     sent = envelope.timestamp
     if sent is not None and abs(sent - now) < timedelta(seconds=1):
         return {}
@@ -36,10 +36,10 @@ def _from_json(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
-    """What waits to be published."""
+    """Messages that wait to be published."""
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
-        """Store envelopes; to be called inside a transaction."""
+        """Store envelopes; must be called in a transaction."""
         now = datetime.now(UTC)
         insert(
             self.db,
@@ -52,7 +52,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                     envelope.routing_key,
                     envelope.type or "",
                     _as_json(envelope.headers),
-                    _as_json(envelope.unusual) | _other_time(envelope, now),
+                    _as_json(envelope.unusual) | _timestamp(envelope, now),
                     envelope.mandatory,
                     envelope.body,
                     zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
@@ -64,18 +64,18 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
 
 class Outbox(models.Model):
-    """One message to publish, written in the transaction it tells of."""
+    """A message to publish, stored in the transaction of the change it is about."""
 
     message_id = models.CharField(max_length=255)
     exchange = models.CharField(max_length=255)
     routing_key = models.CharField(max_length=255)
     type = models.CharField(max_length=255)
     headers = models.JSONField(default=dict)
-    #: Those of the other properties that are not as usual.
+    #: The other properties, if they differ from their defaults.
     properties = models.JSONField(default=dict)
     mandatory = models.BooleanField()
     body = models.BinaryField()
-    #: Rows of one key are published in the order of their ids, by one relay at a time.
+    #: One relay at a time publishes the rows of a shard, in the order of their ids.
     shard = models.PositiveSmallIntegerField()
     created_at = models.DateTimeField()
 
@@ -103,10 +103,10 @@ class Outbox(models.Model):
 
     @cached_property
     def envelope(self) -> Envelope:
-        """The envelope to publish; a relay asks for it several times."""
+        """The envelope to publish; cached, because a relay reads it several times."""
         properties = {"timestamp": self.created_at, **_from_json(self.properties)}
-        if isinstance(given := properties["timestamp"], str):
-            properties["timestamp"] = datetime.fromisoformat(given)
+        if isinstance(sent := properties["timestamp"], str):
+            properties["timestamp"] = datetime.fromisoformat(sent)
         return Envelope(
             bytes(self.body),
             self.routing_key,
@@ -120,10 +120,10 @@ class Outbox(models.Model):
 
 
 class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
-    """The locks that keep relays apart."""
+    """The locks by which relays share the outbox."""
 
     def lock(self, shard: int) -> bool:
-        """Lock a shard until the transaction ends; false if another relay has it."""
+        """Lock a shard until the transaction ends; False if another relay has it."""
         if not self.filter(pk=shard).exists():
             self.bulk_create([OutboxShard(id=shard)], ignore_conflicts=True)
         skip_locked = connections[self.db].features.has_select_for_update_skip_locked
@@ -132,7 +132,7 @@ class OutboxShardQuerySet(models.QuerySet["OutboxShard"]):
 
 
 class OutboxShard(models.Model):
-    """A share of the keys; the relay that holds its row lock publishes it."""
+    """A shard of the outbox; the relay that holds the lock of its row publishes it."""
 
     id = models.PositiveSmallIntegerField(primary_key=True)
 

@@ -23,6 +23,8 @@ from messaging.conf import settings
 from messaging.database import insert
 from messaging.message import PROPERTIES, Delivery, Envelope
 
+#: Seconds between two looks at what is parked.
+LONGEST_LOOK = 5.0
 #: Messages that are tried again together.
 BATCH = 500
 #: What an envelope keeps beside its body.
@@ -32,12 +34,18 @@ KEPT = (*PROPERTIES, "routing_key", "exchange", "headers")
 class ParkedQuerySet(models.QuerySet["Parked"]):
     """The parked messages of all partitions."""
 
-    def next_due(self, partition: str) -> datetime | None:
-        """Give when the next message is to be tried; None if none is parked."""
-        due: datetime | None = self.filter(partition=partition).aggregate(
-            first=models.Min("due_at")
-        )["first"]
-        return due
+    def next_due(self, partition: str) -> float | None:
+        """
+        Return the seconds until the next attempt; None if nothing is parked.
+
+        At most `LONGEST_LOOK`, because operators may change what is parked.
+        """
+        mine = self.filter(partition=partition)
+        due: datetime | None = mine.aggregate(first=models.Min("due_at"))["first"]
+        if due is None:
+            return None
+        left = (due - datetime.now(UTC)).total_seconds()
+        return min(max(left, 0.0), LONGEST_LOOK)
 
     def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
         """
@@ -163,7 +171,7 @@ class Parked(models.Model):
         indexes = [
             models.Index(fields=["partition", "due_at"], name="parked_due"),
             models.Index(fields=["partition", "digest", "id"], name="parked_key"),
-            models.Index(fields=["partition", "message_id"], name="parked_message"),
+            models.Index(fields=["message_id"], name="parked_message"),
         ]
 
     def __str__(self) -> str:

@@ -1,10 +1,10 @@
 """
-Models whose changes are published: one line for a model.
+Register models whose changes are published, with one line for each model:
 
     publishes(Order, fields=["id", "reference"])
 
-Each row that is created, updated or deleted through Django is told as an event, which
-leaves through the outbox with the transaction of the change, or never.
+Each row that is created, updated or deleted through Django emits an event, which is
+stored in the outbox in the transaction of the change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from messaging.conf import settings
 from messaging.message import SHORT
 from messaging.registry import event_exchanges
 
-from . import orm_hooks as interception
+from . import orm_hooks
 from .publication import DEFAULT_NAME, Publication, publications
 
 #: What can happen to a row.
@@ -65,51 +65,62 @@ def publishes(
     event_type: str | None = DEFAULT_NAME,
 ) -> AnyModel | Callable[[AnyModel], AnyModel]:
     """
-    Publish what is created, updated and deleted of a model; also a class decorator.
+    Publish an event for each row of a model that is created, updated or deleted.
 
-    `fields` are the names of those that the body has, or "__all__". The exchange is
-    `MESSAGING["EVENTS_EXCHANGE"]` unless one is given. `routing_key` and `event_type`
-    may have the places `{app}`, `{model}` and `{action}`: "created", "updated" or
-    "deleted". With `event_type=None` the body has the fields and nothing else.
+    Works as a class decorator, too. `fields` are the names of the model's fields in the
+    body, or "__all__". The exchange is `MESSAGING["EVENTS_EXCHANGE"]` unless one is
+    given. `routing_key` and `event_type` may contain the placeholders `{app}`,
+    `{model}` and `{action}`: "created", "updated" or "deleted". With `event_type=None`
+    the body has only the fields.
 
-    Raises `ImproperlyConfigured` for what can never be. What shows only when all
-    models are loaded, such as another database, is told by the system checks, and
-    every write of such a model raises `Unpublishable`.
+    Raises `ImproperlyConfigured` for invalid arguments. Problems that show only when
+    all models are loaded, such as another database, are reported by the system checks,
+    and every write of such a model raises `Unpublishable`.
     """
 
     def register(model: AnyModel) -> AnyModel:
-        options = model._meta
-        if options.abstract or options.proxy or options.auto_created:
-            raise ImproperlyConfigured(
-                f"{options.label} has no rows of its own: publish a concrete model."
-            )
-        if options.app_label == "messaging":
-            raise ImproperlyConfigured(f"{options.label} is for internal use.")
-        if model in publications:
-            raise ImproperlyConfigured(f"{options.label} is published already.")
-        if isinstance(fields, str) and fields != "__all__":
-            raise ImproperlyConfigured('`fields` is a list of names or "__all__".')
+        _check_model(model)
         publication = Publication(
             model,
-            tuple(f.attname for f in options.concrete_fields)
-            if isinstance(fields, str)
-            else tuple(fields),
+            _field_names(model, fields),
             exchange,
             exchange_type,
             routing_key,
             event_type,
         )
-        _refuse_bad_names(publication)
+        _check_names(publication)
         publications[model] = publication
         if exchange is not None:
             event_exchanges[exchange] = exchange_type
-        interception.watch(model)
+        orm_hooks.watch(model)
         return model
 
     return register if model is None else register(model)
 
 
-def _refuse_bad_names(publication: Publication) -> None:
+def _check_model(model: type[Model]) -> None:
+    options = model._meta
+    if options.abstract or options.proxy or options.auto_created:
+        raise ImproperlyConfigured(
+            f"{options.label} has no table of its own: publish a concrete model."
+        )
+    if options.app_label == "messaging":
+        raise ImproperlyConfigured(
+            f"{options.label} is internal and cannot be published."
+        )
+    if model in publications:
+        raise ImproperlyConfigured(f"{options.label} is already published.")
+
+
+def _field_names(model: type[Model], fields: Iterable[str] | str) -> tuple[str, ...]:
+    if not isinstance(fields, str):
+        return tuple(fields)
+    if fields != "__all__":
+        raise ImproperlyConfigured('`fields` is a list of names or "__all__".')
+    return tuple(field.attname for field in model._meta.concrete_fields)
+
+
+def _check_names(publication: Publication) -> None:
     label = publication.model._meta.label
     if not publication.fields:
         raise ImproperlyConfigured(f"{label} is published without any field.")
@@ -117,10 +128,9 @@ def _refuse_bad_names(publication: Publication) -> None:
         raise ImproperlyConfigured(
             f"{label}: exchange_type is one of {', '.join(EXCHANGE_TYPES)}."
         )
-    exchange = publication.own_exchange
-    if exchange == "":
+    if publication.own_exchange == "":
         raise ImproperlyConfigured(
-            f'{label}: events go to an exchange that has a name; "" is that of queues.'
+            f"{label}: events need an exchange with a name, not the default one."
         )
     if (kind := _known_type(publication)) != publication.exchange_type:
         raise ImproperlyConfigured(
@@ -128,21 +138,23 @@ def _refuse_bad_names(publication: Publication) -> None:
         )
     for pattern in (publication.routing_key, publication.event_type or ""):
         try:
-            names = [publication.name(pattern, action) for action in ACTIONS]
+            names = [publication.expand(pattern, action) for action in ACTIONS]
         except (KeyError, IndexError, ValueError):
             raise ImproperlyConfigured(
-                f"{label}: {pattern!r} may have the places {{app}}, {{model}} and "
-                "{action} only."
+                f"{label}: {pattern!r} may have only the placeholders {{app}}, "
+                "{model} and {action}."
             ) from None
         if max(len(name.encode()) for name in names) > SHORT:
-            raise ImproperlyConfigured(f"{label}: {pattern!r} gets too long.")
+            raise ImproperlyConfigured(
+                f"{label}: {pattern!r} becomes longer than {SHORT} bytes."
+            )
 
 
 def _known_type(publication: Publication) -> str:
-    """Give of which type the exchange is for others, or else for this one."""
+    """Return the type that other models give the exchange, else that of this one."""
     try:
         known = event_exchanges | {str(settings.EVENTS_EXCHANGE): "topic"}
         return known.get(publication.exchange, publication.exchange_type)
     except ImproperlyConfigured:
-        # That is of MESSAGING, and the system checks tell of it.
+        # MESSAGING is invalid, which the system checks report.
         return publication.exchange_type

@@ -1,10 +1,12 @@
 """
-Every way in which Django writes rows of a model, so that none is missed.
+Patch the methods of Django that write rows, so that each change emits its event.
 
-Django sends no signal for `bulk_create`, `bulk_update` and `QuerySet.update`, and sends
-`post_save` when the row has been committed. All of these, of any manager, of relations
-and of cascades, come down to a few methods of `QuerySet` and `UpdateQuery`. They are
-wrapped once, when the first model is published, and do nothing else for other models.
+This is the only file that patches Django. Signals do not suffice: Django sends none for
+`bulk_create`, `bulk_update` and `QuerySet.update`, and outside of a transaction
+`post_save` comes after the commit, too late to store the event in the same one. All
+writes, of any manager, of relations and of cascades, go through the few methods in
+`WRAPPERS`. They are wrapped when the first model is published; calls for models that
+are not published go straight to the original method.
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ from messaging.exceptions import Unpublishable
 from .publication import Publication, publication_of
 from .suppression import is_suppressed
 
-#: Rows that one statement names, and whose events are in memory at a time.
+#: Rows that one statement selects by key, and whose events are in memory at a time.
 CHUNK = 500
 
 _wrapped: set[str] = set()
 
 
 def watch(model: type[Model]) -> None:
-    """Tell of every write of a model that is published from now on."""
+    """Emit an event for every write of a published model from now on."""
     if not _wrapped:
         for owner, name, wrapper in WRAPPERS:
             _wrap(owner, name, wrapper)
-        class_prepared.connect(_watch_proxy, dispatch_uid="messaging.interception")
+        class_prepared.connect(_watch_proxy, dispatch_uid="messaging.orm_hooks")
     for one in (model, *_subclasses(model)):
         _watch_deletions(one)
 
@@ -69,18 +71,18 @@ def _insert(
     update_fields: Any = None,
     unique_fields: Any = None,
 ) -> Any:
-    """`save` of a new row, and each statement of `bulk_create`."""
+    """Insert rows: `save` of a new one, and each statement of `bulk_create`."""
     queryset._for_write = True  # type: ignore[attr-defined]
     alias = using or queryset.db
     publication.check(alias)
     if on_conflict is not None:
         raise Unpublishable(
-            "bulk_create() with ignore_conflicts or update_conflicts does not say "
-            f"which rows of {publication.model._meta.label} it has made. Leave out "
+            "bulk_create() with ignore_conflicts or update_conflicts does not return "
+            f"which rows of {publication.model._meta.label} it has inserted. Leave out "
             "those that exist, or use update_or_create()."
         )
     pk = publication.model._meta.pk
-    assert pk is not None  # every model that is not abstract has one
+    assert pk is not None  # only abstract models have none
 
     def insert(objs: Sequence[Model], returning: Any) -> list[Any]:
         result: list[Any] = original(queryset, objs, fields, returning, raw, alias)
@@ -92,18 +94,18 @@ def _insert(
             keys = [obj.pk for obj in objs]
         elif returning_fields:
             result = insert(objs, returning_fields)
-            place = list(returning_fields).index(pk)
-            keys = [row[place] for row in result]
+            position = list(returning_fields).index(pk)
+            keys = [row[position] for row in result]
         else:
-            # A database that gives the key of one new row, but not those of many.
+            # The database returns the key of one new row, but not those of many.
             result = []
             keys = [row[0] for obj in objs for row in insert([obj], [pk])]
         if len(keys) != len(objs):
             raise Unpublishable(
-                f"The database does not give the keys of new rows of "
+                f"The database does not return the keys of new rows of "
                 f"{publication.model._meta.label}: set them before saving."
             )
-        _tell(publication, "created", alias, keys)
+        _emit(publication, "created", alias, keys)
     return result
 
 
@@ -113,12 +115,12 @@ def _update(
     queryset: QuerySet[Any],
     values: Any,
 ) -> int:
-    """`save` of a row that exists; the queryset gives that row."""
+    """Update the one row of `queryset`: `save` of a row that exists."""
     publication.check(queryset.db)
     with transaction.atomic(using=queryset.db, savepoint=False):
         count: int = original(queryset, values)
         if count:
-            publication.tell("updated", _lock(queryset))
+            publication.emit("updated", _lock(queryset))
     return count
 
 
@@ -128,24 +130,24 @@ def _update_many(
     queryset: QuerySet[Any],
     **values: Any,
 ) -> int:
-    """`QuerySet.update`, also of related managers, `bulk_update` and cascades."""
+    """Run `QuerySet.update`, also for related managers, `bulk_update` and cascades."""
     queryset._for_write = True  # type: ignore[attr-defined]
     publication.check(queryset.db)
     if queryset.query.is_sliced or queryset.query.combinator:
-        return int(original(queryset, **values))  # Django says what is wrong
+        return int(original(queryset, **values))  # Django raises an error
     pk = publication.model._meta.pk
     if any(
         name == "pk" or queryset.model._meta.get_field(name) == pk for name in values
     ):
         raise Unpublishable(
             f"update() of the primary key of {publication.model._meta.label} would "
-            "make other rows of those that were told: insert new ones and delete."
+            "turn published rows into others: insert new rows and delete the old ones."
         )
     count = 0
     with transaction.atomic(using=queryset.db, savepoint=False):
         for keys in _locked(publication, queryset):
             count += original(queryset.filter(pk__in=keys), **values)
-            _tell(publication, "updated", queryset.db, keys)
+            _emit(publication, "updated", queryset.db, keys)
     queryset._result_cache = None
     return count
 
@@ -158,11 +160,11 @@ def _update_batch(
     values: dict[str, Any],
     using: str,
 ) -> None:
-    """What a cascade sets in rows that it has loaded."""
+    """Update rows that a cascade has loaded, for example by `SET_NULL`."""
     publication.check(using)
     with transaction.atomic(using=using, savepoint=False):
         original(query, keys, values, using)
-        _tell(publication, "updated", using, keys)
+        _emit(publication, "updated", using, keys)
 
 
 def _raw_delete(
@@ -171,12 +173,12 @@ def _raw_delete(
     queryset: QuerySet[Any],
     using: str,
 ) -> int:
-    """What a deletion comes to that loads nothing."""
+    """Delete rows that Django does not load."""
     publication.check(using)
     count = 0
     with transaction.atomic(using=using, savepoint=False):
         for keys in _locked(publication, queryset.using(using)):
-            _tell(publication, "deleted", using, keys)
+            _emit(publication, "deleted", using, keys)
             count += original(_rows(publication, using, keys), using)
     return count
 
@@ -184,28 +186,29 @@ def _raw_delete(
 def _before_deletion(
     sender: type[Model], instance: Model, using: str, **_: Any
 ) -> None:
-    """Tell of a row that Django, in a transaction, is about to delete."""
+    """Emit the event of a row that is about to be deleted, in a transaction."""
     publication = None if is_suppressed() else publication_of(sender)
     if publication is not None:
         publication.check(using)
-        # One that somebody else has deleted is told of by whoever did.
-        publication.tell("deleted", _rows(publication, using, [instance.pk]))
+        # A row that another transaction has deleted is not selected: it emitted the
+        # event.
+        publication.emit("deleted", _rows(publication, using, [instance.pk]))
 
 
-def _tell(
+def _emit(
     publication: Publication, action: str, using: str, keys: Sequence[Any]
 ) -> None:
-    for some in _chunks(keys):
-        told = publication.tell(action, _rows(publication, using, some))
-        if told != len(set(some)):
+    for chunk in _chunks(keys):
+        emitted = publication.emit(action, _rows(publication, using, chunk))
+        if emitted != len(set(chunk)):
             raise Unpublishable(
-                f"Of {len(some)} rows of {publication.model._meta.label} that were "
-                f"{action}, {told} are there to be told of."
+                f"Of {len(chunk)} rows of {publication.model._meta.label} that were "
+                f"{action}, only {emitted} can be read back."
             )
 
 
 def _rows(publication: Publication, using: str, keys: Sequence[Any]) -> QuerySet[Any]:
-    """Give rows as they are now, locked, whatever managers would hide."""
+    """Return the current rows, locked, including those that managers filter out."""
     rows: QuerySet[Any] = QuerySet(model=publication.model, using=using)
     return rows.select_for_update().filter(pk__in=keys)
 
@@ -213,22 +216,22 @@ def _rows(publication: Publication, using: str, keys: Sequence[Any]) -> QuerySet
 def _locked(
     publication: Publication, queryset: QuerySet[Any]
 ) -> Iterator[Sequence[Any]]:
-    """Lock the rows of a queryset, and give their keys, some at a time."""
+    """Lock the rows of a queryset, and yield their keys in chunks."""
     found = queryset.values_list("pk", flat=True)
-    # Databases lock no rows that they put together of others.
+    # Databases cannot lock grouped or distinct rows.
     if queryset.query.group_by is None and not queryset.query.distinct:
         found = _lock(found)
     keys = list(dict.fromkeys(found))
-    for some in _chunks(keys):
+    for chunk in _chunks(keys):
         if not found.query.select_for_update:
-            some = list(
-                _rows(publication, queryset.db, some).values_list("pk", flat=True)
+            chunk = list(
+                _rows(publication, queryset.db, chunk).values_list("pk", flat=True)
             )
-        yield some
+        yield chunk
 
 
 def _lock(queryset: QuerySet[Any]) -> QuerySet[Any]:
-    """Give a queryset that locks its rows, and not those it only looks at."""
+    """Return a queryset that locks its own rows, and not those of joined tables."""
     features = connections[queryset.db].features
     of = ("self",) if features.has_select_for_update_of else ()
     return queryset.select_for_update(of=of)
@@ -240,7 +243,7 @@ def _chunks(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _is_known(key: object) -> bool:
-    """Whether a key is a value, and not for the database to find."""
+    """Return whether a key is a value that the database does not have to compute."""
     return key is not None and not hasattr(key, "resolve_expression")
 
 
@@ -256,12 +259,12 @@ def _watch_proxy(sender: type[Model], **_: Any) -> None:
 
 
 def _watch_deletions(model: type[Model]) -> None:
-    # A receiver also has Django load what it deletes, rather than delete unseen. It
-    # must be that of the very class, be it a proxy.
-    pre_delete.connect(_before_deletion, model, dispatch_uid="messaging.interception")
+    # With a receiver, Django loads the rows that it deletes. Signals are sent by class,
+    # so a proxy needs a receiver of its own.
+    pre_delete.connect(_before_deletion, model, dispatch_uid="messaging.orm_hooks")
 
 
-#: What is wrapped, and by what.
+#: Class, method and what wraps it.
 WRAPPERS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (QuerySet, "_insert", _insert),
     (QuerySet, "_update", _update),

@@ -1,4 +1,4 @@
-"""How changes of models are told, and of which models."""
+"""Which models are published, and the events that their changes emit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from messaging.conf import settings
 from messaging.exceptions import TooLarge, Unpublishable
 from messaging.message import PARTITION_KEY, Envelope
 
-#: Routing key and event type, unless others are given.
+#: Routing key and event type by default.
 DEFAULT_NAME = "{app}.{model}.{action}"
-#: Databases on which inbox and outbox have been tried.
+#: Databases on which inbox and outbox are tested.
 VENDORS = ("mysql", "postgresql", "sqlite")
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """How the changes of one model are told."""
+    """How the changes of one model are published."""
 
     model: type[Model]
     fields: tuple[str, ...]
@@ -35,18 +35,18 @@ class Publication:
 
     @property
     def exchange(self) -> str:
-        """The exchange to which events go."""
+        """The exchange to which events are published."""
         return self.own_exchange or str(settings.EVENTS_EXCHANGE)
 
-    def name(self, pattern: str, action: str) -> str:
-        """Fill in a routing key or an event type."""
+    def expand(self, pattern: str, action: str) -> str:
+        """Return a routing key or event type with its placeholders filled in."""
         options = self.model._meta
         return pattern.format(
             app=options.app_label, model=options.model_name, action=action
         )
 
     def problems(self) -> Iterator[str]:
-        """Give the reasons for which no change of the model can be told, if any."""
+        """Yield the reasons why no change of the model can be published, if any."""
         options = self.model._meta
         label = options.label
         relatives = {*options.get_parent_list(), *_children(self.model)}
@@ -58,33 +58,33 @@ class Publication:
                 "class or a one-to-one relation instead."
             )
         if len(getattr(options, "pk_fields", [options.pk])) > 1:
-            yield f"{label} has a composite primary key; give it one of one column."
+            yield f"{label} has a composite primary key; use one of a single column."
         for name in self.fields:
             try:
                 field = options.get_field(name)
             except FieldDoesNotExist:
-                yield f"{label} has no field {name!r}; name others in `fields`."
+                yield f"{label} has no field {name!r}; remove it from `fields`."
                 continue
             if not getattr(field, "concrete", False) or field.many_to_many:
-                yield f"{label}.{name} is no column; leave it out of `fields`."
+                yield f"{label}.{name} is not a column; remove it from `fields`."
         alias = router.db_for_write(self.model)
-        if problem := _problem_of_store(label, alias):
+        if problem := _database_problem(label, alias):
             yield problem
 
     def check(self, alias: str) -> None:
-        """Raise `Unpublishable` unless a change in a database can be told."""
+        """Raise `Unpublishable` unless changes in a database can be published."""
         if self not in _checked and (problems := list(self.problems())):
             raise Unpublishable(" ".join(problems))
         _checked.add(self)
-        if problem := _problem_of_store(self.model._meta.label, alias):
+        if problem := _database_problem(self.model._meta.label, alias):
             raise Unpublishable(problem)
 
-    def tell(self, action: str, rows: QuerySet[Any]) -> int:
+    def emit(self, action: str, rows: QuerySet[Any]) -> int:
         """
-        Put an event for each of some rows into the outbox; give how many.
+        Store an event for each of `rows` in the outbox; return how many.
 
-        To be called in the transaction of the change, while the rows are locked, so
-        that events of a row are stored in the order of its changes.
+        Must be called in the transaction of the change, while the rows are locked, so
+        that the events of a row are stored in the order of its changes.
         """
         from messaging.models import Outbox  # models load after this package
 
@@ -95,47 +95,48 @@ class Publication:
         return len(values)
 
     def envelope(self, action: str, pk: object, values: Sequence[object]) -> Envelope:
-        """Give the message that tells of a row with these values of the fields."""
-        event_type = self.event_type and self.name(self.event_type, action)
+        """Return the event of a row whose `fields` have these values."""
+        event_type = self.event_type and self.expand(self.event_type, action)
         body: dict[str, object] = {"event_type": event_type} if event_type else {}
         body |= dict(zip(self.fields, values, strict=True))
         envelope = Envelope(
             self.encode(body),
-            self.name(self.routing_key, action),
+            self.expand(self.routing_key, action),
             exchange=self.exchange,
-            type=event_type or self.name(DEFAULT_NAME, action),
+            type=event_type or self.expand(DEFAULT_NAME, action),
             headers={PARTITION_KEY: f"{self.model._meta.label_lower}:{pk}"},
-            # Nobody need be listening.
+            # There may be no listeners.
             mandatory=False,
         )
         if len(envelope.body) > settings.MAX_BODY:
             raise TooLarge(
-                f"{self.model._meta.label} {pk} takes more than "
+                f"The event of {self.model._meta.label} {pk} has more than "
                 f"{settings.MAX_BODY} bytes: leave fields out of `publishes`."
             )
         return envelope
 
     def encode(self, body: dict[str, object]) -> bytes:
-        """Give the JSON body; raises `Unpublishable`."""
+        """Return the body as JSON; raises `Unpublishable`."""
         try:
             return to_json(body, bytes_mode="base64", inf_nan_mode="strings")
         except PydanticSerializationError as error:
             raise Unpublishable(
-                f"A field of {self.model._meta.label} has no form in JSON ({error}): "
-                "leave it out of `publishes`."
+                f"A field of {self.model._meta.label} cannot be encoded as JSON "
+                f"({error}): leave it out of `publishes`."
             ) from error
 
 
-#: By model.
+#: By model; filled by `publishes`.
 publications: dict[type[Model], Publication] = {}
+#: Those found to have no problems.
 _checked: set[Publication] = set()
 
 
 def publication_of(model: type[Model]) -> Publication | None:
     """
-    Give the publication of the model whose rows these are, if any.
+    Return the publication of a model, of its proxied model or of a parent, or None.
 
-    Those of a child are, in part, those of its parents.
+    With multi-table inheritance, a row of the child is also a row of its parents.
     """
     if not publications:
         return None
@@ -148,18 +149,18 @@ def publication_of(model: type[Model]) -> Publication | None:
     return None
 
 
-def _problem_of_store(label: str, alias: str) -> str | None:
-    """Say why rows in a database cannot be written together with the outbox."""
+def _database_problem(label: str, alias: str) -> str | None:
+    """Return why rows in a database cannot be written together with the outbox."""
     if alias != settings.DATABASE:
         return (
             f"{label} is written to the database {alias!r}, the outbox to "
             f"{settings.DATABASE!r}, and two databases share no transaction: a change "
-            "could be stored and never told. Publish a message from the code that "
-            "makes the change instead, or keep the model beside the outbox."
+            "could be committed without its event. Publish a message from the code "
+            "that makes the change instead, or move the model to the outbox's database."
         )
     if (vendor := connections[alias].vendor) not in VENDORS:
         return (
-            f"{label} is in a database of type {vendor}, and an outbox is kept in "
+            f"{label} is in a database of type {vendor}; the outbox supports "
             f"{', '.join(VENDORS)} only."
         )
     return None

@@ -1,4 +1,4 @@
-"""The relay: publishes what transactions left in the outbox."""
+"""The relay: publishes the rows of the outbox in order, then deletes them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
-#: Seconds between two looks into an empty outbox.
+#: Seconds between two queries of an empty outbox.
 IDLE_PAUSE = 0.1
 
 
@@ -37,20 +37,21 @@ class Relay:
     """
     Publishes outbox rows with confirms, then deletes them.
 
-    Several relays may run: each locks the shard it works on, and rows of one shard go
-    out in the order of their ids. Within one entity that is the order of the commits,
-    for a row is inserted while the entity is locked. A relay that dies after the
-    confirm leaves rows that are published again: events arrive at least once.
+    Several relays may run: each locks the shard it works on, and publishes its rows in
+    the order of their ids. Within one entity that is the order of the commits, because
+    a row is inserted while the entity is locked. A relay that dies between confirm and
+    commit leaves rows that are published again: events arrive at least once.
     """
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._stuck: dict[int, Stuck] = defaultdict(Stuck)
-        #: Whether the broker did not confirm everything in time.
-        self._is_cut = False
+        #: By shard.
+        self._blocked: dict[int, BlockedKeys] = defaultdict(BlockedKeys)
+        #: Whether the last `drain` left messages unconfirmed.
+        self._is_unconfirmed = False
 
     def stop(self) -> None:
-        """Finish the rows in hand, then end `run`."""
+        """Finish the current batch, then end `run`."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -60,7 +61,7 @@ class Relay:
             try:
                 published, _ = self.drain()
             except Exception as error:
-                # Whatever it is, the rows are still there; to wait loses nothing.
+                # Whatever failed, the rows are still in the outbox.
                 logger.warning(
                     "The outbox must wait: %s",
                     error,
@@ -69,7 +70,7 @@ class Relay:
                 connections.close_all()
                 self._stopping.wait(pause())
                 continue
-            if self._is_cut:
+            if self._is_unconfirmed:
                 self._stopping.wait(pause())
                 continue
             pause = Backoff()
@@ -78,100 +79,100 @@ class Relay:
 
     def drain(self) -> tuple[int, int]:
         """
-        Publish one batch of every shard that has any.
+        Publish one batch of every shard that has rows.
 
-        Gives how many rows left and how many it saw that had to stay.
+        Returns how many rows it published, and how many it read that had to stay.
         """
-        self._is_cut = False
+        self._is_unconfirmed = False
         close_stale_connections()
         outbox = Outbox.objects.using(settings.DATABASE)
         shards = outbox.order_by("shard").values_list("shard", flat=True).distinct()
-        published = waiting = 0
+        published = remaining = 0
         for shard in list(shards):
             if self._stopping.is_set():
                 break
-            left, stayed = self._drain_shard(shard)
-            published += left
-            waiting += stayed
-        return published, waiting
+            confirmed, unsent = self._drain_shard(shard)
+            published += confirmed
+            remaining += unsent
+        return published, remaining
 
     def _drain_shard(self, shard: int) -> tuple[int, int]:
         outbox = Outbox.objects.using(settings.DATABASE).filter(shard=shard)
-        stuck = self._stuck[shard]
-        with transaction_of_rows():
+        blocked = self._blocked[shard]
+        with row_locking_transaction():
             if not OutboxShard.objects.using(settings.DATABASE).lock(shard):
                 return 0, 0
-            stuck.release()
-            rows = list(outbox.filter(pk__gt=stuck.after).order_by("pk")[:BATCH])
-            # After the rows: what commits before one of these is seen here.
-            if stuck.after and not stuck.is_all_of(outbox.filter(pk__lte=stuck.after)):
-                stuck.look_at_all()
+            blocked.release_if_due()
+            rows = list(outbox.filter(pk__gt=blocked.up_to).order_by("pk")[:BATCH])
+            # After reading the rows: what commits before one of them is counted here.
+            if blocked.up_to and not blocked.are(outbox.filter(pk__lte=blocked.up_to)):
+                blocked.skip_none()
                 rows = list(outbox.order_by("pk")[:BATCH])
-            free = [row for row in rows if row.envelope.key not in stuck.keys]
+            free = [row for row in rows if row.envelope.key not in blocked.keys]
             confirmed, errors = publish_rows(free)
             outbox.filter(pk__in=confirmed).delete()
         unconfirmed = {k for k, e in errors.items() if isinstance(e, Unconfirmed)}
-        self._is_cut |= bool(unconfirmed)
-        gone = set(confirmed)
-        stays = [row for row in rows if row.pk not in gone]
-        stuck.hold(errors.keys() - unconfirmed, stays)
+        self._is_unconfirmed |= bool(unconfirmed)
+        published = set(confirmed)
+        remaining = [row for row in rows if row.pk not in published]
+        blocked.update(errors.keys() - unconfirmed, remaining)
         if rows:
-            logger.info("%d messages of shard %d are published", len(confirmed), shard)
-        return len(confirmed), len(stays)
+            logger.info("Published %d messages of shard %d", len(confirmed), shard)
+        return len(confirmed), len(remaining)
 
 
-class Stuck:
+class BlockedKeys:
     """
-    Keys of one shard that wait, for the broker refuses a message of theirs for good.
+    The keys of one shard that wait because the broker refuses one of their messages.
 
-    Until a pause is up their rows are passed over, however many there are, so that the
-    other keys flow.
+    Until a pause is over, leading rows of these keys are skipped without being read,
+    however many there are, so that the other keys are published meanwhile.
     """
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
         self._until = 0.0
         self._pause = Backoff()
-        self.look_at_all()
+        self.skip_none()
 
-    def look_at_all(self) -> None:
-        """Pass over no row without having seen it."""
-        #: Up to this id there are no rows but those that are passed over, ...
-        self.after = 0
-        #: ... of which this is the number, and the sum of their ids.
-        self._passed = (0, 0)
+    def skip_none(self) -> None:
+        """Read all rows again, from the first one."""
+        #: Rows with ids up to this one are skipped.
+        self.up_to = 0
+        #: Their number, and the sum of their ids.
+        self._skipped = (0, 0)
 
-    def release(self) -> None:
-        """Have all keys tried again, if it is time."""
+    def release_if_due(self) -> None:
+        """Unblock all keys if the pause is over."""
         if self.keys and time.monotonic() >= self._until:
             self.keys = set()
-            self.look_at_all()
+            self.skip_none()
 
-    def is_all_of(self, rows: models.QuerySet[Outbox]) -> bool:
-        """Whether `rows` are what is passed over: a late commit may have added some."""
+    def are(self, rows: models.QuerySet[Outbox]) -> bool:
+        """Return whether `rows` are the skipped ones; a late commit may add others."""
         found = rows.aggregate(count=models.Count("pk"), sum=models.Sum("pk"))
-        return (found["count"], found["sum"] or 0) == self._passed
+        return (found["count"], found["sum"] or 0) == self._skipped
 
-    def hold(self, keys: AbstractSet[str], rows: Iterable[Outbox]) -> None:
-        """Take in which keys are refused, and which rows stay."""
-        if keys and not self.keys:
+    def update(self, refused: AbstractSet[str], remaining: Iterable[Outbox]) -> None:
+        """Block the `refused` keys, and skip the `remaining` rows up to a free key."""
+        if refused and not self.keys:
             self._until = time.monotonic() + self._pause()
-        self.keys |= keys
+        self.keys |= refused
         if not self.keys:
             self._pause = Backoff()
-        for row in rows:
+        for row in remaining:
             if row.envelope.key not in self.keys:
                 break
-            self.after = row.pk
-            self._passed = (self._passed[0] + 1, self._passed[1] + row.pk)
+            self.up_to = row.pk
+            self._skipped = (self._skipped[0] + 1, self._skipped[1] + row.pk)
 
 
-def transaction_of_rows() -> AbstractContextManager[object]:
+def row_locking_transaction() -> AbstractContextManager[object]:
     """
-    Give a transaction, where one locks rows.
+    Return a transaction, or a null context if the database cannot lock single rows.
 
-    SQLite locks all there is: nobody could write while the broker is waited for. Two
-    relays there may publish the same rows, each in their order.
+    SQLite locks the whole database: no process could write during a publish. There, two
+    relays may publish the same rows, each in order.
     """
     locks_rows = connections[settings.DATABASE].features.has_select_for_update
     result: AbstractContextManager[object] = (
@@ -184,8 +185,8 @@ def publish_rows(rows: Iterable[Outbox]) -> tuple[list[int], dict[str, PublishEr
     """
     Publish rows, those of one key one after the other.
 
-    Gives the ids of the confirmed ones, and the error of each key that has one: a row
-    that the broker does not confirm holds back the later ones of its key.
+    Returns the ids of the confirmed rows, and the error of each key that has one: a row
+    that the broker does not confirm holds back the later rows of its key.
     """
     confirmed: list[int] = []
     errors: dict[str, PublishError] = {}
@@ -200,12 +201,12 @@ def publish_rows(rows: Iterable[Outbox]) -> tuple[list[int], dict[str, PublishEr
                 errors[key] = error
                 logger.warning("%s %s must wait: %s", row.type, row.message_id, error)
     if any(isinstance(error, Unroutable) for error in errors.values()):
-        declare_again()
+        redeclare()
     return confirmed, errors
 
 
-def declare_again() -> None:
-    """Make what somebody has deleted, or never made, for the next try to find."""
+def redeclare() -> None:
+    """Declare queues and exchanges that are missing, for the next attempt."""
     try:
         publisher().declare()
     except MessagingError as error:

@@ -1,4 +1,4 @@
-"""Whether changes of published models are told, here and now."""
+"""Suppress the events of published models in one thread or task."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_silent = ContextVar("messaging_silent", default=False)
+_suppressed = ContextVar("messaging_suppressed", default=False)
 
 
 def is_suppressed() -> bool:
-    """Whether changes of published models are kept to oneself."""
-    return _silent.get()
+    """Return whether changes of published models emit no events."""
+    return _suppressed.get()
 
 
 @contextmanager
 def suppressed() -> Iterator[None]:
     """
-    Tell nobody of changes that published models go through inside.
+    Emit no events for changes of published models in this block.
 
-    Handlers of events run so: a service that applies what another one told would
-    otherwise tell it back, and so on for ever.
+    Handlers of events run in such a block: a service that applies the event of another
+    one would otherwise publish it again, and the other one would too, without end.
     """
     with _set(True):
         yield
@@ -28,15 +28,15 @@ def suppressed() -> Iterator[None]:
 
 @contextmanager
 def unsuppressed() -> Iterator[None]:
-    """Tell of changes inside all the same, in a handler of events."""
+    """Emit events in this block of a handler of events, or within `suppressed()`."""
     with _set(False):
         yield
 
 
 @contextmanager
 def _set(value: bool) -> Iterator[None]:
-    token = _silent.set(value)
+    token = _suppressed.set(value)
     try:
         yield
     finally:
-        _silent.reset(token)
+        _suppressed.reset(token)

@@ -1,4 +1,4 @@
-"""Filters whose values are checked before a database sees them."""
+"""Filters that validate their values before they reach a database."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from rest_framework.exceptions import ParseError
-from rest_framework.filters import SearchFilter as AnySearchFilter
+from rest_framework.filters import SearchFilter as BaseSearchFilter
 from rest_framework.request import Request
 
 from messaging.fields import moment
 
-#: Words to search for at a time; each is compared with every field.
-MOST_WORDS = 10
+#: Maximum number of words in a search; each is compared with every field.
+MAX_WORDS = 10
 
 
-class SearchFilter(AnySearchFilter):
-    """Searches for a few words."""
+class SearchFilter(BaseSearchFilter):
+    """Limits the number of words in a search."""
 
     def get_search_terms(self, request: Request) -> list[str]:
-        """Give the words."""
+        """Return the words; raise `ParseError` if there are too many."""
         words: list[str] = super().get_search_terms(request)
-        if len(words) > MOST_WORDS:
-            raise ParseError(_("Search for %d words at most.") % MOST_WORDS)
+        if len(words) > MAX_WORDS:
+            raise ParseError(_("Search for %d words at most.") % MAX_WORDS)
         return words
 
 
 class WholeNumberField(forms.IntegerField):
-    """An integer that every database can hold."""
+    """An integer of 64 bits, which every database can store."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"min_value": -(2**63), "max_value": 2**63 - 1} | options)
 
 
 class MomentField(forms.CharField):
-    """A moment in any form of ISO 8601, in UTC unless it says otherwise."""
+    """A time in any form of ISO 8601, in UTC unless it has a zone."""
 
     def to_python(self, value: Any) -> Any:
-        """Give the moment."""
+        """Return the time; raise `ValidationError`."""
         text = super().to_python(value)
         if not text:
             return None
         try:
-            # A plus sign that was not escaped has become a space.
+            # An unescaped plus sign in a URL arrives as a space.
             return moment(text.replace(" ", "+") if "T" in text else text)
         except ValueError as error:
             raise ValidationError(str(error)) from None
@@ -64,6 +64,6 @@ class NumberFilter(filters.NumberFilter):
 
 
 class MomentFilter(filters.IsoDateTimeFilter):
-    """Compares with a moment."""
+    """Compares with a time."""
 
     field_class = MomentField

@@ -1,4 +1,4 @@
-"""What a served function takes, read from its signature and checked before it runs."""
+"""Read the arguments of a served function, checked against its signature."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic import create_model as model_of
 from pydantic_core import from_json
 
+from messaging.conf import settings
 from messaging.exceptions import InvalidCall
 
-#: Those that can be given by name.
+from .protocol import is_json, is_text
+
+#: Kinds of parameters that can be passed by name.
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-#: Errors that are told of one payload, and characters of the name of a place in it,
-#: for an answer has its limits.
-MAX_ERRORS, MAX_PLACE = 50, 200
+#: Errors that are reported of one payload, and characters of the path to a value in it:
+#: a reply that is too large could not be sent.
+MAX_ERRORS, MAX_PATH = 50, 200
 
 
 class Parameters:
     """
-    The parameters of a function, each with a type hint that pydantic knows.
+    The parameters of a function, each with a type hint that pydantic supports.
 
     A JSON object holds the arguments by name. Any other payload is the value of the
     function's only parameter, and so is an object if that is a pydantic model.
@@ -34,22 +37,22 @@ class Parameters:
         for name, parameter in parameters.items():
             if parameter.kind not in NAMED or name not in hints:
                 raise ImproperlyConfigured(
-                    f"{function.__qualname__} cannot be served: give {name!r} a type "
-                    "hint, and let it be neither *args nor positional-only."
+                    f"{function.__qualname__} cannot be served: {name!r} needs a type "
+                    "hint, and must be neither *args nor positional-only."
                 )
         self.names = list(parameters)
         self.only = TypeAdapter(hints[self.names[0]]) if len(self.names) == 1 else None
         only = hints[self.names[0]] if self.only else None
         self._takes_model = isinstance(only, type) and issubclass(only, BaseModel)
-        # By place and with aliases, for pydantic keeps some names to itself.
+        # Numbered, with the names as aliases: pydantic reserves some names of fields.
         fields: dict[str, Any] = {
-            f"field_{place}": (
+            f"field_{number}": (
                 hints[name],
                 Field(
                     default=... if one.default is one.empty else one.default, alias=name
                 ),
             )
-            for place, (name, one) in enumerate(parameters.items())
+            for number, (name, one) in enumerate(parameters.items())
         }
         self._model: type[BaseModel] = model_of(
             "Arguments",
@@ -59,9 +62,35 @@ class Parameters:
             **fields,
         )
 
+    def read(self, body: bytes, properties: Any, *, text: bool) -> dict[str, Any]:
+        """
+        Return the checked arguments, by name, that the body of a call holds.
+
+        `properties` has the `content_type` and `content_encoding` of the body. Without
+        a content type it is text if `text`; otherwise it is JSON if it can be parsed as
+        such, else text. Raises `InvalidCall`.
+        """
+        if len(body) > settings.MAX_BODY:
+            raise InvalidCall({"": [f"More than {settings.MAX_BODY} bytes."]})
+        encoding, content_type = properties.content_encoding, properties.content_type
+        if encoding and encoding.lower() not in ("utf-8", "utf8"):
+            raise InvalidCall({"": [f"Cannot read {encoding!r}; use UTF-8."]})
+        known = is_json(content_type) or is_text(content_type)
+        if is_json(content_type) or not (known or text):
+            try:
+                return self.from_json(body)
+            except ValueError as error:
+                if known or not self.only:
+                    raise InvalidCall({"": [f"Not JSON: {error}."]}) from None
+        try:
+            decoded = body.decode()
+        except UnicodeDecodeError:
+            raise InvalidCall({"": ["Neither JSON nor text in UTF-8."]}) from None
+        return self.from_text(decoded)
+
     def from_json(self, body: bytes) -> dict[str, Any]:
         """
-        Give the arguments that a JSON body holds; an empty one holds none.
+        Return the arguments in a JSON body; an empty body holds none.
 
         Raises `InvalidCall`, or `ValueError` if the body is not JSON.
         """
@@ -73,11 +102,11 @@ class Parameters:
             if self.only:
                 return {self.names[0]: self.only.validate_json(body, strict=True)}
         except ValidationError as error:
-            raise InvalidCall(texts(error)) from None
+            raise InvalidCall(errors_by_path(error)) from None
         raise InvalidCall({"": [self.usage]})
 
     def from_text(self, text: str) -> dict[str, Any]:
-        """Give the one argument that a text stands for; raises `InvalidCall`."""
+        """Return the only argument, parsed from a text; raises `InvalidCall`."""
         if not self.names and not text:
             return {}
         if not self.only:
@@ -85,26 +114,26 @@ class Parameters:
         try:
             return {self.names[0]: self.only.validate_python(text, strict=False)}
         except ValidationError as error:
-            raise InvalidCall(texts(error)) from None
+            raise InvalidCall(errors_by_path(error)) from None
 
     @property
     def usage(self) -> str:
-        """What to send, for people."""
+        """What to send, as a sentence for the caller."""
         if self.names:
             return f"Send a JSON object with {', '.join(self.names)}."
         return "Send nothing: there are no arguments."
 
     def _named(self, arguments: BaseModel) -> dict[str, Any]:
         return {
-            name: getattr(arguments, f"field_{place}")
-            for place, name in enumerate(self.names)
+            name: getattr(arguments, f"field_{number}")
+            for number, name in enumerate(self.names)
         }
 
 
-def texts(error: ValidationError) -> dict[str, list[str]]:
-    """Give the first things that are wrong, by argument; the values are left out."""
+def errors_by_path(error: ValidationError) -> dict[str, list[str]]:
+    """Return the first errors by path ("amounts.1"), without the rejected values."""
     result: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
-        place = ".".join(map(str, detail["loc"]))[:MAX_PLACE]
-        result.setdefault(place, []).append(detail["msg"])
+        path = ".".join(map(str, detail["loc"]))[:MAX_PATH]
+        result.setdefault(path, []).append(detail["msg"])
     return result

@@ -1,82 +1,100 @@
-"""The verb that calls functions served by other processes."""
+"""Call functions that other processes serve, and receive their replies."""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 import time
 import uuid
-from typing import Any
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from messaging.amqp.connection import Connection
+from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
+from messaging.amqp.queues import QueueProbe
 from messaging.conf import settings
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
 from messaging.message import SHORT, Envelope
 
-from .protocol import CALL, DEADLINE, JSON, LONGEST, TEXT
-from .replies import replies
-from .serving import queue_of
+from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply
+from .server import queue_of
+
+logger = logging.getLogger(__name__)
+
+#: Finished requests that are remembered, to classify replies that come after them.
+MAX_FINISHED = 10_000
+#: Seconds: after a lost connection the broker may keep the queue locked for a moment.
+REOPEN_PAUSE = 0.1
 
 
 def call(
     name: str, payload: Any = None, *, timeout: float | None = None, text: bool = False
 ) -> Any:
     """
-    Call what is served under `name`, here or by another program; give its answer.
+    Call the function served under `name` by this or another program; return its result.
 
     A dictionary holds the arguments by name; None means no arguments. With `text` the
-    payload is sent as plain text, and an answer that does not say what it is comes
-    back as text. Waits `timeout` seconds in all (`MESSAGING["CALL_TIMEOUT"]`).
+    payload is sent as plain text, and a reply without a content type is returned as
+    text. Waits at most `timeout` seconds in all (`MESSAGING["CALL_TIMEOUT"]`).
 
-    Raises `NoServer` at once if nobody serves the name, `InvalidCall` if the payload
-    is refused, `RemoteError` if the function fails, `CallTimeout` if no answer comes
-    in time, `TooLarge`, or another `PublishError` if the call cannot be sent.
+    Raises `NoServer` at once if no process serves the name, `InvalidCall` if the
+    payload is refused, `RemoteError` if the function fails, `CallTimeout` if no reply
+    comes in time, `TooLarge`, or another `PublishError` if the call cannot be sent.
     """
     if timeout is None:
         timeout = settings.CALL_TIMEOUT
-    if not 0 < timeout <= LONGEST:
-        raise ValueError(f"timeout is {timeout}; give seconds above 0, at most a day.")
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise ValueError(
+            f"timeout is {timeout}; it must be above 0 and at most a day, in seconds."
+        )
     queue = queue_of(name)
     if not 0 < len(queue.encode()) <= SHORT:
         raise ValueError(f"The name of a queue has 1 to {SHORT} bytes.")
     deadline = time.monotonic() + timeout
     envelope = envelope_for(queue, payload, timeout, text=text)
     try:
-        with replies().expected(str(envelope.correlation_id), timeout) as answer:
-            if not replies().presence.is_consumed(queue, left(deadline)):
-                raise NoServer(f"Nobody serves {name!r}. Start `manage.py serve`.")
-            publisher().publish(envelope, timeout=left(deadline))
-            return answer.result(left(deadline)).value(text=text)
+        with replies().expected(str(envelope.correlation_id), timeout) as reply:
+            if not replies().probe.is_consumed(queue, seconds_until(deadline)):
+                raise NoServer(f"No process serves {name!r}. Start `manage.py serve`.")
+            publisher().publish(envelope, timeout=seconds_until(deadline))
+            return reply.result(seconds_until(deadline)).value(text=text)
     except Unroutable:
-        raise NoServer(f"Nobody serves {name!r}: it has no queue.") from None
+        raise NoServer(f"No process serves {name!r}: it has no queue.") from None
     except (TimeoutError, Unconfirmed) as error:
-        why = str(error) or replies().problem() or ""
+        reason = str(error) or replies().problem() or ""
         raise CallTimeout(
-            f"{name!r} did not answer within {timeout:g} s. {why}".rstrip()
+            f"{name!r} did not answer within {timeout:g} s. {reason}".rstrip()
         ) from None
 
 
 def envelope_for(
     queue: str, payload: Any, timeout: float, *, text: bool = False
 ) -> Envelope:
-    """Give the envelope in which a call travels."""
-    identity = str(uuid.uuid4())
+    """Return the envelope of a call; raises `ValueError` as `encode` does."""
+    call_id = str(uuid.uuid4())
     milliseconds = max(1, int(timeout * 1000))
     return Envelope(
-        encoded(payload, text=text),
+        encode(payload, text=text),
         routing_key=queue,
-        message_id=identity,
+        message_id=call_id,
         type=CALL,
         content_type=TEXT if text else JSON,
-        correlation_id=identity,
+        correlation_id=call_id,
         reply_to=replies().address,
         expiration=str(milliseconds),
         headers={DEADLINE: int(time.time() * 1000) + milliseconds},
     )
 
 
-def encoded(payload: Any, *, text: bool) -> bytes:
-    """Give the body of a call; raises `ValueError` for what JSON cannot hold."""
+def encode(payload: Any, *, text: bool) -> bytes:
+    """Return the body of a call; raises `ValueError` for what JSON cannot represent."""
     if text:
         if isinstance(payload, bytes):
             return payload
@@ -87,16 +105,131 @@ def encoded(payload: Any, *, text: bool) -> bytes:
         raise ValueError(f"The payload cannot be sent as JSON: {error}.") from None
 
 
-def left(deadline: float) -> float:
-    """Give the seconds until a moment of the monotonic clock."""
+def seconds_until(deadline: float) -> float:
+    """Return the seconds until a time of the monotonic clock, at least 0."""
     return max(0.0, deadline - time.monotonic())
 
 
 def dropped_replies() -> dict[str, int]:
     """
-    Give how many answers came to this process that nobody waited for.
+    Return how many replies to this process were dropped because no request awaits them.
 
-    They are counted as "duplicate" (of one that was taken), "late" (its caller has
-    given up) or "unknown".
+    They are counted as "duplicate" (one has already been delivered), "late" (its
+    caller has given up) or "unknown".
     """
     return dict(replies().dropped)
+
+
+class Replies:
+    """
+    The exclusive reply queue of this process; `address` goes into `reply_to`.
+
+    One connection serves all threads that wait. The queue exists as long as the
+    connection: a reply that arrives while it is lost is lost too, and its caller times
+    out.
+    """
+
+    def __init__(self) -> None:
+        self.address = f"replies.{uuid.uuid4()}"
+        self.probe = QueueProbe()
+        #: Replies that no request awaits: "duplicate", "late" or "unknown".
+        self.dropped: Counter[str] = Counter()
+        #: By correlation id; a request that is sent twice may be awaited twice.
+        self._pending: dict[str, list[Future[Reply]]] = {}
+        #: How to count a further reply to a finished request; the oldest come first.
+        self._finished: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self.connection = Connection(f"replies-{os.getpid()}", self, self.probe)
+
+    def connect(self) -> Self:
+        """Start connecting in the background, and return self."""
+        self.probe.attach(self.connection.submit)
+        self.connection.start()
+        return self
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close the connection; the broker deletes the queue with it."""
+        self.connection.close(timeout)
+
+    @contextmanager
+    def expected(self, correlation_id: str, timeout: float) -> Iterator[Future[Reply]]:
+        """
+        Yield the future of a reply; enter before the request is published.
+
+        Waits at most `timeout` seconds for the queue to be ready.
+        """
+        reply: Future[Reply] = Future()
+        self._ready.wait(timeout)
+        with self._lock:
+            self._pending.setdefault(correlation_id, []).append(reply)
+        try:
+            yield reply
+        finally:
+            self._give_up(correlation_id, reply)
+
+    def problem(self) -> str | None:
+        """Return why no reply can arrive right now, or None."""
+        return self.connection.problem()
+
+    @property
+    def waiting(self) -> int:
+        """The number of replies that are awaited."""
+        with self._lock:
+            return sum(map(len, self._pending.values()))
+
+    def _give_up(self, correlation_id: str, reply: Future[Reply]) -> None:
+        """Stop waiting; a reply that comes after the last waiter has left is late."""
+        with self._lock:
+            pending = self._pending.get(correlation_id, [])
+            if reply in pending:
+                pending.remove(reply)
+                if not pending:
+                    self._finish(correlation_id, "late")
+
+    def _finish(self, correlation_id: str, further: str) -> list[Future[Reply]]:
+        """Remove and return the waiters of a request; the lock must be held."""
+        pending = self._pending.pop(correlation_id, [])
+        self._finished[correlation_id] = further
+        if len(self._finished) > MAX_FINISHED:
+            self._finished.popitem(last=False)
+        return pending
+
+    # The following methods run in the I/O thread.
+
+    def opened(self, channel: Any) -> None:
+        """Declare the queue and consume it."""
+        channel.queue_declare(self.address, exclusive=True, auto_delete=True)
+        channel.basic_consume(
+            self.address,
+            self._received,
+            auto_ack=True,
+            callback=lambda _frame: self._ready.set(),
+        )
+
+    def closed(self, error: Exception) -> float:
+        """Return the seconds until the next channel may be opened."""
+        self._ready.clear()
+        return REOPEN_PAUSE
+
+    def unblocked(self) -> None:
+        """Do nothing: a broker that blocks publishers does not block consumers."""
+
+    def _received(
+        self, _channel: Any, _method: Any, properties: Any, body: bytes
+    ) -> None:
+        correlation_id = str(properties.correlation_id)
+        with self._lock:
+            pending = []
+            if correlation_id in self._pending:
+                pending = self._finish(correlation_id, "duplicate")
+        for reply in pending:
+            reply.set_result(Reply(body, properties.type, properties.content_type))
+        if not pending:
+            kind = self._finished.get(correlation_id, "unknown")
+            self.dropped[kind] += 1
+            logger.info("Dropped a reply, %s: %s", kind, correlation_id)
+
+
+#: Returns the reply queue of this process.
+replies = OnePerProcess(lambda: Replies().connect())

@@ -1,10 +1,10 @@
 """
-What calls and answers look like on the wire.
+What calls and replies look like on the wire.
 
-A call is a message with `reply_to` and `correlation_id`; its body is JSON, or text. The
-answer goes to the queue `reply_to` with the same `correlation_id` and the type `result`
-or `error`; the body of an error is `{"error": {"type": ..., "message": ...}}`. Those
-two types and that body are what JsonRPC of aio-pika's patterns uses.
+A call is a message with `reply_to` and `correlation_id`; its body is JSON or text. The
+reply goes to the queue `reply_to` with the same `correlation_id` and the type `result`
+or `error`; the body of an error is `{"error": {"type": ..., "message": ...}}`. These
+two types and that body are those of JsonRPC in aio-pika's patterns.
 """
 
 from __future__ import annotations
@@ -22,80 +22,109 @@ from messaging.message import Envelope
 
 CALL, RESULT, ERROR = "call", "result", "error"
 JSON, TEXT = "application/json", "text/plain"
-#: Header with the moment, in milliseconds since 1970 by the caller's clock, after which
-#: nobody waits for the answer.
+#: Header: the time, in milliseconds since 1970 by the caller's clock, after which the
+#: caller no longer waits for the reply.
 DEADLINE = "deadline"
-#: Seconds that a caller may wait: a day, well below what a broker takes.
-LONGEST = 24 * 60 * 60
-#: Characters of a text in an error: an answer that is too large could not be sent.
+#: Seconds that a caller may wait: a day, well below the largest `expiration` of AMQP.
+MAX_TIMEOUT = 24 * 60 * 60
+#: Redeliveries of a call that do not yet make it suspect of killing its servers:
+#: restarts and lost connections cost one each.
+INNOCENT_DELIVERIES = 2
+#: Characters of a text in an error: a reply that is too large could not be sent.
 MAX_TEXT = 20_000
-#: Said of exceptions that the server does not expose.
-UNSAID = "The function failed; the log of its server says why."
+#: The message of exceptions that the server does not expose.
+HIDDEN = "The function failed; the log of its server says why."
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The body of an answer, and how to read it."""
+class Request:
+    """A call as delivered by the queue of its server."""
+
+    channel: Any
+    tag: int
+    properties: Any
+    body: bytes
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, below 0 after it; None if there is none."""
+        return seconds_left(self.properties.headers)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether servers may have died of it; only quorum queues count deliveries."""
+        count = (self.properties.headers or {}).get("x-delivery-count")
+        return isinstance(count, int) and count > INNOCENT_DELIVERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The body of a reply, and the properties that say how to read it."""
 
     body: bytes
-    #: `RESULT` or `ERROR`; other systems may send none, and mean a result.
+    #: `RESULT` or `ERROR`; other systems may send none, which means a result.
     type: str | None = RESULT
     content_type: str | None = JSON
 
     @classmethod
-    def of(cls, result: Any, *, text: bool) -> Answer:
-        """Tell what a function returned, as text or as JSON; raises `ValueError`."""
+    def of(cls, result: Any, *, text: bool) -> Reply:
+        """Encode a result as text or JSON; raises `ValueError`."""
         if text:
             return cls(str(result).encode(), content_type=TEXT)
         return cls(to_json(result, inf_nan_mode="strings"))
 
     @classmethod
-    def refusal(cls, error: InvalidCall) -> Answer:
-        """Tell what is wrong with a payload."""
-        return cls._told(error, str(error), errors=error.errors)
+    def refusal(cls, error: InvalidCall) -> Reply:
+        """Encode why a payload was refused."""
+        return cls._error(error, str(error), errors=error.errors)
 
     @classmethod
-    def failure(cls, error: Exception, *, exposed: bool = False) -> Answer:
-        """Tell why there is no result: all of it only if that may be `exposed`."""
+    def failure(cls, error: Exception, *, exposed: bool = False) -> Reply:
+        """
+        Encode why a function failed.
+
+        Message and traceback of errors other than `Reject` are included only if
+        `exposed`.
+        """
         if isinstance(error, Reject):
-            return cls._told(error, error.reason, code=error.code)
+            return cls._error(error, error.reason, code=error.code)
         if exposed:
             text = "".join(traceback.format_exception(error))
-            return cls._told(error, str(error), traceback=text[-MAX_TEXT:])
-        return cls._told(error, UNSAID)
+            return cls._error(error, str(error), traceback=text[-MAX_TEXT:])
+        return cls._error(error, HIDDEN)
 
     @classmethod
-    def _told(cls, error: Exception, message: str, **more: Any) -> Answer:
-        told = {"type": type(error).__name__, "message": message[:MAX_TEXT], **more}
-        # Not as results are: this takes any text, be it no valid Unicode.
-        return cls(json.dumps({"error": told}).encode(), ERROR)
+    def _error(cls, error: Exception, message: str, **more: Any) -> Reply:
+        fields = {"type": type(error).__name__, "message": message[:MAX_TEXT], **more}
+        # Not `to_json`, which refuses text that is not valid Unicode.
+        return cls(json.dumps({"error": fields}).encode(), ERROR)
 
     def envelope(self, call: Any) -> Envelope:
-        """Give what carries it, in reply to a call with those properties."""
+        """Return the envelope of this reply to a call with the properties `call`."""
         return Envelope(
             self.body,
             routing_key=call.reply_to,
             type=self.type,
             content_type=self.content_type,
             correlation_id=call.correlation_id,
-            # The caller may have gone, with its queue.
+            # The caller may have ended, and its queue with it.
             mandatory=False,
         )
 
     def value(self, *, text: bool = False) -> Any:
         """
-        Give the result; with `text`, one that does not say what it is comes as text.
+        Return the result; with `text`, one without a content type is read as text.
 
-        Raises `InvalidCall` or `RemoteError` if that is what the answer tells.
+        Raises `InvalidCall` or `RemoteError` if the reply is an error.
         """
         if self.type == ERROR:
-            raise self._error()
+            raise self._exception()
         if is_json(self.content_type):
             try:
                 return from_json(self.body)
             except ValueError as error:
                 raise RemoteError(
-                    "InvalidAnswer", f"The answer says it is JSON and is not: {error}."
+                    "InvalidAnswer", f"The reply claims to be JSON and is not: {error}."
                 ) from None
         if not (text or is_text(self.content_type)):
             try:
@@ -107,37 +136,36 @@ class Answer:
         except UnicodeDecodeError:
             return self.body
 
-    def _error(self) -> InvalidCall | RemoteError:
-        told: Any = None
+    def _exception(self) -> InvalidCall | RemoteError:
         try:
-            told = from_json(self.body)["error"]
-            if told["type"] == InvalidCall.__name__ and "errors" in told:
-                return InvalidCall(dict(told["errors"]))
+            fields: Any = from_json(self.body)["error"]
+            if fields["type"] == InvalidCall.__name__ and "errors" in fields:
+                return InvalidCall(dict(fields["errors"]))
             return RemoteError(
-                str(told["type"]),
-                str(told["message"]),
-                str(told.get("code", "")),
-                str(told.get("traceback", "")),
+                str(fields["type"]),
+                str(fields["message"]),
+                str(fields.get("code", "")),
+                str(fields.get("traceback", "")),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return RemoteError("RemoteError", self.body.decode(errors="replace"))
 
 
 def seconds_left(headers: dict[str, Any] | None) -> float | None:
-    """Give the seconds until a caller gives up; None if it said nothing sensible."""
+    """Return the seconds until a call's deadline; None if it has no valid one."""
     deadline = (headers or {}).get(DEADLINE)
     if not isinstance(deadline, int | float):
         return None
     left = deadline / 1000 - time.time()
-    return left if left <= LONGEST else None
+    return left if left <= MAX_TIMEOUT else None
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a content type says JSON."""
+    """Return whether a content type means JSON."""
     name = (content_type or "").partition(";")[0].strip().lower()
     return name == JSON or name.endswith("+json")
 
 
 def is_text(content_type: str | None) -> bool:
-    """Whether a content type says text."""
+    """Return whether a content type means text."""
     return (content_type or "").lower().startswith("text/")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from messaging.amqp.publisher import publisher
-from messaging.rpc.replies import replies
+from messaging.rpc.client import replies
 
 from .broker import Heard, MemoryBroker
 from .consumers import StillWaiting

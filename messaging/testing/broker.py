@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from messaging import topology
-from messaging.amqp.publisher import Publisher, PublishRequest
+from messaging.amqp.outgoing import PublishRequest
+from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from messaging.message import Delivery, Envelope
@@ -20,7 +21,7 @@ from messaging.outbox.relay import Relay
 from messaging.registry import Exchange, handlers
 from messaging.rpc.arguments import Parameters
 from messaging.rpc.protocol import seconds_left
-from messaging.rpc.serving import Served, queue_of, served
+from messaging.rpc.server import Served, queue_of, served
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
@@ -218,10 +219,10 @@ class MemoryBroker:
             self._put(name, envelope)
 
     def _answer(self, function: Served, call: Envelope) -> None:
-        answer = function.answer(call.body, call.content_type, call.content_encoding)
+        reply = function.reply(call.body, call)
         left = seconds_left(call.headers)
         if call.reply_to and (left is None or left > 0):
-            self.take(answer.envelope(call))
+            self.take(reply.envelope(call))
 
     def _is_served(self, queue: str) -> bool:
         if self.is_away:
@@ -269,11 +270,12 @@ class MemoryPublisher(Publisher):
         """Say why nothing can be published, at once."""
         return "The broker is away." if self._broker.is_away else None
 
-    def _outcomes(
-        self, call: PublishRequest, deadline: float
+    def send_and_wait(
+        self, request: PublishRequest, deadline: float
     ) -> list[PublishError | None]:
+        """Send a request and return each envelope's error, or None."""
         return [
-            one.error or self._broker.take(one.envelope) for one in call.publications
+            one.error or self._broker.take(one.envelope) for one in request.outgoing
         ]
 
     def declare(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers in memory: a function runs at once, in the thread of its caller."""
+"""The reply queue of a broker in memory: a call runs in the thread of its caller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from messaging.amqp.queues import QueueProbe
 from messaging.message import Envelope
-from messaging.rpc.replies import Replies
+from messaging.rpc.client import Replies
 
 
 class MemoryProbe(QueueProbe):
@@ -17,19 +17,19 @@ class MemoryProbe(QueueProbe):
         self._is_served = is_served
 
     def is_consumed(self, queue: str, patience: float) -> bool:
-        """Whether it is; raises `TimeoutError` at once if the broker is away."""
+        """Return it at once; raises `TimeoutError` if the broker is unavailable."""
         return self._is_served(queue)
 
 
 class MemoryReplies(Replies):
-    """Takes answers from a broker in memory."""
+    """Receives replies from a broker in memory."""
 
     def __init__(self, is_served: Callable[[str], bool]) -> None:
         super().__init__()
-        self.presence = MemoryProbe(is_served)
+        self.probe = MemoryProbe(is_served)
         # There is no connection to wait for.
         self._ready.set()
 
-    def take(self, answer: Envelope) -> None:
-        """Give an answer to whoever waits for it."""
-        self._arrived(None, None, answer, answer.body)
+    def take(self, reply: Envelope) -> None:
+        """Deliver a reply to the callers that await it."""
+        self._received(None, None, reply, reply.body)

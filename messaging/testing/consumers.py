@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
-from messaging.consumer.batch import Batch, Processor
+from messaging.consumer.batch import Processor
 from messaging.consumer.circuit_breaker import CircuitOpen
-from messaging.consumer.context import Context
+from messaging.consumer.context import Batch, Context
 from messaging.exceptions import SERVER_FAILURES, MessagingError
 from messaging.message import Delivery
 from messaging.models import Parked

@@ -41,7 +41,7 @@ from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.consumer import Consumer
 from messaging.models.lease import Lease
-from users.messages import UserCreate
+from users.commands import UserCreate
 from users.models import User
 
 MESSAGES = 5_000

@@ -142,7 +142,7 @@ def test_leases_show_their_processes(admin: Client) -> None:
     assert 'name="action"' not in leases + workers
 
 
-def test_dead_processes_are_forgotten_when_messages_are_pruned(
+def test_pruning_removes_processes_that_died_an_hour_ago(
     broker: Broker, no_consumers: None
 ) -> None:
     now = datetime.now(UTC)
@@ -155,6 +155,6 @@ def test_dead_processes_are_forgotten_when_messages_are_pruned(
     assert Worker.objects.count() == 3
     call_command("prune_messages", stdout=printed)
 
-    assert "1 dead processes would be forgotten" in printed.getvalue()
-    assert "1 dead processes are forgotten" in printed.getvalue()
+    assert "1 dead processes would be removed" in printed.getvalue()
+    assert "1 dead processes removed" in printed.getvalue()
     assert {worker.name for worker in Worker.objects.all()} == {"silent", "alive"}

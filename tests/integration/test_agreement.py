@@ -17,7 +17,7 @@ from django.db import connections
 from pymongo import UpdateOne
 
 from reports import agreement, documents
-from reports.messages import ReportCreate, ReportDelete, ReportUpdateVisibility
+from reports.commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from reports.models import Notification, Report, ReportLedger
 from tests.support.broker import Broker
 from tests.support.messages import ANN, handle

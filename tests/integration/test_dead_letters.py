@@ -26,8 +26,8 @@ from django.test import Client
 from django.utils import timezone
 
 from messaging.amqp.client import declare
+from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
-from messaging.amqp.subscription import envelope_of
 from messaging.dead_letters.archive import browse, collect, record, store
 from messaging.dead_letters.letters import Failure
 from messaging.message import Delivery, Envelope

@@ -16,12 +16,12 @@ from django.db import connection
 from messaging.conf import settings as messaging_settings
 from messaging.doctor import Finding, Level
 from messaging.doctor import examination as examination_module
+from messaging.doctor.configuration import the_database_server
 from messaging.doctor.consumers import consumers as examine_consumers
+from messaging.doctor.dead_letters import dead_letters
 from messaging.doctor.examination import examine
-from messaging.doctor.holders import leases
-from messaging.doctor.letters import dead_letters
+from messaging.doctor.leases import leases
 from messaging.doctor.parked import parked
-from messaging.doctor.promises import the_database_server
 from messaging.doctor.register import Examination
 from messaging.doctor.tables import inbox, outbox
 from messaging.doctor.topology import topology
@@ -153,7 +153,7 @@ def test_an_invalid_address_is_reported_without_its_password(
     code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}/@host/")
 
     assert code == 2
-    assert "no address" in found["broker"]["text"]
+    assert "not an address" in found["broker"]["text"]
     assert SECRET not in text
 
 
@@ -164,8 +164,8 @@ def test_a_queue_without_consumers_is_reported(
     broker.send("users_queue", b"{}")
     busy = levels(examine_consumers())
 
-    assert idle["nobody consumes users_queue"] == "warning"
-    assert busy["nobody consumes users_queue, and 1 messages wait"] == "error"
+    assert idle["no process consumes users_queue"] == "warning"
+    assert busy["no process consumes users_queue, and 1 messages wait"] == "error"
 
 
 def test_what_is_missing_in_the_broker_is_reported(
@@ -240,10 +240,10 @@ def test_parked_messages_are_reported(broker: Broker, no_consumers: None) -> Non
     assert "tried up to 3 times" in finding.text
 
     park(NOW, None, "headless")
-    assert levels(parked())["1 keys wait for nothing"] == "error"
+    assert levels(parked())["1 keys have no message that is due"] == "error"
 
     park(LONG_AGO, LONG_AGO, "overdue")
-    assert "nobody tries what is due since" in " ".join(levels(parked()))
+    assert "no process retries what is due since" in " ".join(levels(parked()))
 
 
 def test_an_outbox_without_a_relay_is_reported(broker: Broker) -> None:
@@ -327,7 +327,7 @@ def test_a_table_without_transactions_is_reported(broker: Broker) -> None:
     assert table in finding.text
 
 
-def test_a_failing_examination_is_a_finding(
+def test_an_examination_that_fails_is_a_finding(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def something() -> Iterable[Finding]:

@@ -20,14 +20,14 @@ from messaging import Retry
 from messaging.lab.processes import free_port
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
-from reports.messages import ReportCreate, ReportDelete
+from reports.commands import ReportCreate, ReportDelete
 from reports.models import Notification
 from reports.notifications import QUEUE, notify_author
 from tests.support.broker import Broker
 from tests.support.messages import ANN, event_of, handle, react
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
-from users.messages import UserCreate, UserDelete
+from users.commands import UserCreate, UserDelete
 from users.models import User
 
 #: Seconds for which the database is away while an e-mail is in doubt.

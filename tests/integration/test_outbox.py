@@ -1,4 +1,4 @@
-"""Events leave the outbox in order and at least once, and tables stay small."""
+"""Events are published in order and at least once, and tables stay small."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from messaging.outbox.relay import Relay
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
-from users.messages import UserDeleted
+from users.events import UserDeleted
 
 
 class Listener:
-    """A queue to which all events about users go."""
+    """A queue that gets all events about users."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -40,16 +40,16 @@ class Listener:
             channel.queue_declare(self.name, durable=True)
             channel.queue_bind(self.name, "events", "user.*")
 
-    def heard(self) -> dict[int, list[int]]:
+    def versions(self) -> dict[int, list[int]]:
         """Return the versions of each user, in order of arrival."""
-        versions = defaultdict(list)
+        received = defaultdict(list)
         with self._broker.channel() as channel:
             while True:
                 method, _, body = channel.basic_get(self.name, auto_ack=True)
                 if method is None:
-                    return versions
+                    return received
                 event = json.loads(body)
-                versions[event["user_id"]].append(event["version"])
+                received[event["user_id"]].append(event["version"])
 
     def remove(self) -> None:
         """Delete the queue."""
@@ -59,14 +59,14 @@ class Listener:
 
 @pytest.fixture
 def listener(broker: Broker) -> Iterator[Listener]:
-    """A listener to all events about users."""
+    """A queue for events, deleted after the test."""
     one = Listener(broker)
     yield one
     one.remove()
 
 
-def publish_events(users: int, versions: int) -> None:
-    """Add events to the outbox: so many versions of so many users."""
+def store_events(users: int, versions: int) -> None:
+    """Store events in the outbox: `versions` of each of `users`."""
     with transaction.atomic():
         for version in range(1, versions + 1):
             publish(
@@ -79,17 +79,17 @@ def first_times(versions: list[int]) -> list[int]:
     return list(dict.fromkeys(versions))
 
 
-def test_events_leave_in_the_order_of_each_entity(
+def test_events_of_an_entity_are_published_in_order(
     listener: Listener, broker: Broker
 ) -> None:
-    publish_events(users=40, versions=20)
+    store_events(users=40, versions=20)
 
     assert Relay().drain() == (800, 0)
 
     assert not Outbox.objects.exists()
-    heard = listener.heard()
-    assert len(heard) == 40
-    assert all(versions == list(range(1, 21)) for versions in heard.values())
+    received = listener.versions()
+    assert len(received) == 40
+    assert all(versions == list(range(1, 21)) for versions in received.values())
 
 
 def test_a_rolled_back_event_is_never_published(listener: Listener) -> None:
@@ -99,11 +99,11 @@ def test_a_rolled_back_event_is_never_published(listener: Listener) -> None:
 
     Relay().drain()
 
-    assert not listener.heard()
+    assert not listener.versions()
 
 
 @pytest.mark.slow
-def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
+def test_killed_relays_lose_and_reorder_no_events(
     listener: Listener, processes: Processes
 ) -> None:
     relays = [processes.manage("relay_outbox") for _ in range(2)]
@@ -111,7 +111,7 @@ def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
     for writer in writers:
         writer.start()
     for number in range(3):
-        eventually(lambda: Outbox.objects.exists(), "something to do")
+        eventually(lambda: Outbox.objects.exists(), "a row in the outbox")
         relays[number % 2].send_signal(signal.SIGKILL)
         relays[number % 2].wait()
         relays[number % 2] = processes.manage("relay_outbox")
@@ -121,16 +121,16 @@ def test_relays_that_are_killed_side_by_side_lose_and_reorder_nothing(
     eventually(lambda: not Outbox.objects.exists(), "an empty outbox", 20)
     for relay in relays:
         assert processes.stop(relay) == 0
-    heard = listener.heard()
-    assert len(heard) == 40
-    # After a kill some come again, in their order.
+    received = listener.versions()
+    assert len(received) == 40
+    # After a kill some are published again, in order.
     assert all(
-        first_times(versions) == list(range(1, 61)) for versions in heard.values()
+        first_times(versions) == list(range(1, 61)) for versions in received.values()
     )
 
 
 def write_slowly(part: int) -> None:
-    """Publish events about twenty users for some seconds."""
+    """Publish sixty versions of twenty users, over some seconds."""
     for version in range(1, 61):
         with transaction.atomic():
             publish(
@@ -143,7 +143,7 @@ def write_slowly(part: int) -> None:
     connections.close_all()
 
 
-def test_an_unroutable_row_delays_only_its_key(
+def test_an_unroutable_row_holds_back_only_its_key(
     broker: Broker, listener: Listener
 ) -> None:
     def lost(key: str) -> Envelope:
@@ -151,19 +151,16 @@ def test_an_unroutable_row_delays_only_its_key(
 
     with transaction.atomic():
         Outbox.objects.add([lost("user:7")])
-    publish_events(users=20, versions=2)
+    store_events(users=20, versions=2)
 
-    left, stayed = Relay().drain()
-
-    assert (left, stayed) == (38, 3)
-    heard = listener.heard()
-    assert heard.keys() == set(range(20)) - {7}
-    again = Relay().drain()
-    assert again == (0, 3)
-    assert not listener.heard()
+    assert Relay().drain() == (38, 3)
+    received = listener.versions()
+    assert received.keys() == set(range(20)) - {7}
+    assert Relay().drain() == (0, 3)
+    assert not listener.versions()
 
 
-def test_any_number_of_unroutable_rows_is_passed_over(
+def test_any_number_of_unroutable_rows_is_skipped(
     broker: Broker, listener: Listener
 ) -> None:
     key, *others = (f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3)
@@ -178,26 +175,29 @@ def test_any_number_of_unroutable_rows_is_passed_over(
     drained = [relay.drain() for _ in range(4)]
 
     assert sum(published for published, _ in drained) == len(others)
-    assert listener.heard().keys() == set(numbers)
+    assert listener.versions().keys() == set(numbers)
     assert Outbox.objects.count() == 1200
     with broker.channel() as channel:
         channel.queue_declare("no such queue")
     try:
-        eventually(lambda: not (relay.drain(), Outbox.objects.exists())[1], "all left")
+        eventually(
+            lambda: not (relay.drain(), Outbox.objects.exists())[1],
+            "all rows are published",
+        )
         assert broker.count("no such queue") == 1200
     finally:
         with broker.channel() as channel:
             channel.queue_delete("no such queue")
 
 
-def test_late_commits_beside_rows_that_are_passed_over_keep_their_order(
+def test_a_late_commit_among_skipped_rows_keeps_its_order(
     broker: Broker, listener: Listener
 ) -> None:
     key, other = [f"user:{n}" for n in range(500) if shard(f"user:{n}") == 3][:2]
     number = int(other.partition(":")[2])
     lost = Envelope(b"{}", "no such queue", headers={PARTITION_KEY: key})
     with transaction.atomic():
-        # Its id is that of a transaction that takes its time.
+        # Stands for a row of a transaction that commits late.
         publish(UserDeleted(user_id=number, version=1))
         Outbox.objects.add([lost] * 3)
     early = Outbox.objects.earliest("pk")
@@ -212,7 +212,7 @@ def test_late_commits_beside_rows_that_are_passed_over_keep_their_order(
         publish(UserDeleted(user_id=number, version=2))
 
     assert relay.drain() == (2, 3)
-    assert listener.heard()[number] == [1, 2]
+    assert listener.versions()[number] == [1, 2]
 
 
 def shard(key: str) -> int:
@@ -220,7 +220,7 @@ def shard(key: str) -> int:
     return zlib.crc32(key.encode()) % OUTBOX_SHARDS
 
 
-def test_an_unsendable_message_is_refused_before_it_is_stored(broker: Broker) -> None:
+def test_an_unencodable_message_is_not_stored(broker: Broker) -> None:
     for wrong in ({"headers": {"n": 1.5}}, {"expiration": 5000}):
         with transaction.atomic(), pytest.raises(PublishError):
             send("x", routing_key="users_queue", **wrong)
@@ -229,20 +229,20 @@ def test_an_unsendable_message_is_refused_before_it_is_stored(broker: Broker) ->
     assert not Outbox.objects.exists()
 
 
-def test_an_unsendable_row_delays_only_its_key(
+def test_an_unencodable_row_holds_back_only_its_key(
     broker: Broker, listener: Listener
 ) -> None:
-    """Another version of the code may have stored it."""
+    """Another version of the code may have stored such a row."""
     stuck = Envelope(b"{}", "k", headers={PARTITION_KEY: "user:7", "n": 1.5})
     with transaction.atomic():
         Outbox.objects.add([stuck])
-    publish_events(users=20, versions=2)
+    store_events(users=20, versions=2)
 
     assert Relay().drain() == (38, 3)
 
-    heard = listener.heard()
-    assert heard.keys() == set(range(20)) - {7}
-    assert all(versions == [1, 2] for versions in heard.values())
+    received = listener.versions()
+    assert received.keys() == set(range(20)) - {7}
+    assert all(versions == [1, 2] for versions in received.values())
 
 
 def test_the_timestamp_of_the_sender_is_kept(broker: Broker) -> None:
@@ -264,45 +264,45 @@ def test_a_relay_survives_a_restart_of_the_database(
     outage: SimpleNamespace,
 ) -> None:
     relay = processes.manage("relay_outbox")
-    publish_events(users=1, versions=1)
+    store_events(users=1, versions=1)
     eventually(lambda: not Outbox.objects.exists(), "a first event is published")
 
     outage.mariadb.kill()
     outage.mariadb.start()
     connections.close_all()
-    publish_events(users=1, versions=2)
+    store_events(users=1, versions=2)
 
     eventually(stored(lambda: not Outbox.objects.exists()), "more are published", 30)
     assert processes.stop(relay) == 0
-    assert listener.heard()[0] == [1, 1, 2]
+    assert listener.versions()[0] == [1, 1, 2]
 
 
 @pytest.mark.slow
-def test_events_wait_for_a_broker_that_is_away(
+def test_events_wait_for_an_unavailable_broker(
     broker: Broker,
     processes: Processes,
     outage: SimpleNamespace,
 ) -> None:
     listener = Listener(broker)
     relay = processes.manage("relay_outbox")
-    publish_events(users=1, versions=1)
+    store_events(users=1, versions=1)
     eventually(lambda: not Outbox.objects.exists(), "a first event is published")
     outage.rabbitmq.kill()
-    publish_events(users=10, versions=10)
+    store_events(users=10, versions=10)
     with pytest.raises(Unconfirmed):
         publish(UserDeleted(user_id=1, version=99), timeout=0.2)
     assert relay.poll() is None
     outage.rabbitmq.start()
 
-    eventually(lambda: not Outbox.objects.exists(), "all is published", 40)
+    eventually(lambda: not Outbox.objects.exists(), "all are published", 40)
     assert processes.stop(relay) == 0
-    heard = listener.heard()
-    assert first_times(heard[1]) == list(range(1, 11))
+    received = listener.versions()
+    assert first_times(received[1]) == list(range(1, 11))
     listener.remove()
 
 
 def remember(count: int, days: int) -> None:
-    """Add rows to the inbox that were handled so many days ago."""
+    """Store `count` inbox rows, handled `days` ago."""
     then = datetime.now(UTC) - timedelta(days=days)
     Inbox.objects.bulk_create(
         Inbox(
@@ -315,7 +315,7 @@ def remember(count: int, days: int) -> None:
     )
 
 
-def test_pruning_removes_only_rows_that_are_too_old(broker: Broker) -> None:
+def test_pruning_removes_only_rows_past_the_retention_period(broker: Broker) -> None:
     remember(PRUNE_CHUNK * 2 + 5, days=31)
     remember(7, days=29)
     Attempt.objects.begin(["new"], "worker")
@@ -332,7 +332,7 @@ def test_pruning_removes_only_rows_that_are_too_old(broker: Broker) -> None:
     assert "1000 of 2005 inbox rows" in printed.getvalue()
 
 
-def test_pruning_neither_waits_for_locks_nor_blocks_others(broker: Broker) -> None:
+def test_pruning_does_not_wait_for_open_transactions(broker: Broker) -> None:
     remember(10, days=31)
     remember(1000, days=1)
     with transaction.atomic():

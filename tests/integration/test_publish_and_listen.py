@@ -166,7 +166,7 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
     )
 
     assert done.returncode == 1
-    assert b"It is no JSON" in done.stderr
+    assert b"It is not JSON" in done.stderr
     assert b"1 messages were confirmed before" in done.stderr
     assert bodies(queue, 1) == [b'{"a": 1}']
 
@@ -179,14 +179,14 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
         (["x", "--key", "k", "--declare", "topic"], 2, "needs --exchange"),
         (["x", "--key", "k", "--file", "f"], 2, "one body"),
         (["--key", "k", "--file", "/nowhere"], 1, "No such file"),
-        (["{", "--key", "k", "--json"], 1, "It is no JSON"),
+        (["{", "--key", "k", "--json"], 1, "It is not JSON"),
         (["x", "--key", "nobody"], 1, "--optional"),
         (["x", "--exchange", "nowhere"], 1, "--declare"),
         (["x", "--exchange", "amq.topic", "--declare", "fanout"], 1, "leave --declare"),
         (["x", "--key", "k", "--header", "a"], 1, "neither name=text"),
         (["x", "--key", "k", "--header", "a:=b"], 1, "'b': Expecting value"),
         (["x", "--key", "k", "--header", "a:=1.5"], 1, "no fractions"),
-        (["NaN", "--key", "k", "--json"], 1, "It is no JSON"),
+        (["NaN", "--key", "k", "--json"], 1, "It is not JSON"),
         (["x", "--key", "k", "--property", "a=b"], 1, "NAME=VALUE with one of"),
         (["x", "--key", "k", "--property", "priority=256"], 1, "from 0 to 255"),
         (["x", "--key", "k", "--property", "expiration=soon"], 1, "milliseconds"),

@@ -255,13 +255,13 @@ def test_too_many_callers_get_an_error_at_once(make: Make, proxy: Proxy) -> None
         target=publisher.outcomes, args=envelopes("any", 11), kwargs={"timeout": 1.5}
     )
     crowd.start()
-    eventually(lambda: len(publisher._waiting) == 11, "a crowd")
+    eventually(lambda: publisher.channel.waiting == 11, "a crowd")
 
     with pytest.raises(Unconfirmed, match="Too many"):
         publisher.publish(*envelopes("any"), timeout=60)
 
     crowd.join()
-    assert not publisher._waiting
+    assert not publisher.channel.waiting
 
 
 def test_the_io_thread_survives_a_failure(

@@ -12,8 +12,9 @@ from django.test import Client
 from pypdf import PdfReader
 
 from messaging.outbox.relay import Relay
+from reports.commands import ReportCreate, ReportDelete
+from reports.events import ReportDeleted
 from reports.files import QUEUE, name_of
-from reports.messages import ReportCreate, ReportDelete, ReportDeleted
 from reports.models import Report, ReportFile
 from reports.pdf import render
 from tests.support.broker import Broker

@@ -28,8 +28,8 @@ from rest_framework.request import Request
 from reports import documents
 from reports.documents import (
     DocumentMissing,
-    bury,
     change,
+    delete,
     store,
     write_documents,
 )
@@ -81,8 +81,8 @@ def reports() -> list[Report]:
     """Reports as created, reports changed since, and two tombstones."""
     write_documents([store(report(n, version=0)) for n in range(0, len(REPORTS), 2)])
     write_documents([store(report) for report in REPORTS])
-    write_documents([store(report(100)), bury(NEVER_STORED, 1)])
-    write_documents([bury(BURIED, 2)])
+    write_documents([store(report(100)), delete(NEVER_STORED, 1)])
+    write_documents([delete(BURIED, 2)])
     return REPORTS
 
 
@@ -530,9 +530,9 @@ def test_a_newer_version_replaces_the_whole_report():
     [
         store(report(8, id_reporte=KEY)),
         change(KEY, 1, visibilidad=9.0),
-        bury(KEY, 1),
+        delete(KEY, 1),
     ],
-    ids=["store", "change", "bury"],
+    ids=["store", "change", "delete"],
 )
 def test_an_older_or_equal_version_changes_nothing(write, version):
     write_documents([store(report(7, version=5))])
@@ -552,13 +552,13 @@ def test_the_visibility_changes_and_nothing_else():
 
 def test_a_tombstone_replaces_a_report_of_an_older_version():
     write_documents([store(report(7, version=3))])
-    write_documents([bury(KEY, 4)])
+    write_documents([delete(KEY, 4)])
 
     assert stored(KEY) == {"_id": KEY, "version": 4, "deleted": True}
 
 
-def test_nothing_older_replaces_a_tombstone():
-    write_documents([bury(KEY, 3)])
+def test_nothing_older_comes_back_from_under_a_tombstone():
+    write_documents([delete(KEY, 3)])
     write_documents([store(report(7))])
     write_documents([change(KEY, 2, visibilidad=9.0)])
 
@@ -568,7 +568,7 @@ def test_nothing_older_replaces_a_tombstone():
 def test_a_late_write_of_a_replaced_worker_is_refused():
     zombie = [store(report(7)), change(report(8).pk, 2, visibilidad=0.0)]
     write_documents([store(report(7)), store(report(8))])
-    write_documents([change(KEY, 2, visibilidad=5.0), bury(report(8).pk, 3)])
+    write_documents([change(KEY, 2, visibilidad=5.0), delete(report(8).pk, 3)])
     write_documents(zombie)
 
     assert stored(KEY)["visibilidad"] == 5.0
@@ -592,7 +592,7 @@ def test_a_batch_mixes_what_is_new_newer_and_refused():
         [store(report(n, version=4, visibilidad=9.0)) for n in range(3)]
         + [change(report(n).pk, 6, visibilidad=9.0) for n in range(3, 5)]
         + [change(report(n).pk, 5, visibilidad=9.0) for n in range(5, 7)]
-        + [bury(report(n).pk, 6) for n in range(7, 9)]
+        + [delete(report(n).pk, 6) for n in range(7, 9)]
         + [store(report(10))]
     )
 
@@ -623,7 +623,7 @@ def test_a_key_may_look_like_something_else(key):
 
     assert Report.objects.get(pk=key).visibilidad == 9
     assert ids(Report.objects.filter(pk__in=[key])) == [key]
-    write_documents([bury(key, 4)])
+    write_documents([delete(key, 4)])
     assert stored(key) == {"_id": key, "version": 4, "deleted": True}
 
 
@@ -654,4 +654,4 @@ def test_an_upsert_refused_for_an_older_one_is_retried(monkeypatch):
 
 def test_other_errors_of_the_server_are_passed_on():
     with pytest.raises(PyMongoError):
-        write_documents([replace(bury(KEY, 1), change={"$nonsense": {"a": 1}})])
+        write_documents([replace(delete(KEY, 1), change={"$nonsense": {"a": 1}})])

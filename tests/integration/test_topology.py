@@ -15,15 +15,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from messaging.amqp.client import tool
-from messaging.cluster import sessions
+from messaging.amqp.client import connect
 from messaging.cluster.repartition import plan
-from messaging.cluster.resizing import resize
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
 from messaging.lab.processes import free_port
 from messaging.message import Envelope
-from messaging.models import Outbox
+from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 from messaging.registry import handlers
@@ -87,8 +85,8 @@ def apply() -> str:
 def existing() -> list[str]:
     """Return the partitions of the users' queue that exist in the broker."""
     names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
-    with tool("test") as use:
-        return [name for name in names if see(use, name)]
+    with connect("test") as client:
+        return [name for name in names if queue_state(client, name)]
 
 
 def leased() -> set[str]:
@@ -148,7 +146,7 @@ def has_message(site: Broker) -> None:
 def has_worker(site: Broker) -> None:
     Worker.objects.beat(Worker(id="w", name="host:1", queues=[QUEUE]))
     # Its session shows that it lives.
-    sessions.hold("default", "w")
+    session_locks.acquire("default", "w")
 
 
 def has_parked(site: Broker) -> None:
@@ -220,13 +218,13 @@ def test_a_change_between_plan_and_apply_is_noticed(
 ) -> None:
     apply()
     divide(2)
-    with tool("test") as use:
-        (step,) = plan(use)
+    with connect("test") as client:
+        (step,) = plan(client)
         assert not step.obstacles
         site.send(QUEUE, b"{}")
 
         with pytest.raises(Exception, match="users_queue holds 1 messages"):
-            step.act(use)
+            step.act(client)
 
     assert leased() == {QUEUE}
 
@@ -234,8 +232,8 @@ def test_a_change_between_plan_and_apply_is_noticed(
 def test_messages_published_before_the_first_consumer_count_as_one_partition(
     site: Broker, divide: Divide
 ) -> None:
-    with tool("test") as use:
-        use.declare(work_queue(QUEUE))
+    with connect("test") as client:
+        client.declare(work_queue(QUEUE))
     site.send(QUEUE, b"{}")
     divide(3)
 
@@ -266,9 +264,9 @@ def test_a_queue_with_other_arguments_is_reported_and_left_alone(
 
 def test_a_surplus_partition_is_deleted_if_it_is_empty(site: Broker) -> None:
     apply()
-    with tool("test") as use:
+    with connect("test") as client:
         for number in (2, 5):
-            use.declare(work_queue(QUEUE, f"{QUEUE}.{number}"))
+            client.declare(work_queue(QUEUE, f"{QUEUE}.{number}"))
     site.send(f"{QUEUE}.5", b"{}")
 
     code, text = planned()
@@ -286,8 +284,8 @@ def test_two_concurrent_runs_do_no_harm(site: Broker, divide: Divide) -> None:
     divide(6)
 
     def work(_: int) -> None:
-        with tool("test") as use:
-            resize(use, QUEUE)
+        with connect("test") as client:
+            resize(client, QUEUE)
         connections.close_all()
 
     for number in (6, 2):

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from messaging.lab.failures import TIMES, Failing, Failures, InjectedFailure
+from messaging.lab.failures import TIMES, Failures, InjectedFailure
+from messaging.lab.failures import failing as make_failing
 from messaging.lab.system import without_settings
 from messaging.lab.terms import RETRY_PAUSE, Terms
 from messaging.registry import Handler
-from users.messages import UserDelete
+from users.commands import UserDelete
 
 
 def deletion(number: int) -> UserDelete:
@@ -38,7 +39,7 @@ def handler(handled: list[int]) -> Handler:
 
 def fail(handler: Handler, *messages: UserDelete) -> None:
     with pytest.raises(InjectedFailure):
-        handler(messages)
+        handler.function(list(messages))
 
 
 def test_seed_and_body_decide_what_fails_and_how_often(tmp_path: Path) -> None:
@@ -61,10 +62,10 @@ def test_a_message_fails_as_often_as_planned_across_processes(
     wanted = Failures(tmp_path, 1, 1.0).wanted(deletion(1))
 
     for _ in range(wanted):  # each in a new process
-        fail(Failing.instead_of(handler, Failures(tmp_path, 1, 1.0)), deletion(1))
+        fail(make_failing(handler, Failures(tmp_path, 1, 1.0)), deletion(1))
 
     failures = Failures(tmp_path, 1, 1.0)
-    assert Failing.instead_of(handler, failures)([deletion(1)]) == [1]
+    assert make_failing(handler, failures).function([deletion(1)]) == [1]
     assert failures.total() == (1, wanted)
 
 
@@ -74,20 +75,20 @@ def test_a_batch_fails_until_the_culprit_is_tried_alone(
     failures = Failures(tmp_path, 1, 0.05)
     culprit = next(m for n in range(1, 200) if failures.wanted(m := deletion(n)) == 1)
     innocent = next(m for n in range(1, 9) if not failures.wanted(m := deletion(n)))
-    failing = Failing.instead_of(handler, failures)
+    failing = make_failing(handler, failures)
 
     for _ in range(7):
         fail(failing, innocent, culprit)
-    assert failing([innocent]) == [innocent.user_id]
+    assert failing.function([innocent]) == [innocent.user_id]
     fail(failing, culprit)
-    assert failing([culprit, innocent]) == [culprit.user_id, innocent.user_id]
+    assert failing.function([culprit, innocent]) == [culprit.user_id, innocent.user_id]
 
 
 def test_some_failures_come_after_the_handler_and_are_rolled_back(
     tmp_path: Path, handler: Handler, handled: list[int]
 ) -> None:
     failures = Failures(tmp_path, 1, 1.0)
-    failing = Failing.instead_of(handler, failures)
+    failing = make_failing(handler, failures)
     message = next(m for n in range(1, 99) if failures.wanted(m := deletion(n)) >= 2)
 
     fail(failing, message)

@@ -15,8 +15,8 @@ from messaging.lab.verdict import (
     EVENTS,
     LOST,
     PARTIAL,
-    Given,
-    Told,
+    DeadLetter,
+    SeenEvent,
     Verdict,
     judge,
 )
@@ -32,10 +32,10 @@ class World:
     writer: Entity = field(default_factory=lambda: Entity("writer", "ann", "1"))
     note: Entity = field(default_factory=lambda: Entity("note", "n", "7"))
     attempts: list[Attempt] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
+    told: list[SeenEvent] = field(default_factory=list)
     rows: dict[str, list[Sighting]] = field(default_factory=dict)
     documents: list[Sighting] = field(default_factory=list)
-    letters: list[Given] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
 
     def ask(
         self,
@@ -52,8 +52,8 @@ class World:
         self.attempts.append(attempt)
 
     def happen(self, kind: str, *versions: Sighting) -> None:
-        """Record changes as applied and published."""
-        self.told += [Told(kind, one) for one in versions]
+        """Have changes take effect and be told of."""
+        self.told += [SeenEvent(kind, one) for one in versions]
         self.rows.setdefault(kind, []).append(versions[-1])
         if kind == "note":
             self.documents.append(versions[-1])
@@ -233,7 +233,7 @@ def test_a_lost_change_takes_its_side_effect_along(world: World) -> None:
 
 
 def test_a_counter_that_is_wrong_is_found(world: World) -> None:
-    world.told[2] = Told("writer", writer(3, "w2", 1))
+    world.told[2] = SeenEvent("writer", writer(3, "w2", 1))
     world.rows["writer"] = [writer(3, "w2", 5)]
 
     assert columns(world.verdict()) == {PARTIAL: 1}
@@ -254,7 +254,7 @@ def test_a_version_without_an_event_is_found(world: World) -> None:
     ],
 )
 def test_a_false_event_is_found(world: World, event: Sighting) -> None:
-    world.told.append(Told("note", event))
+    world.told.append(SeenEvent("note", event))
 
     assert columns(world.verdict()) == {EVENTS: 1}
 
@@ -307,8 +307,8 @@ def test_an_entity_is_known_by_name_until_it_has_an_id(world: World) -> None:
     assert world.verdict()
 
 
-def letters(*numbers: str) -> Iterable[Given]:
-    return [Given(number, "note.do", {"id": 9, "extra": 1}) for number in numbers]
+def letters(*numbers: str) -> Iterable[DeadLetter]:
+    return [DeadLetter(number, "note.do", {"id": 9, "extra": 1}) for number in numbers]
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ from django.db import connection
 
 from messaging import MessagingError, call, suppressed
 from messaging.amqp.client import declare
+from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
-from messaging.amqp.subscription import envelope_of
 from messaging.dead_letters.letters import read
 from messaging.message import Envelope
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
-from messaging.rpc.replies import replies
+from messaging.rpc.client import replies
 from messaging.testing import memory_broker
 from messaging.testing.routing import matches
 from tests.support.shop.handlers import NoteAdd, tries
@@ -280,7 +280,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: call("price", {"article": "broken"}), "RemoteError: ValueError: The fun"),
     (lambda: call("price", {"article": "huge"}), "RemoteError: ValueError: The funct"),
     (lambda: call("price", {"article": "x" * 1_100_000}), "TooLarge: "),
-    (lambda: call("nothing"), "NoServer: Nobody serves 'nothing'"),
+    (lambda: call("nothing"), "NoServer: No process serves 'nothing'"),
 ]
 
 

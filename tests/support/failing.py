@@ -24,8 +24,8 @@ class Unforeseen(Exception):
 def register() -> None:
     """Replace the real handler with the failing one."""
     from messaging import registry
+    from users.commands import UserUpdate
     from users.handlers import update_users
-    from users.messages import UserUpdate
 
     def failing(messages: list[UserUpdate]) -> list[int]:
         stuck = any(message.nombre == "stuck" for message in messages)

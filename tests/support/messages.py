@@ -8,12 +8,13 @@ from typing import Any
 
 from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Outbox, Parked
-from reports.messages import ReportCreate, ReportCreated, ReportUpdateVisibility
-from users.messages import UserCreate, UserUpdate
+from reports.commands import ReportCreate, ReportUpdateVisibility
+from reports.events import ReportCreated
+from users.commands import UserCreate, UserUpdate
 from users.models import User
 
 REPORT = str(uuid.uuid4())

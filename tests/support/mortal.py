@@ -17,8 +17,8 @@ import django
 def register() -> None:
     """Replace the handler of `user.update` with one that kills its process."""
     from messaging import registry
+    from users.commands import UserUpdate
     from users.handlers import update_users
-    from users.messages import UserUpdate
 
     def deadly(messages: list[UserUpdate]) -> list[int]:
         for message in messages:

@@ -14,14 +14,14 @@ ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.support.calls.settings"}
 
 
 class Servers:
-    """Processes that serve functions."""
+    """Server processes."""
 
     def __init__(self) -> None:
         self.processes = Processes()
         self.broker = Broker()
 
     def start(self, *names: str, threads: int = 4) -> subprocess.Popen[bytes]:
-        """Start another server of these functions."""
+        """Start one more server of each function, and wait until it consumes."""
         before = [self.consumers(name) for name in names]
         process = self.processes.manage(
             "serve", *names, "--threads", str(threads), **ENVIRONMENT
@@ -35,7 +35,7 @@ class Servers:
         return process
 
     def consumers(self, queue: str) -> int:
-        """Return how many consumers a queue has."""
+        """Return the number of consumers of a queue."""
         with self.broker.channel() as channel:
             try:
                 declared = channel.queue_declare(queue, passive=True)
@@ -45,5 +45,5 @@ class Servers:
             return count
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:
-        """Stop a server as an operator does."""
+        """Stop a server with SIGTERM; return its exit code."""
         return self.processes.stop(process)

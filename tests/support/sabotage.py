@@ -50,17 +50,17 @@ def skip_inbox() -> None:
 
 
 def publish_blindly() -> None:
-    """Report messages as published once they are written to the socket."""
-    from messaging.amqp.publisher import Publisher
+    """Take what has been written to the socket for published."""
+    from messaging.amqp.confirms import ConfirmChannel
 
-    flush = Publisher._flush
+    flush = ConfirmChannel._flush
 
-    def flush_blindly(self: Publisher) -> None:
+    def flush_blindly(self: ConfirmChannel) -> None:
         flush(self)
         while self._unconfirmed:
             self._unconfirmed.popitem()[1].settle()
 
-    Publisher._flush = flush_blindly
+    ConfirmChannel._flush = flush_blindly
 
 
 def ignore_versions() -> None:
@@ -108,14 +108,14 @@ def blame_all() -> None:
 
 
 def ignore_epoch() -> None:
-    """Continue under leases that others have taken over."""
-    from messaging.cluster import sessions
+    """Go on under leases that others have taken over."""
     from messaging.cluster.leases import HeldLease
     from messaging.consumer.consumer import Consumer
+    from messaging.models import session_locks
 
     HeldLease.lock = lambda self: None
     Consumer.ask_back = lambda self: None
-    sessions.end = lambda using, name: None
+    session_locks.end_session = lambda using, name: None
 
 
 SABOTAGES = {

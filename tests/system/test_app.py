@@ -74,12 +74,12 @@ def shop(url: str) -> str:
     return f"{url.rpartition('/')[0]}/shop"
 
 
-def test_models_are_published_on_sqlite() -> None:
+def test_published_models_emit_events_for_every_change_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
 
 
 @pytest.mark.slow
-def test_models_are_published_on_postgresql(
+def test_published_models_emit_events_for_every_change_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
     run_suite("publishing", DATABASE_URL=shop(postgresql.url))

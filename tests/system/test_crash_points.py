@@ -10,7 +10,7 @@ import pytest
 
 from messaging.message import Message
 from messaging.models import DeadLetter, Inbox, Outbox
-from reports.messages import ReportDelete
+from reports.commands import ReportDelete
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.messages import (
@@ -23,7 +23,7 @@ from tests.support.messages import (
     process,
 )
 from tests.support.waiting import eventually
-from users.messages import UserDelete, UserUpdate
+from users.commands import UserDelete, UserUpdate
 from users.models import User
 
 from .conftest import Life

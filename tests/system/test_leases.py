@@ -23,7 +23,7 @@ from tests.support.messages import handle, make_people, told
 from tests.support.processes import Processes
 from tests.support.transactions import is_waiting_for_lock
 from tests.support.waiting import eventually
-from users.messages import UserUpdate
+from users.commands import UserUpdate
 from users.models import User
 
 #: With heartbeats so quick that the broker soon misses a process that was stopped.
@@ -233,8 +233,8 @@ def test_messages_of_a_key_are_published_to_its_partition(eight: Broker) -> None
 
 def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
     from messaging.cluster.leases import HeldLease
-    from messaging.consumer.batch import Batch, Processor
-    from messaging.consumer.context import Context
+    from messaging.consumer.batch import Processor
+    from messaging.consumer.context import Batch, Context
     from messaging.models.lease import LeaseLost
     from tests.support.messages import ANN, delivery
 

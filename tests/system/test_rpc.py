@@ -1,4 +1,4 @@
-"""A call gets the right answer or a typed error before its deadline."""
+"""A call returns the right result or raises a typed error before its deadline."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ from messaging import (
 )
 from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
-from messaging.rpc.client import dropped_replies, envelope_for
-from messaging.rpc.replies import replies
+from messaging.rpc.client import dropped_replies, envelope_for, replies
 from tests.support import BASE, private_servers
 from tests.support.broker import Broker, rabbitmqctl
 from tests.support.rpc_servers import ENVIRONMENT, Servers
 from tests.support.waiting import eventually
 
-#: What the servers of these tests serve, but for what kills them.
+#: The functions that most tests share.
 NAMES = (
     "add", "count", "double", "echo", "fail", "fail_openly", "greet", "next_year",
-    "misuse", "refuse", "rpc_test_queue", "sleep", "unsayable",
+    "misuse", "refuse", "rpc_test_queue", "sleep", "unserializable",
 )  # fmt: skip
 
 
@@ -70,7 +69,7 @@ def test_a_function_gets_its_arguments_by_name(shared: Servers) -> None:
     assert call("add", {"a": 2}) == 3
 
 
-def test_an_only_argument_needs_no_name(shared: Servers) -> None:
+def test_a_single_argument_may_be_passed_without_its_name(shared: Servers) -> None:
     assert call("double", 21) == 42
     assert call("next_year", "2026-11-21") == "2027-11-21"
     assert call("count", {"reference": "A-1", "amounts": [1, 2]}) == 2
@@ -83,9 +82,7 @@ def test_text_stays_text(shared: Servers) -> None:
     assert call("double", 0, text=True) == 0
 
 
-def test_a_call_without_properties_is_served(
-    shared: Servers,
-) -> None:
+def test_calls_without_a_content_type_are_served(shared: Servers) -> None:
     assert ask("double", b"21").body == b"42"
     assert ask("double", b'{"n": 21}').body == b"42"
     assert ask("greet", b"30").body == b"hello 30"
@@ -98,21 +95,21 @@ def test_a_client_may_use_direct_reply_to(shared: Servers) -> None:
 
 
 def ask(queue: str, body: bytes, reply_to: str = "") -> SimpleNamespace:
-    """Call as the clients of the tutorials do, with nothing but the two properties."""
+    """Call as the tutorials' clients do: with only the two properties they set."""
     with Broker().channel() as channel:
         answers = reply_to or channel.queue_declare("", exclusive=True).method.queue
         consumer = channel.consume(answers, auto_ack=True, inactivity_timeout=5)
         if reply_to:
             channel._process_data_events(0.1)
         properties = pika.BasicProperties(reply_to=answers, correlation_id="7")
-        # The consumer of a generator begins with its first message.
+        # `consume` only starts with the first `next`.
         threading.Timer(
             0.1,
             channel.connection.add_callback_threadsafe,
             [lambda: channel.basic_publish("", queue, body, properties)],
         ).start()
         _, answer, body = next(consumer)
-        assert answer is not None, "no answer"
+        assert answer is not None, "no reply"
         assert answer.correlation_id == "7"
         channel.cancel()
         return SimpleNamespace(body=body, type=answer.type)
@@ -169,7 +166,7 @@ def test_an_unreadable_body_is_refused(
             answer.result(5).value()
 
 
-def test_only_the_name_of_an_exception_is_returned(shared: Servers) -> None:
+def test_callers_get_only_the_class_of_an_exception(shared: Servers) -> None:
     with pytest.raises(RemoteError) as caught:
         call("fail", {"secret": "hunter2"})
 
@@ -178,7 +175,7 @@ def test_only_the_name_of_an_exception_is_returned(shared: Servers) -> None:
     assert caught.value.traceback == ""
 
 
-def test_a_payload_that_a_function_gets_wrong_is_not_its_callers_fault(
+def test_an_invalid_call_made_by_the_function_is_a_remote_error(
     shared: Servers,
 ) -> None:
     with pytest.raises(RemoteError) as caught:
@@ -187,7 +184,7 @@ def test_a_payload_that_a_function_gets_wrong_is_not_its_callers_fault(
     assert caught.value.type == "InvalidCall"
 
 
-def test_the_text_of_an_exception_is_returned_if_so_configured(shared: Servers) -> None:
+def test_an_exposed_exception_has_message_and_traceback(shared: Servers) -> None:
     with pytest.raises(RemoteError) as caught:
         call("fail_openly", "in public")
 
@@ -195,7 +192,7 @@ def test_the_text_of_an_exception_is_returned_if_so_configured(shared: Servers) 
     assert "fail_openly" in caught.value.traceback
 
 
-def test_a_refusal_comes_with_reason_and_code(shared: Servers) -> None:
+def test_a_rejected_call_has_reason_and_code(shared: Servers) -> None:
     with pytest.raises(RemoteError) as caught:
         call("refuse")
 
@@ -204,11 +201,11 @@ def test_a_refusal_comes_with_reason_and_code(shared: Servers) -> None:
     assert caught.value.code == "conflict"
 
 
-def test_a_result_that_json_cannot_hold_is_an_error_of_the_server(
+def test_a_result_that_json_cannot_represent_is_a_remote_error(
     shared: Servers,
 ) -> None:
     with pytest.raises(RemoteError):
-        call("unsayable")
+        call("unserializable")
 
 
 def test_a_payload_that_is_too_large_is_not_sent(shared: Servers) -> None:
@@ -216,13 +213,19 @@ def test_a_payload_that_is_too_large_is_not_sent(shared: Servers) -> None:
         call("echo", "x" * 1024 * 1024)
 
 
-def test_without_a_queue_there_is_an_error_at_once(shared: Servers) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, 90_000, float("nan")])
+def test_a_timeout_is_above_zero_and_at_most_a_day(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        call("add", {"a": 1}, timeout=timeout)
+
+
+def test_a_call_without_a_queue_fails_at_once(shared: Servers) -> None:
     call("add", {"a": 1})
 
-    assert seconds_until_no_server(f"nobody-{uuid.uuid4()}") < 1
+    assert seconds_until_no_server(f"missing-{uuid.uuid4()}") < 1
 
 
-def test_a_queue_whose_servers_have_left_is_an_error_at_once(own: Servers) -> None:
+def test_a_call_without_consumers_fails_at_once(own: Servers) -> None:
     server = own.start("who")
     assert call("who") == server.pid
     assert own.stop(server) == 0
@@ -231,14 +234,14 @@ def test_a_queue_whose_servers_have_left_is_an_error_at_once(own: Servers) -> No
 
 
 def seconds_until_no_server(name: str) -> float:
-    """Return the seconds that a call takes to raise `NoServer`."""
+    """Return how long a call takes to raise `NoServer`."""
     started = time.monotonic()
     with pytest.raises(NoServer):
         call(name, timeout=5)
     return time.monotonic() - started
 
 
-def test_a_deadline_is_kept(shared: Servers) -> None:
+def test_a_call_ends_at_its_deadline(shared: Servers) -> None:
     started = time.monotonic()
 
     with pytest.raises(CallTimeout):
@@ -248,7 +251,7 @@ def test_a_deadline_is_kept(shared: Servers) -> None:
 
 
 @pytest.mark.parametrize("deadline", [2**62, -(2**62), True, "soon"])
-def test_a_deadline_that_makes_no_sense_harms_no_server(
+def test_an_invalid_deadline_does_not_harm_the_server(
     shared: Servers, deadline: Any
 ) -> None:
     envelope = envelope_for("double", 4, 5).copy(headers={"deadline": deadline})
@@ -259,7 +262,7 @@ def test_a_deadline_that_makes_no_sense_harms_no_server(
     assert call("double", 5) == 10
 
 
-def test_two_threads_may_wait_for_one_reply(shared: Servers) -> None:
+def test_two_callers_may_wait_for_one_reply(shared: Servers) -> None:
     envelope = envelope_for("double", 4, 5)
     name = str(envelope.correlation_id)
     with replies().expected(name, 5) as first, replies().expected(name, 5) as second:
@@ -285,18 +288,16 @@ def test_late_and_duplicate_replies_are_dropped_and_counted(shared: Servers) -> 
     assert call("add", {"a": 1}) == 2
 
 
-def test_a_call_whose_caller_is_gone_is_not_executed(
-    own: Servers, tmp_path: Path
-) -> None:
+def test_calls_past_their_deadline_are_not_run(own: Servers, tmp_path: Path) -> None:
     file = tmp_path / "runs"
     server = own.start("note", threads=1)
     payload = {"path": str(file), "line": "slow", "seconds": 1}
     gone = envelope_for("note", payload | {"line": "gone"}, 0.5)
-    #: As from a client that sets no expiration, so that the server must drop it.
+    # As from a client that sets no expiration, so that the server must drop it.
     late = gone.copy(body=gone.body.replace(b"gone", b"late"), expiration=None)
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(call, "note", payload)
-        eventually(file.exists, "the first has begun")
+        eventually(file.exists, "the first has started")
         publisher().publish(gone, late)
         assert slow.result() == "slow"
     assert call("note", payload | {"line": "last", "seconds": 0}) == "last"
@@ -315,7 +316,7 @@ def test_several_servers_share_the_load(own: Servers) -> None:
     assert min(shares.values()) >= 20
 
 
-def test_every_call_is_answered_correctly_while_a_server_is_killed(
+def test_every_call_returns_the_right_result_when_a_server_is_killed(
     own: Servers,
 ) -> None:
     victim, _ = own.start("triple"), own.start("triple")
@@ -348,7 +349,7 @@ def test_every_call_is_answered_correctly_while_a_server_is_killed(
 
 
 @pytest.mark.slow
-def test_servers_and_callers_survive_cut_connections(own: Servers) -> None:
+def test_servers_and_callers_reconnect(own: Servers) -> None:
     own.start("triple")
     outcomes: Counter[str] = Counter()
     cut = threading.Event()
@@ -368,12 +369,12 @@ def test_servers_and_callers_survive_cut_connections(own: Servers) -> None:
     assert cut.is_set()
     assert not outcomes.keys() - {"right", "NoServer", "CallTimeout"}
 
-    eventually(lambda: own.consumers("triple"), "the server is back", 20)
-    eventually(lambda: is_answered("triple", 5), "and answers", 20)
+    eventually(lambda: own.consumers("triple"), "the server consumes again", 20)
+    eventually(lambda: is_answered("triple", 5), "the server replies", 20)
 
 
 def is_answered(name: str, payload: Any) -> bool:
-    """Return whether a call is answered."""
+    """Return whether a call succeeds."""
     try:
         call(name, payload, timeout=1)
     except MessagingError:
@@ -381,7 +382,7 @@ def is_answered(name: str, payload: Any) -> bool:
     return True
 
 
-def test_a_call_without_a_broker_names_the_reason(
+def test_the_error_without_a_broker_names_its_address(
     servers: SimpleNamespace,
 ) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
@@ -392,7 +393,7 @@ def test_a_call_without_a_broker_names_the_reason(
     assert "No connection to 127.0.0.1" in done.err
 
 
-def test_a_stopping_server_finishes_its_current_calls(
+def test_a_stopped_server_finishes_its_running_calls(
     own: Servers, tmp_path: Path
 ) -> None:
     file = tmp_path / "runs"
@@ -400,7 +401,7 @@ def test_a_stopping_server_finishes_its_current_calls(
     payload = {"path": str(file), "line": "once", "seconds": 1}
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(call, "note", payload, timeout=10)
-        eventually(file.exists, "it has begun")
+        eventually(file.exists, "it has started")
         assert own.stop(server) == 0
         assert answer.result() == "once"
 
@@ -409,7 +410,7 @@ def test_a_stopping_server_finishes_its_current_calls(
 
 
 @pytest.mark.slow
-def test_a_call_that_kills_its_servers_is_abandoned(
+def test_a_call_that_kills_its_servers_fails_after_three(
     own: Servers, tmp_path: Path
 ) -> None:
     file = tmp_path / "deaths"
@@ -434,7 +435,7 @@ def test_a_call_that_kills_its_servers_is_abandoned(
     assert len(file.read_text().split()) == 3
 
 
-def test_a_queue_declared_with_other_arguments_is_served_as_it_is(own: Servers) -> None:
+def test_a_queue_declared_with_other_arguments_is_used_as_it_is(own: Servers) -> None:
     with own.broker.channel() as channel:
         channel.queue_declare("elsewhere", durable=False)
 
@@ -446,7 +447,7 @@ def test_a_queue_declared_with_other_arguments_is_served_as_it_is(own: Servers) 
 def manage(
     *command: str, stdin: str | None = None, **environment: str
 ) -> SimpleNamespace:
-    """Run `manage.py call` and return exit code and output."""
+    """Run a command in a process of its own; return exit code and output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=BASE,
@@ -459,20 +460,20 @@ def manage(
 
 
 def printed(*command: str) -> str:
-    """Return what a command prints, run in this process."""
+    """Run a command in this process; return what it prints."""
     out = StringIO()
     call_command(*command, stdout=out)
     return out.getvalue()
 
 
-def test_the_command_prints_the_answer(shared: Servers) -> None:
+def test_the_command_prints_the_result(shared: Servers) -> None:
     assert printed("call", "add", '{"a": 2}') == "3\n"
     assert printed("call", "rpc_test_queue", "--json") == '{"answer": "from B"}\n'
     assert manage("call", "greet", "--text", "-", stdin="ana").out == "hello ana\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "text"),
     [
         (["add", "{"], 2, "--text"),
         (["add", "\udcff"], 2, "--text"),
@@ -480,24 +481,24 @@ def test_the_command_prints_the_answer(shared: Servers) -> None:
         (["add", '{"a": -1}'], 65, "a: Input should be"),
         (["fail", '"hunter2"'], 1, "ZeroDivisionError"),
         (["sleep", "1", "--timeout", "0.2"], 75, "within 0.2 s"),
-        (["nobody"], 69, "manage.py serve"),
+        (["missing"], 69, "manage.py serve"),
     ],
 )
-def test_the_command_ends_with_a_code_for_scripts(
-    shared: Servers, arguments: list[str], code: int, said: str
+def test_the_command_has_exit_codes_for_scripts(
+    shared: Servers, arguments: list[str], code: int, text: str
 ) -> None:
-    with pytest.raises(CommandError, match=said) as caught:
+    with pytest.raises(CommandError, match=text) as caught:
         call_command("call", *arguments)
 
     assert caught.value.returncode == code
 
 
-def test_the_command_prints_nothing_but_the_error(shared: Servers) -> None:
-    done = manage("call", "nobody")
+def test_the_command_prints_only_the_error(shared: Servers) -> None:
+    done = manage("call", "missing")
 
     assert (done.code, done.out) == (69, "")
     assert done.err == (
-        "CommandError: Nobody serves 'nobody'. Start `manage.py serve`.\n"
+        "CommandError: No process serves 'missing'. Start `manage.py serve`.\n"
     )
 
 
@@ -514,3 +515,11 @@ def test_the_command_prints_errors_as_json(shared: Servers) -> None:
             "code": "conflict",
         }
     }
+
+
+@pytest.mark.parametrize("names", [[], ["nothing"], ["add", "--threads", "0"]])
+def test_serve_needs_known_names_and_a_thread(names: list[str]) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("serve", *names)
+
+    assert caught.value.returncode == 2

@@ -1,4 +1,4 @@
-"""Programs without this package call our servers, and serve our calls."""
+"""Programs on other clients call our servers, and serve our calls."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from aio_pika.patterns import JsonRPC
 from aio_pika.patterns.rpc import JsonRPCError
 
 from messaging import InvalidCall, NoServer, RemoteError, call
-from messaging.rpc.replies import replies
+from messaging.rpc.client import replies
 from tests.support import BASE
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.rpc_servers import ENVIRONMENT, Servers
 from tests.support.waiting import eventually
 
-#: Programs on other clients take their time.
+#: Programs on other clients are slow to start.
 pytestmark = pytest.mark.slow
 
 
@@ -41,7 +41,7 @@ def shared(servers: SimpleNamespace) -> Iterator[Servers]:
 
 
 def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Return what `use` returns for a channel of aio-pika."""
+    """Return the result of `use` with a channel of aio-pika."""
 
     async def run() -> Any:
         connection = await aio_pika.connect(Broker().url)
@@ -53,7 +53,7 @@ def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:
 
 @contextmanager
 def serving(use: Callable[[Any], Awaitable[Any]]) -> Iterator[None]:
-    """Run a server with aio-pika while the block runs."""
+    """Serve with aio-pika while the block runs."""
     ready, done = threading.Event(), threading.Event()
 
     async def until_done(channel: Any) -> None:
@@ -80,11 +80,11 @@ def test_json_rpc_of_aio_pika_calls_our_server(shared: Servers) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "expected"),
+    ("name", "arguments", "text"),
     [("add", {"a": -1}, "InvalidCall"), ("refuse", {}, "That name is taken.")],
 )
 def test_json_rpc_of_aio_pika_understands_our_errors(
-    shared: Servers, name: str, arguments: dict[str, Any], expected: str
+    shared: Servers, name: str, arguments: dict[str, Any], text: str
 ) -> None:
     async def use(channel: Any) -> str:
         rpc = await JsonRPC.create(channel)
@@ -92,7 +92,7 @@ def test_json_rpc_of_aio_pika_understands_our_errors(
             await rpc.call(name, arguments)
         return str(caught.value)
 
-    assert expected in with_aio_pika(use)
+    assert text in with_aio_pika(use)
 
 
 def test_json_rpc_of_aio_pika_serves_our_calls(shared: Servers) -> None:
@@ -144,7 +144,7 @@ def test_a_service_with_its_own_callback_queue_calls_our_server(
         (b"\xff\x00", None, b"\xff\x00"),
     ],
 )
-def test_a_service_may_answer_with_any_body(
+def test_a_service_may_reply_with_any_body(
     shared: Servers, body: bytes, content_type: str | None, value: Any
 ) -> None:
     name = f"rpc-{uuid.uuid4()}"
@@ -167,12 +167,12 @@ def test_a_service_may_answer_with_any_body(
 
 
 def tutorial(*arguments: str) -> list[str]:
-    """Return what a script of the tutorial prints."""
+    """Return the command line of a script of the tutorial."""
     return [sys.executable, "manage.py", "tutorial", *arguments]
 
 
 def client(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run our client of the tutorial."""
+    """Run the tutorial's client of this project."""
     return subprocess.run(
         tutorial("rpc_client", *arguments),
         cwd=BASE,
@@ -184,16 +184,16 @@ def client(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def our_server(servers: SimpleNamespace) -> Iterator[Servers]:
-    """Our server of the tutorial."""
+    """The tutorial's server of this project."""
     started = Servers()
     started.processes.start(*tutorial("rpc_server")[1:], **ENVIRONMENT)
-    eventually(lambda: started.consumers("rpc_queue"), "the server listens", 20)
+    eventually(lambda: started.consumers("rpc_queue"), "the server consumes", 20)
     yield started
     started.processes.kill_all()
 
 
 class FibonacciClient:
-    """The client of the official tutorial for Python."""
+    """Does what the client of the official tutorial for Python does."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -204,7 +204,7 @@ class FibonacciClient:
         self._id = ""
 
     def call(self, n: object) -> bytes:
-        """Return the body of the answer."""
+        """Return the body of the reply."""
         self._response, self._id = None, str(uuid.uuid4())
         self._channel.basic_publish(
             exchange="",
@@ -279,6 +279,6 @@ def test_our_client_calls_the_official_server(servers: SimpleNamespace) -> None:
         server.join()
 
 
-def test_an_error_is_shown_with_the_text_of_its_server(our_server: Servers) -> None:
+def test_an_error_has_the_text_of_its_server(our_server: Servers) -> None:
     with pytest.raises(InvalidCall, match="less than or equal to 1000"):
         call("rpc_queue", "1001", text=True)

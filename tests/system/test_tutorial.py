@@ -1,4 +1,4 @@
-"""Every pattern of the tutorials, together with programs on other clients."""
+"""Every pattern of the tutorial, together with programs on other clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from tests.support import BASE
 from tests.support.broker import Broker
 
-#: Half a minute; what the scripts stand on has quicker tests.
+#: Half a minute; what the scripts are built on has faster tests.
 pytestmark = pytest.mark.slow
 
 CLIENTS = {
@@ -32,7 +32,7 @@ CLIENTS = {
     "aio-pika": [sys.executable, "tests/support/clients/with_aio_pika.py"],
     "amqplib": ["node", "tests/support/clients/with_amqplib.js"],
 }
-#: The other clients are not of the seeds' language, or slower to start.
+#: The others are slower to start, and amqplib needs Node.js.
 CLIENT = [
     "pika",
     *(pytest.param(name, marks=pytest.mark.slow) for name in CLIENTS if name != "pika"),
@@ -44,12 +44,12 @@ WAITING = "[*] Waiting"
 
 @dataclass(frozen=True)
 class Pattern:
-    """Two scripts, their arguments, and their expected output."""
+    """Two scripts, their arguments, and what is printed."""
 
     emit: list[str]
     receive: list[str]
     key: str = ""
-    #: Of our scripts alone, where theirs have no options.
+    #: Arguments of our scripts only.
     options: tuple[str, ...] = ()
     header: bool = False
 
@@ -79,14 +79,14 @@ PATTERNS = {
 
 
 class Output(StringIO):
-    """The output of a command, whose readiness can be waited for."""
+    """What a command prints; calls `ready` once it waits for messages."""
 
     def __init__(self, ready: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
         self._ready: Callable[[], Any] | None = ready
 
     def write(self, text: str) -> int:
-        """Keep a text."""
+        """Store a text, and call `ready` if it says that the command waits."""
         written = super().write(text)
         if self._ready and WAITING in text:
             self._ready, ready = None, self._ready
@@ -95,26 +95,26 @@ class Output(StringIO):
 
 
 def tutorial(*arguments: str, ready: Callable[[], Any] = lambda: None) -> list[str]:
-    """Run a script in this process; return its lines without the one about waiting."""
+    """Run a script in this process; return the lines it prints, except "Waiting"."""
     output = Output(ready)
     call_command("tutorial", *arguments, stdout=output)
     return [line for line in output.getvalue().splitlines() if WAITING not in line]
 
 
 def receive_one(*arguments: str, ready: Callable[[], Any] = lambda: None) -> str:
-    """Run a script that receives until it has one message."""
+    """Run a receiving script until it has one message; return what it prints."""
     limits = ("--count", "1", "--timeout", "20")
     return tutorial(*arguments, *limits, ready=ready)[0]
 
 
 class Programs:
-    """Programs that run beside a test."""
+    """Programs that run during a test."""
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a program whose lines can be read."""
+        """Start a program whose output can be read."""
         process = subprocess.Popen(
             command, cwd=BASE, stdout=subprocess.PIPE, text=True, env=os.environ
         )
@@ -122,14 +122,14 @@ class Programs:
         return process
 
     def manage(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a script of ours, and wait until it is ready."""
+        """Start a script of ours, and wait until it receives."""
         process = self.start(sys.executable, "manage.py", "tutorial", *arguments)
         assert process.stdout is not None
         assert WAITING in process.stdout.readline()
         return process
 
     def end(self) -> None:
-        """Stop all programs."""
+        """Kill all programs."""
         for process in self._running:
             process.kill()
             process.communicate()
@@ -153,8 +153,8 @@ def clean(broker: Broker) -> None:
 
 
 @pytest.fixture
-def school(servers: SimpleNamespace) -> Iterator[Broker]:
-    """A broker without queues and exchanges of the tutorials."""
+def clean_broker(servers: SimpleNamespace) -> Iterator[Broker]:
+    """A broker without the queues and exchanges of the tutorials."""
     broker = Broker()
     clean(broker)
     yield broker
@@ -163,8 +163,8 @@ def school(servers: SimpleNamespace) -> Iterator[Broker]:
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
 @pytest.mark.parametrize("client", CLIENT)
-def test_messages_of_other_clients_arrive_at_our_scripts(
-    school: Broker, programs: Programs, client: str, pattern: Pattern
+def test_our_scripts_receive_what_other_clients_send(
+    clean_broker: Broker, programs: Programs, client: str, pattern: Pattern
 ) -> None:
     emit = (*CLIENTS[client], *pattern.emit, "¡Hola!")
 
@@ -178,8 +178,8 @@ def test_messages_of_other_clients_arrive_at_our_scripts(
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
 @pytest.mark.parametrize("client", CLIENT)
-def test_our_messages_arrive_at_other_clients(
-    school: Broker, programs: Programs, client: str, pattern: Pattern
+def test_other_clients_receive_what_our_scripts_send(
+    clean_broker: Broker, programs: Programs, client: str, pattern: Pattern
 ) -> None:
     theirs = programs.start(*CLIENTS[client], *pattern.receive)
     assert theirs.stdout is not None
@@ -195,27 +195,27 @@ def test_our_messages_arrive_at_other_clients(
 
 
 def received(process: subprocess.Popen[str], count: int) -> list[str]:
-    """Return the texts of the next messages that our script prints."""
+    """Return the next `count` messages that a script of ours prints."""
     assert process.stdout is not None
     found: list[str] = []
     while len(found) < count:
         line = process.stdout.readline()
-        assert line, "the script goes on"
+        assert line, "the script still runs"
         if "Received" in line:
             found.append(line.split("'")[1])
     return found
 
 
 def all_lines(process: subprocess.Popen[str]) -> str:
-    """Stop a script and return the rest of its output."""
+    """Stop a script; return the rest of what it printed."""
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=15)
     assert process.returncode == 0
     return output
 
 
-def test_without_a_limit_tasks_are_dealt_out_in_turn(
-    school: Broker, programs: Programs
+def test_without_a_prefetch_limit_tasks_are_distributed_round_robin(
+    clean_broker: Broker, programs: Programs
 ) -> None:
     workers = [programs.manage("worker", "--prefetch", "0") for _ in range(2)]
 
@@ -229,8 +229,8 @@ def test_without_a_limit_tasks_are_dealt_out_in_turn(
     ]
 
 
-def test_with_a_prefetch_of_one_an_idle_worker_gets_the_next(
-    school: Broker, programs: Programs
+def test_with_prefetch_one_the_idle_worker_gets_the_next_task(
+    clean_broker: Broker, programs: Programs
 ) -> None:
     busy = programs.manage("worker")
     long = "long" + "." * 60
@@ -244,8 +244,8 @@ def test_with_a_prefetch_of_one_an_idle_worker_gets_the_next(
     assert received(idle, 3) == ["a", "b", "c"]
 
 
-def test_the_task_of_a_worker_that_is_killed_is_done_by_another(
-    school: Broker, programs: Programs
+def test_the_task_of_a_killed_worker_goes_to_another(
+    clean_broker: Broker, programs: Programs
 ) -> None:
     first = programs.manage("worker")
     tutorial("new_task", "precious..........................")
@@ -258,8 +258,8 @@ def test_the_task_of_a_worker_that_is_killed_is_done_by_another(
 
 
 @pytest.mark.slow
-def test_a_task_that_was_acknowledged_unseen_ends_with_its_worker(
-    school: Broker, programs: Programs
+def test_automatically_acknowledged_tasks_are_lost_with_their_worker(
+    clean_broker: Broker, programs: Programs
 ) -> None:
     worker = programs.manage("worker", "--ack", "sent")
     for name in ("precious..........................", "another"):
@@ -269,17 +269,17 @@ def test_a_task_that_was_acknowledged_unseen_ends_with_its_worker(
     worker.kill()
     worker.wait()
 
-    assert school.count("task_queue") == 0
+    assert clean_broker.count("task_queue") == 0
 
 
 def test_unacknowledged_tasks_are_redelivered(
-    school: Broker, programs: Programs
+    clean_broker: Broker, programs: Programs
 ) -> None:
     forgetful = programs.manage("worker", "--ack", "never", "--prefetch", "0")
     for name in ("one", "two"):
         tutorial("new_task", name)
     assert received(forgetful, 2) == ["one", "two"]
-    assert school.count("task_queue") == 0
+    assert clean_broker.count("task_queue") == 0
 
     all_lines(forgetful)
 
@@ -287,8 +287,8 @@ def test_unacknowledged_tasks_are_redelivered(
 
 
 @pytest.mark.slow
-def test_durable_messages_survive_a_restart_of_the_broker(
-    school: Broker, servers: SimpleNamespace
+def test_only_durable_messages_and_queues_survive_a_restart(
+    clean_broker: Broker, servers: SimpleNamespace
 ) -> None:
     tutorial("new_task", "--classic", "persistent")
     tutorial("new_task", "--classic", "--transient", "transient")
@@ -297,9 +297,9 @@ def test_durable_messages_survive_a_restart_of_the_broker(
     servers.rabbitmq.stop()
     servers.rabbitmq.start()
 
-    assert school.count("task_queue") == 1
+    assert clean_broker.count("task_queue") == 1
     assert receive_one("worker", "--classic") == " [x] Received 'persistent'"
-    with school.channel() as channel:
+    with clean_broker.channel() as channel:
         declared = channel.queue_declare("hola")
         assert declared.method.message_count == 0
 
@@ -319,10 +319,10 @@ def test_durable_messages_survive_a_restart_of_the_broker(
         ),
         (["#"], None),
     ],
-    ids=["orange", "rabbits and the lazy", "all"],
+    ids=["orange", "rabbits and lazy", "all"],
 )
 def test_topics_match_word_by_word(
-    school: Broker, patterns: list[str], taken: set[str] | None
+    clean_broker: Broker, patterns: list[str], taken: set[str] | None
 ) -> None:
     keys = [
         "quick.orange.rabbit",
@@ -350,7 +350,7 @@ def test_topics_match_word_by_word(
     assert "lazy.orange.rabbit" in last
 
 
-def test_headers_match_all_or_any(school: Broker) -> None:
+def test_headers_match_all_or_any(clean_broker: Broker) -> None:
     def emit() -> None:
         tutorial("emit_log_headers", "--header=format=pdf", "--header=pages:=3", "both")
         tutorial("emit_log_headers", "--header=format=pdf", "one")
@@ -369,9 +369,9 @@ def test_headers_match_all_or_any(school: Broker) -> None:
 NATURE = ("--exchange", "nature", "--durable")
 
 
-def test_a_message_of_kombu_arrives_at_birds_only(school: Broker) -> None:
+def test_a_queue_receives_what_kombu_publishes(clean_broker: Broker) -> None:
     def publish() -> None:
-        with Connection(school.url) as connection:
+        with Connection(clean_broker.url) as connection:
             producer = Producer(
                 exchange=Exchange(name="nature", type="topic"),
                 routing_key="animal.bird",
@@ -386,14 +386,14 @@ def test_a_message_of_kombu_arrives_at_birds_only(school: Broker) -> None:
     assert line == ' [x] animal.bird:{"bird_name": "dove"}'
 
 
-def test_our_message_arrives_at_a_consumer_of_kombu(school: Broker) -> None:
+def test_a_consumer_of_kombu_receives_what_we_publish(clean_broker: Broker) -> None:
     got: list[Any] = []
 
     def process_message(body: Any, message: Any) -> None:
         got.append((body, message.delivery_info["routing_key"]))
         message.ack()
 
-    with Connection(school.url) as connection:
+    with Connection(clean_broker.url) as connection:
         exchange = Exchange(name="nature", type="topic")
         queue = Queue(name="birds_only", exchange=exchange, routing_key="*.bird")
         with Consumer(connection, queues=queue, callbacks=[process_message]):
@@ -408,7 +408,9 @@ def test_our_message_arrives_at_a_consumer_of_kombu(school: Broker) -> None:
     assert got == [({"bird_name": "dove"}, "animal.bird"), ("owl", "animal.bird")]
 
 
-def test_a_watch_event_waits_in_the_queue_of_its_listener(school: Broker) -> None:
+def test_a_durable_queue_keeps_messages_until_they_are_received(
+    clean_broker: Broker,
+) -> None:
     watch = ("--exchange", "watch", "--durable")
     listen = ("receive_logs_topic", *watch, "--queue", "recommendation.watch.*")
     with pytest.raises(CommandError, match="Only 0 of 1"):
@@ -422,7 +424,7 @@ def test_a_watch_event_waits_in_the_queue_of_its_listener(school: Broker) -> Non
 
 
 def test_an_order_leads_to_an_email_and_a_file(
-    school: Broker, settings: Any, tmp_path: Path
+    clean_broker: Broker, settings: Any, tmp_path: Path
 ) -> None:
     settings.MEDIA_ROOT = str(tmp_path)
     for script in ("notify", "report"):
@@ -440,14 +442,14 @@ def test_an_order_leads_to_an_email_and_a_file(
     assert "product: Leather Jacket\n" in file.read_text()
 
 
-def test_an_order_of_another_program_delivered_twice_is_one_file(
-    school: Broker, settings: Any, tmp_path: Path
+def test_an_order_that_is_delivered_twice_is_one_file(
+    clean_broker: Broker, settings: Any, tmp_path: Path
 ) -> None:
     settings.MEDIA_ROOT = str(tmp_path)
     order = {"id": str(uuid.uuid4()), "user_email": "ana@example.com", "quantity": 1}
 
     def publish() -> None:
-        with school.channel() as channel:
+        with clean_broker.channel() as channel:
             channel.exchange_declare(exchange="order", exchange_type="direct")
             for body in (json.dumps(order), "no order", json.dumps(order)):
                 channel.basic_publish("order", "order.report", body)
@@ -459,26 +461,28 @@ def test_an_order_of_another_program_delivered_twice_is_one_file(
     assert len(list((tmp_path / "orders").iterdir())) == 1
 
 
-def test_an_unroutable_order_is_reported(school: Broker) -> None:
+def test_an_order_without_queues_is_reported(clean_broker: Broker) -> None:
     assert [line[:4] for line in tutorial("publish_order")] == [" [ ]", " [ ]"]
 
 
-def test_an_order_waits_while_no_email_can_be_sent(
-    school: Broker, settings: Any
+def test_an_order_stays_in_its_queue_while_no_email_can_be_sent(
+    clean_broker: Broker, settings: Any
 ) -> None:
     tutorial("notify", "--timeout", "0.1")
     tutorial("publish_order")
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
 
-    with pytest.raises(CommandError, match="the order waits"):
+    with pytest.raises(CommandError, match="the order stays in its queue"):
         receive_one("notify")
 
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     assert receive_one("notify") == " [x] Notifying john.doe@example.com"
 
 
-def test_a_queue_declared_with_other_arguments_is_not_used(school: Broker) -> None:
+def test_a_queue_declared_with_other_arguments_is_an_error(
+    clean_broker: Broker,
+) -> None:
     tutorial("send", "--classic")
 
     with pytest.raises(CommandError, match="x-queue-type"):

@@ -1,4 +1,4 @@
-"""The example of two services, as its walk-through runs it."""
+"""The example of two services, run as its documentation says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
-#: Where A and B are.
+#: URLs of A and B.
 Addresses = tuple[str, str]
 
 
@@ -24,7 +24,7 @@ Addresses = tuple[str, str]
 def process(
     servers: SimpleNamespace, addresses: Addresses, tmp_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Both services, started by one command."""
+    """The command that runs both services."""
     processes = Processes()
     port_a, port_b = (address.rpartition(":")[2] for address in addresses)
     yield processes.start(
@@ -36,19 +36,19 @@ def process(
 
 @pytest.fixture
 def addresses() -> Addresses:
-    """Two free ports."""
+    """URLs with two free ports."""
     return f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
 
 
 def get(url: str) -> requests.Response | None:
-    """Request a URL of a service that may not be up yet."""
+    """Get a URL, or None while the service is starting."""
     try:
         return requests.get(url, timeout=10)
     except requests.ConnectionError:
         return None
 
 
-def test_a_message_sent_to_a_is_received_by_b(
+def test_b_stores_what_is_sent_to_a(
     process: subprocess.Popen[bytes], addresses: Addresses
 ) -> None:
     a, b = addresses
@@ -57,18 +57,18 @@ def test_a_message_sent_to_a_is_received_by_b(
         asked = get(f"{a}/ask/")
         return asked if asked is not None and asked.ok else None
 
-    asked = eventually(answer, "B answers A", 30)
+    asked = eventually(answer, "B replies to A", 30)
     assert asked.json() == {"count": 0, "last": []}
 
     sent = requests.post(f"{a}/send/", {"text": "hello world"}, timeout=10)
     assert sent.status_code == 202
     Broker().send("mq_test_queue", {"text": "from another program"})
 
-    def heard() -> bool:
+    def stored() -> bool:
         notes = get(f"{b}/notes/")
         return notes is not None and len(notes.json()["notes"]) == 2
 
-    eventually(heard, "B has heard both")
+    eventually(stored, "B has stored both")
     assert requests.get(f"{a}/ask/?last=1", timeout=10).json() == {
         "count": 2,
         "last": ["from another program"],
@@ -80,7 +80,7 @@ def test_a_message_sent_to_a_is_received_by_b(
     assert process.wait(15) == 0
 
 
-def test_a_reports_at_once_that_b_is_away(
+def test_a_reports_at_once_that_b_is_not_running(
     servers: SimpleNamespace, addresses: Addresses
 ) -> None:
     processes = Processes()
@@ -90,7 +90,7 @@ def test_a_reports_at_once_that_b_is_away(
         DJANGO_SETTINGS_MODULE="examples.two_services.service_a.settings",
     )  # fmt: skip
     try:
-        eventually(lambda: get(f"{a}/ask/") is not None, "A is up", 20)
+        eventually(lambda: get(f"{a}/ask/") is not None, "A has started", 20)
         answer = requests.get(f"{a}/ask/", timeout=10)
     finally:
         processes.kill_all()

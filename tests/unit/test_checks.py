@@ -43,14 +43,14 @@ def test_an_exchange_declared_in_two_ways_is_reported(
     two = (topic("nature", "#"), fanout("nature"), topic("nature", "*", passive=True))
     monkeypatch.setitem(registry.sources, "users_queue", two)
 
-    assert "'nature' is wanted in 2 ways" in found()["E011"].msg
+    assert "'nature' is declared in 2 ways" in found()["E011"].msg
 
 
 def test_a_queue_that_is_handled_and_served_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("messaging.checks.served", {})
-    monkeypatch.setattr("messaging.rpc.serving.served", checks.served)
+    monkeypatch.setattr("messaging.rpc.server.served", checks.served)
 
     serves("users", queue="users_queue")(lambda: None)
 
@@ -101,6 +101,7 @@ def test_unknown_keys_are_named_beside_the_known_ones(settings: Any) -> None:
     [
         ("URL", "http://localhost"),
         ("URL", None),
+        ("URL", "amqp://guest:pass/word@host/"),
         ("APP_ID", ""),
         ("DATABASE", 1),
         ("CONFIRM_TIMEOUT", "5"),
@@ -156,9 +157,12 @@ def test_weak_settings_raise_warnings(
         "QUEUE_TYPE": "classic",
         "DELIVERY_LIMIT": 3,
         "CONFIRM_TIMEOUT": 0.5,
+        "PREFETCH": 1,
+        "STOP_TIMEOUT": 60.0,
+        "LEASE": 1.0,
     }
 
-    assert set(found()) == {"W001", "W002", "W003", "W004"}
+    assert set(found()) == {f"W00{number}" for number in (1, 2, 3, 4, 5, 7, 8)}
 
 
 def test_development_settings_raise_warnings_in_a_deployment(settings: Any) -> None:

@@ -15,7 +15,7 @@ from rest_framework.exceptions import APIException, ParseError, ValidationError
 
 from messaging import InvalidMessage, Message
 from messaging.message import decode
-from messaging.rest_framework.formats import StrictJSONParser
+from messaging.rest_framework.parsers import StrictJSONParser
 from messaging.rest_framework.serializers import MessageSerializer
 from tests.support.request_bodies import ADDRESSES, forms, objects, values
 
@@ -28,10 +28,10 @@ class View:
 
 
 @dataclass
-class Preferences:
+class Headers:
     """The request headers that serializers use."""
 
-    made_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
+    new_id: str = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
 
 
 CLASSES: tuple[type[Message], ...] = tuple(s.Meta.message for s in ADDRESSES)
@@ -42,7 +42,7 @@ many = settings(max_examples=150, deadline=None, database=None)
 
 def through_http(serializer: type[MessageSerializer], data: Any) -> Message | None:
     """Return the message that a serializer makes of parsed data, or None if invalid."""
-    context = {"view": View(ADDRESSES[serializer]), "preferences": Preferences()}
+    context = {"view": View(ADDRESSES[serializer]), "headers": Headers()}
     form = serializer(data=data, context=context)
     return form.validated_data if form.is_valid() else None
 

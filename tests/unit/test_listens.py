@@ -12,7 +12,7 @@ from messaging.message import Envelope
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import needed_by
-from users.messages import UserCreated, UserDeleted
+from users.events import UserCreated, UserDeleted
 
 
 class TestMistakes:

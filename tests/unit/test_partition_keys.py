@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.messages import ReportCreate
+from reports.commands import ReportCreate
 
 
 def test_reports_without_an_id_share_a_key_only_with_their_author() -> None:

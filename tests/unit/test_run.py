@@ -11,7 +11,7 @@ from project import run
 def test_an_invalid_port_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", port)
 
-    with pytest.raises(run.Failed, match="no port"):
+    with pytest.raises(run.Failed, match="not a port"):
         run.choose_port()
 
 

@@ -1,8 +1,8 @@
 """
-The tutorial: every messaging pattern as a few lines on the verbs of this package.
+The scripts of the tutorial: each messaging pattern in a few lines of `messaging`.
 
-Names, types and arguments are those of RabbitMQ's own tutorials, so that these scripts
-and those, in any language, talk to each other.
+Names, types and arguments are those of RabbitMQ's own tutorials, so that either side
+of a script may be replaced by the official one in any language.
 """
 
 from __future__ import annotations

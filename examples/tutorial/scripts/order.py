@@ -1,4 +1,4 @@
-"""An order leads to an e-mail and to a file, each made by a consumer of its own."""
+"""An order leads to an e-mail and a file, each produced by its own consumer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.core.mail import send_mail
 from django.core.validators import validate_email
 
 import messaging
-from messaging import Incoming, MessagingError, Queue, Session, Unroutable
+from messaging import Client, Incoming, MessagingError, Queue, Unroutable
 
 from .script import WAITING, Say, option, script
 
@@ -25,24 +25,24 @@ NOTIFY, REPORT = "order.notify", "order.report"
 DURABLE = option(
     "--durable",
     action="store_true",
-    help="a queue that outlasts the broker, for brokers that allow no other",
+    help="a queue that survives a restart of the broker, which may allow no other",
 )
 
 
 @script(
-    option("--email", default="john.doe@example.com", help="of who orders"),
+    option("--email", default="john.doe@example.com", help="of the customer"),
     option("--product", default="Leather Jacket", help="default: Leather Jacket"),
     option("--quantity", type=int, default=1, metavar="N", help="default: 1"),
 )
-def publish_order(session: Session, say: Say, options: Namespace) -> None:
-    """Order something: a message for the e-mail, another for the file."""
+def publish_order(client: Client, say: Say, options: Namespace) -> None:
+    """Publish an order: one message for the e-mail, another for the file."""
     order = {
         "id": str(uuid.uuid4()),
         "user_email": options.email,
         "product": options.product,
         "quantity": options.quantity,
     }
-    session.declare(messaging.direct(EXCHANGE, NOTIFY, durable=False).exchange)
+    client.declare(messaging.direct(EXCHANGE, NOTIFY, durable=False).exchange)
     for key, body in ((NOTIFY, {"user_email": options.email}), (REPORT, order)):
         name = key.removeprefix("order.")
         try:
@@ -53,9 +53,9 @@ def publish_order(session: Session, say: Say, options: Namespace) -> None:
 
 
 @script(DURABLE, receives=True)
-def notify(session: Session, say: Say, options: Namespace) -> None:
+def notify(client: Client, say: Say, options: Namespace) -> None:
     """Send an e-mail for each order."""
-    for message in orders(session, say, "order_notify", NOTIFY, options.durable):
+    for message in orders(client, say, "order_notify", NOTIFY, options.durable):
         try:
             address = json.loads(message.body)["user_email"]
             validate_email(address)
@@ -66,16 +66,16 @@ def notify(session: Session, say: Say, options: Namespace) -> None:
             send_mail("Your order", "We have received your order.", None, [address])
         except (SMTPException, OSError) as error:
             raise MessagingError(
-                f"No e-mail was sent, the order waits: {error}"
+                f"No e-mail was sent; the order stays in its queue: {error}"
             ) from error
         say(f" [x] Notifying {address}")
         message.ack()
 
 
 @script(DURABLE, receives=True)
-def report(session: Session, say: Say, options: Namespace) -> None:
+def report(client: Client, say: Say, options: Namespace) -> None:
     """Write a file for each order."""
-    for message in orders(session, say, "order_report", REPORT, options.durable):
+    for message in orders(client, say, "order_report", REPORT, options.durable):
         try:
             order = json.loads(message.body)
             name = f"orders/{uuid.UUID(order['id'])}.txt"
@@ -83,7 +83,7 @@ def report(session: Session, say: Say, options: Namespace) -> None:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             refuse(message, say, error)
             continue
-        # It may be delivered again after it was written.
+        # The message may be delivered again after the file was written.
         if not default_storage.exists(name):
             default_storage.save(name, ContentFile("".join(lines)))
         say(f" [x] Report in {name}")
@@ -91,17 +91,17 @@ def report(session: Session, say: Say, options: Namespace) -> None:
 
 
 def orders(
-    session: Session, say: Say, queue: str, key: str, durable: bool
+    client: Client, say: Say, queue: str, key: str, durable: bool
 ) -> Iterator[Incoming]:
-    """Give the messages of one kind."""
-    session.declare(Queue(queue, durable=durable))
-    session.bind(queue, messaging.direct(EXCHANGE, key, durable=False))
+    """Yield the messages with routing key `key`."""
+    client.declare(Queue(queue, durable=durable))
+    client.bind(queue, messaging.direct(EXCHANGE, key, durable=False))
     say(WAITING)
-    yield from session.listen(queue, prefetch=1)
+    yield from client.listen(queue, prefetch=1)
 
 
 def refuse(message: Incoming, say: Say, error: Exception) -> None:
-    """Take what is no order out of the queue."""
+    """Remove a message that is not an order from the queue."""
     kind = type(error).__name__
-    say(f" [ ] Dropped what is no order ({kind}): {message.text[:200]!r}")
+    say(f" [ ] Dropped a message that is not an order ({kind}): {message.text[:200]!r}")
     message.reject()

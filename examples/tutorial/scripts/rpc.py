@@ -1,4 +1,4 @@
-"""Remote procedure calls: Fibonacci numbers, through the queue `rpc_queue`."""
+"""Remote procedure calls: Fibonacci numbers through the queue `rpc_queue`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from pydantic import Field
 from messaging.exceptions import NoServer
 from messaging.management.options import add_call_timeout
 from messaging.rpc.client import call
-from messaging.rpc.server import run_servers
-from messaging.rpc.serving import served, serves
+from messaging.rpc.server import run_servers, served, serves
 
 from .script import Say, Script
 
-#: Of the official tutorials: durable, quorum, with the number as text.
+#: The queue of the official tutorial: durable, quorum, with the number as text.
 QUEUE = "rpc_queue"
-#: Larger numbers have no use in a tutorial, and any work for others needs a limit.
+#: A limit on the work that a caller can cause.
 LARGEST = 1000
 
 
 @serves(QUEUE, text=True)
 def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
-    """Give the n-th Fibonacci number."""
+    """Return the n-th Fibonacci number."""
     sys.stdout.write(f" [.] fib({n})\n")
     sys.stdout.flush()
     one, next_one = 0, 1
@@ -34,27 +33,25 @@ def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
 
 
 def rpc_server(say: Say, arguments: Namespace) -> int:
-    """Serve one call at a time until stopped; give the exit code."""
+    """Serve one call at a time until stopped; return the exit code."""
     say(" [x] Awaiting RPC requests. To exit press Ctrl-C")
     return run_servers([served[QUEUE]], threads=1)
 
 
 def add_client_arguments(parser: ArgumentParser) -> None:
-    """Take the number, and how long to wait."""
+    """Add the number and the timeout."""
     parser.add_argument("n", metavar="N", help="which Fibonacci number, e.g. 30")
     add_call_timeout(parser)
 
 
 def rpc_client(say: Say, arguments: Namespace) -> int:
-    """Ask for one number and print it; raises `CallError`."""
+    """Request one number and print it; raises `CallError`."""
     say(f" [x] Requesting fib({arguments.n})")
     try:
-        answer = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
+        result = call(QUEUE, arguments.n, timeout=arguments.timeout, text=True)
     except NoServer:
-        raise NoServer(
-            "Nobody answers: start `manage.py tutorial rpc_server`."
-        ) from None
-    say(f" [.] Got {answer}")
+        raise NoServer("No server: start `manage.py tutorial rpc_server`.") from None
+    say(f" [.] Got {result}")
     return 0
 
 
@@ -65,5 +62,5 @@ SERVER = Script(
     rpc_server,
 )
 CLIENT = Script(
-    "rpc_client", "Ask for a Fibonacci number.", add_client_arguments, rpc_client
+    "rpc_client", "Request a Fibonacci number.", add_client_arguments, rpc_client
 )

@@ -1,4 +1,4 @@
-"""What a script of the tutorial is: a name, options, and a few lines to run."""
+"""A script of the tutorial: its name, its options and the function to run."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from messaging import Queue, Session
-from messaging.management.listening import command_session
+from messaging import Client, Queue
+from messaging.management.listening import listening_client
 from messaging.management.options import add_limits
 
-#: Prints a line, at once.
+#: Prints a line and flushes it.
 Say = Callable[[str], None]
-Run = Callable[[Session, Say, Namespace], None]
+Run = Callable[[Client, Say, Namespace], None]
 
 WAITING = " [*] Waiting for messages. To exit press CTRL+C"
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An argument of a script, as `argparse` takes it."""
+    """An argument of a script: the arguments of `add_argument`."""
 
     names: tuple[str, ...]
     settings: dict[str, Any]
@@ -33,20 +33,20 @@ class Script:
     name: str
     help: str
     add_arguments: Callable[[ArgumentParser], None]
-    #: Runs to the end and gives the exit code.
+    #: Runs the script and returns the exit code.
     main: Callable[[Say, Namespace], int]
 
 
 def option(*names: str, **settings: Any) -> Option:
-    """Give an option, with what `add_argument` takes."""
+    """Return an option; takes the arguments of `add_argument`."""
     return Option(names, settings)
 
 
 def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
     """
-    Make a script of a function; its docstring is the help.
+    Turn a function into a script; its docstring is the help text.
 
-    One that receives goes on until it is stopped, unless it has limits.
+    A script that `receives` runs until it is stopped or reaches --count or --timeout.
     """
 
     def add_arguments(parser: ArgumentParser) -> None:
@@ -60,8 +60,8 @@ def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
 
         def main(say: Say, given: Namespace) -> int:
             limits = (given.count, given.timeout) if receives else ()
-            with command_session(f"tutorial-{name}", *limits) as session:
-                run(session, say, given)
+            with listening_client(f"tutorial-{name}", *limits) as client:
+                run(client, say, given)
             return 0
 
         return Script(name, (run.__doc__ or "").strip(), add_arguments, main)
@@ -70,27 +70,27 @@ def script(*options: Option, receives: bool = False) -> Callable[[Run], Script]:
 
 
 def queue_options(default: str) -> tuple[Option, ...]:
-    """Give the options that say which queue is meant, and how it is made."""
+    """Return the options that name the queue and say how it is declared."""
     return (
         option("--queue", default=default, help=f"default: {default}"),
         option("--classic", action="store_true", help="classic, not quorum"),
         option(
             "--not-durable",
             action="store_true",
-            help="classic, and ends with the broker (RabbitMQ 4 may refuse it)",
+            help="classic; lost when the broker restarts (RabbitMQ 4 may refuse it)",
         ),
     )
 
 
 def chosen_queue(options: Namespace) -> Queue:
-    """Give the queue to make, by default as RabbitMQ's own tutorials make it."""
+    """Return the queue to declare, by default as RabbitMQ's own tutorials do."""
     if options.classic or options.not_durable:
         return Queue(options.queue, durable=not options.not_durable)
     return Queue(options.queue, {"x-queue-type": "quorum"})
 
 
 def text(words: list[str], default: str) -> str:
-    """Give the words of a message as one text."""
+    """Return the words of a message as one text."""
     return " ".join(words) or default
 
 

@@ -1,17 +1,17 @@
-"""Topics: keys of several words, and patterns of them."""
+"""Topics: routing keys of several words, matched by patterns."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 import messaging
-from messaging import Queue, Session
+from messaging import Client, Queue
 
 from .script import MESSAGE, WAITING, Say, option, script, text
 
 EXCHANGE = (
     option("--exchange", default="topic_logs", help="default: topic_logs"),
-    option("--durable", action="store_true", help="an exchange that lasts"),
+    option("--durable", action="store_true", help="declare the exchange as durable"),
 )
 
 
@@ -25,10 +25,10 @@ EXCHANGE = (
     MESSAGE,
     *EXCHANGE,
 )
-def emit_log_topic(session: Session, say: Say, options: Namespace) -> None:
-    """Tell whoever listens to keys like this one."""
+def emit_log_topic(client: Client, say: Say, options: Namespace) -> None:
+    """Publish a log message with a routing key of several words."""
     exchange, key = options.exchange, options.routing_key
-    session.declare(messaging.topic(exchange, key, durable=options.durable).exchange)
+    client.declare(messaging.topic(exchange, key, durable=options.durable).exchange)
     message = text(options.message, "Hello World!")
     messaging.send(message, exchange=exchange, routing_key=key, mandatory=False)
     say(f" [x] Sent '{key}':'{message}'")
@@ -36,21 +36,21 @@ def emit_log_topic(session: Session, say: Say, options: Namespace) -> None:
 
 @script(
     option("binding_key", nargs="+", help="* is one word, # any number of them"),
-    option("--queue", help="a queue of this name that stays, in place of a temporary"),
+    option("--queue", help="a durable queue of this name instead of a temporary one"),
     *EXCHANGE,
     receives=True,
 )
-def receive_logs_topic(session: Session, say: Say, options: Namespace) -> None:
-    """Print messages whose keys are like some patterns."""
+def receive_logs_topic(client: Client, say: Say, options: Namespace) -> None:
+    """Print the messages whose routing keys match these patterns."""
     wanted = messaging.topic(
         options.exchange, *options.binding_key, durable=options.durable
     )
     if queue := options.queue:
-        session.declare(Queue(queue))
-        session.bind(queue, wanted)
+        client.declare(Queue(queue))
+        client.bind(queue, wanted)
     else:
-        queue = session.temporary_queue(wanted)
+        queue = client.temporary_queue(wanted)
     say(WAITING)
-    for message in session.listen(queue):
+    for message in client.listen(queue):
         say(f" [x] {message.envelope.routing_key}:{message.text}")
         message.ack()

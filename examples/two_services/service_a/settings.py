@@ -1,4 +1,4 @@
-"""Service A: it publishes and calls, and needs no database."""
+"""Service A publishes and calls; it needs no database."""
 
 import environ
 

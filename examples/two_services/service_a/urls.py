@@ -1,4 +1,4 @@
-"""The public methods of A."""
+"""The HTTP API of A."""
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -21,7 +21,7 @@ from messaging import (
 @csrf_exempt
 @require_POST
 def send(request: HttpRequest) -> JsonResponse:
-    """Tell B something; it need not be running."""
+    """Send a note to B, which need not be running."""
     try:
         [message_id] = publish(Note.parse(request.POST.dict(), strict=False))
     except InvalidMessage as error:
@@ -33,7 +33,7 @@ def send(request: HttpRequest) -> JsonResponse:
 
 @require_GET
 def ask(request: HttpRequest) -> JsonResponse:
-    """Ask B what it has heard; somebody must be there to answer."""
+    """Ask B for its last notes; B must be running."""
     try:
         last = int(request.GET.get("last", "3"))
         return JsonResponse(call("rpc_test_queue", {"last": last}, timeout=2))

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class HeardNote(models.Model):
-    """A note that A has sent."""
+    """A note received from A."""
 
     objects: ClassVar[models.Manager[HeardNote]] = models.Manager()
 

@@ -1,4 +1,4 @@
-"""Service B: it listens and serves, and keeps what it hears."""
+"""Service B handles notes, stores them and serves calls."""
 
 import environ
 

@@ -1,4 +1,4 @@
-"""The public method of B."""
+"""The HTTP API of B."""
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -9,7 +9,7 @@ from .models import HeardNote
 
 @require_GET
 def notes(request: HttpRequest) -> JsonResponse:
-    """Give all that was heard."""
+    """Return the texts of all notes."""
     texts = HeardNote.objects.order_by("pk").values_list("text", flat=True)
     return JsonResponse({"notes": list(texts)})
 

@@ -1,5 +1,5 @@
 """
-Django database engine for nx-27017, the embedded server that stands in for MongoDB.
+Django database engine for nx-27017, the embedded server that replaces MongoDB.
 
-It makes the server give MongoDB's answers to what Django sends, or refuses.
+It rewrites Django's queries so that the server answers like MongoDB, or raises.
 """

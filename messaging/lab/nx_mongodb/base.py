@@ -6,7 +6,7 @@ from .collection import Collection
 
 class DatabaseWrapper(base.DatabaseWrapper):
     def get_database_version(self):
-        # The server names no `versionArray`; this is the version it says it is.
+        # The server sends no `versionArray`; this is the version that it claims.
         return (7, 0, 0)
 
     def get_collection(self, name, **kwargs):

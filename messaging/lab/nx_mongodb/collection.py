@@ -1,4 +1,4 @@
-"""What Django sends, put so that nx-27017 answers as MongoDB would."""
+"""A collection that rewrites queries so that nx-27017 answers like MongoDB."""
 
 import pymongo
 from django.db import NotSupportedError
@@ -6,11 +6,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 DUPLICATE_KEY = 11000
 
-#: True of every document, and not to be said in SQL: the server then tests the whole
-#: filter in Python. Its SQL compares dates by the second and confuses null and missing.
+#: Matches every document, but cannot be expressed in SQL: the server then evaluates the
+#: whole filter in Python. Its SQL compares dates by the second and confuses null and
+#: missing.
 IN_PYTHON = {"_id": {"$regex": ""}}
-#: Of no effect, but the server has no SQL for an update that comes with such: in SQL it
-#: would set dates as text, and true as 1.
+#: Without effect, but the server does not use SQL for an update with array filters: in
+#: SQL it would set dates as text, and true as 1.
 ARRAY_FILTERS = [{"no_array": None}]
 
 
@@ -19,7 +20,7 @@ class Collection(pymongo.collection.Collection):
         return super().find(exact(filter or {}), *args, **kwargs)
 
     def aggregate(self, pipeline, session=None):
-        """Ask by `find` and `count`: `aggregate` sees no dates in its filters."""
+        """Use `find` and `count`: the filters of `aggregate` do not support dates."""
         stages = [stage for step in pipeline for stage in step.items()]
         query = {"filter": {}}
         for position, (name, value) in enumerate(stages):
@@ -45,7 +46,7 @@ class Collection(pymongo.collection.Collection):
         return self.database.command(command, session=session)["n"]
 
     def update_many(self, filter, update, **kwargs):
-        """Put Django's pipeline as a plain `$set`: the server takes no pipeline."""
+        """Convert Django's pipeline to a `$set`: the server supports no pipeline."""
         if isinstance(update, list):
             update = {"$set": literals(update)}
         kwargs["array_filters"] = ARRAY_FILTERS
@@ -63,7 +64,7 @@ class Collection(pymongo.collection.Collection):
         return super().bulk_write(requests, **kwargs)
 
     def insert_many(self, documents, **kwargs):
-        """Name a duplicate key as such: Django looks for MongoDB's words."""
+        """Raise `DuplicateKeyError` for a duplicate key, as Django expects."""
         try:
             return super().insert_many(documents, **kwargs)
         except BulkWriteError as exc:
@@ -73,16 +74,16 @@ class Collection(pymongo.collection.Collection):
             raise DuplicateKeyError(error["errmsg"], DUPLICATE_KEY, error) from exc
 
     def create_indexes(self, indexes, session=None):
-        """Make none: filters are tested in Python, and `_id` in one is an error."""
+        """Create none: filters run in Python, and an index with `_id` is an error."""
         if any(index.document.get("unique") for index in indexes):
             raise NotSupportedError("nx-27017 takes no unique index of Django's.")
 
     def drop_index(self, name, session=None):
-        """There is none to drop."""
+        """Do nothing, because there are no indexes."""
 
 
 class Answer:
-    """A cursor over documents that have arrived, so that errors are raised early."""
+    """A cursor over documents that are already read, so that errors come early."""
 
     def __init__(self, documents):
         self._documents = iter(list(documents))
@@ -95,7 +96,7 @@ class Answer:
 
 
 def exact(filter):
-    """Leave plain equalities to SQL, which is right and fast; the rest to Python."""
+    """Return a filter that uses SQL for simple equalities, and Python for the rest."""
     parts = filter["$and"] if list(filter) == ["$and"] else [filter]
     conditions = [condition for part in parts for condition in part.items()]
     merged = dict(conditions)
@@ -109,7 +110,7 @@ def is_plain(field, value):
         return isinstance(value, bool | int | float)
     if isinstance(value, dict):
         return list(value) == ["$in"] and all(is_plain("_id", v) for v in value["$in"])
-    # The server takes text that begins like a date for one, "2024-01-01" say.
+    # The server treats text that begins like a date ("2024-01-01") as a date.
     return isinstance(value, str) and value[:8].isalnum()
 
 

@@ -22,21 +22,21 @@ from messaging.rpc.client import call
 CODES: dict[type[Exception], int] = {InvalidCall: 65, NoServer: 69, CallTimeout: 75}
 EXIT_CODES = """\
 Exit codes: 0 when answered; 1 when the function failed or the call cannot be sent; 2
-when called wrongly; 65 when the server refuses the payload; 69 when nobody serves the
-name; 75 when no answer came in time.
+when called wrongly; 65 when the server refuses the payload; 69 when no process serves
+the name; 75 when no reply came in time.
 """
 
 
 class Command(BaseCommand):
-    """Call a function that some process serves, and print its answer."""
+    """Call a function that another process serves, and print its result."""
 
-    help = "Calls what is served under a name, here or by another program."
+    help = "Calls the function served under a name, by this or another program."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to call, with what, and how."""
+        """Add the name, the payload and the options."""
         parser.epilog = EXIT_CODES
         parser.formatter_class = RawDescriptionHelpFormatter
-        # So that `call NAME --text PAYLOAD` is understood.
+        # So that `call NAME --text PAYLOAD` is parsed.
         parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
         parser.add_argument("name", metavar="NAME", help="as in @serves, or a queue")
         parser.add_argument(
@@ -50,14 +50,14 @@ class Command(BaseCommand):
             "--text", action="store_true", help="PAYLOAD is plain text, sent as it is"
         )
         parser.add_argument(
-            "--json", action="store_true", help="print answer or error as JSON"
+            "--json", action="store_true", help="print the result or error as JSON"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Call, and print."""
-        payload = read(options["payload"], text=options["text"])
+        """Call, and print the result."""
+        payload = parse_payload(options["payload"], text=options["text"])
         try:
-            answer = call(
+            result = call(
                 options["name"],
                 payload,
                 timeout=options["timeout"],
@@ -67,21 +67,21 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         except MessagingError as error:
             if options["json"]:
-                self.stdout.write(dumped({"error": described(error)}))
+                self.stdout.write(as_json({"error": error_fields(error)}))
             raise CommandError(
                 str(error), returncode=CODES.get(type(error), 1)
             ) from error
-        if isinstance(answer, bytes) and not options["json"]:
+        if isinstance(result, bytes) and not options["json"]:
             self.stdout.flush()
-            sys.stdout.buffer.write(answer)
-        elif isinstance(answer, str) and not options["json"]:
-            self.stdout.write(answer)
+            sys.stdout.buffer.write(result)
+        elif isinstance(result, str) and not options["json"]:
+            self.stdout.write(result)
         else:
-            self.stdout.write(dumped(answer))
+            self.stdout.write(as_json(result))
 
 
-def read(argument: str | None, *, text: bool) -> Any:
-    """Give the payload that the command line, or its stdin, holds."""
+def parse_payload(argument: str | None, *, text: bool) -> Any:
+    """Return the payload given on the command line, or on stdin for "-"."""
     if argument == "-":
         argument = sys.stdin.read()
     if text or argument is None:
@@ -95,18 +95,18 @@ def read(argument: str | None, *, text: bool) -> Any:
         ) from error
 
 
-def described(error: MessagingError) -> dict[str, Any]:
-    """Give an error for programs."""
-    told: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+def error_fields(error: MessagingError) -> dict[str, Any]:
+    """Return what --json prints of an error."""
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, RemoteError):
-        told |= {"type": error.type, "message": error.reason, "code": error.code}
+        fields |= {"type": error.type, "message": error.reason, "code": error.code}
         if error.traceback:
-            told["traceback"] = error.traceback
+            fields["traceback"] = error.traceback
     if isinstance(error, InvalidCall):
-        told["errors"] = error.errors
-    return told
+        fields["errors"] = error.errors
+    return fields
 
 
-def dumped(value: Any) -> str:
-    """Give JSON; bytes that are no UTF-8 show as such."""
+def as_json(value: Any) -> str:
+    """Return JSON; bytes that are not UTF-8 are shown as a Python literal."""
     return json.dumps(value, ensure_ascii=False, default=repr)

@@ -12,12 +12,12 @@ from messaging.worker import EXIT_CODES, run_until_stopped
 
 
 class Command(BaseCommand):
-    """Publish what transactions left in the outbox."""
+    """Publish the rows of the outbox."""
 
     help = "Publishes the outbox until stopped; several may run side by side."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take nothing, but say how it ends."""
+        """Add no arguments, only the exit codes to --help."""
         parser.epilog = EXIT_CODES
 
     def handle(self, *args: Any, **options: Any) -> None:

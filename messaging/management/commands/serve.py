@@ -8,18 +8,17 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.amqp.connection import broker_address
 from messaging.conf import settings
-from messaging.rpc.server import run_servers
-from messaging.rpc.serving import served
+from messaging.rpc.server import run_servers, served
 from messaging.worker import EXIT_CODES
 
 
 class Command(BaseCommand):
     """Serve functions until SIGTERM or Ctrl-C."""
 
-    help = "Answers calls of the named functions, until stopped. Run as many as needed."
+    help = "Serves calls of the named functions until stopped; several may run."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take names of functions, or all."""
+        """Add the names of functions, --all and --threads."""
         parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="as in @serves")
         parser.add_argument("--all", action="store_true", help="every function")
@@ -28,22 +27,22 @@ class Command(BaseCommand):
             type=int,
             default=settings.SERVER_THREADS,
             metavar="N",
-            help="calls of each function to work on at a time (%(default)s)",
+            help="calls of each function that run at a time (%(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Say what is served, then run."""
+        """Print what is served, then run."""
         if options["threads"] < 1:
             raise CommandError("--threads must be 1 or more.", returncode=2)
         known = ", ".join(sorted(served)) or "none; see docs/rpc.md for @serves"
         names = sorted(served) if options["all"] else options["names"]
         if not names:
             raise CommandError(
-                f"Name functions, or --all. Known: {known}.", returncode=2
+                f"Name functions, or pass --all. Known: {known}.", returncode=2
             )
         if unknown := set(names) - served.keys():
             raise CommandError(
-                f"Nothing is served as {', '.join(sorted(unknown))}. Known: {known}.",
+                f"Unknown: {', '.join(sorted(unknown))}. Known: {known}.",
                 returncode=2,
             )
         chosen = [served[name] for name in dict.fromkeys(names)]

@@ -17,49 +17,49 @@ from reports import agreement
 from reports.documents import sweep, tombstones
 from reports.models import Notification, ReportLedger
 
-#: Exit code when something differs, and when that could not be found out.
+#: Exit codes: something differs; a server is unavailable.
 DIFFERS, UNKNOWN = 1, 2
 
 
 class Command(BaseCommand):
-    """Keep the two stores of reports in agreement, and without what is of no use."""
+    """Check and repair the two stores of reports, and prune old records."""
 
-    help = "Compares ledger (MySQL) and documents (MongoDB), and removes what is old."
+    help = "Compares ledger (MySQL) and documents (MongoDB), and prunes old records."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to do."""
+        """Add the actions `check` and `prune`."""
         actions = parser.add_subparsers(metavar="ACTION", required=True)
         check = actions.add_parser(
             "check",
-            help="find documents that are not what the ledger says",
-            description="Finds documents that are not what the ledger says. It may run "
-            "while consumers write. Exit codes: 0 if all agree or were repaired, "
-            f"{DIFFERS} if some differ, {UNKNOWN} if a server is away.",
+            help="find documents that differ from the ledger",
+            description="Finds documents that differ from the ledger. It may run while "
+            "consumers write. Exit codes: 0 if all agree or were repaired, "
+            f"{DIFFERS} if some differ, {UNKNOWN} if a server is unavailable.",
         )
         check.add_argument(
-            "--repair", action="store_true", help="write them as the ledger says"
+            "--repair", action="store_true", help="make them agree with the ledger"
         )
-        check.add_argument("--json", action="store_true", help="one JSON array")
+        check.add_argument("--json", action="store_true", help="print one JSON array")
         check.add_argument(
             "--pause",
             type=float,
             default=agreement.PAUSE,
             metavar="SECONDS",
-            help="until what differs is looked at again (default: %(default)s)",
+            help="before differences are checked again (default: %(default)s)",
         )
         check.set_defaults(act=self.check_stores)
         prune = actions.add_parser(
             "prune",
-            help="remove tombstones and the records of e-mails that are old",
-            description="Removes what deleted reports left in MongoDB, and the records "
-            "of e-mails, once they are older than MESSAGING['RETENTION_DAYS']. To be "
-            "run once a day; it may be stopped and run again at any time.",
+            help="remove old tombstones and old records of e-mails",
+            description="Removes the tombstones of deleted reports in MongoDB and the "
+            "records of e-mails that are older than MESSAGING['RETENTION_DAYS']. Run "
+            "it once a day; it may be stopped and run again at any time.",
         )
         prune.add_argument("--dry-run", action="store_true", help="only count")
         prune.set_defaults(act=self.prune)
 
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
-        """Do it."""
+        """Run the action; exit with `UNKNOWN` if a server is unavailable."""
         try:
             act(**options)
         except (PyMongoError, DatabaseError) as error:
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             self.stdout.flush()
 
     def check_stores(self, *, repair: bool, json: bool, pause: float, **_: Any) -> None:
-        """Print what differs, as lines or as JSON."""
+        """Print the differing reports, as lines or as JSON."""
         wrong, left = 0, 0
         separator = "["
         for one in agreement.differences(pause):
@@ -95,12 +95,12 @@ class Command(BaseCommand):
             sys.exit(DIFFERS)
 
     def prune(self, *, dry_run: bool, **_: Any) -> None:
-        """Remove, or count."""
+        """Remove old records, or only count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
         done = "would be removed" if dry_run else "removed"
         count = 0
         for ids in tombstones(before):
-            # One that the ledger does not call deleted is a matter for `check`.
+            # `check` reports tombstones that are not deleted in the ledger.
             gone = ReportLedger.objects.filter(pk__in=ids, deleted=True)
             found = list(gone.values_list("pk", flat=True))
             count += len(found) if dry_run else sweep(found, before)

@@ -101,8 +101,8 @@ def refuse() -> None:
     raise Reject("That name is taken.", code="conflict")
 
 
-@serves("unsayable")
-def unsayable() -> object:
+@serves("unserializable")
+def unserializable() -> object:
     return object()
 
 

@@ -16,34 +16,30 @@ from messaging.management.listening import EXIT_CODES
 class Command(BaseCommand):
     """Run a script of the tutorial."""
 
-    help = (
-        "Shows a messaging pattern; `tutorial SCRIPT --help` tells the arguments of "
-        "each. Talks to RabbitMQ's own tutorials in any language."
-    )
+    help = "Demonstrates a messaging pattern; `tutorial SCRIPT --help` lists arguments."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the name of a script, and what it takes."""
+        """Add each script as a subcommand with its arguments."""
         parser.epilog = EXIT_CODES
         scripts = parser.add_subparsers(metavar="SCRIPT", required=True)
-        for one in SCRIPTS:
-            script: ArgumentParser = scripts.add_parser(
-                one.name, help=one.help, description=one.help
+        for script in SCRIPTS:
+            subparser = scripts.add_parser(
+                script.name, help=script.help, description=script.help
             )
-            one.add_arguments(script)
-            script.set_defaults(script=one)
+            script.add_arguments(subparser)
+            subparser.set_defaults(script=script)
 
     def handle(self, *args: Any, script: Script, **options: Any) -> None:
-        """Run it until it ends, or is stopped."""
+        """Run the script; exit with its code unless that is 0."""
         try:
             code = script.main(self.say, Namespace(**options))
         except MessagingError as error:
-            raise CommandError(
-                str(error), returncode=CODES.get(type(error), 1)
-            ) from error
+            code = CODES.get(type(error), 1)
+            raise CommandError(str(error), returncode=code) from error
         if code:
             sys.exit(code)
 
     def say(self, line: str) -> None:
-        """Print a line, at once."""
+        """Print a line and flush it."""
         self.stdout.write(line)
         self.stdout.flush()

@@ -11,13 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from messaging.admin.reading import ReadOnlyAdmin, preformatted
 from messaging.conf import settings
+from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
+from messaging.dead_letters.replay import corrected, discard, overtaken, requeue
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 
-from .formatting import ID_LENGTH, as_text, pretty, printable
-from .replay import corrected, discard, overtaken, requeue
+from .reading import ReadOnlyAdmin, preformatted
 
 #: Characters of a body that is offered for correction.
 EDITABLE = 200_000

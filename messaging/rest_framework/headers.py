@@ -1,4 +1,4 @@
-"""What a client asks for in headers: `Prefer`, `Idempotency-Key`, `If-Match`."""
+"""Request headers of a write (`Prefer`, `Idempotency-Key`, `If-Match`), and `ETag`."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ from rest_framework.request import Request
 from messaging.message import IF_VERSION
 from messaging.operations import derived_uuid
 
-#: Seconds a client may wait for the outcome of its write.
+#: Maximum number of seconds to wait for the outcome of a write.
 LONGEST_WAIT = 10
-#: Characters of an idempotency key.
+#: Maximum number of characters of an idempotency key.
 KEY_LENGTH = 255
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;[^,]*)?(?=,|$)", re.I)
 VERSION = re.compile(r'"(\d{1,9})"')
 
 
 @dataclass(frozen=True, slots=True)
-class Preferences:
-    """The identity and the conditions of one write."""
+class WriteHeaders:
+    """What the request headers say about a write."""
 
     message_id: str
-    #: AMQP headers that carry the conditions.
-    headers: dict[str, Any]
-    #: Seconds to wait for the outcome; 0 not to wait.
+    #: AMQP headers with the version that the entity must have, if any.
+    conditions: dict[str, Any]
+    #: Seconds to wait for the outcome; 0 to answer at once.
     wait: int
 
     @property
-    def made_id(self) -> str:
-        """The id of what the write makes: the same whenever it is repeated."""
+    def new_id(self) -> str:
+        """The id for a new entity, the same whenever the write is repeated."""
         return derived_uuid("made", self.message_id)
 
 
-def preferences_of(request: Request) -> Preferences:
-    """Read the headers of a write; raises `ValidationError`."""
-    return Preferences(message_id_of(request), conditions_of(request), wait_of(request))
+def read_headers(request: Request) -> WriteHeaders:
+    """Read the headers of a write; raise `ValidationError` if one is invalid."""
+    return WriteHeaders(
+        message_id_of(request), conditions_of(request), wait_of(request)
+    )
 
 
 def message_id_of(request: Request) -> str:
     """
-    Give the `message_id`: derived from an `Idempotency-Key`, else made up.
+    Return the `message_id`: derived from `Idempotency-Key` if given, else random.
 
-    The same caller, method, path and key make the same operation
+    The same caller, method, path and key are the same operation
     (draft-ietf-httpapi-idempotency-key-header).
     """
     key = request.headers.get("Idempotency-Key")
@@ -62,7 +64,7 @@ def message_id_of(request: Request) -> str:
 
 
 def conditions_of(request: Request) -> dict[str, Any]:
-    """Give the version that `If-Match` asks for (RFC 9110, section 13.1.1)."""
+    """Return the AMQP headers for `If-Match` (RFC 9110, section 13.1.1)."""
     condition = request.headers.get("If-Match", "*").strip()
     if condition == "*":
         return {}
@@ -73,6 +75,11 @@ def conditions_of(request: Request) -> dict[str, Any]:
 
 
 def wait_of(request: Request) -> int:
-    """Give how long `Prefer: wait=N` waits (RFC 7240, section 4.3)."""
+    """Return the seconds to wait for `Prefer: wait=N` (RFC 7240, section 4.3)."""
     wait = WAIT.search(request.headers.get("Prefer", ""))
     return min(int(wait[1]), LONGEST_WAIT) if wait else 0
+
+
+def etag_of(instance: Any) -> dict[str, str]:
+    """Return the `ETag` header for the version of an instance."""
+    return {"ETag": f'"{instance.version}"'}

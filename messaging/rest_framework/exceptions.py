@@ -1,8 +1,9 @@
-"""Errors of HTTP, and what they answer."""
+"""The errors that the API answers, and the exceptions they come from."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
@@ -11,6 +12,7 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.conf import settings
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class PayloadTooLarge(exceptions.APIException):
-    """The body is larger than any message may be."""
+    """The body is larger than `MESSAGING["MAX_BODY"]`."""
 
     status_code = 413
     default_code = "payload_too_large"
@@ -33,20 +35,27 @@ class PayloadTooLarge(exceptions.APIException):
 
 
 class Unavailable(exceptions.APIException):
-    """The broker or a database is away."""
+    """The broker or a database is unavailable."""
 
     status_code = 503
     default_code = "unavailable"
+    #: Seconds; Django REST framework sends them as `Retry-After`.
     wait = RETRY_AFTER
 
 
+def validation_error(errors: Mapping[str, list[str]]) -> exceptions.ValidationError:
+    """Return the exception for errors by field; "" stands for the whole body."""
+    general = api_settings.NON_FIELD_ERRORS_KEY
+    return exceptions.ValidationError({k or general: v for k, v in errors.items()})
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer 503 with `Retry-After` while the broker or a database is away."""
-    return default_exception_handler(answered(error), context)
+    """Build the answer to an exception, for the setting EXCEPTION_HANDLER."""
+    return default_exception_handler(as_api_exception(error), context)
 
 
-def answered(error: Exception) -> Exception:
-    """Give what is told of an error, in place of what is known of it."""
+def as_api_exception(error: Exception) -> Exception:
+    """Return the API exception for an error, or the error itself if there is none."""
     match error:
         case Http404():
             # Its own text is in English and names the model.

@@ -1,0 +1,85 @@
+"""Bodies and properties of messages in the form in which AMQP carries them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pika
+from django.core.serializers.json import DjangoJSONEncoder
+from pika.exceptions import AMQPError
+
+from messaging.conf import settings
+from messaging.exceptions import PublishError, TooLarge
+from messaging.message import SHORT, Envelope
+
+#: Bytes of all properties together: they must fit into one frame of 128 KiB, or the
+#: broker closes the connection.
+MAX_PROPERTIES = 128 * 1024 - 64
+#: What pika raises for values that do not fit into its frames, and on closed channels.
+UNSENDABLE = (
+    AMQPError,
+    struct.error,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+)
+
+
+def encode_body(body: Any) -> tuple[bytes, str]:
+    """Return a body as bytes, and its content type; raises `PublishError`."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body), "application/octet-stream"
+    try:
+        if isinstance(body, str):
+            return body.encode(), "text/plain"
+        text = json.dumps(body, cls=DjangoJSONEncoder, allow_nan=False)
+        return text.encode(), "application/json"
+    except (TypeError, ValueError) as error:
+        raise PublishError(f"The body is no text or JSON: {error}") from error
+
+
+class Properties(pika.BasicProperties):  # type: ignore[misc]
+    """
+    The AMQP properties of an envelope, encoded once, in the caller's thread.
+
+    Raises `TooLarge` when they exceed one frame, and `PublishError` when they cannot be
+    encoded.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        super().__init__(
+            message_id=envelope.message_id,
+            type=envelope.type,
+            content_type=envelope.content_type,
+            content_encoding=envelope.content_encoding,
+            priority=envelope.priority,
+            timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
+            app_id=envelope.app_id or settings.APP_ID,
+            correlation_id=envelope.correlation_id,
+            reply_to=envelope.reply_to,
+            expiration=envelope.expiration,
+            user_id=envelope.user_id,
+            headers=envelope.headers or None,
+            delivery_mode=2 if envelope.persistent else 1,
+        )
+        try:
+            self._pieces = super().encode()
+        except UNSENDABLE as error:
+            raise PublishError(f"The properties cannot be sent: {error!r}") from error
+        if sum(map(len, self._pieces)) > MAX_PROPERTIES:
+            raise TooLarge(f"The properties take more than {MAX_PROPERTIES} bytes.")
+
+    def encode(self) -> list[bytes]:
+        """Return the encoded properties, as a list that pika may change."""
+        return list(self._pieces)
+
+
+def check_lengths(envelope: Envelope) -> None:
+    """Raise `PublishError` if a text of an envelope is longer than AMQP allows."""
+    for name in envelope.__dataclass_fields__:
+        value = getattr(envelope, name)
+        if isinstance(value, str) and len(value.encode(errors="replace")) > SHORT:
+            raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")

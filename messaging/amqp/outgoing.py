@@ -1,0 +1,69 @@
+"""
+Envelopes on their way to the broker.
+
+Created in the thread of a caller, settled in the I/O thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from messaging.exceptions import PublishError
+from messaging.message import Envelope
+
+from .encoding import Properties
+
+
+class PublishRequest:
+    """The envelopes that one caller publishes together and waits for."""
+
+    __slots__ = ("_done", "_left", "given_up", "outgoing")
+
+    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+        self.outgoing = [Outgoing(self, envelope) for envelope in envelopes]
+        #: Whether the caller no longer waits: nothing may be sent any more.
+        self.given_up = False
+        self._left = sum(not one.is_settled for one in self.outgoing)
+        # The cheapest thing in Python to wait for with a timeout.
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether all envelopes were settled within `timeout` seconds."""
+        return self._left == 0 or self._done.acquire(timeout=max(0.0, timeout))
+
+    def count_settled(self) -> None:
+        """Count one more settled envelope and wake the caller after the last one."""
+        self._left -= 1
+        if not self._left:
+            self._done.release()
+
+
+class Outgoing:
+    """
+    One envelope on its way to the broker.
+
+    One whose properties cannot be encoded is settled with that error from the start.
+    """
+
+    __slots__ = ("envelope", "error", "is_settled", "properties", "request", "returned")
+
+    def __init__(self, request: PublishRequest, envelope: Envelope) -> None:
+        self.request = request
+        self.envelope = envelope
+        #: Why the broker returned the message, if it did.
+        self.returned: str | None = None
+        self.error: PublishError | None = None
+        self.properties: Properties | None = None
+        try:
+            self.properties = Properties(envelope)
+        except PublishError as error:
+            self.error = error
+        self.is_settled = self.error is not None
+
+    def settle(self, error: PublishError | None = None) -> None:
+        """Record the outcome; without `error` the message is confirmed."""
+        self.error = error
+        self.is_settled = True
+        self.request.count_settled()

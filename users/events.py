@@ -1,0 +1,60 @@
+"""The events about users, published after a change has committed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Self
+
+from messaging import Event
+
+from .models import User
+
+
+class UserEvent(Event):
+    """Base class of the events about users."""
+
+    user_id: int
+    version: int
+
+    @property
+    def partition_key(self) -> str:
+        """The user's id."""
+        return f"user:{self.user_id}"
+
+
+class UserState(UserEvent):
+    """Base class of the events that carry the fields of the user after the change."""
+
+    nombre: str
+    apellido: str
+    email: str
+    fecha_nacimiento: datetime | None
+    fecha_creacion: datetime
+    calificacion: float
+    numero_reportes: int
+    url_foto_perfil: str
+    biografia: str
+
+    @classmethod
+    def of(cls, user: User, version: int) -> Self:
+        """Build the event from the current fields of a user."""
+        names = cls.model_fields.keys() - {"event_type", "version"}
+        return cls(version=version, **{name: getattr(user, name) for name in names})
+
+
+class UserCreated(UserState):
+    """A user was inserted."""
+
+    event_type: Literal["user.created"] = "user.created"
+
+
+class UserUpdated(UserState):
+    """A user was changed."""
+
+    event_type: Literal["user.updated"] = "user.updated"
+
+
+class UserDeleted(UserEvent):
+    """A user was deleted."""
+
+    event_type: Literal["user.deleted"] = "user.deleted"
