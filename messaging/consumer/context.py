@@ -81,7 +81,7 @@ class Context:
         self._is_misrouted = False
         try:
             self._decode()
-        except InvalidMessage as error:
+        except (InvalidMessage, SystemExit) as error:
             self._refusal = given_up(error, "rejected")
         self.reset()
 
@@ -141,7 +141,7 @@ class Context:
         if row.status == row.Status.FAILED and self.replays <= row.replays:
             self.failure = Failure(row.kind, row.reason, row.code)
 
-    def decide(self, error: Exception) -> Decision:
+    def decide(self, error: BaseException) -> Decision:
         """Return what becomes of it after its own handler has failed with `error`."""
         decision = decide(error, self.delivery.queue, self.attempts, waited=self.waited)
         assert decision is not None  # no server failure is asked for

@@ -65,7 +65,7 @@ class FailurePolicy:
                     decision = None
                 except (LeaseLost, CircuitOpen):
                     raise
-                except Exception as error:  # whatever users' code raises
+                except BaseException as error:  # users' code may even call sys.exit()
                     judged = self._judge(error, part, step)
                     if judged is None or decision == UNSTORABLE:
                         self.failures += 1
@@ -76,7 +76,7 @@ class FailurePolicy:
                     else:
                         decision = judged if decision is None else UNSTORABLE
 
-    def _judge(self, error: Exception, part: Part, step: Step) -> Decision | None:
+    def _judge(self, error: BaseException, part: Part, step: Step) -> Decision | None:
         """Return what becomes of the first message; None to wait for a server."""
         first = part[0]
         decision = decide(

@@ -8,6 +8,7 @@ from the servers; nothing of `messaging` is replaced.
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ HANDLER_FAULTS: dict[str, Callable[[], Any]] = {
     "asks for another try in an hour": lambda: fail(Retry("later", delay=3600)),
     "loses another service": lambda: fail(ConnectionError("refused")),
     "runs into a limit of time": lambda: fail(TimeoutError()),
+    "exits": lambda: sys.exit(3),
     "recurses": lambda: fail(RecursionError()),
     "returns what cannot be stored": lambda: "\ud800",
     "returns too much": lambda: "x" * 256,
@@ -127,6 +129,8 @@ def checked(value: str) -> str:
     """Raise what pydantic does not expect of validators."""
     if value == "validator":
         raise KeyError(value)
+    if value == "validator that exits":
+        sys.exit(1)
     return value
 
 
@@ -318,6 +322,7 @@ BODIES: dict[str, tuple[dict[str, Any] | bytes, dict[str, Any]]] = {
     "an unknown type": ({"event_type": "trial.unknown"}, {}),
     "too large": (b" " * 1_100_000, {}),
     "a validator that fails": (trial(9, fault="validator"), {}),
+    "a validator that exits": (trial(9, fault="validator that exits"), {}),
     "a key that fails": (trial(9, fault="key"), {}),
     "a number as key": (trial(9, fault="number as key"), {}),
     "an id of broken bytes": (b"bad", {"message_id": "\\xff" * 80}),

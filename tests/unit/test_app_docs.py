@@ -1,4 +1,4 @@
-"""What docs/app.md and docs/settings.md say is what there is."""
+"""docs/app.md and docs/settings.md agree with the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.settings_table import BASE, DOCUMENT, document, meanings
 APP = (BASE / "docs" / "app.md").read_text()
 
 
-def test_every_setting_has_a_meaning_a_rule_and_its_row() -> None:
+def test_every_setting_is_documented() -> None:
     assert [name for name, _ in meanings()] == list(DEFAULTS)
     assert document() == DOCUMENT.read_text(), (
         "Run python -m tests.support.settings_table."

@@ -1,4 +1,4 @@
-"""Who may import whom."""
+"""Which packages may import which."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import BASE
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:
-    """Give every absolute import of the modules below a folder."""
+    """Yield each absolute import of the modules below a folder."""
     for path in sorted((BASE / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -44,7 +44,7 @@ def test_imports_point_downwards(folder: str, forbidden: set[str]) -> None:
     assert wrong == []
 
 
-def test_only_the_folder_for_it_and_the_lab_talk_amqp() -> None:
+def test_only_amqp_and_the_lab_import_pika() -> None:
     users = {
         path.relative_to(BASE / "messaging").parts[0]
         for path, name in imports("messaging")
@@ -54,7 +54,7 @@ def test_only_the_folder_for_it_and_the_lab_talk_amqp() -> None:
     assert users == {"amqp", "lab"}
 
 
-def test_only_the_package_for_it_knows_rest_framework() -> None:
+def test_only_its_own_folder_imports_rest_framework() -> None:
     users = {
         path.relative_to(BASE / "messaging").parts[0]
         for path, name in imports("messaging")

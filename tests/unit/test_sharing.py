@@ -1,4 +1,4 @@
-"""Partitions are shared evenly, and as few as possible change hands."""
+"""Partitions are shared evenly, and as few as possible are reassigned."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_two_members_differ_by_more_than_one_partition(
 
 
 @given(names, members, st.data())
-def test_what_is_shared_evenly_stays_where_it_is(
+def test_an_even_assignment_does_not_change(
     partitions: list[str], members: list[str], data: st.DataObject
 ) -> None:
     held = assign(partitions, members, {})
@@ -39,7 +39,7 @@ def test_what_is_shared_evenly_stays_where_it_is(
 
 
 @given(names, members)
-def test_who_joins_takes_only_its_share(
+def test_a_new_member_takes_only_its_share(
     partitions: list[str], members: list[str]
 ) -> None:
     held = assign(partitions, members, {})
