@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 from django.db import transaction
@@ -23,15 +25,15 @@ from messaging.database import answers, close_stale_connections
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import Reject
-from messaging.registry import handlers, one_by_one, projections
+from messaging.registry import Handler, handlers, one_by_one, projections
 
-from . import attempts, inbox, parking, routing
+from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Context, State, in_states
 from .policy import FailurePolicy, Part, Step
 from .projection import projectable, projecting
 from .retry import Decision
-from .transactions import ENDED, TransactionEnded, call
+from .transactions import ENDED, TransactionEnded
 
 logger = logging.getLogger(__name__)
 
@@ -127,21 +129,38 @@ class Processor:
     def _handle(self, part: Part) -> None:
         """Call the handlers with runs of messages of one type, in their order."""
         new = in_states(part, State.NEW)
-        for event_type, messages in groupby(new, key=lambda c: c.event_type):
-            handler, run = handlers[self.lease.queue][event_type], list(messages)
-            while ready := parking.hold_back(run, self._batch):
-                try:
-                    references = call(handler, ready, self._policy)
-                except Reject as error:
-                    rejected = {id(message) for message in error.messages}
-                    named = [c for c in ready if id(c.message) in rejected]
-                    if not named:
-                        raise
-                    for context in named:
-                        context.settle(context.decide(error))
-                else:
-                    for context, reference in zip(ready, references, strict=True):
-                        context.done(reference)
+        for event_type, run in groupby(new, key=lambda c: c.event_type):
+            handler = handlers[self.lease.queue][event_type]
+            handling = replace(
+                self._applying,
+                run=partial(self._call, handler),
+                is_contained=transactions.is_usable,
+            )
+            self._policy.take(handling, list(run))
+
+    def _call(
+        self, handler: Handler, run: Part, decision: Decision | None
+    ) -> Part | None:
+        """Call a handler in a savepoint; return the messages to call it again with."""
+        if decision is not None:
+            run[0].settle(decision)
+            return None
+        ready = parking.hold_back(run, self._batch)
+        if not ready:
+            return None
+        try:
+            references = transactions.call(handler, ready, self._policy)
+        except Reject as error:
+            rejected = {id(message) for message in error.messages}
+            named = [c for c in ready if id(c.message) in rejected]
+            if not named:
+                raise
+            for context in named:
+                context.settle(context.decide(error))
+            return in_states(ready, State.NEW)
+        for context, reference in zip(ready, references, strict=True):
+            context.done(reference)
+        return None
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""

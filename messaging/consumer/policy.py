@@ -36,6 +36,9 @@ class Step:
     server_failures: tuple[type[Exception], ...] = SERVER_FAILURES
     #: The kind of a dead letter that has failed too often.
     kind: str = "exhausted"
+    #: Of a step within another one: whether a failure has left the transaction usable.
+    #: If not, it is a failure of the outer step.
+    is_contained: Callable[[], bool] | None = None
 
 
 class FailurePolicy:
@@ -66,9 +69,11 @@ class FailurePolicy:
                 except (LeaseLost, CircuitOpen):
                     raise
                 except BaseException as error:  # users' code may even call sys.exit()
+                    if step.is_contained is not None and not step.is_contained():
+                        raise
                     judged = self._judge(error, part, step)
                     if judged is None or decision == UNSTORABLE:
-                        self.failures += 1
+                        self.failures += step.is_contained is None
                         raise
                     if len(part) > 1:
                         part, *others = split(part, self.suspect)

@@ -93,6 +93,13 @@ def check_usable(connection: BaseDatabaseWrapper) -> None:
         )
 
 
+def is_usable() -> bool:
+    """Return whether the transaction can go on after a failure in a savepoint."""
+    connection = connections[settings.DATABASE]
+    is_broken = connection.needs_rollback or connection.closed_in_transaction
+    return connection.in_atomic_block and not is_broken
+
+
 def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
     """
     Call a handler in a savepoint of its own, and return its references.
