@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,7 @@ from messaging.registry import Handler, handlers, one_by_one, projections
 from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Context, State, in_states
-from .policy import FailurePolicy, Part, Step
+from .policy import FailurePolicy, Part, Step, portions
 from .projection import projectable, projecting
 from .retry import Decision
 from .transactions import ENDED, TransactionEnded
@@ -179,12 +178,3 @@ class Processor:
             self.lease.lock()
             self._record([c for c in part if c.state is not State.NEW])
         return rest
-
-
-def portions(contexts: Part) -> Iterator[Part]:
-    """Divide messages into transactions: a body that is too large goes alone."""
-    for is_large, run in groupby(contexts, key=lambda c: c.is_large):
-        if is_large:
-            yield from ([context] for context in run)
-        else:
-            yield list(run)

@@ -15,7 +15,6 @@ from messaging.dead_letters.letters import Failure
 from messaging.exceptions import InvalidMessage
 from messaging.message import (
     IF_VERSION,
-    REDELIVERED,
     REPLAYS,
     Delivery,
     Message,
@@ -194,18 +193,6 @@ class Batch:
     def may_kill(self) -> bool:
         """Whether a process may have died of one of them."""
         return self.is_parked or any(c.delivery.redelivered for c in self.contexts)
-
-
-def may_be_known(context: Context) -> bool:
-    """
-    Whether another message with the same id is the same message.
-
-    Equal bodies without `message_id` may be two requests, unless the broker says that
-    this one was delivered before.
-    """
-    delivery = context.delivery
-    is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
-    return context.is_named or is_again
 
 
 def in_states(contexts: Iterable[Context], *states: State) -> list[Context]:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.dead_letters.letters import Failure
+from messaging.message import REDELIVERED
 from messaging.models import Inbox
 
 from .context import (
@@ -24,7 +25,6 @@ from .context import (
     Context,
     State,
     in_states,
-    may_be_known,
 )
 
 
@@ -74,6 +74,18 @@ def _is_expired(context: Context) -> bool:
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     # What was parked was accepted in time.
     return context.row is None and sent is not None and sent < oldest
+
+
+def may_be_known(context: Context) -> bool:
+    """
+    Whether another message with the same id is the same message.
+
+    Equal bodies without `message_id` may be two requests, unless the broker says that
+    this one was delivered before.
+    """
+    delivery = context.delivery
+    is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
+    return context.is_named or is_again
 
 
 def record(part: Iterable[Context]) -> None:

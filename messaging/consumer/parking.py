@@ -27,8 +27,8 @@ from .context import (
     Context,
     State,
     in_states,
-    may_be_known,
 )
+from .inbox import may_be_known
 
 
 def find_blocked(partition: str, part: Sequence[Context]) -> None:

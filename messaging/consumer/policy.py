@@ -8,8 +8,9 @@ is the only place that catches what it raises, and that calls `decide`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES
@@ -124,3 +125,12 @@ def split(part: Part, suspect: Context | None) -> list[Part]:
     place = part.index(suspect)
     parts = [part[:place], [suspect], part[place + 1 :]]
     return [one for one in parts if one]
+
+
+def portions(contexts: Part) -> Iterator[Part]:
+    """Divide messages into transactions: a body that is too large goes alone."""
+    for is_large, run in groupby(contexts, key=lambda c: c.is_large):
+        if is_large:
+            yield from ([context] for context in run)
+        else:
+            yield list(run)

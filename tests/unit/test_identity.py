@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from messaging.consumer.context import Context, State, may_be_known
-from messaging.consumer.inbox import identify
+from messaging.consumer.context import Context, State
+from messaging.consumer.inbox import identify, may_be_known
 from messaging.message import REDELIVERED, REPLAYS, Delivery, Envelope
 from messaging.models import Inbox, Parked
 
