@@ -10,8 +10,16 @@ from django.utils.module_loading import autodiscover_modules
 
 from messaging.conf import settings
 
-from . import (
+from . import (  # noqa: F401 each registers what it examines
+    clock,
+    consumers,
+    holders,
+    letters,
+    parked,
+    promises,
     servers,
+    tables,
+    topology,
 )
 from .findings import Finding, Level, error, explained, note
 from .register import BROKER, DATABASE, Examination, Function, examinations
