@@ -6,17 +6,19 @@ import gzip
 import json
 import struct
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pika
 import pytest
+from django.utils import timezone
 
-from messaging.models import Inbox
+from messaging.models import DeadLetter, Inbox
 from reports.commands import ReportCreate
 from reports.models import Report
 from tests.support.broker import Broker
+from tests.support.letters import dead_letters, dead_letters_of
 from tests.support.processes import API
 from tests.support.waiting import eventually
 from users.models import User
@@ -118,11 +120,9 @@ BODIES = [
 ]
 
 
-def dead_letters(queues: Broker, queue: str, number: int) -> dict[bytes, Any]:
-    """Take so many dead letters; give their properties by their bodies."""
-    letters = [queues.take(f"{queue}.dead") for _ in range(number)]
-    assert queues.count(f"{queue}.dead") == 0
-    return {body: properties for properties, body in letters}
+def letters_by_body(queue: str, number: int) -> dict[bytes, DeadLetter]:
+    """Wait for so many dead letters, and return them by their bodies."""
+    return {letter.body: letter for letter in dead_letters_of(queue, number)}
 
 
 @pytest.mark.parametrize("queue", ["users_queue", "reports_queue"])
@@ -135,13 +135,12 @@ def test_bodies_that_say_nothing_are_dead_letters_and_delay_none(
     queues.send(queue, bodies[-1])
 
     handled("detras")
-    letters = dead_letters(queues, queue, len(bodies))
+    letters = letters_by_body(queue, len(bodies))
     for body, reason in BODIES:
-        headers = letters[body].headers
-        assert headers["dead-kind"] == "rejected", body[:50]
-        assert reason in headers["dead-reason"], body[:50]
-        assert headers["dead-queue"] == queue
-        assert datetime.fromisoformat(headers["dead-at"]).tzinfo == UTC
+        letter = letters[body]
+        assert letter.kind == "rejected", body[:50]
+        assert reason in letter.reason, body[:50]
+        assert timezone.now() - letter.failed_at < timedelta(minutes=1)
 
 
 REJECTED: list[tuple[str, dict[str, Any], str]] = [
@@ -196,16 +195,16 @@ def test_messages_that_cannot_be_meant_are_dead_letters_with_their_reasons(
         queues.send(queue, body)
 
     letters = {
-        (queue, body): properties
+        (queue, body): letter
         for queue in ("users_queue", "reports_queue")
-        for body, properties in dead_letters(
-            queues, queue, sum(row[0] == queue for row in REJECTED)
+        for body, letter in letters_by_body(
+            queue, sum(row[0] == queue for row in REJECTED)
         ).items()
     }
     for queue, body, reason in REJECTED:
-        headers = letters[queue, json.dumps(body).encode()].headers
-        assert headers["dead-kind"] == "rejected", body
-        assert reason in headers["dead-reason"], body
+        letter = letters[queue, json.dumps(body).encode()]
+        assert letter.kind == "rejected", body
+        assert reason in letter.reason, body
     assert not User.objects.exists()
     assert not Report.objects.exists()
 
@@ -358,6 +357,7 @@ def test_odd_properties_of_good_messages_do_not_matter(queues: Broker) -> None:
     names = set(User.objects.values_list("nombre", flat=True))
     for number, given in enumerate(ODD_PROPERTIES):
         assert f"odd{number}" in names, given
+    assert not dead_letters()
     assert queues.count("users_queue.dead") == 0
 
 
@@ -368,16 +368,17 @@ def test_odd_properties_of_bad_messages_are_kept_with_them(queues: Broker) -> No
     queues.send("users_queue", create("detras"))
 
     handled("detras")
-    letters = dead_letters(queues, "users_queue", len(bodies))
+    letters = letters_by_body("users_queue", len(bodies))
     for body, given in zip(bodies, ODD_PROPERTIES, strict=True):
-        properties = letters[body]
-        assert properties.headers["dead-kind"] == "rejected", given
-        assert properties.headers["dead-reason"] == UNKNOWN_USER
+        letter = letters[body]
+        assert letter.kind == "rejected", given
+        assert letter.reason == UNKNOWN_USER
+        kept = letter.original_properties
         for name in ("message_id", "type", "app_id", "content_encoding"):
             wanted = RAW.get(name) if isinstance(given, RawHeaders) else given.get(name)
-            # Bytes that are no text are told as far as they can be.
+            # Bytes that are no text are kept as far as they can be.
             if wanted and not isinstance(wanted, bytes):
-                assert getattr(properties, name) == wanted, given
+                assert kept[name] == wanted, given
 
 
 def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
@@ -388,8 +389,8 @@ def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
     queues.send("users_queue", create("detras"))
 
     handled("detras")
-    queues.take("users_queue.dead")
-    assert queues.count("users_queue.dead") == 0
+    (letter,) = dead_letters_of("users_queue", 1)
+    assert "CC" not in letter.original_properties["headers"]
     assert Inbox.objects.filter(status="failed").count() == 1
 
 
@@ -413,9 +414,7 @@ def test_a_condition_that_is_none_is_never_taken_for_met(
     # Version 1 by other names is version 1; without any there is no condition.
     met = version is None or version == 1
     assert user.nombre == ("eva" if met else "ana")
-    if not met:
-        queues.take("users_queue.dead")
-    assert queues.count("users_queue.dead") == 0
+    assert len(dead_letters()) == (0 if met else 1)
 
 
 NULLS = dict.fromkeys(
@@ -505,6 +504,7 @@ def test_a_plain_client_is_served_like_the_api(
     queues.send("users_queue", others | event)
     api.delete(f"/users/{over_http.pk}/")
     eventually(lambda: not User.objects.exists(), "no user")
+    assert not dead_letters()
     assert queues.count("users_queue.dead") == queues.count("reports_queue.dead") == 0
 
 
@@ -539,12 +539,9 @@ def test_many_large_bodies_are_all_handled(queues: Broker) -> None:
     queues.send("users_queue", create("detras"))
 
     handled("detras")
-    # What came again in between is there twice, until the archive makes it one.
-    number = eventually(
-        lambda: (count := queues.count("users_queue.dead")) >= 4 and count, "all four"
-    )
-    letters = [queues.take("users_queue.dead")[0] for _ in range(number)]
+    letters = dead_letters_of("users_queue", 4)
     assert {letter.message_id for letter in letters} == ids
+    assert {letter.body for letter in letters} == {large}
 
 
 def test_reports_without_an_id_wait_for_none_but_those_of_their_author() -> None:
