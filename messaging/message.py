@@ -31,6 +31,8 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 SHORT = 255
 #: Header that names the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: What is wrong with a message whose partition key cannot be read.
+NO_KEY = "It has no partition key."
 #: Properties that few messages have.
 RARE = (
     "content_type",
@@ -142,11 +144,12 @@ def decode(
     return validated(lambda: _adapter(classes).validate_json(body))
 
 
-def validated(read: Callable[[], T]) -> T:
+def validated(read: Callable[[], T], problem: str = "") -> T:
     """
     Return what `read` returns; raise `InvalidMessage` if the data do not pass.
 
-    Validators are written by users: whatever they raise concerns the message.
+    Validators are written by users: whatever they raise concerns the message. `problem`
+    describes it, if not pydantic does.
     """
     try:
         return read()
@@ -156,7 +159,7 @@ def validated(read: Callable[[], T]) -> T:
         raise
     except Exception as error:
         logger.warning("A validator failed: %s", describe(error), exc_info=True)
-        text = _("Enter a valid value.")
+        text = problem or _("Enter a valid value.")
         raise InvalidMessage({"": [f"{text} ({type(error).__name__})"]}) from error
 
 
@@ -166,7 +169,7 @@ def key_of(message: Message) -> str:
 
     Raises `InvalidMessage` if its `partition_key` fails or is no text.
     """
-    key = validated(lambda: message.partition_key)
+    key = validated(lambda: message.partition_key, NO_KEY)
     if not isinstance(key, str):
         raise InvalidMessage({"": [f"The partition key is no text: {key!r}"[:200]]})
     return storable(key)

@@ -18,6 +18,7 @@ from messaging import Event, InvalidMessage, direct, fanout, headers, listens, t
 from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import DeadLetter
+from messaging.outbox.relay import Relay
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import needed_by
@@ -164,7 +165,10 @@ def test_what_cannot_be_read_or_is_refused_is_a_dead_letter_that_can_be_replayed
     assert kinds["It is extinct."] == kinds["bird_name: " + FIELD] == "rejected"
     letter = DeadLetter.objects.get(kind="exhausted")
 
-    processes.output("dead_letters", "requeue", "--id", letter.message_id)
+    arguments = ("dead_letters", "requeue", "--id", letter.message_id)
+    assert processes.manage(*arguments, **SETTINGS).wait(30) == 0
+    # It leaves through the outbox; what was heard stays there, for it has no queue.
+    Relay().drain()
 
     eventually(lambda: heard("birds_only") == ["wren", "phoenix"], "it is heard")
     row = Outbox.objects.filter(type="birds_only").latest("id")
@@ -269,5 +273,5 @@ def test_the_key_of_a_stranger_s_message(
 
 
 def test_a_message_without_the_key_that_the_listener_names_is_refused() -> None:
-    with pytest.raises(InvalidMessage, match="no key: KeyError"):
+    with pytest.raises(InvalidMessage, match=r"no partition key\. \(KeyError\)"):
         received_as(dict, lambda got: got.body["n"]).decode(b"{}")
