@@ -33,6 +33,8 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 SHORT = 255
 #: Header that holds the partition key of a message.
 PARTITION_KEY = "partition_key"
+#: What is wrong with a message whose partition key cannot be read.
+NO_KEY = "It has no partition key."
 #: Properties that most messages do not have.
 RARE = (
     "content_type",
@@ -144,11 +146,12 @@ def decode(
     return validated(lambda: _adapter(classes).validate_json(body))
 
 
-def validated(read: Callable[[], T]) -> T:
+def validated(read: Callable[[], T], problem: str = "") -> T:
     """
     Return what `read` returns, with any exception turned into `InvalidMessage`.
 
-    Validators are user code: whatever they raise is a fault of the message.
+    Validators are user code: whatever they raise is a fault of the message, which
+    `problem` describes where pydantic does not.
     """
     try:
         return read()
@@ -158,7 +161,7 @@ def validated(read: Callable[[], T]) -> T:
         raise
     except Exception as error:
         logger.warning("A validator failed: %s", describe(error), exc_info=True)
-        text = _("Enter a valid value.")
+        text = problem or _("Enter a valid value.")
         raise InvalidMessage({"": [f"{text} ({type(error).__name__})"]}) from error
 
 
@@ -168,7 +171,7 @@ def key_of(message: Message) -> str:
 
     Raises `InvalidMessage` if its `partition_key` raises or is not a string.
     """
-    key = validated(lambda: message.partition_key)
+    key = validated(lambda: message.partition_key, NO_KEY)
     if not isinstance(key, str):
         raise InvalidMessage({"": [f"The partition key is no string: {key!r}"[:200]]})
     return storable(key)

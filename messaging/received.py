@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
 from .exceptions import InvalidMessage
-from .message import PARTITION_KEY, Envelope, Message, validated
+from .message import NO_KEY, PARTITION_KEY, Envelope, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
@@ -78,7 +78,7 @@ class Received(Message, Generic[Body]):
             digest = hashlib.blake2b(self.envelope.body, digest_size=16)
             return storable(sent or digest.hexdigest())
         key_of = type(self).key_of
-        return validated(lambda: storable(key_of(self)))  # type: ignore[misc]
+        return validated(lambda: storable(key_of(self)), NO_KEY)  # type: ignore[misc]
 
 
 def received_as(

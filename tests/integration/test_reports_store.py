@@ -20,7 +20,6 @@ from django.db import IntegrityError, NotSupportedError, connections, models, ro
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django_filters import rest_framework as filters
-from pymongo.errors import PyMongoError
 from rest_framework.filters import SearchFilter
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -28,6 +27,7 @@ from rest_framework.request import Request
 from reports import documents
 from reports.documents import (
     DocumentMissing,
+    DocumentRefused,
     change,
     delete,
     store,
@@ -652,6 +652,10 @@ def test_an_upsert_refused_for_an_older_one_is_retried(monkeypatch):
     assert stored(KEY)["version"] == 2
 
 
-def test_other_errors_of_the_server_are_passed_on():
-    with pytest.raises(PyMongoError):
-        write_documents([replace(delete(KEY, 1), change={"$nonsense": {"a": 1}})])
+def test_a_document_that_the_server_refuses_is_named_and_the_others_are_written():
+    refused = replace(delete(KEY, 1), change={"$nonsense": {"a": 1}})
+
+    with pytest.raises(DocumentRefused, match=rf"refuses 1 documents: {KEY} \(code"):
+        write_documents([store(report(7, id_reporte="a")), refused])
+
+    assert ids(Report.objects.all()) == ["a"]

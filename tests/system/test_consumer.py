@@ -17,7 +17,7 @@ from django.db import transaction
 from messaging.amqp.publisher import publisher
 from messaging.amqp.spool import Spool
 from messaging.message import Envelope
-from messaging.models import Inbox
+from messaging.models import DeadLetter, Inbox
 from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK
 from tests.support.broker import Broker, rabbitmqctl
@@ -335,6 +335,6 @@ def test_large_bodies_do_not_fill_the_memory(broker: Broker, start: Start) -> No
 
     process = start()
     eventually(lambda: User.objects.count() == 300, "all rows", 60)
-    eventually(lambda: broker.count("users_queue.dead") == 10, "dead letters", 60)
+    eventually(lambda: DeadLetter.objects.count() == 10, "dead letters", 60)
 
     assert peak(process) < 300

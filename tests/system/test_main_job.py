@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from reports.models import Report
-from tests.support.broker import Broker
+from tests.support.letters import dead_letters, dead_letters_of
 from tests.support.processes import API
 from tests.support.waiting import eventually
 from users.models import User
@@ -64,7 +64,7 @@ def test_the_two_requests_of_the_guide_lead_to_a_row_and_a_document(
 
 
 def test_a_report_posted_right_after_its_author_waits_for_it(
-    api: API, broker: Broker, consumers: None
+    api: API, consumers: None
 ) -> None:
     first = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
     # Another queue, so nothing orders these two but time.
@@ -77,11 +77,11 @@ def test_a_report_posted_right_after_its_author_waits_for_it(
     document = report(id_reporte=made, visibilidad=0)
     assert document.version == 2
     user(email="jane@example.com", numero_reportes=1)
-    assert broker.count("reports_queue.dead") == 0
+    assert not dead_letters()
 
 
 def test_a_report_of_an_unknown_user_is_refused_and_delays_others_only_briefly(
-    api: API, broker: Broker, consumers: None
+    api: API, consumers: None
 ) -> None:
     author = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]
 
@@ -89,6 +89,6 @@ def test_a_report_of_an_unknown_user_is_refused_and_delays_others_only_briefly(
     fine = api.post("/reports/", ISSUE | {"id_usuario": author})
 
     report(id_reporte=fine.json()["id_reporte"])
-    properties, _ = broker.take("reports_queue.dead")
-    assert properties.headers["dead-kind"] == "rejected"
+    (letter,) = dead_letters_of("reports_queue", 1)
+    assert letter.kind == "rejected"
     assert not Report.objects.filter(pk=refused.json()["id_reporte"]).exists()
