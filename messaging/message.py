@@ -219,14 +219,17 @@ class Envelope:
 
     @property
     def unusual(self) -> dict[str, Any]:
-        """Return the attributes in `UNUSUAL` that differ from their defaults."""
-        defaults = {name: self.__dataclass_fields__[name].default for name in UNUSUAL}
-        given = {name: getattr(self, name) for name in UNUSUAL}
-        return {name: v for name, v in given.items() if v != defaults[name]}
+        """The rare properties that differ from their defaults."""
+        given = ((name, getattr(self, name)) for name in RARE_DEFAULTS)
+        return {name: v for name, v in given if v != RARE_DEFAULTS[name]}
 
     def copy(self, **changes: Any) -> Envelope:
         """Return a copy with `changes`."""
         return replace(self, **changes)
+
+
+#: The default values of what the outbox keeps in one column, by name.
+RARE_DEFAULTS = {name: Envelope.__dataclass_fields__[name].default for name in UNUSUAL}
 
 
 @dataclass(frozen=True, slots=True)

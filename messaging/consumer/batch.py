@@ -28,8 +28,8 @@ from messaging.registry import Handler, handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
-from .context import DECIDED, Batch, Context, State, in_states
-from .policy import FailurePolicy, Part, Step, portions
+from .context import DECIDED, Batch, Context, Part, State, in_states
+from .policy import FailurePolicy, Step, portions
 from .projection import projectable, projecting
 from .retry import Decision
 from .transactions import ENDED, TransactionEnded
@@ -49,7 +49,8 @@ class Processor:
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._policy = FailurePolicy(lease.queue)
-        self._contexts: Part = []
+        #: Keys of which an earlier transaction of this batch has parked a message.
+        self._blocked_keys: set[str] = set()
         self._forwarding = Step(self._forward, lambda: not publisher().problem())
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
@@ -75,9 +76,7 @@ class Processor:
             misrouted = in_states(batch.contexts, State.MISROUTED)
             self._policy.run(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
-            self._contexts = ours
-            for context in ours:
-                context.reset()
+            self._blocked_keys.clear()
             for part in portions(ours):
                 self._policy.run(self._applying, part)
             if self.lease.queue in projections:
@@ -123,6 +122,7 @@ class Processor:
         except TransactionEnded as ended:
             return self._record_committed(part, ended)
         self.circuit.count(outcomes)
+        self._blocked_keys |= parking.blocked_keys(part)
         return None
 
     def _handle(self, part: Part) -> None:
@@ -132,7 +132,7 @@ class Processor:
             handler = handlers[self.lease.queue][event_type]
             handling = replace(
                 self._applying,
-                run=partial(self._call, handler),
+                run=partial(self._call, handler, part),
                 servers_answer=lambda: False,  # the outer step asks them
                 is_nested=True,
                 transaction_survives=transactions.is_usable,
@@ -140,13 +140,13 @@ class Processor:
             self._policy.run(handling, list(run))
 
     def _call(
-        self, handler: Handler, run: Part, decision: Decision | None
+        self, handler: Handler, part: Part, run: Part, decision: Decision | None
     ) -> Part | None:
         """Call a handler in a savepoint; return the messages to call it again with."""
         if decision is not None:
             run[0].set_aside(decision)
             return None
-        ready = parking.hold_back(run, self._contexts)
+        ready = parking.hold_back(run, part, self._blocked_keys)
         if not ready:
             return None
         try:

@@ -105,7 +105,8 @@ class Consumer:
         if batch := self._next_batch(processor):
             processor.process(batch)
             if not batch.is_parked:
-                self._acknowledge(batch)
+                self.subscription.acknowledge([c.delivery for c in batch.contexts])
+                self._pending = self._pending[len(batch.contexts) :]
 
     def _next_batch(self, processor: Processor) -> Batch | None:
         circuit = processor.circuit
@@ -147,10 +148,6 @@ class Consumer:
         batch = Batch(contexts, is_parked=True)
         attempts.narrow(batch, processor.lease.worker)
         return batch
-
-    def _acknowledge(self, batch: Batch) -> None:
-        self.subscription.acknowledge([one.delivery for one in batch.contexts])
-        self._pending = self._pending[len(batch.contexts) :]
 
     def _wait(self, error: Exception) -> None:
         """Wait until a server is back, or an operator has created what is missing."""

@@ -64,7 +64,7 @@ class Context:
     """
     A delivery on its way through a batch.
 
-    `row` is where it is parked, if it comes from there and not from the queue.
+    `row` is its row in `Parked`, if it comes from there and not from the queue.
     """
 
     def __init__(self, delivery: Delivery, row: Parked | None = None) -> None:
@@ -201,6 +201,10 @@ class Batch:
     def may_kill(self) -> bool:
         """Whether a process may have died of one of them."""
         return self.is_parked or any(c.delivery.redelivered for c in self.contexts)
+
+
+#: Messages of a batch that go through a step together.
+Part = list[Context]
 
 
 def in_states(contexts: Iterable[Context], *states: State) -> list[Context]:

@@ -10,8 +10,8 @@ from messaging.dead_letters.letters import letter_from_queue
 from messaging.topology import origin
 
 from .batch import Processor
-from .context import Batch, Context
-from .policy import Part, Step
+from .context import Batch, Context, Part
+from .policy import Step
 from .retry import Decision
 
 

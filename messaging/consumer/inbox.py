@@ -31,6 +31,7 @@ from .context import (
 def recognise(part: Sequence[Context]) -> None:
     """Find the messages that were decided before, in this part or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
+    oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     earlier: set[str] = set()
     for context in part:
         context.inbox_row = known.get(context.id)
@@ -40,7 +41,7 @@ def recognise(part: Sequence[Context]) -> None:
             context.adopt(context.inbox_row)
         elif state is State.REPEATED:
             context.state = state
-        elif _is_expired(context) and context.state is State.NEW:
+        elif _is_expired(context, oldest) and context.state is State.NEW:
             context.set_aside(Failure("expired", _("The message is too old.")))
         earlier.add(context.id)
 
@@ -68,10 +69,9 @@ def _is_own(context: Context, row: Inbox) -> bool:
     return may_be_known(context) or row.processed_at >= context.received_at
 
 
-def _is_expired(context: Context) -> bool:
+def _is_expired(context: Context, oldest: datetime) -> bool:
     """Whether a message is older than what the inbox remembers."""
     sent = context.delivery.envelope.timestamp
-    oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     # What was parked was accepted in time.
     return context.row is None and sent is not None and sent < oldest
 

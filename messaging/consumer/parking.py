@@ -25,6 +25,7 @@ from .context import (
     KEY_LENGTH,
     TYPE_LENGTH,
     Context,
+    Part,
     State,
     in_states,
 )
@@ -46,13 +47,13 @@ def find_blocked(partition: str, part: Sequence[Context]) -> None:
             context.block()
 
 
-def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]:
+def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:
     """
     Return the new messages of `run` whose key is free; block the others.
 
-    A message blocks those of its key also in later transactions of its batch.
+    A key is blocked by a message of the same transaction, or is among `blocked`.
     """
-    blocked = {c.key for c in in_states(batch, State.RETRY, State.BLOCKED)}
+    blocked = blocked | blocked_keys(part)
     ready = []
     for context in in_states(run, State.NEW):
         if context.key in blocked:
@@ -60,6 +61,11 @@ def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]
         else:
             ready.append(context)
     return ready
+
+
+def blocked_keys(part: Part) -> set[str]:
+    """Return the keys of messages that are parked, so that later ones wait."""
+    return {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
 
 
 def record(partition: str, part: Iterable[Context]) -> bool:

@@ -18,12 +18,10 @@ from messaging.models.lease import LeaseLost
 from messaging.text import describe
 
 from .circuit_breaker import CircuitOpen
-from .context import Context
+from .context import Context, Part
 from .retry import Decision, decide
 
 logger = logging.getLogger(__name__)
-
-Part = list[Context]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from messaging.exceptions import SERVER_FAILURES
 from messaging.registry import Applied, projections
 
 from . import inbox, parking
-from .context import Context, State
-from .policy import Part, Step
+from .context import Context, Part, State
+from .policy import Step
 from .retry import Decision
 
 

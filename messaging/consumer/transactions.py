@@ -15,8 +15,8 @@ from messaging.dead_letters.letters import Failure
 from messaging.outbox.suppression import suppressed
 from messaging.registry import Handler
 
-from .context import Context
-from .policy import FailurePolicy, Part
+from .context import Context, Part
+from .policy import FailurePolicy
 
 #: Maximum characters of a reference, the value that a handler returns.
 REFERENCE_LENGTH = 255

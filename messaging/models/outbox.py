@@ -28,7 +28,15 @@ def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:
 
 
 def _as_json(values: dict[Any, Any]) -> dict[str, Any]:
-    return {storable(name): to_json(value) for name, value in values.items()}
+    return {
+        storable(name): value if _is_plain(value) else to_json(value)
+        for name, value in values.items()
+    }
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON holds a value as it is; true for nearly all."""
+    return isinstance(value, str) and value.isascii()
 
 
 def _from_json(values: dict[str, Any]) -> dict[str, Any]:

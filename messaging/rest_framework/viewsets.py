@@ -68,9 +68,7 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         """Queue the change."""
         return self.queue(request)
 
-    def partial_update(self, request: Request, **kwargs: Any) -> Response:
-        """Queue the change."""
-        return self.queue(request)
+    partial_update = update
 
     def destroy(self, request: Request, **kwargs: Any) -> Response:
         """Queue the removal."""
