@@ -105,8 +105,6 @@ class Processor:
 
         A `decision` about the only message stands in for its handler.
         """
-        for context in part:
-            context.reset()
         try:
             with transaction.atomic(using=settings.DATABASE):
                 self.lease.lock()
@@ -122,6 +120,11 @@ class Processor:
                 self._record(part)
         except TransactionEnded as ended:
             return self._record_committed(part, ended)
+        except BaseException:
+            # Nothing of it remains, or `hold_back` would take it for decided.
+            for context in part:
+                context.reset()
+            raise
         self.circuit.count(successes)
         return None
 
