@@ -46,8 +46,6 @@ class Processor:
     def __init__(self, lease: HeldLease) -> None:
         self.lease = lease
         self.circuit = CircuitBreaker(lease.queue)
-        #: Whether messages may be parked; only the holder of the lease can park any.
-        self.has_parked = True
         self._policy = FailurePolicy(lease.queue)
         self._batch: Part = []
         self._forwarding = Step(self._forward, lambda: not publisher().problem())
@@ -109,8 +107,8 @@ class Processor:
             with transaction.atomic(using=settings.DATABASE):
                 self.lease.lock()
                 inbox.recognise(part)
-                if self.has_parked:
-                    parking.find_blocked(self.lease.name, part)
+                if self.lease.has_parked:
+                    parking.find_blocked(self.lease, part)
                 if decision is None:
                     self._handle(part)
                 elif part[0].state in (State.NEW, State.FAILED):
@@ -167,8 +165,7 @@ class Processor:
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""
         inbox.record(part)
-        if parking.record(self.lease.name, part):
-            self.has_parked = True
+        parking.record(self.lease, part)
         failed = in_states(part, State.FAILED)
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])
 

@@ -31,13 +31,13 @@ from .context import (
 from .inbox import may_be_known
 
 
-def find_blocked(partition: str, part: Sequence[Context]) -> None:
+def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     """Drop arrivals that are parked already; block those whose key is parked."""
     arrived = [c for c in part if c.row is None and c.state is State.NEW]
     if not arrived:
         return
     ids, digests = Parked.objects.using(settings.DATABASE).beside(
-        partition, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
+        lease.name, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
         if context.id in ids and may_be_known(context):
@@ -62,12 +62,14 @@ def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]
     return ready
 
 
-def record(partition: str, part: Iterable[Context]) -> bool:
-    """Park what is set aside, in order, and return whether there is any."""
+def record(lease: HeldLease, part: Iterable[Context]) -> None:
+    """Park what is set aside, in order."""
     now = datetime.now(UTC)
     parked = Parked.objects.using(settings.DATABASE)
     waiting = in_states(part, State.RETRY, State.BLOCKED)
-    if arrived := [_values(partition, c, now) for c in waiting if c.row is None]:
+    if waiting:
+        lease.has_parked = True
+    if arrived := [_values(lease.name, c, now) for c in waiting if c.row is None]:
         parked.add(arrived)
     again = []
     for context in waiting:
@@ -85,7 +87,6 @@ def record(partition: str, part: Iterable[Context]) -> bool:
     ]
     if nameless:
         parked.mark_applied(nameless)
-    return bool(waiting)
 
 
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:

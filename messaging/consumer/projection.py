@@ -61,7 +61,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             behind = [c for c in projectable(later) if c.key == context.key]
             for one in behind:
                 one.block(is_applied=True)
-            parking.record(lease.name, [context, *behind])
+            parking.record(lease, [context, *behind])
 
     def store_answers() -> bool:
         database = projections[lease.queue].database

@@ -87,10 +87,10 @@ def test_states_of_a_rolled_back_attempt_do_not_block_earlier_messages() -> None
 
 def test_the_consumer_looks_for_a_message_whose_projection_was_parked() -> None:
     processor = Processor(HeldLease(QUEUE))
-    processor.has_parked = False
+    processor.lease.has_parked = False
     processor.process(Batch([Context(delivery(odd(0, "K", "projection")))]))
     assert Parked.objects.count() == 1
-    assert processor.has_parked
+    assert processor.lease.has_parked
     second = Context(delivery(odd(1, "K")))
     processor.process(Batch([second]))
     assert second.state is State.BLOCKED
