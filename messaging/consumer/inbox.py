@@ -64,8 +64,7 @@ def _is_own(context: Context, row: Inbox) -> bool:
     """Whether an inbox row with the id of a message is about that very message."""
     if context.row is not None and not context.is_named:
         return context.row.is_applied
-    # The row may also come from an earlier attempt at the same batch.
-    return may_be_known(context) or row.processed_at >= context.received_at
+    return may_be_known(context, row.processed_at)
 
 
 def _is_expired(context: Context) -> bool:
@@ -76,16 +75,17 @@ def _is_expired(context: Context) -> bool:
     return context.row is None and sent is not None and sent < oldest
 
 
-def may_be_known(context: Context) -> bool:
+def may_be_known(context: Context, at: datetime) -> bool:
     """
-    Whether another message with the same id is the same message.
+    Whether a row of its id that was written `at` that time is about the same message.
 
     Equal bodies without `message_id` may be two requests, unless the broker says that
-    this one was delivered before.
+    this one was delivered before, or the row is younger than its arrival: then it comes
+    from an earlier attempt at the same batch.
     """
     delivery = context.delivery
     is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
-    return context.is_named or is_again
+    return context.is_named or is_again or at >= context.received_at
 
 
 def record(part: Iterable[Context]) -> None:

@@ -36,11 +36,11 @@ def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     arrived = [c for c in part if c.row is None and c.state is State.NEW]
     if not arrived:
         return
-    ids, digests = Parked.objects.using(settings.DATABASE).beside(
+    times, digests = Parked.objects.using(settings.DATABASE).beside(
         lease.name, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
-        if context.id in ids and may_be_known(context):
+        if context.id in times and may_be_known(context, times[context.id]):
             context.state = State.REPEATED
         elif digest_of(context.key) in digests:
             context.block()
