@@ -18,6 +18,7 @@ from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
+from messaging.registry import projections
 from messaging.text import storable
 
 from .context import (
@@ -32,8 +33,14 @@ from .inbox import may_be_known
 
 
 def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
-    """Drop arrivals that are parked already; block those whose key is parked."""
-    arrived = [c for c in part if c.row is None and c.state is State.NEW]
+    """
+    Drop arrivals that are parked already; block those whose key is parked.
+
+    That includes those that may still have to be projected, in the order of their key.
+    """
+    states = (State.NEW, State.KNOWN) if lease.queue in projections else (State.NEW,)
+    unfinished = [c for c in in_states(part, *states) if c.failure is None]
+    arrived = [context for context in unfinished if context.row is None]
     if not arrived:
         return
     times, digests = Parked.objects.using(settings.DATABASE).beside(
@@ -43,7 +50,7 @@ def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
         if context.id in times and may_be_known(context, times[context.id]):
             context.state = State.REPEATED
         elif digest_of(context.key) in digests:
-            context.block()
+            context.block(is_applied=context.state is State.KNOWN)
 
 
 def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]:
