@@ -72,7 +72,7 @@ class FailurePolicy:
                 except BaseException as error:  # users' code may even call sys.exit()
                     if step.is_contained is not None and not step.is_contained():
                         raise
-                    judged = self._judge(error, part, step)
+                    judged = self._judge(error, part, step, decision)
                     if judged is None or decision == UNSTORABLE:
                         self.failures += step.is_contained is None
                         raise
@@ -82,13 +82,17 @@ class FailurePolicy:
                     else:
                         decision = judged if decision is None else UNSTORABLE
 
-    def _judge(self, error: BaseException, part: Part, step: Step) -> Decision | None:
+    def _judge(
+        self, error: BaseException, part: Part, step: Step, decided: Decision | None
+    ) -> Decision | None:
         """Return what becomes of the first message; None to wait for a server."""
         first = part[0]
+        # Its handler has not been called again if its decision cannot be recorded.
+        attempts = 0 if decided else max(context.attempts for context in part)
         decision = decide(
             error,
             self._queue,
-            max(context.attempts for context in part),
+            attempts,
             waited=first.waited,
             failures=self.failures,
             server_failures=step.server_failures,
