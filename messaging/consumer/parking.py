@@ -9,6 +9,7 @@ order stays: the first row of a key has a time at which it is due, the others ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,11 +82,12 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
     again = []
     for context in waiting:
         if context.row is not None and context.state is State.RETRY:
-            context.row.attempts = context.attempts
-            context.row.due_at = _due_at(context, now)
-            context.row.error = _error(context)
-            context.row.is_applied = context.is_applied
-            again.append(context.row)
+            row = copy(context.row)  # the transaction may be rolled back
+            row.attempts = context.attempts
+            row.due_at = _due_at(context, now)
+            row.error = _error(context)
+            row.is_applied = context.is_applied
+            again.append(row)
     if again:
         parked.reschedule(again)
     # The inbox cannot tell two equal bodies without `message_id` apart.
