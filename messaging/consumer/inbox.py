@@ -38,7 +38,8 @@ def recognise(part: Sequence[Context]) -> None:
         if state is State.KNOWN:
             assert context.known is not None  # `identify` has checked
             context.recall(context.known)
-        elif state is State.REPEATED:
+            continue  # a replay of it is none of what follows
+        if state is State.REPEATED:
             context.state = state
         elif _is_expired(context) and context.state is State.NEW:
             context.settle(Failure("expired", _("The message is too old.")))
