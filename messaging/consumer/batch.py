@@ -82,7 +82,7 @@ class Processor:
                 self._policy.take(projecting(self.lease, ours), projectable(ours))
             routing.reply(in_states(ours, *DECIDED))
             if batch.is_parked:
-                parking.finish(self.lease, ours)
+                parking.finish(self.lease, batch.contexts)
         self._policy.failures = 0
         elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"

@@ -99,12 +99,12 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
 
 
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
-    """Remove the rows of what is decided, so that the next of each key is due."""
-    decided = in_states(contexts, *DECIDED, State.REPEATED)
+    """Remove the rows of what is settled, so that the next of each key is due."""
+    settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
     with transaction.atomic(using=settings.DATABASE):
         lease.lock()
         Parked.objects.using(settings.DATABASE).settle(
-            [context.row for context in decided if context.row is not None]
+            [context.row for context in settled if context.row is not None]
         )
 
 
