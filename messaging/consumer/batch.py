@@ -94,8 +94,6 @@ class Processor:
             part[0].refuse(Failure("rejected", decision.reason))
             return
         routing.forward(part)
-        for context in part:
-            context.state = State.FORWARDED
 
     def _apply(self, part: Part, decision: Decision | None) -> Part | None:
         """
