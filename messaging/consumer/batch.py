@@ -45,7 +45,9 @@ class Processor:
     def __init__(self, lease: HeldLease) -> None:
         self.lease = lease
         self.circuit = CircuitBreaker(lease.queue)
-        self._policy = FailurePolicy(lease.queue)
+        # Parked messages and those that arrive take turns: each has its failures in a row.
+        self._policies = [FailurePolicy(lease.queue) for _kind in range(2)]
+        self._policy = self._policies[0]
         self._batch: Part = []
         # A queue that is full or missing is nobody's fault, although the broker answers.
         self._forwarding = Step(self._forward, lambda: False)
@@ -67,6 +69,7 @@ class Processor:
         """
         started = time.monotonic()
         close_stale_connections()
+        self._policy = self._policies[batch.is_parked]
         ids = [context.id for context in batch.contexts]
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
