@@ -107,11 +107,12 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
 
 def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
     """Record the failures of dead letters in the inbox, replacing earlier ones."""
-    named = [letter for letter in letters if letter.inbox_id]
+    # Some programs send several bodies under one id.
+    named = {letter.inbox_id: letter for letter in letters if letter.inbox_id}
     if not named:
         return
     inbox = Inbox.objects.using(settings.DATABASE)
-    inbox.filter(pk__in=[letter.inbox_id for letter in named]).delete()
+    inbox.filter(pk__in=named).delete()
     now = datetime.now(UTC)
     insert(
         settings.DATABASE,
@@ -130,7 +131,7 @@ def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
                 letter.replays,
                 now,
             )
-            for letter in named
+            for letter in named.values()
         ],
     )
 
