@@ -101,8 +101,10 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         is_failed = row is not None and letter.replays <= row.replays
         if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
             logger.info("Dead letter %s is already known", letter.id)
-        else:
-            yield letter
+            continue
+        if row is not None and row.kind == DeadLetter.Kind.PROJECTION:
+            letter.kind = row.kind  # its effect is committed, and must not be repeated
+        yield letter
 
 
 def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
