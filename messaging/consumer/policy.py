@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from messaging.dead_letters.letters import Failure
@@ -60,6 +60,7 @@ class FailurePolicy:
         repeated with the decision about that message.
         """
         parts = [contexts] if contexts else []
+        unstorable = replace(UNSTORABLE, kind=step.kind)
         while parts:
             part, decision = parts.pop(), None
             while part:
@@ -73,14 +74,14 @@ class FailurePolicy:
                     if step.is_contained is not None and not step.is_contained():
                         raise
                     judged = self._judge(error, part, step, decision)
-                    if judged is None or decision == UNSTORABLE:
+                    if judged is None or decision == unstorable:
                         self.failures += step.is_contained is None
                         raise
                     if len(part) > 1:
                         part, *others = split(part, self.suspect)
                         parts += reversed(others)
                     else:
-                        decision = judged if decision is None else UNSTORABLE
+                        decision = judged if decision is None else unstorable
 
     def _judge(
         self, error: BaseException, part: Part, step: Step, decided: Decision | None
