@@ -80,7 +80,7 @@ class Context:
         self._is_misrouted = False
         try:
             self._decode()
-        except (InvalidMessage, SystemExit) as error:
+        except BaseException as error:  # noqa: BLE001 validators are users' code
             self.refusal = given_up(error, "rejected")
         self.reset()
 
