@@ -45,11 +45,11 @@ class Processor:
     def __init__(self, lease: HeldLease) -> None:
         self.lease = lease
         self.circuit = CircuitBreaker(lease.queue)
-        # Parked messages and those that arrive take turns: each has its failures in a row.
+        # Arrivals and parked messages take turns: each has its failures in a row.
         self._policies = [FailurePolicy(lease.queue) for _kind in range(2)]
         self._policy = self._policies[0]
         self._batch: Part = []
-        # A queue that is full or missing is nobody's fault, although the broker answers.
+        # A queue that is full or missing is nobody's fault.
         self._forwarding = Step(self._forward, lambda: False)
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
