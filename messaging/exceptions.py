@@ -167,7 +167,8 @@ class Retry(MessagingError):
     """
 
     def __init__(self, *args: object, delay: float | None = None) -> None:
-        self.delay = delay
+        # A wrong value is a fault of the handler, here and not where it is used.
+        self.delay = None if delay is None else float(delay)
         super().__init__(*args)
 
 

@@ -28,6 +28,8 @@ class HeldLease:
         #: The id of the worker that holds it.
         self.worker = worker
         self.epoch = epoch
+        #: Whether messages may be parked; only the holder of the lease can park any.
+        self.has_parked = True
         self._session: Any = None
 
     def lock(self) -> None:

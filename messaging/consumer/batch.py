@@ -17,7 +17,6 @@ from itertools import groupby
 
 from django.db import transaction
 
-from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
@@ -46,12 +45,13 @@ class Processor:
     def __init__(self, lease: HeldLease) -> None:
         self.lease = lease
         self.circuit = CircuitBreaker(lease.queue)
-        #: Whether messages may be parked; only the holder of the lease can park any.
-        self.has_parked = True
-        self._policy = FailurePolicy(lease.queue)
+        # Arrivals and parked messages take turns: each has its failures in a row.
+        self._policies = [FailurePolicy(lease.queue) for _kind in range(2)]
+        self._policy = self._policies[0]
         #: Keys of which an earlier transaction of this batch has parked a message.
         self._blocked_keys: set[str] = set()
-        self._forwarding = Step(self._forward, lambda: not publisher().problem())
+        # A queue that is full or missing is no message's fault.
+        self._forwarding = Step(self._forward, lambda: False)
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
     @property
@@ -70,6 +70,7 @@ class Processor:
         """
         started = time.monotonic()
         close_stale_connections()
+        self._policy = self._policies[batch.is_parked]
         ids = [context.id for context in batch.contexts]
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
@@ -77,13 +78,15 @@ class Processor:
             self._policy.run(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
             self._blocked_keys.clear()
+            for context in ours:
+                context.reset()
             for part in portions(ours):
                 self._policy.run(self._applying, part)
             if self.lease.queue in projections:
                 self._policy.run(projecting(self.lease, ours), projectable(ours))
             routing.reply(in_states(ours, *DECIDED))
             if batch.is_parked:
-                parking.finish(self.lease, ours)
+                parking.finish(self.lease, batch.contexts)
         self._policy.waits = 0
         elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
@@ -95,8 +98,6 @@ class Processor:
             part[0].refuse(Failure("rejected", decision.reason))
             return
         routing.forward(part)
-        for context in part:
-            context.state = State.FORWARDED
 
     def _apply(self, part: Part, decision: Decision | None) -> Part | None:
         """
@@ -104,14 +105,12 @@ class Processor:
 
         A `decision` about the only message stands in for its handler.
         """
-        for context in part:
-            context.reset()
         try:
             with transaction.atomic(using=settings.DATABASE):
                 self.lease.lock()
                 inbox.recognise(part)
-                if self.has_parked:
-                    parking.find_blocked(self.lease.name, part)
+                if self.lease.has_parked:
+                    parking.find_blocked(self.lease, part)
                 if decision is None:
                     self._handle(part)
                 else:
@@ -121,6 +120,10 @@ class Processor:
                 self._record(part)
         except TransactionEnded as ended:
             return self._record_committed(part, ended)
+        except BaseException:
+            for context in part:
+                context.reset()  # what was decided is rolled back
+            raise
         self.circuit.count(outcomes)
         self._blocked_keys |= parking.blocked_keys(part)
         return None
@@ -166,8 +169,7 @@ class Processor:
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""
         inbox.record(part)
-        if parking.record(self.lease.name, part):
-            self.has_parked = True
+        parking.record(self.lease, part)
         failed = in_states(part, State.FAILED)
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])
 

@@ -109,16 +109,16 @@ class Consumer:
                 self._pending = self._pending[len(batch.contexts) :]
 
     def _next_batch(self, processor: Processor) -> Batch | None:
-        circuit = processor.circuit
+        circuit, lease = processor.circuit, processor.lease
         if circuit.is_open and self._stopping.wait(circuit.pause()):
             return None
         deliveries = [context.delivery for context in self._pending]
         if deliveries and not self.subscription.holds(deliveries):
             self._pending = []  # the broker delivers them again, here or elsewhere
         timeout = None
-        if processor.has_parked and not self._pending:
+        if lease.has_parked and not self._pending:
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
-            processor.has_parked = timeout is not None
+            lease.has_parked = timeout is not None
             # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (
                 self._last_was_parked and self._take(processor, 0)
@@ -130,7 +130,7 @@ class Consumer:
             return None
         batch = Batch(self._pending[: processor.limit])
         if batch.may_kill:
-            attempts.narrow(batch, processor.lease.worker)
+            attempts.narrow(batch, lease.worker)
         return batch
 
     def _take(self, processor: Processor, timeout: float | None) -> bool:

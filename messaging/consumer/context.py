@@ -76,12 +76,12 @@ class Context:
         self.message: Message | None = None
         self.key = ""
         #: Why it was given up before any handler could see it.
-        self._refusal: Failure | None = None
+        self.refusal: Failure | None = None
         self._is_misrouted = False
         try:
             self._decode()
-        except (InvalidMessage, SystemExit) as error:
-            self._refusal = failure_of(error, "rejected")
+        except BaseException as error:  # noqa: BLE001 validators are users' code
+            self.refusal = failure_of(error, "rejected")
         self.reset()
 
     def _decode(self) -> None:
@@ -98,10 +98,10 @@ class Context:
 
     def reset(self) -> None:
         """Return to the state that decoding left."""
-        self.state = State.FAILED if self._refusal else State.NEW
+        self.state = State.FAILED if self.refusal else State.NEW
         if self._is_misrouted:
             self.state = State.MISROUTED
-        self.failure = self._refusal
+        self.failure = self.refusal
         self.later: Later | None = None
         #: What the handler returned.
         self.reference = ""
@@ -113,7 +113,7 @@ class Context:
 
     def refuse(self, failure: Failure) -> None:
         """Make the next attempt give it up, whatever its content."""
-        self._refusal, self._is_misrouted = failure, False
+        self.refusal, self._is_misrouted = failure, False
         self.reset()
 
     def done(self, reference: str) -> None:

@@ -29,7 +29,7 @@ class Archiver(Processor):
 
     def __init__(self, lease: HeldLease) -> None:
         super().__init__(lease)
-        self.has_parked = False
+        lease.has_parked = False
         self._archiving = Step(self._archive, lambda: answers(settings.DATABASE))
 
     def process(self, batch: Batch) -> None:

@@ -39,7 +39,8 @@ def recognise(part: Sequence[Context]) -> None:
         if state is State.KNOWN:
             assert context.inbox_row is not None  # `identify` has checked
             context.adopt(context.inbox_row)
-        elif state is State.REPEATED:
+            continue  # a replay of it is none of what follows
+        if state is State.REPEATED:
             context.state = state
         elif _is_expired(context, oldest) and context.state is State.NEW:
             context.set_aside(Failure("expired", _("The message is too old.")))
@@ -65,8 +66,7 @@ def _is_own(context: Context, row: Inbox) -> bool:
     """Whether an inbox row with the id of a message is about that very message."""
     if context.row is not None and not context.has_message_id:
         return context.row.is_applied
-    # The row may also come from an earlier attempt at the same batch.
-    return may_be_known(context) or row.processed_at >= context.received_at
+    return may_be_known(context, row.processed_at)
 
 
 def _is_expired(context: Context, oldest: datetime) -> bool:
@@ -76,16 +76,17 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
     return context.row is None and sent is not None and sent < oldest
 
 
-def may_be_known(context: Context) -> bool:
+def may_be_known(context: Context, at: datetime) -> bool:
     """
-    Whether another message with the same id is the same message.
+    Whether a row of its id that was written `at` that time is about the same message.
 
     Equal bodies without `message_id` may be two requests, unless the broker says that
-    this one was delivered before.
+    this one was delivered before, or the row is younger than its arrival: then it comes
+    from an earlier attempt at the same batch.
     """
     delivery = context.delivery
     is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
-    return context.has_message_id or is_again
+    return context.has_message_id or is_again or at >= context.received_at
 
 
 def record(part: Iterable[Context]) -> None:

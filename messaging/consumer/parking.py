@@ -9,6 +9,7 @@ order stays: the first row of a key has a time at which it is due, the others ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
+from messaging.registry import projections
 from messaging.text import storable
 
 from .context import (
@@ -32,31 +34,41 @@ from .context import (
 from .inbox import may_be_known
 
 
-def find_blocked(partition: str, part: Sequence[Context]) -> None:
-    """Drop arrivals that are parked already; block those whose key is parked."""
-    arrived = [c for c in part if c.row is None and c.state is State.NEW]
+def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
+    """
+    Drop arrivals that are parked already; block those whose key is parked.
+
+    That includes those that may still have to be projected, in the order of their key.
+    """
+    states = (State.NEW, State.KNOWN) if lease.queue in projections else (State.NEW,)
+    unfinished = [c for c in in_states(part, *states) if c.failure is None]
+    arrived = [context for context in unfinished if context.row is None]
     if not arrived:
         return
-    ids, digests = Parked.objects.using(settings.DATABASE).beside(
-        partition, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
+    times, digests = Parked.objects.using(settings.DATABASE).beside(
+        lease.name, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
-        if context.id in ids and may_be_known(context):
+        if context.id in times and may_be_known(context, times[context.id]):
             context.state = State.REPEATED
         elif digest_of(context.key) in digests:
-            context.block()
+            context.block(is_applied=context.state is State.KNOWN)
 
 
 def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:
     """
     Return the new messages of `run` whose key is free; block the others.
 
-    A key is blocked by a message of the same transaction, or is among `blocked`.
+    A message blocks those of its key that come after it in its transaction, `part`.
+    `blocked` are the keys that earlier transactions of the batch have blocked.
     """
-    blocked = blocked | blocked_keys(part)
+    new = {id(context) for context in in_states(run, State.NEW)}
+    blocked = set(blocked)
     ready = []
-    for context in in_states(run, State.NEW):
-        if context.key in blocked:
+    for context in part:
+        if id(context) not in new:
+            blocked |= blocked_keys([context])
+        elif context.key in blocked:
             context.block()
         else:
             ready.append(context)
@@ -68,21 +80,24 @@ def blocked_keys(part: Part) -> set[str]:
     return {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
 
 
-def record(partition: str, part: Iterable[Context]) -> bool:
-    """Park what is set aside, in order, and return whether there is any."""
+def record(lease: HeldLease, part: Iterable[Context]) -> None:
+    """Park what is set aside, in order."""
     now = datetime.now(UTC)
     parked = Parked.objects.using(settings.DATABASE)
     waiting = in_states(part, State.RETRY, State.BLOCKED)
-    if arrived := [_values(partition, c, now) for c in waiting if c.row is None]:
+    if waiting:
+        lease.has_parked = True
+    if arrived := [_values(lease.name, c, now) for c in waiting if c.row is None]:
         parked.add(arrived)
     again = []
     for context in waiting:
         if context.row is not None and context.state is State.RETRY:
-            context.row.attempts = context.attempts
-            context.row.due_at = _due_at(context, now)
-            context.row.error = _error(context)
-            context.row.is_applied = context.is_applied
-            again.append(context.row)
+            row = copy(context.row)  # the transaction may be rolled back
+            row.attempts = context.attempts
+            row.due_at = _due_at(context, now)
+            row.error = _error(context)
+            row.is_applied = context.is_applied
+            again.append(row)
     if again:
         parked.reschedule(again)
     # The inbox cannot tell two equal bodies without `message_id` apart.
@@ -93,16 +108,15 @@ def record(partition: str, part: Iterable[Context]) -> bool:
     ]
     if nameless:
         parked.mark_applied(nameless)
-    return bool(waiting)
 
 
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
-    """Remove the rows of what is decided, so that the next of each key is due."""
-    decided = in_states(contexts, *DECIDED, State.REPEATED)
+    """Remove the rows of what is settled, so that the next of each key is due."""
+    settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
     with transaction.atomic(using=settings.DATABASE):
         lease.lock()
         Parked.objects.using(settings.DATABASE).settle(
-            [context.row for context in decided if context.row is not None]
+            [context.row for context in settled if context.row is not None]
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from messaging.dead_letters.letters import Failure
@@ -59,6 +59,7 @@ class FailurePolicy:
         repeated with the decision about that message.
         """
         parts = [contexts] if contexts else []
+        unstorable = replace(UNSTORABLE, kind=step.kind)
         while parts:
             part, decision = parts.pop(), None
             while part:
@@ -72,7 +73,7 @@ class FailurePolicy:
                     if not step.transaction_survives():
                         raise
                     judged = self._judge(error, part, step, decision)
-                    if judged is None or decision is UNSTORABLE:
+                    if judged is None or decision == unstorable:
                         if not step.is_nested:
                             self.waits += 1
                         raise
@@ -80,7 +81,7 @@ class FailurePolicy:
                         part, *others = split(part, self.suspect)
                         parts += reversed(others)  # a stack: the first comes last
                     else:
-                        decision = judged if decision is None else UNSTORABLE
+                        decision = judged if decision is None else unstorable
 
     def _judge(
         self, error: BaseException, part: Part, step: Step, earlier: Decision | None

@@ -9,6 +9,7 @@ kind `projection`, and requeueing it repeats only the projection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from django.db import transaction
 
@@ -45,7 +46,12 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
     def run(part: Part, decision: Decision | None) -> None:
         if decision is not None:
             _set_aside(part[0], decision)
-        elif ready := projectable(part):
+            return
+        for context in projectable(part):
+            if context.refusal is not None and context.refusal.kind == "poison":
+                # Its handler has succeeded: it is the projection that kills.
+                _set_aside(context, replace(context.refusal, kind="projection"))
+        if ready := projectable(part):
             projections[lease.queue].function(
                 [Applied(c.message, c.reference) for c in ready if c.message]
             )
@@ -64,7 +70,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             behind = [c for c in projectable(later) if c.key == context.key]
             for one in behind:
                 one.block(is_applied=True)
-            parking.record(lease.name, [context, *behind])
+            parking.record(lease, [context, *behind])
 
     def store_answers() -> bool:
         database = projections[lease.queue].database

@@ -11,7 +11,7 @@ from messaging.message import REDELIVERED, Envelope
 from messaging.received import Received, origin_of
 from messaging.topology import partition_for
 
-from .context import Context
+from .context import Context, State, in_states
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,17 @@ def forward(contexts: Iterable[Context]) -> None:
     Send messages to the partitions to which they belong, those of one key in order.
 
     Raises a `PublishError` if the broker does not take all; those that it has taken are
-    recognised there when they are sent again.
+    not sent again.
     """
-    for step in rounds(contexts, key=lambda context: context.key):
-        publisher().publish(*(_forwarded(context) for context in step.values()))
+    misrouted = in_states(contexts, State.MISROUTED)
+    for step in rounds(misrouted, key=lambda context: context.key):
+        envelopes = [_forwarded(context) for context in step.values()]
+        outcomes = publisher().outcomes(*envelopes)
+        for context, error in zip(step.values(), outcomes, strict=True):
+            if error is None:
+                context.state = State.FORWARDED
+        for error in filter(None, outcomes):
+            raise error
 
 
 def _forwarded(context: Context) -> Envelope:

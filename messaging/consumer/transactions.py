@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from messaging.conf import settings
@@ -30,6 +30,8 @@ COMMITTING = (
     r"reset|revoke|set\s+(@@)?(session\s+|session\.)?autocommit|truncate|uninstall|"
     r"unlock"
 )
+#: Error with which MySQL and MariaDB end a deadlock.
+DEADLOCK = 1213
 START = r"\s*(/\*.*?\*/\s*|--[^\n]*\n\s*|#[^\n]*\n\s*)*"
 ENDS_ANYWHERE = re.compile(rf"{START}({ENDING})\b", re.IGNORECASE | re.DOTALL)
 ENDS_ON_MYSQL = re.compile(
@@ -67,13 +69,20 @@ def refuse_to_end(
     For `connection.execute_wrapper()`. Its effect could not be undone, and the effects
     of the messages before it would be committed without their inbox rows.
     """
-    is_mysql = context["connection"].vendor == "mysql"
+    connection = context["connection"]
+    is_mysql = connection.vendor == "mysql"
     ends = (ENDS_ON_MYSQL if is_mysql else ENDS_ANYWHERE).match(str(sql))
     if ends:
         raise BrokenTransaction(
             f"A handler must not end its transaction, as {ends[2].upper()} does."
         )
-    return execute(sql, params, many, context)
+    try:
+        return execute(sql, params, many, context)
+    except OperationalError as error:
+        if error.args[:1] == (DEADLOCK,):
+            # The server has rolled back all of it: the handler cannot go on.
+            connection.needs_rollback = True
+        raise
 
 
 def check_usable(connection: BaseDatabaseWrapper) -> None:

@@ -101,17 +101,20 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         is_failed = row is not None and letter.replays <= row.replays
         if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
             logger.info("Dead letter %s is already known", letter.id)
-        else:
-            yield letter
+            continue
+        if row is not None and row.kind == DeadLetter.Kind.PROJECTION:
+            letter.kind = row.kind  # its effect is committed, and must not be repeated
+        yield letter
 
 
 def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
     """Record the failures of dead letters in the inbox, replacing earlier ones."""
-    named = [letter for letter in letters if letter.inbox_id]
+    # Some programs send several bodies under one id.
+    named = {letter.inbox_id: letter for letter in letters if letter.inbox_id}
     if not named:
         return
     inbox = Inbox.objects.using(settings.DATABASE)
-    inbox.filter(pk__in=[letter.inbox_id for letter in named]).delete()
+    inbox.filter(pk__in=named).delete()
     now = datetime.now(UTC)
     insert(
         settings.DATABASE,
@@ -130,7 +133,7 @@ def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
                 letter.replays,
                 now,
             )
-            for letter in named
+            for letter in named.values()
         ],
     )
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Self
 
 from django.db import models
 
 from messaging.database import PrunableQuerySet
+
+from .dead_letter import DeadLetter
+from .parked import Parked
 
 
 class InboxQuerySet(PrunableQuerySet):
     """Handled messages."""
 
     moment = "processed_at"
+
+    def older_than(self, moment: datetime) -> Self:
+        """
+        Return the rows from before a moment, oldest first.
+
+        Not those whose projection is to be done: without them, a retry or a replay
+        would repeat the effect.
+        """
+        rows = super().older_than(moment).exclude(kind=DeadLetter.Kind.PROJECTION)
+        applied = Parked.objects.using(self.db).filter(is_applied=True)
+        return rows.exclude(pk__in=applied.values("message_id"))
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Return the rows of `ids`, by id, for those that have been handled."""

@@ -71,13 +71,14 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
 
     def beside(
         self, partition: str, ids: Iterable[str], digests: Iterable[str]
-    ) -> tuple[set[str], set[str]]:
-        """Return which of `ids`, and which of the keys' `digests`, are parked."""
-        rows = self.filter(partition=partition).values_list("message_id", "digest")
+    ) -> tuple[dict[str, datetime], set[str]]:
+        """Return when which of `ids`, and which of the keys' `digests`, are parked."""
+        fields = ("message_id", "digest", "parked_at")
+        rows = self.filter(partition=partition).order_by("id").values_list(*fields)
         same = rows.filter(message_id__in=set(ids))
         behind = rows.filter(digest__in=set(digests))
         parked = [*same, *behind]
-        return {row[0] for row in parked}, {row[1] for row in parked}
+        return {row[0]: row[2] for row in parked}, {row[1] for row in parked}
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Insert rows with the values of `Parked.COLUMNS`, in that order."""

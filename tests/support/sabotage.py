@@ -96,7 +96,7 @@ def ignore_key() -> None:
     from messaging.consumer import parking
     from messaging.consumer.context import State, in_states
 
-    parking.find_blocked = lambda partition, part: None
+    parking.find_blocked = lambda lease, part: None
     parking.hold_back = lambda run, part: in_states(run, State.NEW)
 
 

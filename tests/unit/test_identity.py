@@ -143,18 +143,20 @@ def test_what_makes_two_deliveries_the_same_message(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message_id", "redelivered", "expected"),
+    ("message_id", "redelivered", "later", "expected"),
     [
-        (NAME, False, True),  # an id says that it is the parked message
-        (None, False, False),  # an equal body may be another request
-        (None, True, True),  # ... unless the broker has delivered it before
+        (NAME, False, -1, True),  # an id says that it is the parked message
+        (None, False, -1, False),  # an equal body may be another request
+        (None, True, -1, True),  # ... unless the broker has delivered it before
+        (None, False, 1, True),  # ... or this very batch has parked it
     ],
 )
 def test_an_arrival_that_is_parked_already_is_dropped(
-    message_id: str | None, redelivered: bool, expected: bool
+    message_id: str | None, redelivered: bool, later: int, expected: bool
 ) -> None:
     envelope = Envelope(BODY, "users_queue", message_id=message_id)
 
     context = Context(Delivery(envelope, "users_queue", 1, redelivered=redelivered))
 
-    assert may_be_known(context) is expected
+    parked_at = context.received_at + timedelta(seconds=later)
+    assert may_be_known(context, parked_at) is expected

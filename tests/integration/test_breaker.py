@@ -1,0 +1,424 @@
+"""Faults found in the consumer core by trying to break it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections
+
+from messaging import Applied, Retry, handles, projects
+from messaging.cluster.leases import HeldLease
+from messaging.consumer.batch import Processor
+from messaging.consumer.consumer import Consumer
+from messaging.consumer.context import Batch, Context, State
+from messaging.dead_letters import archive
+from messaging.dead_letters.letters import Failure, read
+from messaging.exceptions import SERVER_FAILURES
+from messaging.message import Delivery, Envelope
+from messaging.models import DeadLetter, Inbox, Parked
+from messaging.registry import handlers, projections
+from messaging.topology import partition_for
+from tests.integration import test_failure_policy as tp
+from tests.integration.test_failure_policy import (
+    QUEUE,
+    Trial,
+    applied,
+    budget,
+    delivery,
+    process,
+    queue,
+    retry,
+    status,
+    stored,
+    trial,
+)
+from tests.support.broker import Broker
+
+__all__ = ["queue"]
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.usefixtures("queue"),
+]
+
+
+def odd(n: int, name: str = "", fault: str = "") -> dict[str, Any]:
+    return trial(2 * n + 1, name, fault)
+
+
+@contextmanager
+def failing(beginning: str, table: str, times: int = 1) -> Iterator[None]:
+    """Make statements fail as if their session had been ended."""
+    left = [times]
+
+    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+        if left[0] and sql.startswith(beginning) and table in sql:
+            left[0] -= 1
+            raise OperationalError(2013, "Lost connection")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(wrapper):
+        yield
+
+
+def project_with(function: Any) -> None:
+    del projections[QUEUE]
+    projects(QUEUE)(function)
+
+
+def test_states_of_a_rolled_back_attempt_do_not_block_earlier_messages() -> None:
+    contexts = [
+        Context(delivery(odd(0, "K"))),
+        Context(delivery(odd(1, "other"))),
+        Context(delivery(odd(2, "K", "raises"))),
+        Context(delivery(odd(3, "last", "closes its connection"))),
+    ]
+    process(*contexts)
+    assert applied() == [1, 3]
+    assert [c.state for c in contexts] == [
+        State.DONE,
+        State.DONE,
+        State.RETRY,
+        State.RETRY,
+    ]
+    assert Parked.objects.filter(due_at=None).count() == 0
+
+
+def test_the_consumer_looks_for_a_message_whose_projection_was_parked() -> None:
+    processor = Processor(HeldLease(QUEUE))
+    processor.lease.has_parked = False
+    processor.process(Batch([Context(delivery(odd(0, "K", "projection")))]))
+    assert Parked.objects.count() == 1
+    assert processor.lease.has_parked
+    second = Context(delivery(odd(1, "K")))
+    processor.process(Batch([second]))
+    assert second.state is State.BLOCKED
+
+
+def test_unnamed_parked_once_although_batch_again() -> None:
+    budget["projection"] = 2
+    contexts = [
+        Context(delivery(odd(0, "K", "raises"), message_id=None)),
+        Context(delivery(odd(1, "K"), message_id=None)),
+        Context(delivery(odd(2, "last", "projection store"))),
+    ]
+    process(*contexts)
+    assert Parked.objects.count() == 2
+    retry()
+    assert applied() == [5, 3]
+
+
+def test_applied_message_parked_once_although_batch_again() -> None:
+    left = [2]
+
+    def project(ones: list[Applied]) -> None:
+        for message, _ in ones:
+            if message.fault == "projection":
+                raise ValueError("no")
+            if message.name == "last" and left[0] > 0:
+                left[0] -= 1
+                raise OperationalError("away")
+        stored.extend(m.number for m, _ in ones)
+
+    project_with(project)
+    contexts = [
+        Context(delivery(odd(0, "K", "projection"))),
+        Context(delivery(odd(1, "K"))),
+        Context(delivery(odd(2, "last"))),
+    ]
+    process(*contexts)
+    assert Parked.objects.count() == 2
+
+
+def test_projection_that_kills_is_given_up() -> None:
+    body = odd(0, "K")
+    first = Context(delivery(body))
+    project_with(lambda ones: None)
+    process(first)
+    calls = []
+    project_with(calls.append)
+    again = Context(delivery(body, message_id=first.id))
+    again.refuse(Failure("poison", "3 consumers died", code="failed"))
+    process(again)
+    assert calls == []
+    assert DeadLetter.objects.get().kind == "projection"
+    assert status(again) == "failed"
+
+
+def parked(body: dict[str, Any], attempts: int) -> Context:
+    process(Context(delivery(body)))
+    Parked.objects.update(attempts=attempts)
+    row = Parked.objects.get()
+    return Context(row.delivery(QUEUE), row)
+
+
+def test_a_server_failure_while_parking_again_is_not_blamed(settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"MAX_ATTEMPTS": 10}
+    context = parked(odd(0, "K", "raises"), 4)
+    with failing("UPDATE", "messaging_parked", times=2):
+        process(context, is_parked=True)
+    assert not DeadLetter.objects.exists()
+    assert Parked.objects.get().attempts == 5
+
+
+@pytest.mark.parametrize("delay", [timedelta(minutes=5), "soon"])
+def test_a_projection_that_asks_for_a_wrong_delay_is_at_fault(delay: Any) -> None:
+    def wrong(ones: list[Applied]) -> None:
+        if any(message.fault for message, _ in ones):
+            raise Retry("later", delay=delay)
+        tp.store_trials(ones)
+
+    project_with(wrong)
+    process(Context(delivery(odd(0, "K", "x"))), Context(delivery(odd(1))))
+    assert stored == [3]
+
+
+def test_a_replay_behind_a_copy_of_its_message_is_applied() -> None:
+    budget["rejects"] = 1
+    body = odd(0, "K", "rejects")
+    first = Context(delivery(body))
+    process(first)
+    assert status(first) == "failed"
+    copy = Context(delivery(body, message_id=first.id))
+    replay = Context(delivery(body, message_id=first.id, headers={"replays": 1}))
+    process(copy, replay)
+    assert applied() == [1]
+
+
+def test_parked_that_is_misrouted_is_removed(broker: Broker, settings: Any) -> None:
+    body = odd(0, "name 0", "asks for another try")
+    process(Context(delivery(body)))
+    settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
+    target = partition_for(QUEUE, "name 0")
+    other = next(n for n in (QUEUE, f"{QUEUE}.1") if n != target)
+    Parked.objects.update(partition=other)
+    with broker.channel() as channel:
+        channel.queue_declare(target)
+        channel.queue_purge(target)
+    row = Parked.objects.get()
+    processor = Processor(HeldLease(QUEUE, other))
+    processor.process(Batch([Context(row.delivery(QUEUE), row)], is_parked=True))
+    assert broker.count(target) == 1
+    assert not Parked.objects.exists()
+
+
+def test_forwarded_unnamed_once(broker: Broker, settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
+    target = f"{QUEUE}.1"
+    key = next(
+        f"name {n}" for n in range(40) if partition_for(QUEUE, f"name {n}") == target
+    )
+    with broker.channel() as channel:
+        channel.queue_declare(target)
+        channel.queue_purge(target)
+    ones = [
+        delivery(odd(0, key), message_id=None),
+        delivery(odd(1, key), headers={"large": "x" * 131_000}),
+    ]
+    contexts = [Context(Delivery(d.envelope, QUEUE, tag=1, source=QUEUE)) for d in ones]
+    process(*contexts)
+    assert broker.count(target) == 1
+
+
+def test_forward_to_full_queue_waits(broker: Broker, settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {
+        "QUEUES": {QUEUE: {"PARTITIONS": 2}},
+        "CONFIRM_TIMEOUT": 0.3,
+    }
+    target = f"{QUEUE}.1"
+    key = next(
+        f"name {n}" for n in range(40) if partition_for(QUEUE, f"name {n}") == target
+    )
+    with broker.channel() as channel:
+        channel.queue_delete(target)
+        channel.queue_declare(
+            target, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        )
+        channel.basic_publish("", target, b"full")
+    one = delivery(odd(0, key))
+    context = Context(Delivery(one.envelope, QUEUE, tag=1, source=QUEUE))
+    try:
+        with pytest.raises(AssertionError, match="waits for ever"):
+            process(context, tries=6)
+        assert not DeadLetter.objects.exists()
+    finally:
+        with broker.channel() as channel:
+            channel.queue_delete(target)
+
+
+def test_forward_to_missing_queue_waits(broker: Broker, settings: Any) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
+    target = f"{QUEUE}.1"
+    key = next(
+        f"name {n}" for n in range(40) if partition_for(QUEUE, f"name {n}") == target
+    )
+    with broker.channel() as channel:
+        channel.queue_delete(target)
+    one = delivery(odd(0, key))
+    context = Context(Delivery(one.envelope, QUEUE, tag=1, source=QUEUE))
+    with pytest.raises(AssertionError, match="waits for ever"):
+        process(context, tries=6)
+    assert not DeadLetter.objects.exists()
+
+
+def test_parked_with_operational_error_is_given_up_under_load() -> None:
+    context = delivery(odd(0, "K", "says that the server is gone"))
+    process(Context(context))
+    assert Parked.objects.get().attempts == 1
+    consumer = Consumer(QUEUE)
+    consumer.processor = Processor(HeldLease(QUEUE))
+    consumer._stopping.wait = lambda timeout: False  # type: ignore[method-assign]
+    for n in range(1, 60):
+        Parked.objects.update(due_at=datetime.now(UTC))
+        one = delivery(odd(n))
+        consumer.subscription._buffer.add(one, one.envelope.body)
+        try:
+            consumer._turn()
+        except SERVER_FAILURES:
+            consumer._wait(OperationalError())
+    assert DeadLetter.objects.count() == 1
+
+
+def test_store_same_id_two_bodies() -> None:
+    letters = [read(Envelope(b, QUEUE, message_id="same"), QUEUE) for b in (b"1", b"2")]
+    archive.store(letters)
+    assert DeadLetter.objects.count() == 2
+
+
+def test_requeued_projection_that_expires_is_not_applied_again() -> None:
+    project_with(lambda ones: 1 / 0)
+    body = odd(0, "K")
+    first = Context(delivery(body))
+    process(first)
+    retry()
+    assert DeadLetter.objects.get().kind == "projection"
+    replayed = delivery(body, message_id=first.id, headers={"replays": 1})
+    archive.store([read(replayed.envelope, QUEUE)])
+    assert status(first) == "failed"
+    project_with(tp.store_trials)
+    process(Context(delivery(body, message_id=first.id, headers={"replays": 2})))
+    assert applied() == stored == [1]
+
+
+def test_unstorable_projection_is_not_applied_again() -> None:
+    project_with(lambda ones: 1 / 0)
+    body = odd(0, "K")
+    first = Context(delivery(body, headers={"odd": object()}))
+    process(first)
+    retry()
+    assert DeadLetter.objects.get().kind == "projection"
+    project_with(tp.store_trials)
+    process(Context(delivery(body, message_id=first.id, headers={"replays": 1})))
+    assert applied() == stored == [1]
+
+
+def test_known_is_projected_behind_a_parked_one_of_its_key() -> None:
+    ones = [delivery(odd(0, "K", "projection")), delivery(odd(1, "K"))]
+    del projections[QUEUE]
+    process(*(Context(d) for d in ones))  # dies after the commit
+    projects(QUEUE)(tp.store_trials)
+    for d in ones:  # suspects are tried alone
+        process(Context(d))
+    budget["projection"] = 0
+    retry()
+    assert applied() == [1, 3]
+    assert stored == [1, 3]
+
+
+def test_attempts_in_memory() -> None:
+    process(
+        Context(delivery(odd(0, "K", "raises"))),
+        Context(delivery(odd(1, "L", "raises"))),
+    )
+    contexts = [Context(r.delivery(QUEUE), r) for r in Parked.objects.order_by("id")]
+    assert [c.attempts for c in contexts] == [1, 1]
+    processor = Processor(HeldLease(QUEUE))
+    processor._policies[1].failures = 3
+    with failing("UPDATE", "messaging_parked"):
+        processor.process(Batch(contexts, is_parked=True))
+    assert not DeadLetter.objects.exists()
+    assert [r.attempts for r in Parked.objects.order_by("id")] == [2, 2]
+
+
+def test_validator_cancelled(monkeypatch: Any) -> None:
+    def cancelled(self: Any) -> str:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as m:
+        m.setattr(Trial, "partition_key", property(cancelled))
+        Context(delivery(odd(0)))
+
+
+def test_swallowed_deadlock() -> None:
+    """A deadlock rolls back the whole transaction; the handler takes no notice."""
+
+    def handle(message: Trial) -> Any:
+        result = tp.run_trial(message)
+        if message.name == "bad":
+            deadlock()
+        return result
+
+    handlers[QUEUE].clear()
+    handles(Trial)(handle)
+    handles(tp.Other)(handle)
+    contexts = [
+        Context(delivery(b)) for b in [trial(1), trial(2), trial(3, "bad"), trial(4)]
+    ]
+    process(*contexts)
+    retry()
+    assert sorted(set(applied()) - {3}) == [1, 2, 4]
+
+
+def deadlock() -> None:
+    """Lose a deadlock, and take no notice."""
+    locked, go = threading.Event(), threading.Event()
+
+    def run(table: str = "messaging_outboxshard") -> None:
+        other = connections.create_connection("default")
+        with other.cursor() as cursor:
+            cursor.execute(f"INSERT IGNORE INTO {table} (id) VALUES (901), (902)")
+            cursor.execute("BEGIN")
+            for n in range(1, 300):  # the server ends the one that has written less
+                cursor.execute(f"INSERT INTO {table} (id) VALUES ({n + 1000})")
+            cursor.execute(f"SELECT id FROM {table} WHERE id = 902 FOR UPDATE")
+            locked.set()
+            go.wait(10)
+            cursor.execute(f"SELECT id FROM {table} WHERE id = 901 FOR UPDATE")
+            cursor.execute("ROLLBACK")
+        other.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    locked.wait(10)
+    with connection.cursor() as cursor:
+        sql = "SELECT id FROM messaging_outboxshard WHERE id = %s FOR UPDATE"
+        cursor.execute(sql, [901])
+        go.set()
+        with suppress(OperationalError):
+            cursor.execute(sql, [902])
+    thread.join(10)
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_pruning_spares_what_is_to_be_projected(is_given_up: bool) -> None:
+    project_with(lambda ones: 1 / 0)
+    body = odd(0, "K")
+    first = Context(delivery(body))
+    process(first)
+    if is_given_up:
+        retry()
+    Inbox.objects.update(processed_at=datetime.now(UTC) - timedelta(days=99))
+    call_command("prune_messages")
+    project_with(tp.store_trials)
+    if is_given_up:
+        process(Context(delivery(body, message_id=first.id, headers={"replays": 1})))
+    else:
+        retry()
+    assert applied() == stored == [1]
