@@ -68,6 +68,8 @@ class Processor:
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._policy = FailurePolicy(lease.queue)
+        #: The messages in hand, of which parts share a transaction.
+        self._batch: Part = []
         self._forwarding = Step(self._forward, lambda: not publisher().problem())
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
@@ -93,6 +95,7 @@ class Processor:
             misrouted = in_states(batch.contexts, State.MISROUTED)
             self._policy.take(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
+            self._batch = ours
             for part in portions(ours):
                 self._policy.take(self._applying, part)
             if self.lease.queue in projections:
@@ -145,7 +148,7 @@ class Processor:
         new = in_states(part, State.NEW)
         for event_type, messages in groupby(new, key=lambda c: c.event_type):
             handler, run = handlers[self.lease.queue][event_type], list(messages)
-            while ready := parking.hold_back(run, part):
+            while ready := parking.hold_back(run, self._batch):
                 try:
                     references = self._call(handler, ready)
                 except Reject as error:

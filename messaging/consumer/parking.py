@@ -38,15 +38,23 @@ def find_blocked(partition: str, part: Sequence[Context]) -> None:
             context.block()
 
 
-def hold_back(run: Iterable[Context], part: Iterable[Context]) -> list[Context]:
-    """Return the new messages of `run` whose key is free; block the others."""
-    blocked = {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
+def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]:
+    """
+    Return the new messages of `run` whose key is free; block the others.
+
+    What comes before a message in its batch, and what became of that, is final; what
+    comes after it may have a state of an attempt that was rolled back.
+    """
+    waiting = {id(context) for context in run if context.state is State.NEW}
+    blocked: set[str] = set()
     ready = []
-    for context in in_states(run, State.NEW):
-        if context.key in blocked:
-            context.block()
-        else:
+    for context in batch:
+        if id(context) in waiting and context.key not in blocked:
             ready.append(context)
+        elif id(context) in waiting:
+            context.block()
+        elif context.state in (State.RETRY, State.BLOCKED):
+            blocked.add(context.key)
     return ready
 
 
