@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models.lease import LeaseLost
@@ -67,7 +68,9 @@ class FailurePolicy:
                     raise
                 except Exception as error:  # whatever users' code raises
                     judged = self._judge(error, part, step)
-                    if judged is None or decision == UNSTORABLE:
+                    # A full disk takes some rows and not others.
+                    is_full = decision is not None and is_out_of_space(error)
+                    if judged is None or decision == UNSTORABLE or is_full:
                         self.failures += 1
                         raise
                     if len(part) > 1:

@@ -24,7 +24,17 @@ from django.db import (
 from django.utils import timezone
 from pydantic import AfterValidator
 
-from messaging import Applied, Event, Message, Reject, Retry, handles, projects, publish
+from messaging import (
+    Applied,
+    Event,
+    Message,
+    NotYet,
+    Reject,
+    Retry,
+    handles,
+    projects,
+    publish,
+)
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Batch, Processor
 from messaging.consumer.context import Context, State
@@ -460,6 +470,66 @@ def test_what_cannot_even_be_recorded_is_set_aside_from_safe_values(place: int) 
     assert applied() == list(range(SIZE))
     letter = DeadLetter.objects.get()
     assert (letter.message_id, letter.body) == (odd.envelope.message_id, b"bad")
+
+
+@pytest.mark.usefixtures("queue")
+def test_what_waits_behind_a_parked_message_is_never_applied_before_it() -> None:
+    faults = ("raises", "asks for another try", "")
+    bodies = [trial(2 * n, "one", fault) for n, fault in enumerate(faults)]
+    process(*(Context(delivery(body)) for body in bodies))
+    assert not applied()
+
+    # They are due together: the first succeeds, and the second fails.
+    budget["raises"] = 0
+    rows = Parked.objects.order_by("id")
+    process(*(Context(row.delivery(QUEUE), row) for row in rows), is_parked=True)
+
+    assert applied() == [0]
+    assert [bool(row.due_at) for row in Parked.objects.order_by("id")] == [True, False]
+    budget["asks for another try"] = 0
+    retry()
+    assert applied() == stored == [0, 2, 4]
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_batch_handler_that_postpones_a_message_is_given_the_ones_before_it() -> None:
+    def postpone_second(messages: list[Trial]) -> list[int]:
+        if len(messages) > 1:
+            raise NotYet("later", messages[1])
+        return run_trials(messages)
+
+    handlers[QUEUE].clear()
+    handles(Trial, batch=True)(postpone_second)
+    contexts = [Context(delivery(trial(number, "one"))) for number in (1, 3, 5)]
+
+    process(*contexts)
+
+    assert [c.state for c in contexts] == [State.DONE, State.RETRY, State.BLOCKED]
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_full_disk_is_waited_for_although_some_rows_find_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = OperationalError(1114, "The table is full")
+    monkeypatch.setitem(HANDLER_FAULTS, "finds the disk full", lambda: fail(full))
+    bodies = [trial(0), trial(1, fault="finds the disk full"), trial(2)]
+    contexts = [Context(delivery(body)) for body in bodies]
+    run_sql(
+        "CREATE TRIGGER no_space BEFORE INSERT ON messaging_parked FOR EACH ROW"
+        " SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114"
+    )
+    try:
+        with pytest.raises(AssertionError, match="waits for ever"):
+            process(*contexts)
+    finally:
+        run_sql("DROP TRIGGER no_space")
+    assert not DeadLetter.objects.exists()
+    budget["finds the disk full"] = 0
+
+    process(*contexts)
+
+    assert applied() == stored == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("queue")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from messaging.amqp.publisher import publisher
 from messaging.consumer import retry
@@ -242,6 +243,7 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
         (ValueError(), 3, 0, 2.0),  # doubled twice
         (ValueError(), 10, 0, None),  # often enough
         (Retry(), 1000, 0, 300.0),  # as often as it takes, at the longest pause
+        (OperationalError(1114, ""), 1000, 0, 300.0),  # until the disk has space
         (NotYet(""), 1, 0, 0.05),  # any moment
         (NotYet(""), 5, 0.9, 0.1),  # what is left of its patience
         (NotYet(""), 2, 1.0, None),  # out of patience
