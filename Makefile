@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all soak bench lint format clean
+.PHONY: help setup run test test-unit test-all soak bench lint format clean
 bin := .venv/bin
 
 help: ## list the targets
@@ -13,10 +13,15 @@ run: setup ## start servers, API and consumers; Ctrl-C stops all
 
 test: setup ## the default tests
 	$(bin)/python -m pytest -m "not slow and not soak"
+	$(bin)/python -m pytest tests/shop
+
+test-unit: setup ## the tests that need no server, in seconds
+	$(bin)/python -m pytest tests/unit
 
 test-all: setup ## also the slow ones, on more servers and with more clients
 	@./project/setup.sh all-tests
 	$(bin)/python -m pytest -m "not soak"
+	$(bin)/python -m pytest tests/shop
 
 soak: setup ## the long ones, with their figures
 	$(bin)/python -m pytest -m soak -rP --show-capture=stdout

@@ -1,4 +1,4 @@
-"""Writes through RabbitMQ that are never lost, doubled or reordered."""
+"""Writes through RabbitMQ, applied exactly once and in order."""
 
 from .amqp.client import Client, Incoming, connect
 from .exceptions import (
@@ -38,7 +38,7 @@ from .rpc.client import call
 from .rpc.server import serves
 from .topology import Queue
 
-__all__ = [  # noqa: RUF022 grouped by what they are for
+__all__ = [  # noqa: RUF022 grouped by purpose
     # Messages
     "Message",
     "Event",

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy
 
 
 class MessagingConfig(AppConfig):
-    """Finds the `handlers.py` of every installed app, and checks the settings."""
+    """Imports the `handlers.py` of every installed app, and registers the checks."""
 
     name = "messaging"
     verbose_name = gettext_lazy("Messages")
@@ -13,10 +13,11 @@ class MessagingConfig(AppConfig):
 
     def ready(self) -> None:
         """Register all handlers and checks."""
-        from . import checks  # models load after this module
+        from . import checks  # imports models, which Django loads after this module
 
         autodiscover_modules("handlers")
         register(checks.check_settings)
         register(checks.check_published_models, Tags.models)
         register(checks.check_queues_and_exchanges)
-        register(checks.check_deployment, deploy=True)
+        register(checks.check_broker_address, deploy=True)
+        register(checks.check_sqlite, deploy=True)

@@ -1,4 +1,9 @@
-"""What `manage.py check` says of the settings and of published models."""
+"""
+System checks of the settings, of published models, and of queues and exchanges.
+
+`RULES` says which values a setting may have, `WEAKNESSES` which of them weaken a
+guarantee. `manage.py check` and `manage.py doctor` both report what is found here.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +26,16 @@ from .topology import declared
 Rule = Callable[[Any], bool]
 
 
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and _positive(value)
 
 
 def _text(value: Any) -> bool:
@@ -66,19 +71,31 @@ def _queues(value: Any) -> bool:
     )
 
 
-def _address(value: Any) -> bool:
-    return isinstance(value, str) and urlsplit(value).scheme in ("amqp", "amqps")
+def is_address(value: Any) -> bool:
+    """Whether a value is an AMQP address that can be parsed."""
+    if not isinstance(value, str):
+        return False
+    try:
+        url = urlsplit(value)
+        url.port  # noqa: B018 raises if a password with a slash stands in its place
+    except ValueError:
+        return False
+    return url.scheme in ("amqp", "amqps")
 
 
-#: Those that hold for all defaults of a type, and what they are called.
-BY_TYPE: dict[type, tuple[Rule, str]] = {
+#: The rule for all settings whose default has this type, and its text.
+RULES_OF_TYPES: dict[type, tuple[Rule, str]] = {
     str: (_text, "a text that is not empty"),
     int: (_whole, "a whole number above 0"),
     float: (_positive, "a number above 0"),
 }
-#: Those of one setting.
-BY_NAME: dict[str, tuple[Rule, str]] = {
-    "URL": (_address, "an address like amqp://user:password@host:5672/"),
+#: The rules of single settings, and their texts.
+RULES: dict[str, tuple[Rule, str]] = {
+    "URL": (
+        is_address,
+        "an address like amqp://user:password@host:5672/, with %2F for a slash in the "
+        "password",
+    ),
     "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
     "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
@@ -94,13 +111,63 @@ BY_NAME: dict[str, tuple[Rule, str]] = {
 }
 
 
+#: Id of the check, setting, and which of its allowed values weaken a guarantee how.
+WEAKNESSES: tuple[tuple[str, str, Rule, str], ...] = (
+    (
+        "messaging.W002",
+        "QUEUE_TYPE",
+        lambda v: v == "classic",
+        "such queues are lost with their node, and do not count how often a message "
+        "kills its consumer; use 'quorum' where the broker has it",
+    ),
+    (
+        "messaging.W003",
+        "DELIVERY_LIMIT",
+        lambda v: v < 10,
+        "after so many restarts of a consumer, the messages it had in hand are "
+        "dead-lettered",
+    ),
+    (
+        "messaging.W004",
+        "CONFIRM_TIMEOUT",
+        lambda v: v < 1,
+        "a broker that is only busy counts as unavailable",
+    ),
+    (
+        "messaging.W005",
+        "PREFETCH",
+        lambda v: v < 2,
+        "no message arrives while another one is handled",
+    ),
+    (
+        "messaging.W006",
+        "PREFETCH",
+        lambda v: v > 20_000,
+        "all of them are delivered again when a consumer is lost, and large batches "
+        "take long to stop",
+    ),
+    (
+        "messaging.W007",
+        "STOP_TIMEOUT",
+        lambda v: v > 9,
+        "a process may take more than 10 s to end after SIGTERM",
+    ),
+    (
+        "messaging.W008",
+        "LEASE",
+        lambda v: v < 2,
+        "a short pause costs a process its partitions",
+    ),
+)
+
+
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check `MESSAGING`: its keys, their types, and the database it names."""
+    """Check the keys and values of `MESSAGING`, and the database that it names."""
     given = getattr(django_settings, "MESSAGING", {})
     if not isinstance(given, dict):
-        return [Error("MESSAGING is no dictionary.", id="messaging.E001")]
+        return [Error("MESSAGING is not a dictionary.", id="messaging.E001")]
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
         return [
             Error(
@@ -117,13 +184,13 @@ def check_settings(
 def check_published_models(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check that what happens to published models can be told."""
+    """Check that changes of published models can be published."""
     if _has_wrong_settings():
         return []
     return [
         Error(
             problem,
-            hint="Until this is repaired, every write of the model is refused.",
+            hint="Until this is fixed, every write of the model is refused.",
             obj=publication.model,
             id="messaging.E010",
         )
@@ -135,7 +202,7 @@ def check_published_models(
 def check_queues_and_exchanges(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check that nothing is wanted in two ways, of which a broker has but one."""
+    """Check that no exchange or queue is declared in two ways."""
     if _has_wrong_settings():
         return
     wanted = {x for x in declared() if isinstance(x, Exchange) and not x.passive}
@@ -143,8 +210,9 @@ def check_queues_and_exchanges(
         if count > 1:
             ways = sorted(str(exchange) for exchange in wanted if exchange.name == name)
             yield Error(
-                f"The exchange {name!r} is wanted in {count} ways: {'; '.join(ways)}.",
-                hint="Give one of them another name, or say passive=True.",
+                f"The exchange {name!r} is declared in {count} ways: "
+                f"{'; '.join(ways)}.",
+                hint="Give one of them another name, or set passive=True.",
                 id="messaging.E011",
             )
     for one in served.values():
@@ -156,44 +224,47 @@ def check_queues_and_exchanges(
             )
 
 
-def check_deployment(
+def check_sqlite(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check what is well while developing only (`check --deploy`)."""
-    if _has_wrong_settings():
+    """Check that inbox and outbox are not in SQLite (`check --deploy`)."""
+    if _has_wrong_settings() or connections[settings.DATABASE].vendor != "sqlite":
         return []
-    found = []
+    return [
+        Warning(
+            "Inbox and outbox are in SQLite, which has one writer at a time and no "
+            "locks on rows.",
+            hint="Use PostgreSQL, MySQL or MariaDB for more than development.",
+            id="messaging.W013",
+        )
+    ]
+
+
+def check_broker_address(
+    app_configs: Sequence[AppConfig] | None, **_: Any
+) -> Iterable[CheckMessage]:
+    """Check the broker's address for encryption and user (`check --deploy`)."""
+    if _has_wrong_settings():
+        return
     url = urlsplit(settings.URL)
-    is_local = url.hostname in ("localhost", "127.0.0.1", "::1")
-    if url.scheme == "amqp" and not is_local:
-        found.append(
-            Warning(
-                "MESSAGING['URL'] goes over the network without encryption.",
-                hint="Use amqps://, or ignore this in a network of your own.",
-                id="messaging.W011",
-            )
+    if url.hostname in ("localhost", "127.0.0.1", "::1"):
+        return
+    if url.scheme == "amqp":
+        yield Warning(
+            "MESSAGING['URL'] is not encrypted.",
+            hint="Use amqps://, or ignore this in a private network.",
+            id="messaging.W011",
         )
-    if url.username in (None, "guest") and not is_local:
-        found.append(
-            Warning(
-                "MESSAGING['URL'] logs in as guest.",
-                hint="A broker lets guest in from its own host only: make a user.",
-                id="messaging.W012",
-            )
+    if url.username in (None, "guest"):
+        yield Warning(
+            "MESSAGING['URL'] logs in as guest.",
+            hint="A broker lets guest in from its own host only: create a user.",
+            id="messaging.W012",
         )
-    if connections[settings.DATABASE].vendor == "sqlite":
-        found.append(
-            Warning(
-                "Inbox and outbox are in SQLite, which has one writer at a time.",
-                hint="Use PostgreSQL, MySQL or MariaDB for more than development.",
-                id="messaging.W013",
-            )
-        )
-    return found
 
 
 def _has_wrong_settings() -> bool:
-    """Whether there is an error to mend before anything else can be looked at."""
+    """Whether an error must be fixed before anything else can be checked."""
     return any(problem.is_serious() for problem in check_settings(None))
 
 
@@ -203,9 +274,9 @@ def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
         for own in of_queues.values():
             yield from _wrong_values(own)
     for name, value in given.items():
-        rule = BY_NAME.get(name) or BY_TYPE.get(type(DEFAULTS[name]))
+        rule = RULES.get(name) or RULES_OF_TYPES.get(type(DEFAULTS[name]))
         if rule is not None and not rule[0](value):
-            # Not the value of the address, which has a password in it.
+            # An address is not shown, because it contains a password.
             shown = "" if name == "URL" else f", not {value!r}"
             yield Error(
                 f"MESSAGING[{name!r}] must be {rule[1]}{shown}.",
@@ -223,7 +294,7 @@ def _problems_of_database() -> Iterator[CheckMessage]:
             id="messaging.E004",
         )
     elif not (handlers or publications) and connections[alias].vendor == "unknown":
-        # Without any database one can still send and call.
+        # Without any database a project can still send and call.
         return
     elif (vendor := connections[alias].vendor) not in VENDORS:
         yield Error(
@@ -234,32 +305,19 @@ def _problems_of_database() -> Iterator[CheckMessage]:
     elif connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
         yield Warning(
             "With ATOMIC_REQUESTS every view is a transaction: what it publishes waits "
-            "in the outbox, and no view learns whether the broker has it.",
-            hint="Run relay_outbox, and mark views that publish commands with "
-            "@transaction.non_atomic_requests.",
+            "in the outbox, and the view answers before the broker has it.",
+            hint="Set it to False; or run relay_outbox, and mark views that publish "
+            "commands with @transaction.non_atomic_requests.",
             id="messaging.W001",
         )
 
 
 def _weaknesses() -> Iterator[CheckMessage]:
-    if settings.QUEUE_TYPE == "classic":
-        yield Warning(
-            "MESSAGING['QUEUE_TYPE'] is 'classic': such queues live on one machine, "
-            "and do not count how often a message kills its consumer.",
-            hint="Use 'quorum' wherever the broker has it (RabbitMQ 3.8 or newer).",
-            id="messaging.W002",
-        )
-    if settings.DELIVERY_LIMIT < 10:
-        yield Warning(
-            f"MESSAGING['DELIVERY_LIMIT'] is {settings.DELIVERY_LIMIT}: so many "
-            "restarts of a consumer make dead letters of what was in its hands.",
-            hint=f"The default is {DEFAULTS['DELIVERY_LIMIT']}.",
-            id="messaging.W003",
-        )
-    if settings.CONFIRM_TIMEOUT < 1:
-        yield Warning(
-            f"MESSAGING['CONFIRM_TIMEOUT'] is {settings.CONFIRM_TIMEOUT}: a broker "
-            "that is but busy is taken for one that is away.",
-            hint="Give it a second at least.",
-            id="messaging.W004",
-        )
+    for check_id, name, is_weak, text in WEAKNESSES:
+        value = getattr(settings, name)
+        if is_weak(value):
+            yield Warning(
+                f"MESSAGING[{name!r}] is {value!r}: {text}.",
+                hint=f"The default is {DEFAULTS[name]!r}.",
+                id=check_id,
+            )

@@ -1,5 +1,5 @@
 """
-Settings of this package: one dictionary over the defaults below.
+The settings of this package: one dictionary, and a default for each key.
 
     MESSAGING = {"URL": "amqp://guest:guest@127.0.0.1:5672/"}
 
@@ -15,65 +15,72 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
-    #: Where the broker is; `amqps://` for TLS.
+    #: Address of the broker; `amqps://` for TLS.
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
-    #: Sent with every message as `app_id`.
+    #: Name of this application: the `app_id` of every message it publishes.
     "APP_ID": "messaging",
-    #: Alias of the database that holds inbox and outbox beside the effects.
+    #: Alias of the database in which handlers write; it also holds inbox and outbox.
     "DATABASE": "default",
-    #: Seconds a publish may take, reconnecting included, before it is `Unconfirmed`.
+    #: Seconds `publish` waits for the broker's confirm, including reconnecting, before
+    #: it raises `Unconfirmed`.
     "CONFIRM_TIMEOUT": 5.0,
-    #: Bytes of the largest body that is published or handled.
+    #: Maximum size in bytes of a body that is published or handled.
     "MAX_BODY": 1024 * 1024,
-    #: Messages of one process that await their confirm at a time.
+    #: Maximum number of messages of one process that await their confirm.
     "MAX_IN_FLIGHT": 2000,
-    #: Seconds between heartbeats; a dead peer is noticed after two.
+    #: Seconds between heartbeats of a connection; a dead peer is detected after two.
     "HEARTBEAT": 15,
-    #: Messages a consumer holds at most: half of them are its largest batch, and the
-    #: other half arrives meanwhile. The same for all consumers of a queue, and not to
-    #: be lowered while messages wait: see `Subscription`.
+    #: Maximum number of unacknowledged messages of a consumer. Its largest batch is one
+    #: half; the other half arrives meanwhile. It must be the same for all consumers of
+    #: a queue, and must not be lowered while messages wait: see `Subscription`.
     "PREFETCH": 1000,
-    #: Bytes of bodies a consumer has in memory; what else it holds waits on disk.
+    #: Maximum size in bytes of the bodies that a consumer keeps in memory; further ones
+    #: are spooled to disk.
     "PREFETCH_BYTES": 32 * 1024 * 1024,
-    #: "quorum", or "classic" where a broker has no quorum queues.
+    #: Type of the queues: "quorum", or "classic" for a broker without quorum queues.
     "QUEUE_TYPE": "quorum",
-    #: Times the broker hands out a message whose consumers die before it gives up.
+    #: Deliveries after which the broker dead-letters a message whose consumers die.
     "DELIVERY_LIMIT": 100,
-    #: Seconds a message waits for what it refers to before it is rejected.
+    #: Seconds a message that raises `NotYet` is retried before it is rejected.
     "PATIENCE": 1.0,
-    #: Seconds: the first pause before a batch is tried again or a server is asked
-    #: again, and the longest.
+    #: First and longest pause in seconds before the next attempt while a server is
+    #: unavailable; pauses double in between.
     "BACKOFF": (0.2, 15.0),
-    #: Queues of the broker among which the keys of a queue are divided.
+    #: Number of partitions of a queue, each a queue of the broker with one consumer at
+    #: a time.
     "PARTITIONS": 1,
-    #: Times a message that fails for no known reason is tried; None for ever.
+    #: Attempts after which a failing message becomes a dead letter; None for no limit.
     "MAX_ATTEMPTS": 10,
-    #: The same for exceptions by dotted name, which may be that of a base class.
+    #: The same for particular exceptions, by the dotted name of the class or of a base
+    #: class.
     "ATTEMPTS_OF": {"messaging.exceptions.Retry": None},
-    #: Seconds: the first pause before such a message is tried again, and the longest.
+    #: First and longest pause in seconds between attempts of a failing message; pauses
+    #: double in between.
     "RETRY_PAUSE": (0.5, 300.0),
-    #: Share of the last messages that fail at which a consumer slows down instead of
-    #: parking them all; None never.
+    #: Share of failures among the last messages above which a consumer tries messages
+    #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: By queue, what differs there of the six settings named in `BY_QUEUE`.
+    #: By queue, other values of the six settings named in `BY_QUEUE`.
     "QUEUES": {},
-    #: Topic exchange to which events go.
+    #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
-    #: Days the inbox remembers a message; older ones are refused as expired.
+    #: Days for which the inbox remembers a message; older messages are rejected as
+    #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
-    #: Clients of one process that wait for the outcome of their write at a time.
+    #: Maximum number of requests of one process that wait for the outcome of a write.
     "MAX_WAITERS": 16,
-    #: Seconds a call waits for its answer.
+    #: Seconds a call waits for its reply.
     "CALL_TIMEOUT": 5.0,
-    #: Calls of one function that a server process works on at a time.
+    #: Calls of one function that a server process runs at a time.
     "SERVER_THREADS": 4,
-    #: Seconds a consumer may take to finish what is in hand after SIGTERM.
+    #: Seconds a consumer may take after SIGTERM to finish its current batch.
     "STOP_TIMEOUT": 8.0,
-    #: Seconds of silence after which the queues of a process are given to others.
+    #: Seconds without a heartbeat after which other workers take over the partitions of
+    #: a worker.
     "LEASE": 5.0,
 }
 
-#: What `QUEUES` may set for one queue:
+#: The keys of `QUEUES` for one queue:
 #: {"orders_queue": {"PARTITIONS": 8, "MAX_ATTEMPTS": 20}}.
 BY_QUEUE = (
     "PARTITIONS",
@@ -91,7 +98,7 @@ class Settings:
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})
         if not isinstance(given, dict):
-            raise ImproperlyConfigured("MESSAGING is no dictionary.")
+            raise ImproperlyConfigured("MESSAGING is not a dictionary.")
         if unknown := given.keys() - DEFAULTS.keys():
             raise ImproperlyConfigured(
                 f"MESSAGING has unknown keys {sorted(unknown)}; "
@@ -104,7 +111,7 @@ class Settings:
         return value
 
     def of(self, queue: str, name: str) -> Any:
-        """Give what holds for one queue."""
+        """Return the value of a setting for one queue."""
         own = self.QUEUES.get(queue, {})
         if unknown := own.keys() - set(BY_QUEUE):
             raise ImproperlyConfigured(
@@ -114,7 +121,7 @@ class Settings:
         return own[name] if name in own else getattr(self, name)
 
     def reload(self, *, setting: str, **_: Any) -> None:
-        """Forget what was read when a test overrides `MESSAGING`."""
+        """Clear the cached values when a test overrides `MESSAGING`."""
         if setting == "MESSAGING":
             self.__dict__.clear()
 

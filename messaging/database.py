@@ -1,4 +1,4 @@
-"""Inserting many rows at once, at the speed of the driver."""
+"""Fast inserts, stale connections, and pruning of old rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ def insert(
     rows: Iterable[Sequence[Any]],
 ) -> None:
     """
-    Insert rows that hold the values of the fields `names`, in their order.
+    Insert rows, each a sequence of values of the fields `names`, in that order.
 
-    `bulk_create` makes an instance, sends two signals and compiles an expression for
-    each value; for rows of a batch that costs more than the database itself. Raises
-    `IntegrityError` as that does.
+    `bulk_create` builds an instance per row and compiles an expression per value, which
+    costs more than the insert itself. Raises `IntegrityError` as `bulk_create` does.
     """
     connection = connections[using]
     known = {field.name: field for field in model._meta.concrete_fields}
@@ -34,13 +33,13 @@ def insert(
     marks = ", ".join(["%s"] * len(fields))
     table = quote(model._meta.db_table)
     sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 only names
-    # The driver takes other values as they are.
+    # The driver accepts all other values unchanged.
     special = [
         (place, field)
         for place, field in enumerate(fields)
         if isinstance(field, models.DateTimeField | models.JSONField)
     ]
-    # PostgreSQL has no text with NUL, which foreign senders may well send.
+    # PostgreSQL stores no NUL in text, and other programs may send one.
     no_nul = connection.vendor == "postgresql"
     prepared = []
     for row in rows:
@@ -55,22 +54,22 @@ def insert(
 
 
 def without_nul(text: str) -> str:
-    """Give a text without NUL."""
+    """Return a text with NUL characters replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")
 
 
 def answers(alias: str) -> bool:
-    """Whether a database takes a new connection of this thread and answers on it."""
+    """Return whether a database accepts a new connection of this thread."""
     connection = connections[alias]
     try:
         connection.close()
         connection.ensure_connection()
         return connection.is_usable()
-    except Exception:  # noqa: BLE001 drivers raise errors of their own
+    except Exception:  # noqa: BLE001 drivers raise their own errors
         return False
 
 
-def is_out_of_space(error: Exception) -> bool:
+def is_out_of_space(error: BaseException) -> bool:
     """Whether a database has no space for what it should store."""
     if not isinstance(error, DatabaseError):
         return False
@@ -81,31 +80,31 @@ def is_out_of_space(error: Exception) -> bool:
 
 def close_stale_connections() -> None:
     """
-    Close those that are too old or broken, as `close_old_connections` does.
+    Close connections that are too old or broken, as `close_old_connections` does.
 
-    One that is in the middle of a transaction is left alone: a test may have opened it.
+    Connections in a transaction are left alone: a test may have opened them.
     """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
 
 
-#: Rows removed by one statement, which locks them for some milliseconds.
+#: Rows deleted by one statement, which locks them for a few milliseconds.
 PRUNE_CHUNK = 1000
 
 
 class PrunableQuerySet(models.QuerySet[Any]):
-    """Rows that are of no use after some time."""
+    """Rows that are deleted after some time."""
 
-    #: The field that says of when a row is.
+    #: Name of the field that holds the age of a row.
     moment: str
 
     def older_than(self, moment: datetime) -> Self:
-        """Give the rows from before a moment, the oldest first."""
+        """Return the rows from before a moment, oldest first."""
         return self.filter(**{f"{self.moment}__lt": moment}).order_by(self.moment)
 
     def remove(self) -> Iterator[int]:
-        """Delete all in small steps that lock little, and give the count of each."""
+        """Delete all rows in small steps that lock little; yield the count of each."""
         while ids := list(self.values_list("pk", flat=True)[:PRUNE_CHUNK]):
             yield (
                 self.model._default_manager.using(self.db)

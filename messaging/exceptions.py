@@ -6,17 +6,17 @@ MessagingError
 │   ├── Unroutable
 │   ├── Unconfirmed
 │   └── TooLarge
-├── CallError                a call got no answer
+├── CallError                a call returned no result
 │   ├── NoServer
 │   ├── CallTimeout
 │   ├── InvalidCall
 │   └── RemoteError
 ├── TopologyMismatch
-├── Unpublishable            a change of a published model cannot be told
-├── NotThere                 told to tools: the broker has no such queue or exchange
-├── InvalidMessage           the body is not what the event type says
+├── Unpublishable            a change of a published model cannot be published
+├── NotThere                 raised in tools: the broker has no such queue or exchange
+├── InvalidMessage           the body does not match its event type
 ├── Reject                   raised by handlers: this message can never succeed
-│   └── NotYet               ... unless what it needs arrives within moments
+│   └── NotYet               ... unless what it needs arrives soon
 └── Retry                    raised by handlers: try this message again later
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class MessagingError(Exception):
-    """Base of every error this package raises; the docstring is the default text."""
+    """Base of all errors of this package; the docstring is the default message."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(args or (" ".join((self.__doc__ or "").split()),)))
@@ -56,23 +56,23 @@ class TooLarge(PublishError):
 
 
 class CallError(MessagingError):
-    """A call got no answer."""
+    """A call returned no result."""
 
 
 class NoServer(CallError):
-    """Nobody serves this name: the function was not run. Start `manage.py serve`."""
+    """No server has this name: the function was not run. Start `manage.py serve`."""
 
 
 class CallTimeout(CallError):
-    """No answer came in time: whether the function was run is unknown."""
+    """No reply came in time: whether the function was run is unknown."""
 
 
 class InvalidCall(CallError):
     """
-    The payload is not what the function takes: it was not run.
+    The arguments do not match the function, which was not run.
 
-    `errors` maps each argument to what is wrong with it; the key "" holds what
-    concerns the whole payload.
+    `errors` maps each argument to its error messages; the key "" holds those about the
+    whole payload.
     """
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
@@ -82,11 +82,11 @@ class InvalidCall(CallError):
 
 class RemoteError(CallError):
     """
-    The function was run and failed.
+    The function was run and raised an exception.
 
-    `type` is the name of the exception's class, and `code` tells programs what
-    `reason` tells people, if the function raised `Reject`. Of other exceptions,
-    `reason` and `traceback` say more only where the server exposes them.
+    `type` is the name of the exception's class. If it is `Reject`, `reason` is its text
+    for people and `code` its counterpart for programs. For other exceptions, `reason`
+    and `traceback` have details only if the server exposes them.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class RemoteError(CallError):
 
 
 class TopologyMismatch(MessagingError):
-    """The broker has this queue or exchange with other arguments than ours."""
+    """The broker has this queue or exchange with different arguments."""
 
 
 class Unpublishable(MessagingError):
-    """This change of a published model cannot be told, and so it is not made."""
+    """This change of a published model cannot be published, so it was not made."""
 
 
 class NotThere(MessagingError):
@@ -113,10 +113,10 @@ class NotThere(MessagingError):
 
 class InvalidMessage(MessagingError):
     """
-    The body is not JSON, not an object, or not what its event type says.
+    The body is not JSON, not an object, or does not match its event type.
 
-    `errors` maps each field to the texts to show for it; the key "" holds those
-    that concern the whole body.
+    `errors` maps each field to its error messages; the key "" holds those about the
+    whole body.
     """
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
@@ -125,7 +125,7 @@ class InvalidMessage(MessagingError):
 
 
 def by_field(errors: dict[str, list[str]]) -> str:
-    """Give the texts of all fields in one line."""
+    """Return the error messages of all fields in one line."""
     return "; ".join(
         f"{field}: {' '.join(texts)}" if field else " ".join(texts)
         for field, texts in errors.items()
@@ -136,10 +136,10 @@ class Reject(MessagingError):
     """
     A permanent failure: the message can never succeed and becomes a dead letter.
 
-    A batch handler names the messages at fault; the handler is called again at once
-    for the others. With none named, the batch is split until they are found. `code`
-    says to programs what `reason` says to people: "rejected", "not_found" (what the
-    message is about), "conflict" or "precondition_failed" (the version).
+    A batch handler names the messages at fault and is called again at once with the
+    others. If it names none, the batch is split until they are found. `reason` is for
+    people and `code` for programs: "rejected", "not_found" (the entity does not exist),
+    "conflict" or "precondition_failed" (the entity has another version).
     """
 
     def __init__(self, reason: str, *messages: Message, code: str = "rejected") -> None:
@@ -153,16 +153,17 @@ class NotYet(Reject):
     """
     What the message refers to is missing, but may be on its way in another queue.
 
-    The message is tried again for `MESSAGING["PATIENCE"]` seconds, the later messages
-    of its key behind it, and rejected after that.
+    The message is retried for `MESSAGING["PATIENCE"]` seconds and then rejected. Later
+    messages of its key wait behind it.
     """
 
 
 class Retry(MessagingError):
     """
-    A transient failure: the message is tried again later, its key behind it.
+    A transient failure: the message is retried later.
 
-    After `delay` seconds, or else after a pause that doubles with each attempt.
+    That is after `delay` seconds, or else after a pause that doubles with each attempt.
+    Later messages of its key wait behind it.
     """
 
     def __init__(self, *args: object, delay: float | None = None) -> None:
@@ -170,8 +171,8 @@ class Retry(MessagingError):
         super().__init__(*args)
 
 
-#: Raised when the broker or `MESSAGING["DATABASE"]` fails. The last one stands for a
-#: table or column that a migration is about to make.
+#: Raised when the broker or `MESSAGING["DATABASE"]` fails. `ProgrammingError` may mean
+#: that a migration has yet to create a table or column.
 SERVER_FAILURES = (
     Unconfirmed,
     Unroutable,

@@ -1,5 +1,5 @@
 """
-Types for the fields of messages, and their errors in words for people.
+Types for the fields of messages, and their errors as texts for users.
 
     Name = Annotated[Text, Field(min_length=1, max_length=100)]
 """
@@ -22,7 +22,7 @@ from .text import storable
 
 
 def checked_by(validator: Callable[[Any], None]) -> AfterValidator:
-    """Let a Django validator check a value that is not empty."""
+    """Return a pydantic validator that runs a Django validator on non-empty values."""
 
     def check(value: Any) -> Any:
         if value not in ("", None):
@@ -41,7 +41,7 @@ def _ascii(value: str) -> None:
 
 
 def moment(value: object) -> datetime:
-    """Give a moment of ISO 8601, or one that is ready-made, in UTC."""
+    """Return a datetime, or parse one from ISO 8601, in UTC; raises `ValueError`."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -60,10 +60,10 @@ def moment(value: object) -> datetime:
     return value
 
 
-#: The first year that MySQL's DATETIME is documented to hold.
+#: The first year that MySQL's DATETIME supports.
 EARLIEST_YEAR = 1000
 
-#: NUL ends a text in some programs and not in others.
+#: NUL terminates a string in some programs and not in others.
 NO_NUL = r"^[^\x00]*$"
 
 #: Text without NUL, trimmed; narrow it with `Field(min_length=1, max_length=100)`.
@@ -87,15 +87,15 @@ Url = Annotated[
     Field(json_schema_extra={"format": "uri"}),
 ]
 
-#: A moment in UTC; one given without a zone is taken as UTC.
+#: A datetime in UTC; a value without a time zone is taken as UTC.
 Moment = Annotated[datetime, BeforeValidator(moment)]
 
 
 def readable_errors(error: PydanticError) -> dict[str, list[str]]:
-    """Give the texts to show per field, in the active language."""
+    """Return the error messages by field, in the active language."""
     texts: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
-        # Behind a discriminator the first place names the event type, not a field.
+        # In a union the first part of the location is the event type, not a field.
         place = [part for part in detail["loc"] if "." not in str(part)]
         texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
     return texts
@@ -154,14 +154,14 @@ def _readable(detail: Any) -> str:
 
 
 def no_choice(value: object) -> str:
-    """Say that a value is none of those there are."""
+    """Return the error message for a value that is not an available choice."""
     return _(
         "Select a valid choice. %(value)s is not one of the available choices."
     ) % {"value": str(value)[:100]}
 
 
 def invalid_json(problem: str) -> str:
-    """Say in the active language where JSON ends to be such, as the parser told."""
+    """Return the error message for invalid JSON, with the position in `problem`."""
     if place := re.search(r"at line (\d+) column (\d+)$", problem):
         line, column = place.groups()
         return _("Invalid JSON at line %(line)s, column %(column)s.") % {

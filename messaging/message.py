@@ -1,4 +1,6 @@
-"""What travels: `Message` (the body, one class per event type) and `Envelope`."""
+"""
+`Message` (the fields of a body, one class per event type), `Envelope` and `Delivery`.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Namespace of the ids made for foreign messages whose `message_id` is no UUID.
+#: Namespace of the UUIDs derived from a `message_id` that is not a UUID itself.
 FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
-#: Bytes that AMQP allows for a name or a property that is text: a short string (0-9-1,
-#: section 4.2.5.3).
+#: Maximum length in bytes of names and text properties in AMQP 0-9-1, which are short
+#: strings (section 4.2.5.3).
 SHORT = 255
-#: Header that names the partition key of a message.
+#: Header that holds the partition key of a message.
 PARTITION_KEY = "partition_key"
 #: What is wrong with a message whose partition key cannot be read.
 NO_KEY = "It has no partition key."
-#: Properties that few messages have.
+#: Properties that most messages do not have.
 RARE = (
     "content_type",
     "content_encoding",
@@ -42,15 +44,15 @@ RARE = (
     "correlation_id",
     "reply_to",
 )
-#: Those of AMQP's properties that mean something to whoever handles the message.
+#: The AMQP properties that a handler may need.
 PROPERTIES = ("message_id", "type", "timestamp", *RARE)
-#: What the outbox keeps together in one column.
+#: Attributes of an envelope that the outbox stores in one JSON column.
 UNUSUAL = (*RARE, "expiration", "user_id", "persistent")
-#: Header that names the version an entity must have for the message to apply.
+#: Header that holds the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
-#: Header that counts how often an operator has sent a message again.
+#: Header that counts how often an operator has requeued a message.
 REPLAYS = "replays"
-#: Header that says of a message without an id that it may have been seen before.
+#: Header that marks a forwarded message without an id as redelivered.
 REDELIVERED = "redelivered"
 
 
@@ -88,7 +90,7 @@ class Message(BaseModel):
         return self._if_version
 
     def expecting(self, version: int | None) -> Self:
-        """Give this message on the condition that its entity has that version."""
+        """Return this message, to be applied only if its entity has `version`."""
         if version is None:
             return self
         conditional = self.model_copy()
@@ -96,13 +98,13 @@ class Message(BaseModel):
         return conditional
 
     def encode(self) -> bytes:
-        """Give the JSON body, as UTF-8."""
+        """Return the JSON body, as UTF-8."""
         return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
         """
-        Read a JSON body, which came in `envelope` if it came from a queue.
+        Parse a JSON body. `envelope` is the one it was delivered in, if any.
 
         Raises `InvalidMessage`.
         """
@@ -113,7 +115,7 @@ class Message(BaseModel):
         """
         Build a message from parsed JSON, or from form data with `strict=False`.
 
-        Raises `InvalidMessage`, also if it has no partition key.
+        Raises `InvalidMessage`, also if its partition key cannot be computed.
         """
         message = validated(lambda: cls.model_validate(data, strict=strict))
         key_of(message)
@@ -122,10 +124,10 @@ class Message(BaseModel):
 
 class Event(Message):
     """
-    What has happened to an entity, told to whoever listens.
+    A change of an entity, published to every queue that is bound to it.
 
     Events go to the exchange `MESSAGING["EVENTS_EXCHANGE"]` with the event type as
-    routing key. Publish them inside the transaction that they tell of.
+    routing key. Publish them inside the transaction of the change.
     """
 
     queue: ClassVar = ""
@@ -135,7 +137,7 @@ def decode(
     body: bytes, classes: tuple[type[Message], ...], envelope: Envelope | None = None
 ) -> Message:
     """
-    Make the one of `classes` that the `event_type` of a JSON body names.
+    Parse a JSON body as the one of `classes` that its `event_type` names.
 
     Raises `InvalidMessage`.
     """
@@ -146,10 +148,10 @@ def decode(
 
 def validated(read: Callable[[], T], problem: str = "") -> T:
     """
-    Return what `read` returns; raise `InvalidMessage` if the data do not pass.
+    Return what `read` returns, with any exception turned into `InvalidMessage`.
 
-    Validators are written by users: whatever they raise concerns the message. `problem`
-    describes it, if not pydantic does.
+    Validators are user code: whatever they raise is a fault of the message, which
+    `problem` describes where pydantic does not.
     """
     try:
         return read()
@@ -167,11 +169,11 @@ def key_of(message: Message) -> str:
     """
     Return the partition key of a message, as text that can be stored.
 
-    Raises `InvalidMessage` if its `partition_key` fails or is no text.
+    Raises `InvalidMessage` if its `partition_key` raises or is not a string.
     """
     key = validated(lambda: message.partition_key, NO_KEY)
     if not isinstance(key, str):
-        raise InvalidMessage({"": [f"The partition key is no text: {key!r}"[:200]]})
+        raise InvalidMessage({"": [f"The partition key is no string: {key!r}"[:200]]})
     return storable(key)
 
 
@@ -199,58 +201,58 @@ class Envelope:
     app_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
-    #: Milliseconds after which it may be dropped from a queue, in digits.
+    #: Milliseconds after which it expires in a queue, as a string of digits.
     expiration: str | None = None
-    #: The broker takes no other than the name of the connection's user.
+    #: The broker accepts only the name of the connection's user.
     user_id: str | None = None
-    #: Whether it is to outlast a restart of the broker, in a durable queue.
+    #: Whether it survives a restart of the broker, in a durable queue.
     persistent: bool = True
     headers: dict[str, Any] = field(default_factory=dict)
-    #: Whether it is an error if no queue takes the message.
+    #: Whether publishing fails if no queue takes the message.
     mandatory: bool = True
 
     @property
     def key(self) -> str:
-        """Envelopes with the same key leave the outbox one after the other."""
+        """Envelopes with the same key are published from the outbox in order."""
         given = self.headers.get(PARTITION_KEY)
         return str(given or f"{self.exchange} {self.routing_key}")
 
     @property
     def unusual(self) -> dict[str, Any]:
-        """Give the properties that differ from their defaults."""
+        """Return the attributes in `UNUSUAL` that differ from their defaults."""
         defaults = {name: self.__dataclass_fields__[name].default for name in UNUSUAL}
         given = {name: getattr(self, name) for name in UNUSUAL}
         return {name: v for name, v in given.items() if v != defaults[name]}
 
     def copy(self, **changes: Any) -> Envelope:
-        """Give the same envelope with `changes`."""
+        """Return a copy with `changes`."""
         return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An envelope as a consumer got it from a queue."""
+    """An envelope as delivered from a queue."""
 
     envelope: Envelope
-    #: The queue as the registry knows it.
+    #: The logical queue, as in the registry.
     queue: str
     tag: int
-    #: The broker's name of the partition it came from, if that is known.
+    #: The broker's name of the partition it came from; "" if unknown.
     source: str = ""
-    #: The channel on which `tag` means this delivery.
+    #: The channel to which `tag` belongs.
     channel: Any = None
     redelivered: bool = False
-    #: Names the subscription: no other delivery has the same, and this tag.
+    #: Name of the subscription; unique together with `tag`.
     consumer_tag: str = ""
 
     @property
     def inbox_id(self) -> str:
         """
-        The identity under which the inbox knows it, in the form of a UUID.
+        The primary key of the message in the inbox, in the form of a UUID.
 
-        That is the `message_id`; one that is no UUID is mapped to one, and a message
-        without any is known by the digest of its body. What came through an exchange
-        may lie in several queues, each of which handles it once.
+        That is its `message_id`; one that is not a UUID is mapped to one, and a message
+        without an id is identified by the digest of its body. A message that came
+        through an exchange may be in several queues, and each handles it once.
         """
         given = self.envelope.message_id
         if given is None:

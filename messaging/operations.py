@@ -1,8 +1,8 @@
 """
-Accepted requests: their identity, and what became of them.
+Operations: accepted requests, their ids and outcomes.
 
 An operation is a message. Its public id is signed and carries the `message_id` and the
-time, so that nothing need be stored when it is accepted.
+time, so that nothing has to be stored when a request is accepted.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _signer = signing.TimestampSigner(sep=".", salt="messaging.operation")
 
 
 class OperationExpired(Exception):
-    """The operation is older than what the inbox remembers."""
+    """The operation is older than the inbox's retention period."""
 
 
 class OperationUnknown(Exception):
-    """Nobody has issued this id."""
+    """The id is forged or damaged."""
 
 
 def operation_id(message_id: str) -> str:
-    """Give a signed id that carries the message's id and the time."""
+    """Return a signed id that carries the message's id and the time."""
     return _signer.sign(uuid.UUID(message_id).hex)
 
 
 def message_of(operation: str) -> str:
     """
-    Give the `message_id` an operation id carries.
+    Return the `message_id` that an operation id carries.
 
     Raises `OperationUnknown` for a forged id and `OperationExpired` for an old one.
     """
@@ -53,7 +53,7 @@ def message_of(operation: str) -> str:
 
 
 def derived_uuid(*parts: str) -> str:
-    """Give the same random-looking UUID (version 4) for the same parts, to us alone."""
+    """Return a UUID (version 4) that depends on the parts and the secret key alone."""
     digest = hmac.digest(
         django_settings.SECRET_KEY.encode(), json.dumps(parts).encode(), hashlib.sha256
     )
@@ -61,18 +61,18 @@ def derived_uuid(*parts: str) -> str:
 
 
 def _is_projecting(row: Inbox) -> bool:
-    """Whether the second store does not have yet what was applied."""
+    """Whether the change is applied, but not yet projected to the second store."""
     parked = Parked.objects.using(settings.DATABASE)
     return parked.filter(message_id=row.pk, is_applied=True).exists()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an operation."""
+    """The outcome of an operation."""
 
     #: "queued", "done" or "failed".
     status: str
-    #: The id of what was written.
+    #: The id of the object that was written.
     reference: str = ""
     #: Why it failed, for programs and for people.
     code: str = ""
@@ -80,16 +80,16 @@ class Outcome:
 
     @classmethod
     def of(cls, row: Inbox | None) -> Self:
-        """Read it from the inbox row of a message; "queued" without one."""
+        """Return the outcome that an inbox row records; "queued" without a row."""
         if row is None or (row.status == Inbox.Status.DONE and _is_projecting(row)):
             return cls("queued")
         return cls(row.status, row.reference, row.code, row.reason)
 
     def encode(self) -> bytes:
-        """Give the JSON body of a reply."""
+        """Return the JSON body of a reply."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Read the JSON body of a reply."""
+        """Parse the JSON body of a reply."""
         return cls(**json.loads(body))

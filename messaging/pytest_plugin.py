@@ -1,4 +1,4 @@
-"""The fixtures that pytest has wherever this package is installed."""
+"""Fixtures available to pytest wherever this package is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def memory_broker() -> Iterator[MemoryBroker]:
-    """A broker in memory, in place of the real one."""
-    from . import testing  # its models load after pytest's plugins
+    """Replace the real broker by one in memory."""
+    from . import testing  # models load after pytest's plugins
 
     with testing.memory_broker() as broker:
         yield broker

@@ -1,4 +1,4 @@
-"""Messages of strangers, which have no event type: any body, from any exchange."""
+"""Messages of other programs: any body, from any exchange, without an event type."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .message import NO_KEY, PARTITION_KEY, Envelope, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
-#: What makes the body that handlers get of that which came.
+#: Converts the bytes of a body into the value that handlers receive.
 Reader = Callable[[bytes], Any]
 
-#: Headers of a message that is sent straight to its queue, from the dead letters or
-#: from another partition: whence it came the first time.
+#: Headers of a message that is sent directly to a queue (requeued, or forwarded from
+#: another partition): the exchange and routing key of its original publication.
 ORIGIN_EXCHANGE = "origin-exchange"
 ORIGIN_ROUTING_KEY = "origin-routing-key"
 
 
 class Received(Message, Generic[Body]):
     """
-    A message that came to a queue of `listens`, with the body that was asked for.
+    A message from a queue of `listens`, with a body of the requested type.
 
         @listens("birds_only", topic("nature", "*.bird"), body=Bird)
         def note(received: Received[Bird]) -> None:
@@ -35,7 +35,7 @@ class Received(Message, Generic[Body]):
     event_type: Literal["received"] = "received"
     queue: ClassVar = ""
     body: Body
-    #: Body and properties as they came.
+    #: Body and properties as delivered.
     envelope: InstanceOf[Envelope]
     key: str = ""
 
@@ -45,7 +45,7 @@ class Received(Message, Generic[Body]):
 
     @property
     def routing_key(self) -> str:
-        """The key it was published with."""
+        """The routing key it was published with."""
         return self.envelope.routing_key
 
     @property
@@ -55,21 +55,21 @@ class Received(Message, Generic[Body]):
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Those of its sender."""
+        """The headers set by its sender."""
         return self.envelope.headers
 
     @property
     def partition_key(self) -> str:
-        """What `listens` was told, or the sender's; else it is alone with its key."""
+        """The result of `key` of `listens`, the sender's key, or one of its own."""
         return self.key
 
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
-        """Read the body; raises `InvalidMessage`."""
+        """Parse the body; raises `InvalidMessage`."""
         envelope = at_origin(envelope or Envelope(body, "", message_id=None))
         parts = {"body": cls.reader(body), "envelope": envelope}
         key = cls.model_construct(**parts)._find_key()
-        # The plugin of pydantic forgets that the class may be one that inherits.
+        # pydantic's mypy plugin takes `Self` for this class, not for a subclass.
         return cls.model_construct(**parts, key=key)  # type: ignore[return-value]
 
     def _find_key(self) -> str:
@@ -84,7 +84,7 @@ class Received(Message, Generic[Body]):
 def received_as(
     body: Any, key: Callable[[Any], object] | None = None
 ) -> type[Received[Any]]:
-    """Give the class of messages whose bodies are read as a type."""
+    """Return the class of messages whose bodies are parsed as the type `body`."""
     read = reader_of(body)
 
     class ReceivedBody(Received[Any]):
@@ -96,8 +96,8 @@ def received_as(
 
 def reader_of(body: Any) -> Reader:
     """
-    Give what reads a body: as it is for `bytes`, text in UTF-8 for `str`, and for any
-    other type JSON that pydantic makes one of.
+    Return a function that parses a body: unchanged for `bytes`, decoded from UTF-8 for
+    `str`, and validated by pydantic from JSON for any other type.
     """
     if body is bytes:
         return bytes
@@ -107,7 +107,7 @@ def reader_of(body: Any) -> Reader:
 
 
 def read_text(raw: bytes) -> str:
-    """Give a text; raises `InvalidMessage`."""
+    """Decode UTF-8; raises `InvalidMessage`."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -115,7 +115,7 @@ def read_text(raw: bytes) -> str:
 
 
 def origin_of(envelope: Envelope) -> dict[str, str]:
-    """Give the headers that tell whence a message came that is sent on."""
+    """Return headers that record where an envelope was published originally."""
     if not envelope.exchange:
         return {}
     return {
@@ -125,7 +125,7 @@ def origin_of(envelope: Envelope) -> dict[str, str]:
 
 
 def at_origin(envelope: Envelope) -> Envelope:
-    """Give an envelope with the exchange and key it was published with."""
+    """Return an envelope with the exchange and key of its original publication."""
     exchange = envelope.headers.get(ORIGIN_EXCHANGE)
     key = envelope.headers.get(ORIGIN_ROUTING_KEY)
     if not (isinstance(exchange, str) and isinstance(key, str)):

@@ -1,9 +1,9 @@
-"""Who handles what: filled by the decorators in each app's `handlers.py`."""
+"""The handlers of each queue, registered by decorators in each app's `handlers.py`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,10 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from .message import Event, Message
 from .received import Received, received_as
 
-#: Of AMQP 0-9-1; each has a function of its name below.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: The exchange types of AMQP 0-9-1; each has a function of that name below.
 TYPES = ("fanout", "direct", "topic", "headers")
-#: What a headers exchange may ask of a message (`x-match`): that all given headers
-#: agree, or any; without `-x`, those that begin with "x-" are not looked at.
+#: Values of `x-match`, the argument of a headers binding: all headers must match, or
+#: any; without `-with-x`, headers that begin with "x-" are ignored.
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
 
@@ -24,8 +26,8 @@ class Exchange:
     """
     An exchange.
 
-    One that is not durable ends with the broker, and with it what was bound to it. A
-    passive one is somebody else's: it must exist, whatever its properties.
+    One that is not durable is gone after a restart of the broker, with its bindings. A
+    passive one belongs to another program: it must exist and is not declared.
     """
 
     name: str
@@ -36,14 +38,14 @@ class Exchange:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError(
-                "The default exchange cannot be bound: it takes every message to the "
+                "The default exchange cannot be bound: it routes every message to the "
                 "queue that its routing key names."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An exchange, and what of it is wanted."""
+    """An exchange and the bindings to it."""
 
     exchange: Exchange
     keys: tuple[str, ...] = ("",)
@@ -51,14 +53,14 @@ class Source:
 
 
 def fanout(exchange: str, *, durable: bool = True, passive: bool = False) -> Source:
-    """Give every message of an exchange."""
+    """Select every message of a fanout exchange."""
     return Source(Exchange(exchange, "fanout", durable, passive))
 
 
 def direct(
     exchange: str, *keys: str, durable: bool = True, passive: bool = False
 ) -> Source:
-    """Give the messages whose routing key is one of `keys`."""
+    """Select the messages whose routing key is one of `keys`."""
     return Source(Exchange(exchange, "direct", durable, passive), _some(keys))
 
 
@@ -66,9 +68,9 @@ def topic(
     exchange: str, *keys: str, durable: bool = True, passive: bool = False
 ) -> Source:
     """
-    Give the messages whose routing key is like one of `keys`.
+    Select the messages whose routing key matches one of the patterns `keys`.
 
-    Keys are words with dots between them; `*` stands for one word, `#` for any number.
+    Words are separated by dots; `*` matches one word, `#` any number.
     """
     return Source(Exchange(exchange, "topic", durable, passive), _some(keys))
 
@@ -81,7 +83,7 @@ def headers(
     durable: bool = True,
     passive: bool = False,
 ) -> Source:
-    """Give the messages that have all of the `wanted` headers, or `match="any"`."""
+    """Select the messages with all `wanted` headers, or with any if `match="any"`."""
     if match not in MATCHES:
         raise ValueError(f"match is one of {', '.join(MATCHES)}, not {match!r}.")
     arguments = {**wanted, "x-match": match}
@@ -94,32 +96,23 @@ def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
 class Applied(NamedTuple):
-    """A message whose effect is committed, and what its handler returned for it."""
+    """A message whose effect is committed, and what its handler returned."""
 
     message: Message
-    #: The id of what was written, as text; also known when delivered again.
+    #: The id that the handler returned, as text; the same on every delivery.
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function, the class of the messages it takes, and whether it takes lists."""
+    """A registered function, and the class of its messages."""
 
     message: type[Message]
     function: Callable[..., Any]
     batch: bool
-    #: Whether published models tell nobody of what it does.
-    quiet: bool = False
-
-    def __call__(self, messages: Sequence[Message]) -> list[Any]:
-        """Give one reference per message."""
-        if self.batch:
-            return list(self.function(list(messages)))
-        return [self.function(message) for message in messages]
+    #: Whether changes it makes to published models emit no events.
+    suppresses_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +124,17 @@ class Projection:
     database: str | None = None
 
 
-#: By queue, then by event type.
+#: Handlers by queue, then by event type.
 handlers: dict[str, dict[str, Handler]] = {}
-#: Events that come to a queue, by queue.
+#: Types of the events that are bound to a queue, by queue.
 bindings: dict[str, list[str]] = {}
-#: What else comes to a queue, by queue.
+#: Other bindings, by queue.
 sources: dict[str, tuple[Source, ...]] = {}
-#: Types of the exchanges to which published models send their events, by name.
+#: Types of the exchanges to which published models emit events, by name.
 event_exchanges: dict[str, str] = {}
-#: Queues whose messages are taken one by one, each in a transaction of its own.
+#: Queues whose messages are handled one at a time, each in its own transaction.
 one_by_one: set[str] = set()
-#: By queue.
+#: Projections by queue.
 projections: dict[str, Projection] = {}
 
 
@@ -151,15 +144,15 @@ def handles(
     """
     Register a function as the handler of one class of commands.
 
-    It runs in a transaction of `MESSAGING["DATABASE"]` together with the inbox row,
-    and returns the id of what it wrote. With `batch=True` it takes a list of messages,
-    in their order, and returns a list of ids. It raises `Reject` for what can never
-    succeed and `Retry` for what may succeed later.
+    It runs in the transaction of `MESSAGING["DATABASE"]` that also writes the inbox row
+    and returns the id of what it wrote; with `batch=True` it takes a list of messages,
+    in order, and returns a list of ids. It raises `Reject` for a message that can never
+    succeed and `Retry` for one that may succeed later.
     """
     queue = getattr(message, "queue", "")
     if not queue:
         raise ImproperlyConfigured(
-            f"{message.__qualname__} says no queue that takes it: add "
+            f"{message.__qualname__} names no queue: add "
             '`queue: ClassVar = "..._queue"`, or use `listens` if it is an event.'
         )
     return _register(queue, message, batch)
@@ -180,36 +173,33 @@ def listens(
         @listens("birds_only", topic("nature", "*.bird"), body=dict)
         @listens("texts", body=str)
 
-    Each queue gets its own copy of what is `wanted`, and all that is sent to its name.
-    The function works as one of `handles` does, but what it does to published models
-    is not published, unless it does it `unsuppressed()`. It gets an event, or a
-    `Received` whose `body` is of the type asked for: bytes as they came, or `str` for
-    text in UTF-8, or anything that pydantic makes of JSON, such as `dict` or a model.
-    What cannot be read is a dead letter.
+    Each queue receives its own copy of the messages that `wanted` selects, and whatever
+    is sent directly to it. The function works like one of `handles`, but its changes to
+    published models emit no events, except inside `unsuppressed()`. It takes an event,
+    or a `Received` whose `body` is of the given type: `bytes`, `str` for UTF-8 text, or
+    any type that pydantic validates from JSON. What does not parse is dead-lettered.
 
-    Messages for which `key` gives the same, or whose senders gave the same header
-    `partition_key`, take effect in the order of their arrival. With `alone=True` all
-    messages of the queue come one by one, each in a transaction of its own: for effects
-    that are slow, or that no rollback undoes.
+    Messages for which `key` returns the same value, or which have the same header
+    `partition_key`, take effect in order. With `alone=True` messages are handled one at
+    a time, each in its own transaction: for slow effects, or ones without rollback.
     """
     events = [one for one in wanted if isinstance(one, type) and issubclass(one, Event)]
     exchanges = tuple(one for one in wanted if isinstance(one, Source))
-    understood = len(events) + len(exchanges) == len(wanted)
-    if not understood or (not wanted and body is None):
+    if len(events) + len(exchanges) < len(wanted) or (not wanted and body is None):
         raise ImproperlyConfigured(
-            f"What does {queue} listen to? Name events, or exchanges such as "
-            '`topic("nature", "*.bird")`, or the `body` of what is sent straight to it.'
+            f"What does {queue} listen to? Name events, exchanges such as "
+            '`topic("nature", "*.bird")`, or the `body` of what is sent directly to it.'
         )
     if events and (exchanges or body is not None or key is not None):
         raise ImproperlyConfigured(
-            f"{queue} listens to events, which have bodies and keys of their own: give "
+            f"{queue} listens to events, which define their body and key: give "
             "exchanges, `body` and `key` to a queue of their own."
         )
     classes: list[type[Message]] = [*events] or [received_as(body or bytes, key)]
 
     def register(function: Function) -> Function:
         for message in classes:
-            _register(queue, message, batch, quiet=True)(function)
+            _register(queue, message, batch, suppresses_events=True)(function)
         if events:
             bindings.setdefault(queue, []).extend(map(event_type_of, events))
         else:
@@ -222,7 +212,7 @@ def listens(
 
 
 def _register(
-    queue: str, message: type[Message], batch: bool, *, quiet: bool = False
+    queue: str, message: type[Message], batch: bool, suppresses_events: bool = False
 ) -> Callable[[Function], Function]:
     event_type = event_type_of(message)
 
@@ -232,32 +222,30 @@ def _register(
         any_body = any(issubclass(h.message, Received) for h in others.values())
         if any_body or (others and issubclass(message, Received)):
             raise ImproperlyConfigured(
-                f"{queue} has a handler for any body, which must be its only one: "
-                "give the other one a queue of its own."
+                f"{queue} has a handler for any body, which must be its only one: give "
+                "the other one a queue of its own."
             )
         if event_type in others:
             raise ImproperlyConfigured(
-                f"{event_type} has two handlers in {queue}: "
-                f"{others[event_type].function.__qualname__} and "
-                f"{function.__qualname__}."
+                f"{event_type} has two handlers in {queue}: {function.__qualname__}, "
+                f"{others[event_type].function.__qualname__}."
             )
-        others[event_type] = Handler(message, function, batch, quiet)
+        others[event_type] = Handler(message, function, batch, suppresses_events)
         return function
 
     return register
 
 
 def refuse_async(function: Callable[..., Any]) -> None:
-    """Raise `ImproperlyConfigured` for what would only make a coroutine of a call."""
+    """Raise `ImproperlyConfigured` for a coroutine function."""
     if inspect.iscoroutinefunction(function):
         raise ImproperlyConfigured(
-            f"{function.__qualname__} is async, and is called from a thread: make it a "
-            "plain function, which may call asgiref's async_to_sync."
+            f"{function.__qualname__} is async: wrap it in asgiref's async_to_sync."
         )
 
 
 def event_type_of(message: type[Message]) -> str:
-    """Give the event type of a class of messages."""
+    """Return the event type of a message class."""
     event_type = message.model_fields["event_type"].default
     if not isinstance(event_type, str):
         raise ImproperlyConfigured(
@@ -271,16 +259,16 @@ def projects(
     queue: str, *, database: str | None = None
 ) -> Callable[[Function], Function]:
     """
-    Register the function that carries a queue's committed effects to a second store.
+    Register the function that writes a queue's committed effects to a second store.
 
-    It takes a list of `Applied`, after the commit and before the acknowledgement, and
-    again whenever a message is delivered again: it must be idempotent.
+    It is called with a list of `Applied` after the commit and before the
+    acknowledgement, and again for every redelivery: it must be idempotent.
 
-    While its store is away it raises Django's `OperationalError` or `InterfaceError`,
-    `ConnectionError` or `TimeoutError`, and the messages wait. `database` is the alias
-    of the store, if Django knows it: the store is then asked whether it answers before
-    a message is blamed. Any other error concerns a message: the effect stays, and the
-    projection alone is repeated later, for that message.
+    While its store is unavailable it raises Django's `OperationalError` or
+    `InterfaceError`, `ConnectionError` or `TimeoutError`, and the messages wait.
+    `database` is the store's alias in `DATABASES`, if it has one: a failure then counts
+    as a message's only if the store answers. Any other error is a message's: its effect
+    stays committed, and only its projection is retried later.
     """
 
     def register(function: Function) -> Function:
@@ -294,17 +282,17 @@ def projects(
 
 
 def messages_of(queue: str) -> tuple[type[Message], ...]:
-    """Give the classes of the messages that a queue takes."""
+    """Return the message classes that a queue accepts."""
     return tuple(handler.message for handler in handlers[queue].values())
 
 
 def message_class(event_type: str) -> type[Message]:
-    """Give the class of an event type; raises `KeyError`."""
+    """Return the class of an event type; raises `KeyError`."""
     return {
         name: h.message for types in handlers.values() for name, h in types.items()
     }[event_type]
 
 
 def consumer_name(queue: str) -> str:
-    """Give the name under which `run_consumer` knows a queue."""
+    """Return the name of a queue on the command line of `run_consumer`."""
     return queue.removesuffix("_queue")

@@ -7,7 +7,7 @@ def storable(value: object, length: int | None = None) -> str:
     r"""
     Return a value as text without NUL and lone surrogates, cut to `length` characters.
 
-    Bytes are read as UTF-8. What cannot be kept is written as an escape such as
+    Bytes are decoded as UTF-8. What cannot be stored is written as an escape such as
     `\xff`. Never raises, whatever the `__str__` of a value does.
     """
     if isinstance(value, bytes | bytearray):
@@ -22,5 +22,5 @@ def storable(value: object, length: int | None = None) -> str:
 
 
 def describe(error: BaseException, length: int | None = None) -> str:
-    """Return the class and the text of an error, as `storable` returns it."""
+    """Return the class name and the text of an error, made storable."""
     return storable(f"{type(error).__name__}: {storable(error)}", length)

@@ -17,13 +17,13 @@ from .registry import message_class
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a client may try again what the broker or a database refused.
+#: Seconds after which a client may repeat what failed for want of broker or database.
 RETRY_AFTER = 5
 
 
 @require_safe
 def operation(request: HttpRequest, operation: str) -> JsonResponse:
-    """Tell what became of an accepted request: queued, done or failed."""
+    """Return the outcome of an accepted request: queued, done or failed."""
     try:
         message_id = message_of(operation)
     except OperationExpired:
@@ -33,7 +33,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     try:
         row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
     except DatabaseError as error:
-        logger.error("An operation cannot be told: %s", error)
+        logger.error("An operation cannot be read: %s", error)
         text = _("The database is not available at the moment.")
         return JsonResponse(
             {"detail": text}, status=503, headers={"Retry-After": str(RETRY_AFTER)}
@@ -48,11 +48,11 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
 
 
 def link_to(row: Inbox) -> str | None:
-    """Give the address of what was written, if there is one to see."""
+    """Return the URL of what was written, or None if no view shows it."""
     try:
         message = message_class(row.event_type)
     except KeyError:
-        # An earlier version of the project handled it.
+        # The type was handled by an earlier version of the project.
         return None
     if message.view_name is None:
         return None

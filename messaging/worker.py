@@ -1,18 +1,23 @@
-"""A process full of consumers: threads, shutdown order and exit code."""
+"""A process full of threads: signals, shutdown order, exit codes and reloading."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from django.apps import apps
 from django.db import connections
+from django.utils import autoreload
 
 from .amqp.connection import Connection
 from .amqp.publisher import publisher
@@ -24,6 +29,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 #: Exit code when a thread died for a reason that is in the log.
 DIED = 1
+#: Exit code of Django's autoreloader when a file has changed.
+CHANGED = 3
 #: Exit code (EX_TEMPFAIL of sysexits.h) when work in hand had to be left to others.
 LEFT_WORK = 75
 #: Exit code (EX_CONFIG of sysexits.h) when the settings want what is not in force.
@@ -31,13 +38,16 @@ MISCONFIGURED = 78
 #: For the `--help` of the commands that run here.
 EXIT_CODES = f"""\
 Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, and the log
-says of what; {LEFT_WORK} when work in hand did not end in time after a stop, so that it
-was rolled back and is done by the next process; {MISCONFIGURED} when a queue has not
-the number of partitions that the settings want; 2 when called wrongly. Servers that are
-away end nothing: they are waited for. A second Ctrl-C ends the process at once.
+says why; {LEFT_WORK} when work in hand did not end in time after a stop, so that it was
+rolled back and is done by the next process; {MISCONFIGURED} when a queue does not have
+the number of partitions that the settings want; 2 when called wrongly. While a server
+is away, the process waits for it. A second Ctrl-C ends the process at once.
 """
-#: Seconds for the broker's goodbye to each connection, after `STOP_TIMEOUT`.
+#: Seconds for the broker to confirm the end of each connection, after `STOP_TIMEOUT`.
 GOODBYE = 0.7
+
+#: The callbacks of `on_stop` in threads other than the main one.
+_callbacks: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -47,10 +57,19 @@ def on_stop(callback: Callable[[], None]) -> Iterator[None]:
 
     Python runs signal handlers in the main thread between two bytecodes, so the main
     thread must not sit in a call without a timeout, and `callback` must not wait for a
-    lock: the main thread may be what holds it. A second signal of the same kind
-    ends the process at once: an operator who presses Ctrl-C twice means it. Of the same
-    kind only, for supervisors send SIGTERM after a terminal has sent SIGINT.
+    lock, which the main thread may hold. A second signal of the same kind ends the
+    process at once, as an operator who presses Ctrl-C twice wants. Only of the same
+    kind, because supervisors send SIGTERM after a terminal has sent SIGINT.
+
+    Other threads get no signals: `run_reloading` calls their callbacks.
     """
+    if threading.current_thread() is not threading.main_thread():
+        _callbacks.append(callback)
+        try:
+            yield
+        finally:
+            _callbacks.remove(callback)
+        return
     previous: dict[int, Any] = {n: signal.getsignal(n) for n in SIGNALS}
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -74,7 +93,7 @@ def run_until_stopped(
     """
     Run `loops` in threads until a signal calls `stop`, or a thread dies.
 
-    Gives one of the exit codes above, after closing `consuming` and the publisher. A
+    Returns one of the exit codes above, after closing `consuming` and the publisher. A
     loop that does not end within `MESSAGING["STOP_TIMEOUT"]` is cut off together with
     the process: its transaction is rolled back and its messages are delivered again.
     """
@@ -119,3 +138,77 @@ def run_until_stopped(
             logging.shutdown()
             os._exit(LEFT_WORK)
     return DIED if died else 0
+
+
+def run_reloading(main: Callable[[], object]) -> int:
+    """
+    Run `main` under Django's autoreloader until a signal comes; return an exit code.
+
+    `main` runs in a child process, which repeats the command line of this one. When a
+    file changes, `main` finishes its work in hand as after SIGTERM, and a new child
+    starts. If a child fails, because the code is broken, the next change starts one.
+    """
+    if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) == "true":
+        _run_until_change(main)
+        return 0
+    environment = os.environ | {autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+    asked: list[bool] = []
+    while True:
+        child = subprocess.Popen(  # noqa: S603 this program itself
+            autoreload.get_child_arguments(), env=environment
+        )
+
+        def stop(child: subprocess.Popen[bytes] = child) -> None:
+            asked.append(True)
+            child.terminate()
+
+        with on_stop(stop):
+            code = child.wait()
+        if asked or not code:
+            return 0
+        if code not in (CHANGED, LEFT_WORK):
+            sys.stderr.write(f"Ended with exit code {code}; waiting for a change\n")
+            if not _wait_for_change():
+                return 0
+
+
+def _run_until_change(main: Callable[[], object]) -> None:
+    """Run `main` in a thread; when a file changes or a signal comes, stop and exit."""
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            main()
+        finally:
+            ended.set()
+
+    autoreload.autoreload_started.connect(_watch_apps)
+    try:
+        autoreload.run_with_reloader(run)
+    finally:
+        # After Ctrl-C both the terminal and the parent process send a signal.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        for callback in list(_callbacks):
+            callback()
+        # `run_until_stopped` ends earlier, by itself or with LEFT_WORK.
+        ended.wait(settings.STOP_TIMEOUT + 10 * GOODBYE)
+
+
+def _wait_for_change() -> bool:
+    """Wait until a file changes, or a signal comes; return whether a file has."""
+    watcher = autoreload.StatReloader()
+    _watch_apps(watcher)
+    try:
+        with on_stop(watcher.stop):
+            watcher.run_loop()
+    except SystemExit:
+        return True
+    return False
+
+
+def _watch_apps(sender: Any, **_: Any) -> None:
+    """Watch all files of the project's own apps, not only the imported ones."""
+    for config in apps.get_app_configs():
+        if "site-packages" not in config.path:
+            sender.watch_dir(Path(config.path), "**/*.py")

@@ -1,4 +1,4 @@
-"""Who may do what: roles are claims of a signed token, no look-up is needed."""
+"""Authentication and permissions: roles are claims of a signed token."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rest_framework_simplejwt.authentication import JWTStatelessUserAuthenticati
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
 
-#: Creates and changes users and reports.
+#: May create and change users and reports.
 EDITOR = "editor"
-#: Hides and removes, and penalises authors.
+#: May hide and delete them, and penalise authors.
 MODERATOR = "moderator"
 ROLES = (EDITOR, MODERATOR)
 CLAIM = "roles"
@@ -26,10 +26,10 @@ INVALID = "El token no es válido o ha caducado."
 
 
 class HasRole(BasePermission):
-    """Lets everyone known read, and those write who have the role the view asks for."""
+    """Lets authenticated clients read, and those with the view's role write."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Compare the roles of token or user with `view.roles`, by action."""
+        """Compare the client's roles with `view.roles`, a role for each action."""
         if not request.user.is_authenticated:
             return False
         role = getattr(view, "roles", {}).get(getattr(view, "action", None))
@@ -37,19 +37,19 @@ class HasRole(BasePermission):
 
 
 class Throttle(SimpleRateThrottle):
-    """Limits each client: who is known by name, and others by address."""
+    """Limits each client, by user name or else by address."""
 
     scope = "client"
 
     def get_cache_key(self, request: Request, view: Any) -> str:
-        """Give the name under which the requests of a client are counted."""
+        """Return the key under which the requests of a client are counted."""
         known = request.user is not None and request.user.is_authenticated
         client = request.user.pk if known else self.get_ident(request)
         return f"throttle {'user' if known else 'address'} {client}"
 
 
 def roles_of(request: Request) -> list[str]:
-    """Give the claims of the token or, in a browser session, those of the account."""
+    """Return the roles of the token or, in a browser session, of the account."""
     if isinstance(request.auth, Token):
         claims = request.auth.payload.get(CLAIM)
         return claims if isinstance(claims, list) else []
@@ -58,7 +58,7 @@ def roles_of(request: Request) -> list[str]:
 
 
 def roles_of_account(user: AbstractUser) -> list[str]:
-    """Give the roles after which the groups of an account are named."""
+    """Return the roles of an account: its groups that are named like roles."""
     if user.is_superuser:
         return list(ROLES)
     names = set(user.groups.values_list("name", flat=True))
@@ -66,10 +66,10 @@ def roles_of_account(user: AbstractUser) -> list[str]:
 
 
 class BearerToken(JWTStatelessUserAuthentication):
-    """The token of a program, whose claims are all there is to know."""
+    """A token whose claims suffice: authentication reads no database."""
 
     def authenticate(self, request: Request) -> Any:
-        """Give the caller; what is wrong with a token is nobody's business."""
+        """Return user and token; every defect of a token gives the same error."""
         try:
             return super().authenticate(request)
         except (AuthenticationFailed, OverflowError):
@@ -77,10 +77,10 @@ class BearerToken(JWTStatelessUserAuthentication):
 
 
 class BrowserSession(SessionAuthentication):
-    """The login of the admin, for the browsable API."""
+    """The session of the admin's login, for the browsable API."""
 
     def enforce_csrf(self, request: Request) -> None:
-        """Refuse what another site made the browser send."""
+        """Refuse requests without a CSRF token, with an error in Spanish."""
         try:
             super().enforce_csrf(request)
         except PermissionDenied as error:
@@ -88,7 +88,7 @@ class BrowserSession(SessionAuthentication):
 
 
 def issue_token(name: str, roles: list[str]) -> Token:
-    """Give a signed token for `name`, valid for SIMPLE_JWT's lifetime."""
+    """Return a signed token for `name`, valid for the lifetime in SIMPLE_JWT."""
     token = AccessToken()
     token["sub"] = name
     token[CLAIM] = roles
@@ -113,9 +113,11 @@ class TokenSerializer(TokenObtainSerializer):
     default_error_messages = {"no_active_account": "Usuario o contraseña incorrectos."}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        """Check the password and give the token."""
+        """Check the password and return the token."""
         super().validate(attrs)
         user = self.user
-        assert isinstance(user, AbstractUser)  # or its password had been refused
+        assert isinstance(
+            user, AbstractUser
+        )  # else its password would have been refused
         token = issue_token(user.get_username(), roles_of_account(user))
         return {"access": str(token)}

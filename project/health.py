@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can accept writes."""
+"""Health endpoints: is this process alive, and can it accept writes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from messaging.amqp.publisher import publisher
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that databases, and a connection which is being made to the broker, may take.
-PATIENCE = 1.0
+#: Seconds for a database to answer, and for the connection to the broker to open.
+TIMEOUT = 1.0
 
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Tell that this process answers."""
+    """Answer 200."""
     return JsonResponse({"status": "ok"})
 
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """
-    Tell whether writes are accepted, which is up to the broker alone.
+    Answer 200 if writes are accepted, which depends on the broker alone, else 503.
 
-    Databases that are away are told as degraded, for writes go on without them.
+    Databases that do not answer are listed as degraded: writes continue without them.
     """
-    problem = publisher().problem(PATIENCE)
+    problem = publisher().problem(TIMEOUT)
     degraded = [alias for alias, answers in answering().items() if not answers]
     status = "unavailable" if problem else "degraded" if degraded else "ok"
     return JsonResponse(
@@ -43,10 +43,10 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 def answering() -> dict[str, bool]:
     """
-    Tell by alias which databases answer within `PATIENCE`.
+    Return, by alias, which databases answer within `TIMEOUT`.
 
-    They are asked side by side, and none again before it has answered: one that hangs
-    holds a thread, and not those who ask.
+    They are asked in threads, and none again before it has answered: a database that
+    hangs blocks one thread in all, and no request longer than `TIMEOUT`.
     """
     with _lock:
         for alias in connections:
@@ -54,7 +54,7 @@ def answering() -> dict[str, bool]:
                 _asked[alias] = Future()
                 Thread(target=_ask, args=(alias, _asked[alias]), daemon=True).start()
         asked = dict(_asked)
-    wait(asked.values(), PATIENCE)
+    wait(asked.values(), TIMEOUT)
     return {alias: one.done() and one.result() for alias, one in asked.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a Prometheus server scrapes: what waits, where, and for how long."""
+"""Metrics for Prometheus: how many messages wait, where, and for how long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from messaging.amqp.client import connect
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state
 from messaging.exceptions import MessagingError
 from messaging.models import Outbox
 from messaging.models.dead_letter import DeadLetter
@@ -36,41 +36,43 @@ _asking = Lock()
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """
-    Tell all of it in Prometheus' text format, asked anew from the servers.
+    Return all metrics in Prometheus' text format, read from the servers now.
 
-    A server that is away is told as such, and what it would know is left out.
+    `messaging_up` is 0 for a server that is away, and its metrics are left out.
     """
-    # One at a time: a server that hangs must not take all threads that serve the API.
+    # One at a time: a server that hangs must not block all threads that serve the API.
     if not _asking.acquire(blocking=False):
-        return HttpResponse("Another one asks.", status=503, content_type="text/plain")
+        return HttpResponse(
+            "Another request is being answered.", status=503, content_type="text/plain"
+        )
     try:
         registry = CollectorRegistry()
         registry.register(Servers())
-        told = generate_latest(registry)
+        text = generate_latest(registry)
     finally:
         _asking.release()
-    return HttpResponse(told, content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(text, content_type=CONTENT_TYPE_LATEST)
 
 
 class Servers(Collector):
-    """Asks broker and databases."""
+    """Reads broker and databases when it is scraped."""
 
     def describe(self) -> Families:
-        """Name nothing beforehand: what there is depends on who answers."""
+        """Return nothing: which metrics exist depends on the servers that answer."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask."""
+        """Yield the metrics of all servers that answer."""
         up = GaugeMetricFamily("messaging_up", "Whether it answers.", labels=["server"])
         for alias, answers in answering().items():
             up.add_metric([alias], answers)
-        queues = asked(in_the_broker)
+        queues = answer_of(in_the_broker)
         up.add_metric(["broker"], bool(queues))
-        return iter([up, *queues, *asked(in_the_database)])
+        return iter([up, *queues, *answer_of(in_the_database)])
 
 
-def asked(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
-    """Give an answer, or none if the server is away."""
+def answer_of(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
+    """Return the metrics, or none if the server is away."""
     try:
         return list(question())
     except (MessagingError, DatabaseError) as error:
@@ -79,20 +81,22 @@ def asked(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
 
 
 def in_the_broker() -> Families:
-    """Count what waits in the queues, and who consumes them."""
-    ready = gauge("messaging_queue_ready", "Messages nobody has in hand.", "queue")
+    """Count the messages and the consumers of the queues."""
+    ready = gauge(
+        "messaging_queue_ready", "Messages that no consumer has in hand.", "queue"
+    )
     consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
     with connect("metrics") as client:
         for queue in sorted(handlers):
             for name in [*partition_names(queue), dead_queue(queue)]:
-                if sight := see(client, name):
-                    ready.add_metric([name], sight.ready)
-                    consumers.add_metric([name], sight.consumers)
+                if state := queue_state(client, name):
+                    ready.add_metric([name], state.ready)
+                    consumers.add_metric([name], state.consumers)
     return [ready, consumers]
 
 
 def in_the_database() -> Families:
-    """Count what waits in the tables."""
+    """Count the messages in the tables, and the partitions with a worker."""
     now = datetime.now(UTC)
     waiting = Outbox.objects.aggregate(rows=Count("pk"), first=Min("created_at"))
     outbox = gauge("messaging_outbox_rows", "Messages yet to be published.")
@@ -100,10 +104,17 @@ def in_the_database() -> Families:
     age = gauge("messaging_outbox_age_seconds", "Age of the first of them.")
     first = waiting["first"] or now
     age.add_metric([], max(0.0, (now - first).total_seconds()))
-    parked = gauge("messaging_parked", "Messages parked until another try.", "queue")
+    parked = gauge(
+        "messaging_parked", "Messages parked until they are retried.", "queue"
+    )
     for name, count in Parked.objects.values_list("partition").annotate(Count("pk")):
         parked.add_metric([name], count)
-    letters = gauge("messaging_dead_letters", "That wait.", "queue", "kind")
+    letters = gauge(
+        "messaging_dead_letters",
+        "Dead letters that wait for an operator.",
+        "queue",
+        "kind",
+    )
     kinds = DeadLetter.objects.waiting().values_list("queue", "kind")
     for queue, kind, count in kinds.annotate(Count("pk")):
         letters.add_metric([queue, kind], count)
@@ -114,5 +125,5 @@ def in_the_database() -> Families:
 
 
 def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    """Give an empty family."""
+    """Return a metric without values."""
     return GaugeMetricFamily(name, text, labels=labels)

@@ -1,4 +1,4 @@
-"""What is answered where there is nothing, in the form of the API's own errors."""
+"""Answers for unknown paths and for errors, in the format of the API's errors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SERVER_ERROR = "Error interno. El fallo ha quedado registrado."
 
 @csrf_exempt
 def missing(request: HttpRequest, path: str) -> HttpResponse:
-    """Send on to the address with a slash, if that is one; else answer 404."""
+    """Redirect to the path with a slash if it exists, else answer 404."""
     if not path.endswith("/") and is_known(f"{path}/"):
         address = request.get_full_path(force_append_slash=True)
-        # 307: a write goes on with its method and body.
+        # 307: the client repeats method and body.
         return HttpResponseRedirect(address, preserve_request=True)
     return not_found(request)
 
 
 def is_known(path: str) -> bool:
-    """Whether a view other than `missing` is at a path."""
+    """Whether a view other than `missing` serves a path."""
     match = is_valid_path(f"/{path}")
     return match is not False and match.func is not missing
 

@@ -1,4 +1,4 @@
-"""Pages by key: as quick at the end of a long list as at its start."""
+"""Keyset pagination, as fast at the end of a long list as at its start."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
-#: Tells the signatures of cursors from those of other things.
+#: Distinguishes signatures of cursors from other signatures.
 SALT = "project.pagination"
 
 
 class KeysetPagination(CursorPagination):
     """
-    Pages that begin after, or end before, the row that the cursor names.
+    Pages that begin after, or end before, the row that the cursor contains.
 
-    DRF's own cursors count the rows of equal rank, up to a thousand: they never get
-    past a rating that most users have. These compare the primary key as well. They are
-    signed, so that nobody can put values into them that no row has.
+    DRF's own cursors count rows with equal values, up to a thousand, and never get past
+    a rating that most users have. These also compare the primary key. They are signed,
+    so that they contain only values that a row has.
     """
 
     page_size: int = 50
@@ -32,7 +32,7 @@ class KeysetPagination(CursorPagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any]:
-        """Read one page, and one row more to know whether there is another."""
+        """Return the rows of one page; reads one more to find out if a page follows."""
         self.request = request
         self.base_url = request.build_absolute_uri()
         self.order = self.get_ordering(request, queryset, view)
@@ -44,28 +44,28 @@ class KeysetPagination(CursorPagination):
         rows = list(queryset.order_by(*ordering)[: size + 1])
         has_more = len(rows) > size
         self.page = rows[size - 1 :: -1] if backwards else rows[:size]
-        # Where a page was asked for by cursor, there is one on the side it came from.
+        # A cursor comes from a neighbouring page, so there is one on that side.
         self.has_next = bool(position) if backwards else has_more
         self.has_previous = has_more if backwards else bool(position)
-        self.position_asked_for = position
+        self.requested_position = position
         self.display_page_controls = self.has_next or self.has_previous
         return self.page
 
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: Any
     ) -> tuple[str, ...]:
-        """End with the primary key, in the direction of the field before it."""
+        """Return the ordering with the primary key last, in the last direction."""
         self.ordering = tuple(view.ordering)
         ordering = super().get_ordering(request, queryset, view)
         key = queryset.model._meta.pk.name
         names = [field.lstrip("-") for field in ordering]
         if key in names:
-            # Nothing is equal from the key on.
+            # The key is unique: what follows it has no effect.
             return ordering[: names.index(key) + 1]
         return (*ordering, f"-{key}" if ordering[-1].startswith("-") else key)
 
     def position(self, request: Request) -> tuple[bool, list[Any]]:
-        """Give the direction and the row that the cursor of a request names."""
+        """Return the direction and the values of the row in the request's cursor."""
         cursor = request.query_params.get(self.cursor_query_param)
         if cursor is None:
             return False, []
@@ -78,20 +78,20 @@ class KeysetPagination(CursorPagination):
         return backwards, position
 
     def get_next_link(self) -> str | None:
-        """Give the address of the page after this one."""
+        """Return the URL of the next page."""
         return self.link(backwards=False) if self.has_next else None
 
     def get_previous_link(self) -> str | None:
-        """Give the address of the page before this one."""
+        """Return the URL of the previous page."""
         return self.link(backwards=True) if self.has_previous else None
 
     def link(self, *, backwards: bool) -> str:
-        """Give the address of the page that begins or ends where this one does."""
+        """Return the URL of the page after this one, or before it."""
         if self.page:
             row = self.page[0] if backwards else self.page[-1]
             position = position_of(row, self.order)
         else:
-            position = self.position_asked_for
+            position = self.requested_position
         cursor = signing.dumps([self.order, backwards, position], salt=SALT)
         address: str = replace_query_param(
             self.base_url or "", self.cursor_query_param, cursor
@@ -100,7 +100,7 @@ class KeysetPagination(CursorPagination):
 
 
 def opposite(ordering: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the ordering from back to front."""
+    """Return the reversed ordering."""
     return tuple(
         field.removeprefix("-") if field.startswith("-") else f"-{field}"
         for field in ordering
@@ -108,13 +108,13 @@ def opposite(ordering: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def position_of(row: Model, ordering: tuple[str, ...]) -> list[str]:
-    """Give the values, as text, that place a row in an ordering."""
+    """Return the values of the fields of an ordering, as text."""
     fields = {field.name: field for field in row._meta.concrete_fields}
     return [fields[name.lstrip("-")].value_to_string(row) for name in ordering]
 
 
 def beyond(ordering: tuple[str, ...], position: list[str]) -> Q:
-    """Give the condition of what comes after a position in an ordering."""
+    """Return the condition for the rows after a position in an ordering."""
     first, *others = ordering
     value, *other_values = position
     name = first.lstrip("-")
@@ -122,7 +122,7 @@ def beyond(ordering: tuple[str, ...], position: list[str]) -> Q:
     after = Q((f"{name}__{comparison}", value))
     if not others:
         return after
-    # The range comes first, for it is what an index can be asked.
+    # The range condition comes first, because an index can answer it.
     return Q((f"{name}__{comparison}e", value)) & (
         after | beyond(tuple(others), other_values)
     )

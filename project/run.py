@@ -1,8 +1,8 @@
 """
-What `make run` does: private servers, migrations, topology, then API and consumers.
+What `make run` does: start private servers, migrate, then run API and consumers.
 
 A server whose URL is in the environment or in `.env` is used as it is. Everything
-else lives under `.local/` and ends with this process.
+else is under `.local/` and ends with this process.
 """
 
 import fcntl
@@ -32,15 +32,15 @@ from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerErro
 
 BASE = Path(__file__).resolve().parent.parent
 LOCAL = BASE / ".local"
-#: Marks, in the environment, every process of a run, so that the next one can end
-#: what a killed one left behind.
+#: An environment variable of every process of a run, by which the next run finds and
+#: ends the processes of one that was killed.
 MARK = "MAKE_RUN_DIRECTORY"
-#: Seconds for API and consumers to finish what is in hand.
+#: Seconds for API and consumers to finish their work in hand.
 STOP_DEADLINE = 10
 SERVERS = {"RABBITMQ_URL": RabbitMQ, "DATABASE_URL": MariaDB, "MONGODB_URL": MongoDB}
-#: Ctrl-C, a plain kill, and the terminal's window closed.
+#: Ctrl-C, kill, and closing the terminal's window.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Prints how to log in, for as long as the first administrator is as it was made.
+#: Prints how to log in, as long as the first administrator has its first password.
 ADMINISTRATOR = """
 import django
 django.setup()
@@ -55,16 +55,16 @@ if user and user.check_password("admin"):
 
 
 class Stopped(Exception):
-    """One of SIGNALS came."""
+    """One of SIGNALS was received."""
 
 
 class Failed(Exception):
-    """There is no going on; the message says why."""
+    """The run cannot continue; the message says why."""
 
 
 class Processes(honcho.manager.Manager):
     def terminate(self) -> None:
-        # honcho itself waits for ever while none of them leaves.
+        # honcho itself waits for ever while none of them ends.
         threading.Thread(target=self._kill_late, daemon=True).start()
         super().terminate()
 
@@ -76,7 +76,7 @@ class Processes(honcho.manager.Manager):
 def main() -> int:
     os.chdir(BASE)
     if os.environ.get(MARK) != str(LOCAL):
-        # The mark must be there from a process's start to be seen by others.
+        # Other processes see only the environment that a process was started with.
         command = [sys.executable, "-m", "project.run"]
         os.execve(sys.executable, command, os.environ | {MARK: str(LOCAL)})
     environ.Env.read_env(BASE / ".env")
@@ -90,11 +90,11 @@ def main() -> int:
 
 @contextmanager
 def lock(path: Path) -> Iterator[TextIO]:
-    """Hold the lock; what is written to the file is told to those who come later."""
+    """Hold the lock; a later run prints what is written to the file."""
     path.parent.mkdir(exist_ok=True)
     with path.open("a+") as file:
         try:
-            # Unlike flock's, this lock is not held on by children of a killed run.
+            # Unlike flock's, this lock is not inherited by children of a killed run.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Failed(f"already running at {path.read_text()}") from None
@@ -114,7 +114,7 @@ def run(notice: TextIO) -> int:
         end_leftovers()
         port = choose_port()
         url = f"http://127.0.0.1:{port}/"
-        # Not with another open file: closing that would release the lock.
+        # Through the same file: closing another one would release the lock.
         print(f"{url} (pid {os.getpid()})", file=notice, end="", flush=True)
         start(servers)
         hint = prepare("DATABASE_URL" in servers)
@@ -135,7 +135,7 @@ def stop(signum: int, frame: FrameType | None) -> None:
 
 
 def end_leftovers() -> None:
-    """End every other process that a run, this or a killed one, has started."""
+    """End every other process that this run, or a killed one, has started."""
     left = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -155,14 +155,14 @@ def choose_port() -> int:
     if not wanted:
         return next(port for port in itertools.count(8000) if is_free(port))
     if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
-        raise Failed(f"PORT is {wanted}, which is no port.")
+        raise Failed(f"PORT is {wanted}, which is not a port.")
     if not is_free(int(wanted)):
         raise Failed(f"Port {wanted} (PORT) is taken; unset PORT to use a free one.")
     return int(wanted)
 
 
 def start(servers: dict[str, Server]) -> None:
-    """Start them together, and tell their addresses to all commands."""
+    """Start the servers together, and pass their URLs to all commands."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), servers.values()))
     os.environ |= {name: server.url for name, server in servers.items()}
@@ -190,7 +190,7 @@ def without_secrets(url: str) -> str:
 
 
 def prepare(administrator: bool) -> str:
-    """Bring databases and broker up to date; return how to log in, if known."""
+    """Migrate the databases and apply the topology; return how to log in, if known."""
 
     def default() -> str:
         python("manage.py", "migrate", "--verbosity", "0", "--database", "default")
@@ -205,12 +205,12 @@ def prepare(administrator: bool) -> str:
 
 
 def python(*arguments: str) -> str:
-    """What the program prints; its errors go to the terminal."""
+    """Run a Python program and return its output; its errors go to the terminal."""
     done = subprocess.run(
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl-C waits for it: a migration cut in two is worse.
+        # So that Ctrl-C does not interrupt a migration.
         start_new_session=True,
     )
     if done.returncode:
@@ -219,12 +219,12 @@ def python(*arguments: str) -> str:
 
 
 def serve(port: int, welcome: str) -> int:
-    """Run API, consumers and relay until one ends or a signal comes."""
+    """Run API, consumers and relay until one ends or a signal is received."""
     manage = [sys.executable, "manage.py"]
     granian = [sys.executable, "-m", "granian", "project.wsgi:application"]
     granian += ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
     commands = {
-        # One thread may wait seconds for an outcome that its client asked for.
+        # A thread may wait seconds for an outcome that its client asked for.
         "api": [*granian, "--blocking-threads", "32", "--log-level", "error"],
         "consumers": [*manage, "run_consumer", "--all"],
         "relay": [*manage, "relay_outbox"],
@@ -234,9 +234,9 @@ def serve(port: int, welcome: str) -> int:
     for name, command in commands.items():
         processes.add_process(name, f"exec {shlex.join(command)}")
     threading.Thread(target=announce, args=[port, welcome], daemon=True).start()
-    # honcho takes over the first two of SIGNALS while it runs.
+    # honcho handles only the first two of SIGNALS.
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    # A signal before all have told their pids makes honcho raise this.
+    # honcho raises this for a signal before it knows all process ids.
     with suppress(KeyError):
         processes.loop()
     code: int = processes.returncode
@@ -246,7 +246,7 @@ def serve(port: int, welcome: str) -> int:
 
 
 def announce(port: int, welcome: str) -> None:
-    """Print the welcome once the API answers, be it an error."""
+    """Print the welcome once the API answers, even with an error."""
     while True:
         with suppress(OSError):
             with suppress(HTTPError):

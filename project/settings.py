@@ -1,4 +1,4 @@
-"""Settings, read from the environment, then `.env`, then what `make run` started."""
+"""Settings from the environment, then `.env`, then the servers of `make run`."""
 
 import os
 from contextlib import suppress
@@ -13,7 +13,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
-# What `make run` says of its private servers, unless it was killed since.
+# The private servers of `make run`, unless it was killed.
 servers = BASE_DIR / ".local" / "servers.env"
 with suppress(OSError, ValueError):
     os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
@@ -29,7 +29,7 @@ if OPEN_ACCESS and not DEBUG:
     )
 SECRET_KEY = env.str(
     "SECRET_KEY",
-    # A development key keeps `make run` free of questions; production must set its own.
+    # So that `make run` asks nothing; production must set its own.
     **({"default": "insecure-development-key-of-at-least-32-bytes"} if DEBUG else {}),
 )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
@@ -106,9 +106,9 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
         connect_timeout=5,
         read_timeout=15,
         write_timeout=15,
-        # A client that vanishes leaves its transaction, with all its locks, to a server
-        # that would wait for it eight hours. And whoever waits for a lock must hear of
-        # it before the read times out, or its statement would go on without it.
+        # By default the server keeps the transaction of a client that vanishes, with
+        # all its locks, for eight hours. A client that waits for a lock must give up
+        # before its read times out, or its statement would continue without it.
         init_command="SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10",
     )
 DATABASES["default"]["CONN_MAX_AGE"] = 60
@@ -125,10 +125,10 @@ FORMAT_MODULE_PATH = "project.formats"
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "/"
 
-#: Whether clients come over TLS, to this server or to a proxy before it.
+#: Whether clients use TLS, to this server or to a proxy in front of it.
 HTTPS = env.bool("HTTPS", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# Whoever asks for the health comes from within, and takes a redirect for an answer.
+# Health checks come from inside, and take a redirect for an answer.
 SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
 BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
@@ -136,7 +136,7 @@ if BEHIND_PROXY:
     # Only a proxy that sets this header itself may be trusted with it.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SILENCED_SYSTEM_CHECKS = [
-    # These bind other hosts of the domain, of which this project knows nothing.
+    # These concern other hosts of the domain, which this project does not know.
     "security.W005",  # HSTS for subdomains
     "security.W021",  # HSTS preloading
 ]
@@ -151,7 +151,7 @@ MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
 REPORT_FONTS = env.list(
     "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
 )
-# For development, files that show what would have been sent.
+# For development, files with the messages that would have been sent.
 vars().update(
     env.email_url(
         "EMAIL_URL",
@@ -164,7 +164,7 @@ vars().update(
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
 
-#: Any of messaging/conf.py, as JSON; wins over what follows.
+#: Settings of messaging/conf.py as JSON, which override the following.
 OF_MESSAGING = env.json("MESSAGING", default={})
 MESSAGING = {
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
@@ -172,7 +172,7 @@ MESSAGING = {
     **OF_MESSAGING,
     "QUEUES": {
         "notifications_queue": {
-            # E-mails are to go out soon after a mail server is back.
+            # E-mails should leave soon after a mail server is back.
             "RETRY_PAUSE": (0.5, 30.0),
             "ATTEMPTS_OF": {
                 "messaging.exceptions.Retry": None,
@@ -219,14 +219,14 @@ REST_FRAMEWORK = {
     # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
     "DEFAULT_THROTTLE_CLASSES": ["project.access.Throttle"] if THROTTLE else [],
     "DEFAULT_THROTTLE_RATES": {"client": THROTTLE or None},
-    # How many proxies tell of the client's address, or else anybody could make one up.
+    # Proxies that report the client's address; without, clients could forge it.
     "NUM_PROXIES": int(BEHIND_PROXY),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=env.int("TOKEN_HOURS", default=8)),
-    # Claims alone say who the caller is; there need be no such user in MySQL.
+    # The claims identify the client; no user of that name has to exist in MySQL.
     "USER_ID_CLAIM": "sub",
 }
 
@@ -239,9 +239,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
-#: What a penalty takes off an author's rating, which never falls below 0.
+#: By how much a penalty lowers an author's rating, which never falls below 0.
 AUTHOR_PENALTY = env.float("AUTHOR_PENALTY", default=0.5)
-#: What becomes of the reports of a user who is deleted: "keep" or "anonymise".
+#: What happens to the reports of a deleted user: "keep" or "anonymise".
 DELETED_AUTHORS = env.str("DELETED_AUTHORS", default="keep")
 if DELETED_AUTHORS not in ("keep", "anonymise"):
     raise ImproperlyConfigured('DELETED_AUTHORS must be "keep" or "anonymise".')

@@ -1,4 +1,4 @@
-"""Every address of the project."""
+"""All URLs of the project."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -21,7 +21,7 @@ handler500 = "project.missing.server_error"
 
 admin.site.site_header = admin.site.site_title = "Usuarios y reportes"
 admin.site.index_title = "Administración"
-# Lists need the width, and the start page leads everywhere.
+# Lists need the width, and the start page links to everything.
 admin.site.enable_nav_sidebar = False
 
 
@@ -46,7 +46,7 @@ urlpatterns = [
     path("metrics", csrf_exempt(metrics)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    # In open access there is nobody to log in.
+    # With open access there is no login.
     *(
         []
         if settings.OPEN_ACCESS

@@ -1,8 +1,7 @@
-"""Fixtures: real servers, real processes, and a wait with a reason."""
+"""Fixtures for all tests: real servers and real processes."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from messaging.amqp.client import declare
 from messaging.amqp.publisher import publisher
 from messaging.models.lease import Lease, Worker
 from tests.support import private_servers
-from tests.support.broker import Broker
+from tests.support.broker import NEW_QUEUE, Broker
 from tests.support.processes import (
     API,
     Processes,
@@ -30,7 +29,8 @@ from tests.support.processes import (
 from tests.support.transactions import is_idle
 from tests.support.waiting import eventually
 
-logger = logging.getLogger(__name__)
+#: Tests of a project with settings of its own: `pytest tests/shop` runs them.
+collect_ignore = ["shop"]
 
 
 @pytest.fixture(scope="session")
@@ -48,23 +48,19 @@ def servers() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: SimpleNamespace) -> None:
-    """Have the servers run before pytest-django makes the test databases."""
-
-
-#: Seconds in which RabbitMQ 3.10 may lose a new quorum queue when it is killed.
-NEW = 2.0
+    """Start the servers before pytest-django creates the test databases."""
 
 
 @pytest.fixture(scope="session")
 def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
-    """The broker with all queues."""
+    """The broker, with all queues declared."""
     declare()
-    time.sleep(NEW)
+    time.sleep(NEW_QUEUE)
     return Broker()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let whoever uses the broker use both databases, really committed."""
+    """Give tests that use the broker both databases, without a transaction."""
     for item in items:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker(
@@ -74,26 +70,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
-    """The broker with empty queues, beside empty databases."""
+    """The broker with empty queues, and empty databases."""
     declared.purge()
     yield declared
     declared.purge()
-    # Consumers may have work in hand; to empty tables below them would be a deadlock.
+    # Emptying tables beside consumers that are at work would be a deadlock.
     eventually(is_idle, "consumers are idle", 30)
     living = Worker.objects.living()
     _held[:] = [*living, *Lease.objects.filter(worker__in=[one.pk for one in living])]
 
 
-#: Who held what before the databases were emptied.
+#: Workers and leases from before the databases were emptied.
 _held: list[Model] = []
 
 
 @receiver(post_migrate, dispatch_uid="tests.keep_leases")
 def keep_leases(sender: AppConfig, using: str, **_: Any) -> None:
     """
-    Leave consumers what they hold when the databases are emptied.
+    Keep the leases of running consumers when the databases are emptied.
 
-    They would else lose it, and have what is in their hands delivered to the next test.
+    Without them, consumers would release their messages to the next test.
     """
     if sender.label == "messaging" and using == "default":
         for row in _held:
@@ -103,7 +99,7 @@ def keep_leases(sender: AppConfig, using: str, **_: Any) -> None:
 
 @pytest.fixture
 def processes(broker: Broker) -> Iterator[Processes]:
-    """Programs that end with the test."""
+    """Programs that are killed after the test."""
     started = Processes()
     yield started
     started.kill_all()
@@ -111,7 +107,7 @@ def processes(broker: Broker) -> Iterator[Processes]:
 
 @pytest.fixture(scope="session")
 def shared_processes(declared: Broker) -> Iterator[Processes]:
-    """Programs that many tests use one after the other."""
+    """Programs that several tests use."""
     started = Processes()
     yield started
     started.kill_all()
@@ -125,33 +121,33 @@ def shared_consumers(shared_processes: Processes) -> SharedConsumers:
 
 @pytest.fixture
 def consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
-    """All consumers, beside empty queues and databases."""
+    """Running consumers, with empty queues and databases."""
     shared_consumers.start()
 
 
 @pytest.fixture
 def no_consumers(broker: Broker, shared_consumers: SharedConsumers) -> None:
-    """Nobody else at the queues, which are empty, beside empty databases."""
+    """Empty queues and databases, without any consumer."""
     shared_consumers.stop()
-    # They have enrolled anew since the databases were emptied.
+    # They have registered again since the databases were emptied.
     Lease.objects.all().delete()
 
 
 @pytest.fixture(scope="session")
 def running_api(shared_processes: Processes) -> API:
-    """The API, in a process that lives as long as the tests."""
+    """The API, in a process that lives for the whole session."""
     return start_api(shared_processes)
 
 
 @pytest.fixture
 def api(broker: Broker, running_api: API) -> API:
-    """The API, beside empty queues and databases."""
+    """The API, with empty queues and databases."""
     return running_api
 
 
 @pytest.fixture
 def outage(servers: SimpleNamespace, broker: Broker) -> Iterator[SimpleNamespace]:
-    """Servers that may be stopped; they run again when the test is over."""
+    """Servers that the test may stop; they are started again afterwards."""
     yield servers
     for server in vars(servers).values():
         server.resume()
@@ -161,6 +157,6 @@ def outage(servers: SimpleNamespace, broker: Broker) -> Iterator[SimpleNamespace
 
 @pytest.fixture(scope="session", autouse=True)
 def _close_publisher() -> Iterator[None]:
-    """End the I/O thread of this process before the broker goes."""
+    """Stop the I/O thread of this process before the broker."""
     yield
     publisher.close()

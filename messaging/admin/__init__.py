@@ -1,9 +1,13 @@
-"""The admin: for others to build on, and of this package's own rows."""
+"""
+Django's admin for the tables of this package, and classes for other apps to build on.
 
-# Django finds the admin of an app here alone.
-from messaging.dead_letters import admin as dead_letters
+`publishing.py`, to open first, has the `PublishingAdmin` that publishes messages where
+Django's admin saves; the other modules show tables read-only.
+"""
 
-from . import holders, parked, tables
+# Django imports only this module of an app's admin.
+
+from . import dead_letters, leases, parked, tables
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 
@@ -13,7 +17,7 @@ __all__ = [
     "ReadOnlyAdmin",
     "column",
     "dead_letters",
-    "holders",
+    "leases",
     "parked",
     "tables",
 ]

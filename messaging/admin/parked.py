@@ -1,4 +1,4 @@
-"""A look at what is parked, and a way to have it tried at once."""
+"""Parked messages, and an action that retries them at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .reading import ReadOnlyAdmin, preformatted
 
 @admin.register(Parked)
 class ParkedAdmin(ReadOnlyAdmin):
-    """What is tried again later, and what waits behind it."""
+    """Messages that are retried later, and those that wait behind them."""
 
     change_form_template = "admin/messaging/row.html"
     list_display = (
@@ -41,7 +41,7 @@ class ParkedAdmin(ReadOnlyAdmin):
     )
     search_fields = ("message_id__startswith", "key__startswith", "error")
     search_help_text = gettext_lazy("Beginning of an id or key, or part of the error")
-    # In the order in which those of one key are tried.
+    # The order in which those of one key are retried.
     ordering = ("id",)
     show_full_result_count = False
     actions = ("try_now",)
@@ -60,31 +60,31 @@ class ParkedAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Parked]:
-        """Leave bodies alone until one is looked at."""
+        """Load bodies and properties only for the page of a single message."""
         return super().get_queryset(request).defer("body", "properties")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether somebody may have rows tried; nobody edits one."""
+        """Allow the action to users who may change rows; a single row is read-only."""
         return obj is None and admin.ModelAdmin.has_change_permission(self, request)
 
     @admin.display(description=gettext_lazy("error"), ordering="error")
     def short_error(self, row: Parked) -> str:
-        """Give the beginning of the error."""
+        """Return the beginning of the error."""
         return Truncator(row.error).chars(100)
 
     @admin.display(description=gettext_lazy("properties"))
     def sent_with(self, row: Parked) -> str:
-        """Give properties and headers."""
+        """Return properties and headers, indented."""
         return preformatted(pretty(row.properties.encode()))
 
     @admin.display(description=gettext_lazy("body"))
     def pretty_body(self, row: Parked) -> str:
-        """Give the body, indented."""
+        """Return the body, indented."""
         return preformatted(pretty(bytes(row.body)))
 
     @admin.action(description=gettext_lazy("Try now"), permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Have the first message of each key tried at once."""
+        """Make the first message of each selected key due now."""
         number = Parked.objects.using(settings.DATABASE).try_now(queryset)
         log(request, queryset, CHANGE, "try now")
         text = ngettext(

@@ -1,4 +1,4 @@
-"""An admin that publishes where others save."""
+"""An admin that publishes messages instead of saving."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from messaging.publish import publish
 
 logger = logging.getLogger(__name__)
 
-#: Messages that are confirmed together; clients of the API publish beside them.
+#: Messages that are confirmed together, small enough not to delay the API's clients.
 PORTION = 200
 
 
 class MessageForm(forms.ModelForm):
-    """A form checked by the message it becomes; it saves nothing itself."""
+    """A form that is validated by the message it makes, and saves nothing."""
 
-    #: What saving will publish; None when nothing was changed.
+    #: What saving will publish; None if nothing was changed.
     to_publish: Message | None = None
-    #: Why publishing it has just failed.
+    #: Why publishing has just failed.
     problem: str | None = None
 
     def make_message(self, changes: dict[str, Any]) -> Message:
-        """Give the message for the changed fields; raises `InvalidMessage`."""
+        """Return the message for the changed fields; raises `InvalidMessage`."""
         raise NotImplementedError
 
     def clean(self) -> dict[str, Any]:
-        """Make the message and show its errors beside the fields."""
+        """Make the message, and show its errors beside the fields."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.problem:
             raise forms.ValidationError(self.problem)
@@ -58,17 +58,17 @@ class MessageForm(forms.ModelForm):
 
 class PublishingAdmin(admin.ModelAdmin):
     """
-    Adds, changes and deletes by publishing messages; consumers do the writing.
+    Adds, changes and deletes by publishing messages, which consumers apply.
 
     Unlike Django's, its views open no transaction: inside one a message would wait in
-    the outbox, and whoever clicks would not learn that the broker is away.
+    the outbox, and the user would not learn that the broker is unavailable.
     """
 
     form: type[MessageForm]
     actions: Sequence[str] = ("delete_selected",)
 
     def make_delete(self, instance: Any) -> Message:
-        """Give the message that deletes an instance."""
+        """Return the message that deletes an instance."""
         raise NotImplementedError
 
     @method_decorator(csrf_protect)
@@ -79,9 +79,9 @@ class PublishingAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Add or change; when the broker is away, show the form again and say so."""
+        """Add or change; if the broker is unavailable, show the form again."""
         view: Any = self._changeform_view  # type: ignore[attr-defined]
-        # There is nothing to go on with before a consumer has written it.
+        # There is no object to continue with before a consumer has written it.
         extra_context = {"show_save_and_continue": False} | (extra_context or {})
         extra_context["show_save_and_add_another"] = False
         try:
@@ -91,7 +91,7 @@ class PublishingAdmin(admin.ModelAdmin):
             return view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Give a form that knows why it is shown again."""
+        """Return a form that shows why publishing has failed."""
         form: Any = super().get_form(request, *args, **kwargs)
         form.problem = getattr(request, "publish_problem", None)
         return form
@@ -103,32 +103,32 @@ class PublishingAdmin(admin.ModelAdmin):
         object_id: str,
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Delete; when the broker is away, say so."""
+        """Delete; if the broker is unavailable, show an error."""
         view = self._delete_view  # type: ignore[attr-defined]
-        return self._or_say_why(view, request, object_id, extra_context)
+        return self._or_show_error(view, request, object_id, extra_context)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """List and run actions; when the broker is away, say so."""
-        return self._or_say_why(super().changelist_view, request, *args, **kwargs)
+        """List and run actions; if the broker is unavailable, show an error."""
+        return self._or_show_error(super().changelist_view, request, *args, **kwargs)
 
     def save_model(
         self, request: HttpRequest, obj: Model, form: Any, change: bool
     ) -> None:
-        """Publish in place of saving."""
+        """Publish instead of saving."""
         if form.to_publish is None:
             self.message_user(request, _("Nothing was changed."), messages.WARNING)
             return
         publish(form.to_publish)
-        self._say_queued(request, str(obj))
+        self._show_queued(request, str(obj))
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        """Publish in place of deleting."""
+        """Publish instead of deleting."""
         publish(self.make_delete(obj))
         log(request, [obj], DELETION)
-        self._say_queued(request, str(obj))
+        self._show_queued(request, str(obj))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Log nothing yet, for Django asks for it before anything is published."""
+        """Log nothing: Django calls this before anything is published."""
 
     @admin.action(
         description=gettext_lazy("Delete selected %(verbose_name_plural)s"),
@@ -137,7 +137,7 @@ class PublishingAdmin(admin.ModelAdmin):
     def delete_selected(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
-        """Publish the deletions once they are confirmed."""
+        """Publish the deletions, after a page that asks for confirmation."""
         if not request.POST.get("post"):
             return confirm_deletion(self, request, queryset)
         self._publish_all(request, queryset, self.make_delete, DELETION)
@@ -150,7 +150,7 @@ class PublishingAdmin(admin.ModelAdmin):
         make: Callable[[Any], Message],
         change: str,
     ) -> None:
-        """Publish one message for each selected instance, say so and log `change`."""
+        """Publish one message for each selected instance, and log `change`."""
         self._publish_all(request, queryset, make, CHANGE, change)
 
     def _publish_all(
@@ -173,23 +173,23 @@ class PublishingAdmin(admin.ModelAdmin):
         finally:
             if done:
                 name = model_ngettext(self.opts, done)
-                self._say_queued(request, f"{done} {name}")
+                self._show_queued(request, f"{done} {name}")
 
     def response_add(self, request: HttpRequest, obj: Model, *_: Any) -> HttpResponse:
-        """Go to the list; there is nothing to show yet."""
+        """Go to the list; nothing is stored yet."""
         return self._to_list()
 
     def response_change(self, request: HttpRequest, obj: Model) -> HttpResponse:
-        """Go to the list; what is stored is still as it was."""
+        """Go to the list; the stored object is still unchanged."""
         return self._to_list()
 
     def response_delete(
         self, request: HttpRequest, obj_display: str, obj_id: Any
     ) -> HttpResponse:
-        """Go to the list; it is still there."""
+        """Go to the list; the object is still stored."""
         return self._to_list()
 
-    def _or_say_why(
+    def _or_show_error(
         self, view: Callable[..., Any], request: HttpRequest, *args: Any, **kwargs: Any
     ) -> Any:
         try:
@@ -198,7 +198,7 @@ class PublishingAdmin(admin.ModelAdmin):
             self.message_user(request, explained(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
-    def _say_queued(self, request: HttpRequest, what: str) -> None:
+    def _show_queued(self, request: HttpRequest, what: str) -> None:
         text = _("Sent to the queue for processing: %(what)s") % {"what": what}
         self.message_user(request, text, messages.SUCCESS)
 
@@ -208,12 +208,12 @@ class PublishingAdmin(admin.ModelAdmin):
 
 
 def log(request: HttpRequest, chosen: Any, flag: int, change: str = "") -> None:
-    """Write who did what to which instances."""
-    assert request.user.pk is not None  # the admin lets nobody else in
+    """Add entries to the admin's log of changes."""
+    assert request.user.pk is not None  # the admin requires a login
     LogEntry.objects.log_actions(request.user.pk, chosen, flag, change)
 
 
 def explained(error: PublishError) -> str:
-    """Give what to tell a person; the log tells the rest."""
+    """Return the text to show for an error, and log the error itself."""
     logger.error("A change in the admin was not queued: %s", error)
     return _("The queue did not confirm in time. Try again later.")

@@ -1,4 +1,4 @@
-"""An admin of rows that only programs write."""
+"""A read-only admin, and columns and texts for it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     """Shows rows that only programs write."""
 
     def has_add_permission(self, *_: Any) -> bool:
-        """Nobody adds."""
+        """Return False."""
         return False
 
     def has_change_permission(self, *_: Any) -> bool:
-        """Nobody changes."""
+        """Return False."""
         return False
 
     def has_delete_permission(self, *_: Any) -> bool:
-        """Nobody deletes."""
+        """Return False."""
         return False
 
 
 def column(name: str, title: Any) -> Callable[[Any], Any]:
-    """Give a column for a field, with a title in the language of the reader."""
+    """Return a column for a field, with a translated title."""
 
     @admin.display(description=title, ordering=name)
     def value(row: Any) -> Any:
@@ -36,5 +36,5 @@ def column(name: str, title: Any) -> Callable[[Any], Any]:
 
 
 def preformatted(text: str) -> str:
-    """Give text in which every line and blank shows, and nothing is markup."""
+    """Return escaped HTML that keeps line breaks and spaces."""
     return format_html('<pre class="message">{}</pre>', text)

@@ -1,4 +1,4 @@
-"""A look at inbox and outbox."""
+"""Inbox and outbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .reading import ReadOnlyAdmin, column
 
 @admin.register(Inbox)
 class InboxAdmin(ReadOnlyAdmin):
-    """What was handled."""
+    """Messages that were handled."""
 
     list_display = (
         "message_id",
@@ -31,7 +31,7 @@ class InboxAdmin(ReadOnlyAdmin):
 
 @admin.register(Outbox)
 class OutboxAdmin(ReadOnlyAdmin):
-    """What waits to be published."""
+    """Messages that wait to be published."""
 
     list_display = (
         "id",
@@ -44,5 +44,5 @@ class OutboxAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Outbox]:
-        """Leave the bodies where they are."""
+        """Load no bodies."""
         return super().get_queryset(request).defer("body")

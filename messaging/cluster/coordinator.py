@@ -1,4 +1,4 @@
-"""Keeps the leases of one process: beats, takes over, and shares with the others."""
+"""Heartbeats of this worker, and the assignment of partitions to workers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import socket
 import threading
 import time
 import uuid
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, Self
 
@@ -18,33 +19,34 @@ from django.db import connections
 
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES
+from messaging.models import session_locks
 from messaging.models.lease import Lease, Worker
 
-from . import sessions
 from .leases import HeldLease
-from .sharing import share
 
 logger = logging.getLogger(__name__)
 
-#: Heartbeats within the time after which a process counts as dead.
-BEATS = 5
-#: Seconds for the database to take the goodbye of a process.
-FAREWELL = 1.0
+#: Heartbeats within `MESSAGING["LEASE"]`, after which a worker counts as dead.
+HEARTBEATS = 5
+#: Seconds for the database to delete the row of a worker that ends.
+GOODBYE = 1.0
 
 
-class Consumer(Protocol):
-    """What consumes a partition while this process holds its lease."""
+class PartitionConsumer(Protocol):
+    """What the coordinator needs of the consumer of a partition."""
 
     queue: str
+    #: The broker's name of the partition.
     name: str
+    #: Called when it has released its lease, or has lost it.
     on_release: Callable[[], None]
 
     @property
     def lease(self) -> HeldLease | None:
-        """The lease in force."""
+        """The lease under which it works now."""
 
     def grant(self, lease: HeldLease) -> None:
-        """Begin to consume."""
+        """Begin to consume the partition."""
 
     def ask_back(self) -> None:
         """Release the lease after the batch in hand."""
@@ -52,14 +54,15 @@ class Consumer(Protocol):
 
 class Coordinator:
     """
-    Grants partitions to the consumers of this process, and asks for them back.
+    Grants leases to the consumers of this worker, and asks for them back.
 
-    Each process computes who is to hold what from the same two tables, gives back what
-    it should not hold, and takes what is free or was a dead one's.
+    Every worker computes the same assignment from the same two tables, asks back what
+    is assigned to others, and takes what is assigned to it as soon as it is free or
+    its worker is dead.
     """
 
-    def __init__(self, consumers: Sequence[Consumer]) -> None:
-        self._by_queue: dict[str, list[Consumer]] = defaultdict(list)
+    def __init__(self, consumers: Sequence[PartitionConsumer]) -> None:
+        self._by_queue: dict[str, list[PartitionConsumer]] = defaultdict(list)
         for consumer in consumers:
             self._by_queue[consumer.queue].append(consumer)
             consumer.on_release = self.wake
@@ -70,65 +73,66 @@ class Coordinator:
         )
         self._awake = threading.Event()
         self._stopping = threading.Event()
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
     def wake(self) -> None:
         """Look at the leases now."""
         self._awake.set()
 
     def retire(self) -> None:
-        """Take no more partitions, and leave those in hand to others when let go."""
+        """Take no more leases; other workers take those that this one releases."""
         self.me.queues = []
         self.wake()
 
     def __enter__(self) -> Self:
-        """Begin to beat, in a thread that no hanging database can keep alive."""
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        """Start the heartbeats, in a thread that cannot keep the process alive."""
+        self._thread = threading.Thread(
+            target=self._run, name="coordinator", daemon=True
+        )
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Have the others know at once that this process is gone."""
+        """Stop the heartbeats, and delete this worker's row for others to see."""
         self._stopping.set()
         self._awake.set()
-        self._thread.join(FAREWELL)
+        self._thread.join(GOODBYE)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._beat()
             except Exception as error:
+                # A server is away, or a bug: the leases expire, which is safe.
                 logger.warning(
-                    "The leases cannot be kept: %s",
+                    "Heartbeat failed: %s",
                     error,
                     exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 with suppress(Exception):
                     connections.close_all()
-            self._awake.wait(settings.LEASE / BEATS)
+            self._awake.wait(settings.LEASE / HEARTBEATS)
             self._awake.clear()
         with suppress(DatabaseFailure):
             Worker.objects.using(settings.DATABASE).filter(pk=self.me.pk).delete()
         connections.close_all()
 
     def _beat(self) -> None:
-        sessions.hold(settings.DATABASE, self.me.pk)
+        session_locks.acquire(settings.DATABASE, self.me.pk)
         workers = Worker.objects.using(settings.DATABASE)
         workers.beat(self.me)
-        # Whoever was held up, as all are by a database that was, judges nobody yet.
+        # After a pause of this process or of the database, the others' heartbeats may
+        # be late as well: none of them counts as dead yet.
         now = time.monotonic()
-        was_silent = now - self._last_beat > settings.LEASE / 2
-        self._last_beat = now
-        if was_silent:
+        was_late = now - self._last_heartbeat > settings.LEASE / 2
+        self._last_heartbeat = now
+        if was_late:
             return
         living = workers.living()
         for queue in self._by_queue:
-            self._share(queue, living)
+            self._follow_assignment(queue, living)
 
-    def _share(self, queue: str, living: Sequence[Worker]) -> None:
-        members = [worker.pk for worker in living if queue in worker.queues]
-        # One that is stopping is no member, and keeps what it has until it is done.
-        holders = {worker.pk for worker in living}
+    def _follow_assignment(self, queue: str, living: Sequence[Worker]) -> None:
         consumers = self._by_queue[queue]
         names = [consumer.name for consumer in consumers]
         objects = Lease.objects.using(settings.DATABASE)
@@ -137,34 +141,75 @@ class Coordinator:
             objects.enrol(queue, names)
             self.wake()
             return
-        held = {name: lease.worker for name, lease in leases.items()}
-        wanted = share(names, members, held)
+        # A worker that is stopping gets nothing, but keeps its leases until it is done.
+        members = [worker.pk for worker in living if queue in worker.queues]
+        holders = {worker.pk for worker in living}
+        assigned = assign(names, members, {n: one.worker for n, one in leases.items()})
         for consumer in consumers:
+            lease = leases[consumer.name]
             self._follow(
                 consumer,
-                leases[consumer.name],
-                is_mine=wanted.get(consumer.name) == self.me.pk,
-                is_free=held[consumer.name] not in holders,
+                lease,
+                is_mine=assigned.get(lease.name) == self.me.pk,
+                is_free=lease.worker not in holders,
             )
 
     def _follow(
-        self, consumer: Consumer, lease: Lease, *, is_mine: bool, is_free: bool
+        self, consumer: PartitionConsumer, row: Lease, *, is_mine: bool, is_free: bool
     ) -> None:
-        """Bring one consumer to what was decided about its partition."""
-        held = consumer.lease
-        owns = lease.worker == self.me.pk
-        if held is not None:
-            if not (is_mine and owns and held.epoch == lease.epoch):
+        """Do what the assignment of one partition asks for."""
+        # Read once: the consumer's own thread may release it meanwhile.
+        lease = consumer.lease
+        owns = row.worker == self.me.pk
+        if lease is not None:
+            if not (is_mine and owns and lease.epoch == row.epoch):
                 consumer.ask_back()
         elif is_mine and (is_free or owns):
-            self._take(consumer, lease)
+            self._take(consumer, row)
         elif owns:
-            # It could not be given back when it was let go.
+            # The database was away when the consumer released it.
             objects = Lease.objects.using(settings.DATABASE)
-            objects.give_back(lease.name, self.me.pk, lease.epoch)
+            objects.release(row.name, self.me.pk, row.epoch)
 
-    def _take(self, consumer: Consumer, lease: Lease) -> None:
-        epoch = Lease.objects.using(settings.DATABASE).take(lease, self.me.pk)
+    def _take(self, consumer: PartitionConsumer, row: Lease) -> None:
+        epoch = Lease.objects.using(settings.DATABASE).take(row, self.me.pk)
         if epoch is not None:
-            logger.info("HeldLease %s in epoch %d", lease.name, epoch)
-            consumer.grant(HeldLease(consumer.queue, consumer.name, self.me.pk, epoch))
+            logger.info("Lease of %s taken in epoch %d", row.name, epoch)
+            consumer.grant(HeldLease(row.queue, row.name, self.me.pk, epoch))
+
+
+def assign(
+    partitions: Sequence[str], members: Sequence[str], held: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    Return the member to which each partition of one queue is assigned.
+
+    No two members differ by more than one partition, and as few as possible of those
+    that are `held` (partition to member) move. The result depends on the arguments
+    alone, so that all workers compute the same.
+    """
+    if not members:
+        return {}
+    has: dict[str, list[str]] = {member: [] for member in members}
+    for partition in partitions:
+        if held.get(partition) in has:
+            has[held[partition]].append(partition)
+    # Those with most keep most; ties are broken by a hash that differs from queue to
+    # queue, or one member would get all queues of a single partition.
+    order = sorted(
+        members, key=lambda member: (-len(has[member]), _rank(partitions[0], member))
+    )
+    least, more = divmod(len(partitions), len(members))
+    result: dict[str, str] = {}
+    room: list[str] = []
+    for place, member in enumerate(order):
+        quota = least + (place < more)
+        kept = has[member][:quota]
+        result |= dict.fromkeys(kept, member)
+        room += [member] * (quota - len(kept))
+    free = [partition for partition in partitions if partition not in result]
+    return result | dict(zip(free, room, strict=True))
+
+
+def _rank(queue: str, member: str) -> int:
+    return zlib.crc32(f"{queue} {member}".encode())

@@ -1,4 +1,4 @@
-"""A partition in the hands of this process."""
+"""The lease of one partition while this worker holds it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 from django.db import connections
 
 from messaging.conf import settings
-from messaging.models.lease import Lease, hold_session
+from messaging.models import session_locks
+from messaging.models.lease import Lease, lock_name
 
 
 class HeldLease:
     """
-    A partition in the hands of this process, under a lease.
+    The lease of one partition, held in one epoch.
 
-    Without a `worker` there is no lease to keep: tests and tools do without.
+    Without a `worker` there is no row in the database, `lock` and `release` do nothing:
+    tests and `messaging.testing` consume without leases.
     """
 
     def __init__(
@@ -23,27 +25,30 @@ class HeldLease:
         self.queue = queue
         #: The broker's name of the partition.
         self.name = name or queue
+        #: The id of the worker that holds it.
         self.worker = worker
         self.epoch = epoch
         self._session: Any = None
 
     def lock(self) -> None:
         """
-        Keep the lease until the transaction ends; raises `LeaseLost`.
+        Lock the lease until the transaction ends; raises `LeaseLost`.
 
-        Nobody can take it over before, unless by ending this session.
+        Until then no other worker can take it over, except by ending this session.
         """
         if not self.worker:
             return
         session = connections[settings.DATABASE].connection
         if session is not self._session:
-            hold_session(self.worker, self.name)
+            # So that a takeover can end this session.
+            name = lock_name(self.worker, self.name)
+            session_locks.acquire(settings.DATABASE, name)
             self._session = session
         Lease.objects.using(settings.DATABASE).lock(self.name, self.worker, self.epoch)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Free the lease for other workers."""
         if self.worker:
-            Lease.objects.using(settings.DATABASE).give_back(
+            Lease.objects.using(settings.DATABASE).release(
                 self.name, self.worker, self.epoch
             )

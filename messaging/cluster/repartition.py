@@ -1,18 +1,20 @@
 """
-How broker and leases differ from what settings and handlers want, and what to do.
+The differences between broker and leases on one side, settings and handlers on the
+other, and the step that removes each.
 
-Bindings cannot be seen over AMQP: every `apply` makes them, which changes nothing where
-they exist, and no plan speaks of them.
+Bindings cannot be listed over AMQP: every `apply` makes them, which changes nothing
+where they exist, and no plan mentions them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import Error as DatabaseFailure
+from django.db import connections
 
 from messaging import topology
 from messaging.amqp.client import Client
@@ -21,33 +23,34 @@ from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
 from messaging.registry import Exchange, handlers
 
-from .resizing import OFFLINE, delete, resize
-from .survey import in_force, is_migrated, is_there, obstacles, see, surplus
+from .resizing import OFFLINE, delete, obstacles, queue_state, resize
 
-#: What to do about arguments, which nobody can change.
+#: What to do about arguments, which cannot be changed.
 REPLACE = (
     "Stop what publishes to it, let it be emptied, stop its consumers, delete it "
     "(rabbitmqctl delete_queue, delete_exchange), and apply."
 )
+#: Consecutive missing numbers after which the search for surplus partitions ends.
+GAP = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One difference, and how it goes away."""
+    """One difference, and the action that removes it."""
 
     #: "make", "replace", "record", "divide" or "delete".
     action: str
-    #: What it is done to.
+    #: The queue or exchange that it changes.
     name: str
     text: str
     #: Why it must not be done now.
     obstacles: tuple[str, ...] = ()
-    #: What a person does about the obstacles.
+    #: What a person can do about the obstacles.
     remedy: str = ""
     act: Callable[[Client], None] = field(default=lambda _: None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what there is to know, for JSON."""
+        """Return the step as JSON takes it."""
         return {
             "action": self.action,
             "name": self.name,
@@ -57,82 +60,135 @@ class Step:
         }
 
 
-def plan(use: Client) -> Iterator[Step]:
-    """Give what `apply` would do, in its order; raises `MessagingError`."""
+def plan(client: Client) -> Iterator[Step]:
+    """Yield the steps of `apply`, in its order; raises `MessagingError`."""
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
-        yield from _made(use, exchange)
+        yield from _missing(client, exchange)
     for queue in sorted(handlers):
-        yield from _made(use, topology.dead_letter_queue(queue))
-        yield from _of_queue(use, queue)
+        yield from _missing(client, topology.dead_letter_queue(queue))
+        yield from _of_queue(client, queue)
 
 
-def bind(use: Client) -> None:
-    """Make the bindings of all queues, whether or not they exist."""
+def apply(client: Client) -> Iterator[Step]:
+    """
+    Take every step of the plan that has no obstacles, then bind all queues.
+
+    Yields each step before it is taken; raises `MessagingError`.
+    """
+    for step in plan(client):
+        yield step
+        if not step.obstacles:
+            step.act(client)
     for item in topology.declared():
         if isinstance(item, topology.Binding):
-            # What is not there is part of the plan.
+            # A queue or exchange that is missing had a step with obstacles.
             with suppress(NotThere):
-                use.declare(item)
+                client.declare(item)
 
 
-def _made(use: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
-    """Give the step that makes an exchange or a queue, if it is not there."""
+def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
+    """Yield the step that declares an exchange or a queue, unless it exists."""
     kind = type(item).__name__.lower()
     try:
-        if is_there(use, item):
+        if _exists(client, item):
             return
     except TopologyMismatch as error:
-        text = f"replace the {kind} {item.name}, whose arguments are others"
+        text = f"replace the {kind} {item.name}, which has other arguments"
         yield Step("replace", item.name, text, (str(error),), REPLACE)
         return
     if isinstance(item, Exchange) and item.passive:
-        why = f"{item.name} is somebody else's, and not there"
-        yield Step("make", item.name, f"find {item.name}", (why,), "Start its owner.")
+        why = f"{item.name} belongs to another program, and does not exist"
+        text = f"find {item.name}"
+        yield Step("make", item.name, text, (why,), "Start the program that owns it.")
         return
     yield Step(
         "make",
         item.name,
         f"make the {kind} {item.name}",
-        act=lambda use: use.declare(item),
+        act=lambda client: client.declare(item),
     )
 
 
-def _of_queue(use: Client, queue: str) -> Iterator[Step]:
+def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
+    """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
+    try:
+        with client.channel() as channel:
+            if isinstance(item, Exchange):
+                channel.exchange_declare(item.name, passive=True)
+            else:
+                channel.queue_declare(item.name, passive=True)
+    except NotThere:
+        return False
+    # Declaring what exists changes nothing, but compares the arguments.
+    client.declare(item)
+    return True
+
+
+def _of_queue(client: Client, queue: str) -> Iterator[Step]:
     wanted = topology.partition_names(queue)
     try:
-        # Before the first migration nobody can have consumed.
-        recorded = in_force(queue) if is_migrated() else wanted
+        # Before the first migration nothing can have been consumed.
+        recorded = _recorded(queue) if _is_migrated() else wanted
     except DatabaseFailure as error:
-        # One partition there always is; whether others may be made only it knows.
-        yield from _made(use, topology.work_queue(queue))
+        # The first partition always exists; the database knows about the others.
+        yield from _missing(client, topology.work_queue(queue))
         text = f"compare {queue} with its leases"
         why = f"the database {settings.DATABASE!r} is away: {error}"
         yield Step("record", queue, text, (why,), "Bring the database back.")
         return
-    beyond = list(surplus(use, queue, {*wanted, *recorded}))
+    surplus = list(_surplus(client, queue, {*wanted, *recorded}))
     if not recorded:
-        # Nobody has consumed yet, but somebody may have published.
-        first = [queue] if see(use, queue) else []
-        recorded = [*first, *beyond] or wanted
-        yield Step(
-            "record",
-            queue,
-            f"record that {queue} has {_count(recorded)}",
-            act=lambda _: Lease.objects.using(settings.DATABASE).enrol(queue, recorded),
-        )
-        beyond = [name for name in beyond if name not in recorded]
+        # Nothing was consumed yet, but something may have been published.
+        first = [queue] if queue_state(client, queue) else []
+        recorded = [*first, *surplus] or wanted
+        yield _record(queue, recorded)
+        surplus = [name for name in surplus if name not in recorded]
     for name in wanted:
-        if name in recorded or see(use, name):
-            yield from _made(use, topology.work_queue(queue, name))
+        if name in recorded or queue_state(client, name):
+            yield from _missing(client, topology.work_queue(queue, name))
     if set(recorded) != set(wanted):
-        yield _division(use, queue, recorded, wanted)
-    for name in beyond:
-        yield _deletion(use, queue, name)
+        yield _division(client, queue, recorded, wanted)
+    for name in surplus:
+        yield _deletion(client, queue, name)
+
+
+def _recorded(queue: str) -> list[str]:
+    return Lease.objects.using(settings.DATABASE).partitions_of(queue)
+
+
+def _is_migrated() -> bool:
+    tables = connections[settings.DATABASE].introspection.table_names()
+    return Lease._meta.db_table in tables
+
+
+def _surplus(client: Client, queue: str, known: Iterable[str]) -> Iterator[str]:
+    """Yield the names of partitions that the broker has beside the known ones."""
+    others = {*known, *handlers}
+    number, missing = 1, 0
+    while missing < GAP:
+        name = topology.partition_name(queue, number)
+        number += 1
+        if name in others:
+            missing = 0
+        elif queue_state(client, name) is None:
+            missing += 1
+        else:
+            missing = 0
+            yield name
+
+
+def _record(queue: str, names: Sequence[str]) -> Step:
+    return Step(
+        "record",
+        queue,
+        f"record that {queue} has {_count(names)}",
+        act=lambda _: Lease.objects.using(settings.DATABASE).enrol(queue, names),
+    )
 
 
 def _division(
-    use: Client, queue: str, recorded: Sequence[str], wanted: Sequence[str]
+    client: Client, queue: str, recorded: Sequence[str], wanted: Sequence[str]
 ) -> Step:
     more = [name for name in wanted if name not in recorded]
     less = [name for name in recorded if name not in wanted]
@@ -142,27 +198,27 @@ def _division(
         queue,
         f"divide {queue} into {_count(wanted)} in place of {len(recorded)}: "
         f"{', '.join(changes)}",
-        tuple(obstacles(use, queue, [*recorded, *more])),
+        tuple(obstacles(client, queue, [*recorded, *more])),
         OFFLINE,
-        lambda use: resize(use, queue),
+        lambda client: resize(client, queue),
     )
 
 
-def _deletion(use: Client, queue: str, name: str) -> Step:
-    sight = see(use, name)
+def _deletion(client: Client, queue: str, name: str) -> Step:
+    state = queue_state(client, name)
     why = []
-    if sight and sight.ready:
-        why.append(f"{name} holds {sight.ready} messages")
-    if sight and sight.consumers:
+    if state and state.ready:
+        why.append(f"{name} holds {state.ready} messages")
+    if state and state.consumers:
         why.append(f"{name} has a consumer")
     return Step(
         "delete",
         name,
         f"delete {name}: {queue} has no such partition",
         tuple(why),
-        f"Find out who uses it. Messages may be moved to {queue}, whose consumers send "
-        "them on to where they belong.",
-        lambda use: delete(use, queue, name),
+        f"Find out who uses it. Messages may be moved to {queue}, whose consumers "
+        "forward them to their partitions.",
+        lambda client: delete(client, queue, name),
     )
 
 

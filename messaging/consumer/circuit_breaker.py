@@ -1,4 +1,4 @@
-"""What a consumer does while most of its messages fail."""
+"""Slowing a consumer down while most of its messages fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .context import Context, State
 
 logger = logging.getLogger(__name__)
 
-#: Messages, of which a share must fail.
+#: Number of recent messages of which a share must fail.
 WINDOW = 20
 
 
@@ -25,9 +25,9 @@ class CircuitBreaker:
     """
     A circuit breaker that never stops the flow for good.
 
-    While it is open, one message at a time is tried, and parked if it fails, so that a
-    few bad messages cannot keep the good ones behind them away. One that succeeds
-    closes it. A parked message that fails again does not count: it says nothing new.
+    While it is open, messages are tried one at a time, and parked if they fail, so that
+    bad messages do not block the good ones behind them. One that succeeds closes it. A
+    parked message that fails again does not count, because it is no news.
     """
 
     def __init__(self, queue: str) -> None:
@@ -41,7 +41,7 @@ class CircuitBreaker:
         return self._pause() if self.is_open else 0.0
 
     def check(self, successes: Sequence[bool]) -> None:
-        """Raise `CircuitOpen`, before a commit, if with these too many have failed."""
+        """Raise `CircuitOpen`, before a commit, if these make too many failures."""
         threshold = settings.of(self._queue, "BREAKER")
         recent = deque([*self._recent, *successes], maxlen=WINDOW)
         failures = recent.count(False)
@@ -63,7 +63,7 @@ class CircuitBreaker:
             raise CircuitOpen
 
     def count(self, successes: Sequence[bool]) -> None:
-        """Remember how messages went, after the commit: once for each."""
+        """Count the results of messages, after the commit and once for each."""
         self._recent.extend(successes)
         if self.is_open and successes and successes[-1]:
             self._close()
@@ -75,8 +75,8 @@ class CircuitBreaker:
         logger.warning("Messages of %s succeed again", self._queue)
 
 
-def verdicts(contexts: Iterable[Context]) -> Iterator[bool]:
-    """Yield whether handlers have succeeded, for each message that they have seen."""
+def results(contexts: Iterable[Context]) -> Iterator[bool]:
+    """Yield whether its handler succeeded, for each message that reached one."""
     for context in contexts:
         if context.message is None:
             continue

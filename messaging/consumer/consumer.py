@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from django.db import Error as DatabaseFailure
 from django.db import connections
@@ -21,15 +20,12 @@ from messaging.models.lease import LeaseLost
 from messaging.topology import is_dead_queue
 
 from . import attempts
-from .batch import Batch, Processor
+from .batch import Processor
 from .circuit_breaker import CircuitOpen
-from .context import Context
+from .context import Batch, Context
 from .dead_letter_queue import Archiver
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks at what is parked, which operators may change.
-LONGEST_LOOK = 5.0
 
 
 class Consumer:
@@ -47,7 +43,7 @@ class Consumer:
         self.subscription = Subscription(queue, self.name)
         #: None without a lease.
         self.processor: Processor | None = None
-        #: Called when the partition has been let go.
+        #: Called when the partition has been released.
         self.on_release: Callable[[], None] = lambda: None
         self._is_asked_back = False
         self._stopping = threading.Event()
@@ -71,12 +67,12 @@ class Consumer:
         self.subscription.wake()
 
     def ask_back(self) -> None:
-        """Have the lease released after the batch in hand."""
+        """Make `run` release the lease after the current batch."""
         self._is_asked_back = True
         self.subscription.wake()
 
     def stop(self) -> None:
-        """Finish the batch in hand, then end `run`."""
+        """Make `run` return after the current batch."""
         self._stopping.set()
         self.subscription.wake()
 
@@ -119,8 +115,9 @@ class Consumer:
             self._pending = []  # the broker delivers them again, here or elsewhere
         timeout = None
         if processor.has_parked and not self._pending:
-            timeout = self._until_due(processor)
-            # In turn, so that neither keeps the other waiting.
+            timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
+            processor.has_parked = timeout is not None
+            # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (self._has_retried and self._take(processor, 0)):
                 self._has_retried = True
                 return self._parked(processor)
@@ -128,7 +125,9 @@ class Consumer:
         if not self._pending and not self._take(processor, timeout):
             return None
         batch = Batch(self._pending[: processor.limit])
-        return self._suspected(batch, processor) if batch.may_kill else batch
+        if batch.may_kill:
+            attempts.narrow(batch, processor.lease.worker)
+        return batch
 
     def _take(self, processor: Processor, timeout: float | None) -> bool:
         """Take messages from the subscription, and return whether there are any."""
@@ -136,42 +135,25 @@ class Consumer:
         self._pending = [processor.context(delivery) for delivery in deliveries]
         return bool(self._pending)
 
-    def _until_due(self, processor: Processor) -> float | None:
-        """Return the seconds until a parked message is due; None if there is none."""
-        due = Parked.objects.using(settings.DATABASE).next_due(self.name)
-        if due is None:
-            processor.has_parked = False
-            return None
-        left = (due - datetime.now(UTC)).total_seconds()
-        return min(max(left, 0.0), LONGEST_LOOK)
-
     def _parked(self, processor: Processor) -> Batch | None:
         """Return the parked messages that are due."""
         rows = Parked.objects.using(settings.DATABASE).due(self.name, processor.limit)
         contexts = [Context(row.delivery(self.queue), row) for row in rows]
+        if not contexts:
+            return None
         batch = Batch(contexts, is_parked=True)
-        return self._suspected(batch, processor) if contexts else None
-
-    def _suspected(self, batch: Batch, processor: Processor) -> Batch:
-        """Return as many messages as may be tried together, for one may kill."""
-        close_stale_connections()
-        ids = [context.id for context in batch.contexts]
-        deaths = attempts.deaths_of(ids, processor.lease.worker)
-        contexts = batch.contexts[: attempts.portion(ids, deaths)]
-        for context in contexts:
-            if failure := attempts.poison(context.id, deaths):
-                context.refuse(failure)
-        return Batch(contexts, batch.is_parked)
+        attempts.narrow(batch, processor.lease.worker)
+        return batch
 
     def _acknowledge(self, batch: Batch) -> None:
         self.subscription.acknowledge([one.delivery for one in batch.contexts])
         self._pending = self._pending[len(batch.contexts) :]
 
     def _wait(self, error: Exception) -> None:
-        """Wait until a server may be back, or an operator has made what is missing."""
+        """Wait until a server is back, or an operator has created what is missing."""
         is_expected = isinstance(error, SERVER_FAILURES)
         logger.warning("%s must wait: %s", self.name, error, exc_info=not is_expected)
-        # Whatever state the connections are in, the next try gets new ones.
+        # The connections may be in any state: the next attempt opens new ones.
         connections.close_all()
         self._stopping.wait(self._pause())
 
@@ -181,7 +163,7 @@ class Consumer:
         self.processor = None
 
     def _release(self) -> None:
-        """Acknowledge nothing more, and let others have the partition."""
+        """Stop consuming the partition, and release its lease."""
         lease = self.lease
         if lease is None:
             return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from messaging.dead_letters.letters import Failure
 from messaging.exceptions import InvalidMessage
 from messaging.message import (
     IF_VERSION,
-    REDELIVERED,
     REPLAYS,
     Delivery,
     Message,
@@ -54,6 +54,8 @@ class State(Enum):
     FORWARDED = auto()
 
 
+#: Characters of a key and of an event type, in every table.
+KEY_LENGTH, TYPE_LENGTH = 300, 100
 #: States of a message whose outcome is committed.
 DECIDED = (State.DONE, State.FAILED, State.KNOWN)
 
@@ -69,7 +71,7 @@ class Context:
         self.delivery = delivery
         self.row = row
         self.id = delivery.inbox_id
-        #: An inbox row of its id from after that is its own.
+        #: An inbox row of its id that was written later is its own.
         self.received_at = row.parked_at if row else datetime.now(UTC)
         self.message: Message | None = None
         self.key = ""
@@ -78,7 +80,7 @@ class Context:
         self._is_misrouted = False
         try:
             self._decode()
-        except InvalidMessage as error:
+        except (InvalidMessage, SystemExit) as error:
             self._refusal = given_up(error, "rejected")
         self.reset()
 
@@ -110,7 +112,7 @@ class Context:
         self.known: Inbox | None = None
 
     def refuse(self, failure: Failure) -> None:
-        """Have it given up, whatever it says, when it is applied."""
+        """Make the next attempt give it up, whatever its content."""
         self._refusal, self._is_misrouted = failure, False
         self.reset()
 
@@ -138,7 +140,7 @@ class Context:
         if row.status == row.Status.FAILED and self.replays <= row.replays:
             self.failure = Failure(row.kind, row.reason, row.code)
 
-    def decide(self, error: Exception) -> Decision:
+    def decide(self, error: BaseException) -> Decision:
         """Return what becomes of it after its own handler has failed with `error`."""
         decision = decide(error, self.delivery.queue, self.attempts, waited=self.waited)
         assert decision is not None  # no server failure is asked for
@@ -147,13 +149,8 @@ class Context:
     @property
     def waited(self) -> float:
         """Seconds since it was parked; 0 for one that comes from its queue."""
-        if self.row is None:
-            return 0.0
-        return (datetime.now(UTC) - self.row.parked_at).total_seconds()
-
-    def is_among(self, messages: Iterable[object]) -> bool:
-        """Whether its message is one of those that a handler names."""
-        return any(self.message is one for one in messages)
+        row, now = self.row, datetime.now(UTC)
+        return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
     def is_large(self) -> bool:
@@ -162,39 +159,13 @@ class Context:
 
     @property
     def event_type(self) -> str:
-        """What the body says it is, or "" if it says nothing that is known."""
+        """The event type in its body, or "" if that was not decoded."""
         return self.message.event_type if self.message else ""
 
     @property
     def is_named(self) -> bool:
         """Whether its sender gave it a `message_id`."""
         return self.delivery.envelope.message_id is not None
-
-    @property
-    def may_be_known(self) -> bool:
-        """
-        Whether another message with the same id is the same message.
-
-        Equal bodies without `message_id` may be two requests, unless the broker says
-        that this one was delivered before.
-        """
-        return (
-            self.is_named
-            or self.delivery.redelivered
-            or REDELIVERED in self.delivery.envelope.headers
-        )
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether it is older than what the inbox remembers."""
-        sent = self.delivery.envelope.timestamp
-        retention = timedelta(days=settings.RETENTION_DAYS)
-        # What was parked was accepted in time.
-        return (
-            self.row is None
-            and sent is not None
-            and sent < datetime.now(UTC) - retention
-        )
 
     @property
     def replays(self) -> int:
@@ -208,6 +179,20 @@ class Context:
         if self.failure is None:
             return Outcome("done", self.reference)
         return Outcome("failed", "", self.failure.code, self.failure.reason)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one partition that are processed together."""
+
+    contexts: list[Context]
+    #: Whether they were parked; if not, they come from the queue.
+    is_parked: bool = False
+
+    @property
+    def may_kill(self) -> bool:
+        """Whether a process may have died of one of them."""
+        return self.is_parked or any(c.delivery.redelivered for c in self.contexts)
 
 
 def in_states(contexts: Iterable[Context], *states: State) -> list[Context]:

@@ -1,4 +1,4 @@
-"""Consuming `<queue>.dead`: what the broker itself gives up goes into the table."""
+"""Consuming `<queue>.dead`: messages that the broker dead-letters are archived."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from messaging.dead_letters import archive
 from messaging.dead_letters.letters import read
 from messaging.topology import origin
 
-from .batch import Batch, Processor
-from .context import Context
+from .batch import Processor
+from .context import Batch, Context
 from .policy import Part, Step
 from .retry import Decision
 
@@ -23,7 +23,7 @@ class UndecodedContext(Context):
 
 
 class Archiver(Processor):
-    """Archives dead letters, in the place of handling messages."""
+    """Archives dead letters instead of handling messages."""
 
     context = UndecodedContext
 

@@ -8,7 +8,7 @@ its cases as a table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
@@ -16,10 +16,16 @@ from django.utils.translation import gettext as _
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.dead_letters.letters import Failure
+from messaging.message import REDELIVERED
 from messaging.models import Inbox
 
-from .context import Context, State, in_states
-from .parking import KEY_LENGTH, TYPE_LENGTH
+from .context import (
+    KEY_LENGTH,
+    TYPE_LENGTH,
+    Context,
+    State,
+    in_states,
+)
 
 
 def recognise(part: Sequence[Context]) -> None:
@@ -30,11 +36,11 @@ def recognise(part: Sequence[Context]) -> None:
         context.known = known.get(context.id)
         state = identify(context, context.known, is_repeated=context.id in earlier)
         if state is State.KNOWN:
-            assert context.known is not None  # or it could not be known
+            assert context.known is not None  # `identify` has checked
             context.recall(context.known)
         elif state is State.REPEATED:
             context.state = state
-        elif context.is_expired and context.state is State.NEW:
+        elif _is_expired(context) and context.state is State.NEW:
             context.settle(Failure("expired", _("The message is too old.")))
         earlier.add(context.id)
 
@@ -45,8 +51,8 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
     earlier in its batch, and else NEW. `row` is the inbox row of its id, if any.
     """
     if row is not None and _is_own(context, row):
-        # Only an operator who sends it again has it tried again. What has failed to be
-        # projected is applied already.
+        # It is applied again only if an operator requeues it; if just its projection
+        # has failed, not even then.
         if row.status == row.Status.DONE or context.replays <= row.replays:
             return State.KNOWN
         if row.kind == "projection":
@@ -59,11 +65,31 @@ def _is_own(context: Context, row: Inbox) -> bool:
     if context.row is not None and not context.is_named:
         return context.row.is_applied
     # The row may also come from an earlier attempt at the same batch.
-    return context.may_be_known or row.processed_at >= context.received_at
+    return may_be_known(context) or row.processed_at >= context.received_at
+
+
+def _is_expired(context: Context) -> bool:
+    """Whether a message is older than what the inbox remembers."""
+    sent = context.delivery.envelope.timestamp
+    oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
+    # What was parked was accepted in time.
+    return context.row is None and sent is not None and sent < oldest
+
+
+def may_be_known(context: Context) -> bool:
+    """
+    Whether another message with the same id is the same message.
+
+    Equal bodies without `message_id` may be two requests, unless the broker says that
+    this one was delivered before.
+    """
+    delivery = context.delivery
+    is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
+    return context.is_named or is_again
 
 
 def record(part: Iterable[Context]) -> None:
-    """Insert the rows of what was decided now; those of earlier attempts give way."""
+    """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
     inbox = Inbox.objects.using(settings.DATABASE)
     decided = in_states(part, State.DONE, State.FAILED)
@@ -100,7 +126,7 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
 
 
 def projected(part: Iterable[Context]) -> None:
-    """Record that projections that were given up, and sent again, have succeeded."""
+    """Record that projections have succeeded that were given up and requeued."""
     repaired = [c.id for c in part if c.known and c.known.kind == "projection"]
     if repaired:
         inbox = Inbox.objects.using(settings.DATABASE).filter(pk__in=repaired)
@@ -110,7 +136,7 @@ def projected(part: Iterable[Context]) -> None:
 def projection_failed(context: Context) -> None:
     """Record that the projection of an applied message was given up."""
     failure = context.failure
-    assert failure is not None  # that is what is recorded
+    assert failure is not None  # the caller has checked
     Inbox.objects.using(settings.DATABASE).filter(pk=context.id).update(
         status=Inbox.Status.FAILED,
         kind=failure.kind,

@@ -12,19 +12,27 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
+from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
 from messaging.text import storable
 
-from .context import DECIDED, Context, State, in_states
-
-#: Characters of a key and of an event type.
-KEY_LENGTH, TYPE_LENGTH = 300, 100
+from .context import (
+    DECIDED,
+    KEY_LENGTH,
+    TYPE_LENGTH,
+    Context,
+    State,
+    in_states,
+)
+from .inbox import may_be_known
 
 
 def find_blocked(partition: str, part: Sequence[Context]) -> None:
-    """Drop arrivals that are parked already; put others behind what is parked."""
+    """Drop arrivals that are parked already; block those whose key is parked."""
     arrived = [c for c in part if c.row is None and c.state is State.NEW]
     if not arrived:
         return
@@ -32,7 +40,7 @@ def find_blocked(partition: str, part: Sequence[Context]) -> None:
         partition, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
-        if context.id in ids and context.may_be_known:
+        if context.id in ids and may_be_known(context):
             context.state = State.REPEATED
         elif digest_of(context.key) in digests:
             context.block()
@@ -42,24 +50,25 @@ def hold_back(run: Iterable[Context], batch: Iterable[Context]) -> list[Context]
     """
     Return the new messages of `run` whose key is free; block the others.
 
-    What comes before a message in its batch, and what became of that, is final; what
-    comes after it may have a state of an attempt that was rolled back.
+    A message blocks those of its key that come after it, also in later transactions of
+    its batch. The state of those may be that of an attempt that was rolled back.
     """
-    waiting = {id(context) for context in run if context.state is State.NEW}
+    new = {id(context) for context in in_states(run, State.NEW)}
     blocked: set[str] = set()
     ready = []
     for context in batch:
-        if id(context) in waiting and context.key not in blocked:
-            ready.append(context)
-        elif id(context) in waiting:
+        if id(context) not in new:
+            if context.state in (State.RETRY, State.BLOCKED):
+                blocked.add(context.key)
+        elif context.key in blocked:
             context.block()
-        elif context.state in (State.RETRY, State.BLOCKED):
-            blocked.add(context.key)
+        else:
+            ready.append(context)
     return ready
 
 
 def record(partition: str, part: Iterable[Context]) -> bool:
-    """Store what is set aside, in its order, and return whether anything is."""
+    """Park what is set aside, in order, and return whether there is any."""
     now = datetime.now(UTC)
     parked = Parked.objects.using(settings.DATABASE)
     waiting = in_states(part, State.RETRY, State.BLOCKED)
@@ -82,6 +91,16 @@ def record(partition: str, part: Iterable[Context]) -> bool:
     if nameless:
         parked.mark_applied(nameless)
     return bool(waiting)
+
+
+def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
+    """Remove the rows of what is decided, so that the next of each key is due."""
+    decided = in_states(contexts, *DECIDED, State.REPEATED)
+    with transaction.atomic(using=settings.DATABASE):
+        lease.lock()
+        Parked.objects.using(settings.DATABASE).settle(
+            [context.row for context in decided if context.row is not None]
+        )
 
 
 def _values(partition: str, context: Context, now: datetime) -> tuple[Any, ...]:

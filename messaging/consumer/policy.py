@@ -1,15 +1,16 @@
 """
 The failure policy at work: who is at fault when messages fail together.
 
-Users' code runs in every step of a batch: validators, keys, handlers, projections. Here
-is the one place that catches what it raises, and the one that asks `decide`.
+Users' code runs in every step of a batch: validators, keys, handlers, projections. This
+is the only place that catches what it raises, and that calls `decide`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
@@ -28,19 +29,22 @@ Part = list[Context]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a batch, and what tells a server's failure in it from a message's."""
+    """A step of a batch, and how to tell a server's failure from a message's."""
 
-    #: Called with messages and None, or with a single one and what was decided of it
-    #: after it has failed. Returns those that need another call.
+    #: Called with messages and None, or with one message and the decision about its
+    #: failure. Returns the messages that need another call.
     run: Callable[[Part, Decision | None], Part | None]
     servers_answer: Callable[[], bool]
     server_failures: tuple[type[Exception], ...] = SERVER_FAILURES
     #: The kind of a dead letter that has failed too often.
     kind: str = "exhausted"
+    #: Of a step within another one: whether a failure has left the transaction usable.
+    #: If not, it is a failure of the outer step.
+    is_contained: Callable[[], bool] | None = None
 
 
 class FailurePolicy:
-    """Takes steps with messages of one queue, whatever some of them do."""
+    """Runs steps with the messages of one queue, and isolates those that fail."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
@@ -51,10 +55,10 @@ class FailurePolicy:
 
     def take(self, step: Step, contexts: Part) -> None:
         """
-        Take one step with all messages; raise if it has to wait for a server.
+        Run a step with all messages; raise if it has to wait for a server.
 
-        What fails together is tried in ever smaller parts, until the message at fault
-        is alone. The step is then repeated with what was decided of that message.
+        A part that fails is split until the message at fault is alone. The step is then
+        repeated with the decision about that message.
         """
         parts = [contexts] if contexts else []
         while parts:
@@ -66,12 +70,14 @@ class FailurePolicy:
                     decision = None
                 except (LeaseLost, CircuitOpen):
                     raise
-                except Exception as error:  # whatever users' code raises
+                except BaseException as error:  # users' code may even call sys.exit()
+                    if step.is_contained is not None and not step.is_contained():
+                        raise
                     judged = self._judge(error, part, step)
                     # A full disk takes some rows and not others.
                     is_full = decision is not None and is_out_of_space(error)
                     if judged is None or decision == UNSTORABLE or is_full:
-                        self.failures += 1
+                        self.failures += step.is_contained is None
                         raise
                     if len(part) > 1:
                         part, *others = split(part, self.suspect)
@@ -79,7 +85,7 @@ class FailurePolicy:
                     else:
                         decision = judged if decision is None else UNSTORABLE
 
-    def _judge(self, error: Exception, part: Part, step: Step) -> Decision | None:
+    def _judge(self, error: BaseException, part: Part, step: Step) -> Decision | None:
         """Return what becomes of the first message; None to wait for a server."""
         first = part[0]
         decision = decide(
@@ -104,8 +110,8 @@ class FailurePolicy:
         return decision
 
 
-#: What is recorded of a message whose failure could not be: nothing that it contains
-#: but its body.
+#: Recorded if a message's own failure cannot be stored, with none of its content but
+#: the body.
 UNSTORABLE = Failure(
     "exhausted",
     "The message, or the reason of its failure, could not be stored.",
@@ -122,3 +128,12 @@ def split(part: Part, suspect: Context | None) -> list[Part]:
     place = part.index(suspect)
     parts = [part[:place], [suspect], part[place + 1 :]]
     return [one for one in parts if one]
+
+
+def portions(contexts: Part) -> Iterator[Part]:
+    """Divide messages into transactions: a body that is too large goes alone."""
+    for is_large, run in groupby(contexts, key=lambda c: c.is_large):
+        if is_large:
+            yield from ([context] for context in run)
+        else:
+            yield list(run)

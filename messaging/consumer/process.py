@@ -1,4 +1,4 @@
-"""A process full of consumers: one thread for each partition of its queues."""
+"""A worker process: consumers in threads, one for each partition of its queues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .consumer import Consumer
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks whether the process is to stop.
+#: Seconds between checks whether the process is to stop.
 LOOK = 0.1
 
 
@@ -56,11 +56,11 @@ def run_consumers(queues: list[str]) -> int:
 
 def enrol(queues: Sequence[str]) -> bool:
     """
-    Make the leases of all partitions; waits for a database that is away.
+    Create the leases of all partitions, waiting for an unavailable database.
 
     Returns false if the process is to stop before that. Raises `TopologyMismatch` if a
-    queue has another number of partitions than the settings want: messages of one key
-    would then be in two hands.
+    queue has another number of partitions than the settings want: two workers could
+    then process messages of one key at the same time.
     """
     stopping = threading.Event()
     # Plain lists: the signal handler runs in this thread, which may hold any lock.

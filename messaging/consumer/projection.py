@@ -1,9 +1,9 @@
 """
-Carrying committed effects to a second store, and what becomes of those that fail.
+Projecting committed effects to a second store, and handling those that fail.
 
 After the commit nothing can be undone: a message whose projection fails is parked as
-applied, and only its projection is repeated. Given up, it is a dead letter of the kind
-`projection`, and sending it again repeats just that.
+applied, and only its projection is retried. If it is given up, it is a dead letter of
+kind `projection`, and requeueing it repeats only the projection.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ Decision = Failure | Later
 
 
 def decide(
-    error: Exception,
+    error: BaseException,
     queue: str,
     attempts: int,
     *,
@@ -70,7 +70,7 @@ def decide(
     return Later(seconds, reason, is_fault=not isinstance(error, NotYet))
 
 
-def given_up(error: Exception, kind: str) -> Failure:
+def given_up(error: BaseException, kind: str) -> Failure:
     """Return the failure of a message that is not tried again."""
     return Failure(
         kind,
@@ -82,7 +82,7 @@ def given_up(error: Exception, kind: str) -> Failure:
 
 
 def pause(
-    queue: str, error: Exception, attempts: int, waited: float = 0.0
+    queue: str, error: BaseException, attempts: int, waited: float = 0.0
 ) -> float | None:
     """
     Return the seconds until a message is tried again; None to give it up.
@@ -104,7 +104,7 @@ def pause(
     return float(min(doubled, longest) * random.uniform(0.5, 1.0))  # noqa: S311 jitter
 
 
-def max_attempts(queue: str, error: Exception) -> int | None:
+def max_attempts(queue: str, error: BaseException) -> int | None:
     """Return how often a message that fails with `error` is tried; None for ever."""
     if is_out_of_space(error):
         return None

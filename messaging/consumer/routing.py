@@ -1,4 +1,4 @@
-"""What a consumer publishes itself: misrouted messages, and answers to clients."""
+"""What a consumer publishes itself: misrouted messages, and replies to clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .context import Context
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until the broker has confirmed the answers of a batch.
+#: Seconds to wait until the broker has confirmed the replies of a batch.
 REPLY_TIMEOUT = 1.0
 
 
@@ -23,8 +23,8 @@ def forward(contexts: Iterable[Context]) -> None:
     """
     Send messages to the partitions to which they belong, those of one key in order.
 
-    Raises a `PublishError` if the broker does not take all; those that it has taken
-    are known there if they come again.
+    Raises a `PublishError` if the broker does not take all; those that it has taken are
+    recognised there when they are sent again.
     """
     for step in rounds(contexts, key=lambda context: context.key):
         publisher().publish(*(_forwarded(context) for context in step.values()))
@@ -47,7 +47,7 @@ def _forwarded(context: Context) -> Envelope:
 
 
 def reply(contexts: Iterable[Context]) -> None:
-    """Send their outcomes to the clients that wait; to lose some does no harm."""
+    """Send outcomes to the clients that wait for them; losing one does no harm."""
     answers = [
         Envelope(
             context.outcome.encode(),

@@ -1,11 +1,7 @@
 """
-Messages that were given up.
+Dead letters: messages that were given up, kept as rows for operators.
 
-    burial.py     into `<queue>.dead`, before the original is acknowledged
-    letters.py    what a dead letter says, and how it is read
-    archive.py    from `<queue>.dead` into the table, once each
-    models.py     the table
-    selection.py  which of them an operator means
-    settling.py   sending them again, or discarding them
-    pretty.py     how the terminal and the admin show them
+Open `archive.py` first, which writes the rows; `letters.py` builds them. Operators use
+`query.py` (select), `replay.py` (requeue, discard) and `formatting.py`; the admin is in
+`messaging/admin`.
 """

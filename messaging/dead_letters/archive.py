@@ -1,9 +1,9 @@
 """
 The table of dead letters: one row for a message, however often it fails.
 
-Consumers `record` what they give up, in the transaction of its batch. The queues
-`<queue>.dead` hold what the broker itself gives up (expired, too many deliveries,
-refused by others); `store` brings that into the table.
+Consumers `record` the messages that they give up, in the transaction of the batch. The
+queues `<queue>.dead` hold messages that the broker dead-letters (expired, delivered too
+often, rejected by other programs); `store` moves them into the table.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .letters import Failure, given_up, read
 
 logger = logging.getLogger(__name__)
 
-#: Bytes that a dead letter takes beside its body, about.
+#: Approximate bytes of memory for a dead letter, besides its body.
 LETTER_SIZE = 2000
-#: Bytes of the letters that are read in one queue, more than a consumer of dead letters
-#: that keeps up ever leaves there.
+#: Maximum bytes of dead letters that are read from one queue: more than wait there
+#: while a consumer archives them.
 BROWSED_SIZE = 256 * 1024 * 1024
-#: Bytes of the letters that are archived in one transaction.
+#: Maximum bytes of dead letters that are archived in one transaction.
 BATCH_SIZE = 1024 * 1024
 
 
 def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
     """
-    Insert the letters of messages that are given up, or reopen those of earlier tries.
+    Insert dead letters, or reopen those of earlier failures of the same messages.
 
-    Call it inside the transaction that records the failures in the inbox.
+    Call it in the transaction that records the failures in the inbox.
     """
     if not failed:
         return
@@ -68,18 +68,18 @@ def _save(letters: dict[str, DeadLetter]) -> None:
 
 def store(letters: Iterable[DeadLetter]) -> int:
     """
-    Archive what the broker gave up, and return how many letters are new.
+    Archive messages that the broker dead-lettered; return the number of new rows.
 
-    A message that was handled, is parked, or has a letter already is passed over. The
-    failure of the others is entered in the inbox, for `/operations/`. To repeat this
-    changes nothing. Raises `OperationalError` if another process has just stored one.
+    A message that was handled, is parked, or has a dead letter already is skipped. The
+    failures of the others are recorded in the inbox, for `/operations/`. This is
+    idempotent. Raises `OperationalError` if another process has just stored one.
     """
     found = {letter.id: letter for letter in letters}
     try:
         with transaction.atomic(using=settings.DATABASE):
             new = {one.id: one for one in _unknown(list(found.values()))}
             _save(new)
-            _enter(new.values())
+            _record_in_inbox(new.values())
     except IntegrityError as error:
         raise OperationalError(
             "Another process has just stored one of these."
@@ -100,13 +100,13 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         is_done = row is not None and row.status == Inbox.Status.DONE
         is_failed = row is not None and letter.replays <= row.replays
         if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
-            logger.info("The dead letter %s is known already", letter.id)
+            logger.info("Dead letter %s is already known", letter.id)
         else:
             yield letter
 
 
-def _enter(letters: Iterable[DeadLetter]) -> None:
-    """Insert the failures of letters into the inbox, in place of earlier ones."""
+def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
+    """Record the failures of dead letters in the inbox, replacing earlier ones."""
     named = [letter for letter in letters if letter.inbox_id]
     if not named:
         return
@@ -137,20 +137,20 @@ def _enter(letters: Iterable[DeadLetter]) -> None:
 
 def browse(queue: str) -> list[DeadLetter]:
     """
-    Return the dead letters that wait in the queue, oldest first, and leave them there.
+    Return the dead letters in `<queue>.dead`, oldest first, and leave them there.
 
-    Raises `MessagingError` if the broker or the queue is away.
+    Raises `MessagingError` if the broker is unavailable or the queue does not exist.
     """
     with connect("dead-letters") as client, client.channel() as channel:
-        # What is unacknowledged goes back, in its order, when the channel closes.
+        # Closing the channel returns unacknowledged messages to the queue, in order.
         return [letter for letter, _ in take(channel, queue, BROWSED_SIZE)]
 
 
 def collect(queue: str) -> int:
     """
-    Archive the dead letters that wait in the queue, and return how many are new.
+    Archive the dead letters in `<queue>.dead`, and return the number of new rows.
 
-    Raises `MessagingError` if the broker or the queue is away.
+    Raises `MessagingError` if the broker is unavailable or the queue does not exist.
     """
     collected = 0
     with connect("dead-letters") as client, client.channel() as channel:
@@ -161,7 +161,7 @@ def collect(queue: str) -> int:
 
 
 def take(channel: Any, queue: str, size: int) -> Iterator[tuple[DeadLetter, int]]:
-    """Yield dead letters and their delivery tags until their bodies have `size`."""
+    """Yield dead letters, up to about `size` bytes, with their delivery tags."""
     while size > 0:
         method, properties, body = channel.basic_get(dead_queue(queue))
         if method is None:

@@ -1,4 +1,4 @@
-"""Letters as operators see them; nothing in them reaches a terminal raw."""
+"""Dead letters as text for operators, without characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from itertools import chain, islice
 from messaging.conf import settings
 from messaging.models.dead_letter import DeadLetter
 
-#: Characters of a body that are shown.
+#: Maximum characters of a body that are shown.
 SHOWN = 64 * 1024
-#: Bytes of one that is no text.
+#: Maximum bytes of a binary body that are shown.
 DUMPED = 16 * 1024
-#: Rows from which the widths of a table's columns are taken.
+#: Rows that determine the widths of a table's columns.
 SAMPLE = 1000
-#: Digits of an id that are shown, enough to tell a hundred thousand apart.
+#: Digits of an id that are shown, enough to distinguish a hundred thousand.
 ID_LENGTH = 10
 HEADINGS = ("ID", "FAILED", "STATE", "KIND", "WHAT", "REASON")
 
 
 def printable(text: str, allowed: str = "") -> str:
-    r"""Write what is not visible, or could command a terminal, as \u0000."""
+    r"""Return a text with unprintable characters escaped, as in \u0000."""
     return "".join(
         c if c.isprintable() or c in allowed else json.dumps(c)[1:-1] for c in text
     )
 
 
 def pretty(body: bytes) -> str:
-    """Give a body or its beginning: JSON indented, text, or a dump of bytes."""
+    """Return the beginning of a body: indented JSON, text, or a hex dump."""
     text = as_text(body)
     if text is None:
         return dump(body[:DUMPED]) + rest(len(body) - DUMPED, "bytes")
@@ -37,26 +37,26 @@ def pretty(body: bytes) -> str:
 
 
 def as_text(body: bytes) -> str | None:
-    """Give a body as text, indented if it is JSON; None if it is too large or none."""
+    """Return a body as text, indented if JSON; None if too large or not UTF-8."""
     if len(body) > settings.MAX_BODY:
         return None
     try:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    # What is no JSON that Python can hold is shown as it is.
+    # Text that Python cannot parse as JSON is returned unchanged.
     with suppress(ValueError, RecursionError):
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     return text
 
 
 def rest(number: int, unit: str) -> str:
-    """Give a line that tells how much is not shown, if any."""
+    """Return a line with the number of units not shown, or ""."""
     return f"\n… and {number} more {unit}" if number > 0 else ""
 
 
 def dump(body: bytes) -> str:
-    """Give bytes as offsets, hexadecimal digits and characters."""
+    """Return a hex dump: offsets, hexadecimal digits and ASCII characters."""
     lines = []
     for start in range(0, len(body), 16):
         row = body[start : start + 16]
@@ -66,7 +66,7 @@ def dump(body: bytes) -> str:
 
 
 def table(letters: Iterable[DeadLetter], width: int | None) -> Iterator[str]:
-    """Give the lines of a table, cut to `width` unless that is None."""
+    """Yield the lines of a table, the heading first, cut to `width` if given."""
     rows = (cells(letter) for letter in letters)
     sample = list(islice(rows, SAMPLE))
     if not sample:
@@ -80,39 +80,53 @@ def table(letters: Iterable[DeadLetter], width: int | None) -> Iterator[str]:
 
 
 def cells(letter: DeadLetter) -> tuple[str, ...]:
-    """Give the cells of one letter's row."""
+    """Return the cells of a row."""
     return (
         letter.id[:ID_LENGTH],
         f"{letter.failed_at:%m-%d %H:%M}",
         "in queue" if letter.where == "queue" else letter.status,
         letter.kind,
-        # The type tells the queue, mostly; two columns would leave no room for reasons.
+        # The type usually implies the queue; a second column would crowd the reason.
         printable(letter.event_type) or f"({letter.queue})",
         printable(letter.reason),
     )
 
 
 def counted(number: int) -> str:
-    """Give how many dead letters there are, in words."""
+    """Return a number of dead letters in words."""
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
 def details(letter: DeadLetter) -> Iterator[str]:
-    """Give the lines that tell all about a letter."""
+    """Yield lines with all data of a dead letter."""
     properties = letter.original_properties
     headers = properties.pop("headers")
-    told = letter.as_dict()
+    shown = letter.as_dict()
     for name in ("body", "body_base64", "properties", "timestamp", "history"):
-        told.pop(name, None)
-    for name, value in told.items():
+        shown.pop(name, None)
+    for name, value in shown.items():
         if value not in ("", None):
             yield f"{name + ':':16}{printable(str(value))}"
     for title, given in (("property:", properties), ("header:", headers)):
         for name, value in given.items():
             yield f"{title:16}{printable(f'{name} = {value}')}"
     for event in letter.history:
-        said = "  ".join(f"{value}" for value in event.values())
-        yield f"{'history:':16}{printable(said)}"
+        line = "  ".join(f"{value}" for value in event.values())
+        yield f"{'history:':16}{printable(line)}"
     yield ""
     yield pretty(letter.body)
     yield ""
+
+
+def json_line(letter: DeadLetter) -> str:
+    """Return all data of a dead letter as one line of JSON."""
+    return json.dumps(letter.as_dict())
+
+
+def json_array(letters: Iterable[DeadLetter]) -> Iterator[str]:
+    """Yield the parts of a JSON array with all data of dead letters."""
+    separator = "["
+    for letter in letters:
+        yield separator + json_line(letter)
+        separator = ",\n"
+    yield "[]" if separator == "[" else "]"

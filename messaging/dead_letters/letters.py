@@ -1,4 +1,4 @@
-"""Building dead letters, from what a consumer gives up and from what the broker did."""
+"""Building dead letters, from failures in a consumer and from `<queue>.dead`."""
 
 from __future__ import annotations
 
@@ -16,41 +16,44 @@ from messaging.models import DeadLetter
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.text import storable
 
-#: Namespace of the ids made for messages without `message_id` that the broker itself
-#: has dead-lettered: the same whenever such a letter is read.
+#: Namespace of the ids of messages without `message_id` that the broker dead-lettered:
+#: reading such a message twice yields the same id.
 NAMELESS = uuid.UUID("0b5f3d0c-2a4e-5c41-8a55-7d1f1f0e9a63")
-#: Bytes of a frame, and so of all headers that a message can have.
+#: Maximum bytes of a frame, and so of all headers of a message.
 FRAME_SIZE = 128 * 1024
-#: Characters of the columns of a letter.
+#: Maximum characters of columns of `DeadLetter`.
 ID_LENGTH, TYPE_LENGTH, REASON_LENGTH = 255, 100, 1000
 
-#: What the broker's reasons for dead-lettering (`x-death`) mean here
+#: Kind and reason for each of the broker's reasons in `x-death`
 #: (https://www.rabbitmq.com/docs/dlx#effects).
 BROKER_REASONS = {
-    "delivery_limit": ("poison", "Every consumer that was handed this message died."),
-    "expired": ("expired", "It waited longer than its sender allowed."),
-    "rejected": ("rejected", "A consumer outside this project refused it."),
-    "maxlen": ("rejected", "The queue was too long to keep it."),
+    "delivery_limit": (
+        "poison",
+        "Consumers died each time this message was delivered.",
+    ),
+    "expired": ("expired", "It expired: it waited longer than its sender allowed."),
+    "rejected": ("rejected", "A consumer outside this project rejected it."),
+    "maxlen": ("rejected", "The queue had reached its maximum length."),
 }
-UNEXPLAINED = ("rejected", "It was put here without a reason.")
+UNEXPLAINED = ("rejected", "It was dead-lettered without a reason.")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A message is given up: `kind` is for operators, `code` for programs."""
+    """Why a message is given up: `kind` is for operators, `code` for programs."""
 
     #: "rejected" (the sender's fault), "exhausted", "poison", "expired", "projection".
     kind: str
     reason: str
     code: str = "rejected"
-    #: Class of the exception, if there was one.
+    #: Name of the exception's class, if there was one.
     exception: str = ""
-    #: Whether the row of the message was refused: only safe values are recorded.
+    #: Whether the database refused to store it: only safe values are recorded.
     is_unstorable: bool = False
 
 
 def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
-    """Return the unsaved letter of a message that a consumer gives up."""
+    """Return the unsaved dead letter of a message that a consumer gives up."""
     envelope = delivery.envelope
     if failure.is_unstorable:
         envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), headers={})
@@ -68,7 +71,7 @@ def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
 
 
 def read(envelope: Envelope, queue: str) -> DeadLetter:
-    """Return the unsaved letter of a message found in `<queue>.dead`."""
+    """Return the unsaved dead letter of a message from `<queue>.dead`."""
     death = _last_death(envelope.headers)
     kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
     at = death.get("time")
@@ -88,8 +91,8 @@ def read(envelope: Envelope, queue: str) -> DeadLetter:
 def _letter(
     envelope: Envelope, queue: str, message_id: str, exchange: str, **failure: Any
 ) -> DeadLetter:
-    # What came through an exchange is sent again to the one queue, under an id that
-    # means to its inbox what exchange and id meant.
+    # A message that came through an exchange is requeued to this queue only, under an
+    # id that identifies it to the inbox as exchange and id did.
     named = envelope.copy(message_id=message_id, exchange=exchange)
     inbox_id = Delivery(named, queue, tag=0).inbox_id
     is_sendable = not exchange and len(message_id.encode()) <= ID_LENGTH
@@ -113,7 +116,7 @@ def _letter(
 
 
 def digest(*parts: str | bytes) -> str:
-    """Return 32 hexadecimal digits that only the same `parts` have."""
+    """Return a digest of `parts`, as 32 hexadecimal digits."""
     result = hashlib.blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode() if isinstance(part, str) else part
@@ -123,7 +126,7 @@ def digest(*parts: str | bytes) -> str:
 
 
 def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
-    """Return what the broker says of its last dead-lettering, if there was any."""
+    """Return the latest entry of the `x-death` header, or {}."""
     match headers.get("x-death"):
         case [dict() as latest, *_]:
             return latest
@@ -143,12 +146,12 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
 
 
 def count(value: object) -> int:
-    """Return the number in a header, or 0."""
+    """Return a header's value if it is a valid count, or 0."""
     return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
 def event_type(envelope: Envelope) -> str:
-    """Return the event type that the properties or the body name, or ""."""
+    """Return the event type in the properties or the body, or ""."""
     if envelope.type:
         return storable(envelope.type, TYPE_LENGTH)
     if len(envelope.body) > settings.MAX_BODY:
@@ -162,7 +165,7 @@ def event_type(envelope: Envelope) -> str:
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
-    """Return what restores the properties of a message, in a form that JSON holds."""
+    """Return the properties of a message in a form that JSON can represent."""
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     if envelope.exchange:
         headers |= {

@@ -1,4 +1,4 @@
-"""Which dead letters an operator means, in the archive and still in the queues."""
+"""Selecting dead letters, in the archive and still in the queues."""
 
 from __future__ import annotations
 
@@ -12,43 +12,42 @@ from messaging.exceptions import MessagingError
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.registry import handlers
 
-from .archive import browse
+from .archive import browse, collect
 
-#: Letters that are read, or settled, at a time.
+#: Maximum number of dead letters that are read, or settled, at a time.
 PORTION = 100
-#: Bytes of their bodies.
+#: Maximum bytes of their bodies.
 PORTION_SIZE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What dead letters must have in common; None means anything."""
+    """Conditions on dead letters; None means any value."""
 
     queue: str | None = None
     #: Beginnings of ids or message ids.
     ids: tuple[str, ...] = ()
     kind: str | None = None
     event_type: str | None = None
-    #: Part of the reason, in any case.
+    #: Part of the reason, case-insensitive.
     reason: str | None = None
     status: str | None = DeadLetter.Status.WAITING
 
     @property
     def queues(self) -> list[str]:
-        """The queues whose dead letters are meant."""
+        """The queues whose dead letters are selected."""
         return [self.queue] if self.queue else sorted(handlers)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it asks for anything but a status."""
+        """Whether it has a condition other than the status."""
         return replace(self, status=None) != Selection(status=None)
 
     def check_ids(self) -> None:
         """
-        Make sure that each of `ids` means one archived letter.
+        Raise `MessagingError` unless each of `ids` selects one archived dead letter.
 
-        Raises `MessagingError`. A whole message id may have several letters, for its
-        message may have been sent with several bodies.
+        A complete message id may select several: one for each body that was sent.
         """
         for begin in self.ids:
             rows = replace(self, ids=(begin,)).archived()
@@ -59,7 +58,7 @@ class Selection:
                 raise MessagingError(f"Several dead letters begin with {begin}.")
 
     def archived(self) -> DeadLetterQuerySet:
-        """Give those in the archive, oldest first."""
+        """Return the selected rows of the archive, oldest first."""
         rows = DeadLetter.objects.using(settings.DATABASE).order_by("failed_at", "id")
         given = {
             "queue": self.queue,
@@ -72,7 +71,7 @@ class Selection:
         either = Q()
         for begin in self.ids:
             whole = Q(id=begin) | Q(message_id=begin)
-            # Who names a whole id does not mean others that begin with it.
+            # A complete id does not select others that begin with it.
             either |= (
                 whole
                 if rows.filter(whole).exists()
@@ -80,8 +79,19 @@ class Selection:
             )
         return rows.filter(either)
 
-    def takes(self, letter: DeadLetter) -> bool:
-        """Whether a letter that is in no archive is meant."""
+    def archive(self) -> DeadLetterQuerySet:
+        """
+        Archive what is still in the queues, and return the selected rows.
+
+        Raises `MessagingError` if the broker is unavailable, and as `check_ids` does.
+        """
+        for queue in self.queues:
+            collect(queue)
+        self.check_ids()
+        return self.archived()
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Return whether a dead letter that is not archived is selected."""
         return (
             self.kind in (None, letter.kind)
             and self.event_type in (None, letter.event_type)
@@ -92,11 +102,11 @@ class Selection:
 
     def everywhere(self, *, bodies: bool = True) -> Iterator[DeadLetter]:
         """
-        Give those in the archive, then those still in the queues, each oldest first.
+        Yield those in the archive, then those still in the queues, each oldest first.
 
-        Raises `MessagingError` when the broker is away.
+        Raises `MessagingError` if the broker is unavailable.
         """
-        # First, for what is archived meanwhile must be in one of the two.
+        # Queues first, so that what is archived meanwhile is not missed.
         waiting = [one for queue in self.queues for one in browse(queue)]
         seen = set()
         for portion in portions(self.archived()):
@@ -106,13 +116,25 @@ class Selection:
                     seen.add(row.id)
                 yield row
         for letter in waiting:
-            if letter.id not in seen and self.takes(letter):
+            if letter.id not in seen and self.matches(letter):
                 seen.add(letter.id)
                 yield letter
 
 
+def find(begin: str) -> list[DeadLetter]:
+    """Return all dead letters whose id or message id begins with `begin`."""
+    return list(Selection(ids=(begin,), status=None).everywhere())
+
+
+def is_ambiguous(begin: str, found: list[DeadLetter]) -> bool:
+    """Return whether `begin` is the incomplete id of several dead letters."""
+    return len({letter.id for letter in found}) > 1 and not any(
+        begin in (letter.id, letter.message_id) for letter in found
+    )
+
+
 def portions(rows: DeadLetterQuerySet) -> Iterator[list[str]]:
-    """Divide rows, by their ids, into portions that fit into memory."""
+    """Yield the ids of rows in portions that fit into memory."""
     portion: list[str] = []
     size = 0
     for letter_id, letter_size in rows.values_list("pk", "size"):

@@ -1,7 +1,10 @@
-"""What becomes of dead letters: sent again, as they were or corrected, or discarded."""
+"""Settling dead letters: requeue them, unchanged or corrected, or discard them."""
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +22,10 @@ from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQ
 from messaging.received import Received
 from messaging.registry import handlers, messages_of
 
+from .formatting import printable
 from .query import portions
 
-#: Those of the properties that a replay keeps. Nobody waits for its answer any more.
+#: Properties that a replay keeps. `reply_to` is not: its client no longer waits.
 KEPT = (
     "type",
     "content_type",
@@ -36,14 +40,14 @@ def requeue(
     rows: DeadLetterQuerySet, by: str, *, body: bytes | None = None
 ) -> Iterator[list[DeadLetter]]:
     """
-    Send letters again, oldest first, and yield them in portions as they are committed.
+    Send dead letters again, oldest first; yield them in portions once committed.
 
-    A replay is a new acceptance, now, under the same message id. It leaves through the
-    outbox with the commit of its mark: it is neither lost nor sent twice, and no lock
-    is held while the broker is waited for. `body` replaces that of a single letter.
-    Letters of queues that have no handlers stay as they are and are not yielded.
+    A replay is accepted anew, under the same message id. It is published through the
+    outbox, in the transaction that marks the dead letter as requeued: it is neither
+    lost nor sent twice, and no lock is held while waiting for the broker. `body`
+    replaces that of a single dead letter. Those of queues without handlers are skipped.
 
-    Raises `InvalidMessage` for a body that no handler would take.
+    Raises `InvalidMessage` for a body that no handler accepts.
     """
     details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
 
@@ -58,12 +62,12 @@ def requeue(
 
 
 def unsendable(rows: DeadLetterQuerySet) -> list[DeadLetter]:
-    """Return the letters of queues without handlers, which cannot be sent again."""
+    """Return the dead letters of queues without handlers, which `requeue` skips."""
     return list(rows.exclude(queue__in=handlers))
 
 
 def discard(rows: DeadLetterQuerySet, by: str) -> Iterator[list[DeadLetter]]:
-    """Give letters up for good, and yield them in portions; the rows stay."""
+    """Mark dead letters as discarded; yield them in portions once committed."""
     yield from _settle(rows, DeadLetter.Status.DISCARDED, by, lambda _: None)
 
 
@@ -78,7 +82,7 @@ def _settle(
     for portion in portions(rows):
         with transaction.atomic(using=settings.DATABASE):
             chosen = rows.filter(pk__in=portion).prefetch_related("parts")
-            # Locked in the order in which consumers lock them.
+            # Locked in the same order as by consumers.
             letters = list(chosen.order_by("pk").select_for_update())
             letters.sort(key=lambda letter: (letter.failed_at, letter.id))
             act(letters)
@@ -89,7 +93,7 @@ def _settle(
 
 
 def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
-    """Give the envelope in which a letter is sent again."""
+    """Return the envelope that requeues a dead letter."""
     properties = letter.original_properties
     headers = headers_of(letter)
     kept: dict[str, Any] = {name: properties.get(name) for name in KEPT}
@@ -109,23 +113,24 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
 
 
 def corrected(letter: DeadLetter, body: bytes) -> Message:
-    """Give the message of a corrected body; raises `InvalidMessage`."""
+    """Parse a corrected body; raises `InvalidMessage`."""
     if letter.queue not in handlers:
-        raise InvalidMessage({"": [f"Nobody handles messages of {letter.queue}."]})
+        raise InvalidMessage({"": [f"No app handles messages of {letter.queue}."]})
     envelope = Envelope(body, letter.queue, headers=headers_of(letter))
     return decode(body, messages_of(letter.queue), envelope)
 
 
 def headers_of(letter: DeadLetter) -> dict[str, Any]:
-    """Give the headers that its sender gave it."""
+    """Return the headers set by its sender."""
     given = letter.original_properties["headers"]
     return {name: from_json(value) for name, value in given.items()}
 
 
 def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:
     """
-    Give, by letter id, when a message of the same partition key was last applied, for
-    letters where that was after they had failed.
+    Return the dead letters that failed before a newer message of their key was applied.
+
+    The result maps their ids to the time when the latest such message was applied.
     """
     keys = {letter.id: key for letter in letters if (key := partition_key(letter))}
     if not keys:
@@ -148,8 +153,28 @@ def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:
     }
 
 
+def warnings(letters: list[DeadLetter]) -> Iterator[str]:
+    """Yield a line of text for each dead letter that is `overtaken`."""
+    times = overtaken(letters)
+    for letter in letters:
+        if letter.id in times:
+            yield (
+                f"{printable(str(letter))}: newer messages of its key were applied, "
+                f"the last at {times[letter.id]:%Y-%m-%d %H:%M:%S} UTC"
+            )
+
+
+def system_user() -> str:
+    """Return the user that runs this process, and the host."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as an id without a name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
 def partition_key(letter: DeadLetter) -> str:
-    """Give the partition key of a letter, or "" if its body has none."""
+    """Return the partition key of a dead letter, or "" if its body has none."""
     try:
         return corrected(letter, letter.body).partition_key
     except InvalidMessage:

@@ -1,7 +1,9 @@
 """
-What is wrong, and what to do about it.
+Findings about servers, queues, tables and settings, each with a remedy.
 
-An app adds to it in a module `doctor.py`, which is found by itself:
+`examination.py`, to open first, runs every function that `@examines` has registered;
+the other modules have one topic each. An app adds its own in a module `doctor.py`,
+which is imported automatically:
 
     @examines("database", "reports")
     def ledger() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Whether clocks agree. The broker's cannot be asked for over AMQP."""
+"""Whether the clocks agree. The broker's cannot be read over AMQP."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from messaging.conf import settings
 from .findings import Finding, error, ok, warning
 from .register import DATABASE, examines
 
-#: Seconds that clocks may differ. Retries and leases reckon in seconds.
+#: Seconds that clocks may differ: retries and leases are timed in seconds.
 NEAR = 1.0
-#: Seconds from which messages may be taken for expired, or replays for old.
+#: Seconds from which messages may count as expired, or replays as too old.
 FAR = 60.0
-#: How each kind of database is asked.
-QUESTIONS = {
+#: The query for the time, by kind of database.
+QUERIES = {
     "mysql": "SELECT UTC_TIMESTAMP(6)",
     "postgresql": "SELECT clock_timestamp()",
 }
@@ -28,24 +28,24 @@ QUESTIONS = {
 def clock() -> Iterator[Finding]:
     """Compare this host with the database of inbox and outbox."""
     connection = connections[settings.DATABASE]
-    if connection.vendor in QUESTIONS:
+    if connection.vendor in QUERIES:
         connection.ensure_connection()
         before = datetime.now(UTC)
-        theirs = ask(connection)
+        theirs = time_of(connection)
         after = datetime.now(UTC)
-        yield judged((theirs - before - (after - before) / 2).total_seconds())
+        yield difference((theirs - before - (after - before) / 2).total_seconds())
 
 
-def ask(connection: Any) -> datetime:
-    """Give the time of a database server."""
+def time_of(connection: Any) -> datetime:
+    """Return the time of a database server."""
     with connection.cursor() as cursor:
-        cursor.execute(QUESTIONS[connection.vendor])
-        told: datetime = cursor.fetchone()[0]
-    return told if told.tzinfo else told.replace(tzinfo=UTC)
+        cursor.execute(QUERIES[connection.vendor])
+        time: datetime = cursor.fetchone()[0]
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def judged(seconds: float) -> Finding:
-    """Say what it means that the database is ahead by so much."""
+def difference(seconds: float) -> Finding:
+    """Return the finding for a database whose clock is ahead by so many seconds."""
     subject = "clock"
     text = (
         f"the database is {abs(seconds):.3f} s {'ahead' if seconds > 0 else 'behind'}"

@@ -1,4 +1,4 @@
-"""Whether anybody consumes."""
+"""Whether the queues are consumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from messaging import topology
 from messaging.amqp.client import Client, connect
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
 
@@ -16,41 +16,44 @@ from .register import BROKER, examines
 
 @examines(BROKER)
 def consumers() -> Iterator[Finding]:
-    """Look at the queues of commands and events."""
+    """Examine the queues of commands and events."""
     with connect("doctor") as client:
         for queue in sorted(handlers):
             yield from _of_queue(client, queue)
 
 
 def _of_queue(client: Client, queue: str) -> Iterator[Finding]:
-    sights = {name: see(client, name) for name in topology.partition_names(queue)}
-    found = {name: sight for name, sight in sights.items() if sight}
-    alone = {name: sight.ready for name, sight in found.items() if not sight.consumers}
-    waiting = sum(sight.ready for sight in found.values())
+    found = {
+        name: state
+        for name in topology.partition_names(queue)
+        if (state := queue_state(client, name))
+    }
+    idle = {name: state.ready for name, state in found.items() if not state.consumers}
+    waiting = sum(state.ready for state in found.values())
     remedy = f"manage.py run_consumer {consumer_name(queue)}"
-    if any(alone.values()):
-        text = f"nobody consumes {', '.join(alone)}, and {waiting} messages wait"
+    if any(idle.values()):
+        text = f"no process consumes {', '.join(idle)}, and {waiting} messages wait"
         yield error(queue, text, remedy)
-    elif alone:
-        yield warning(queue, f"nobody consumes {', '.join(alone)}", remedy)
+    elif idle:
+        yield warning(queue, f"no process consumes {', '.join(idle)}", remedy)
     elif found:
         yield ok(queue, f"consumed; {waiting} messages wait")
 
 
 @examines(BROKER)
 def queues_of_dead_letters() -> Iterator[Finding]:
-    """Look at the queues that the archive empties."""
+    """Examine the queues that the archive empties."""
     with connect("doctor") as client:
         for queue in sorted(handlers):
             name = dead_queue(queue)
-            sight = see(client, name)
+            state = queue_state(client, name)
             remedy = "manage.py run_consumer dead_letters"
-            if sight is None or (sight.consumers and not sight.ready):
+            if state is None or (state.consumers and not state.ready):
                 continue
-            if sight.consumers:
-                yield note(name, f"{sight.ready} are about to be archived")
-            elif sight.ready:
-                text = f"nobody archives it, and {sight.ready} dead letters wait"
+            if state.consumers:
+                yield note(name, f"{state.ready} are about to be archived")
+            elif state.ready:
+                text = f"no process archives it, and {state.ready} dead letters wait"
                 yield warning(name, text, remedy)
             else:
-                yield note(name, "nobody archives it", remedy)
+                yield note(name, "no process archives it", remedy)

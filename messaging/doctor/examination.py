@@ -1,4 +1,4 @@
-"""Examine everything, whatever is away, frozen or broken."""
+"""Running all examinations, even if servers are away or frozen."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from django.utils.module_loading import autodiscover_modules
 
 from messaging.conf import settings
 
-from . import (  # noqa: F401 each registers what it examines
+from . import (  # noqa: F401 each registers its examinations
     clock,
+    configuration,
     consumers,
-    holders,
-    letters,
+    dead_letters,
+    leases,
     parked,
-    promises,
     servers,
     tables,
     topology,
@@ -29,44 +29,42 @@ DEADLINE = 25.0
 
 
 def examine() -> Iterator[Finding]:
-    """Give all findings, those about the servers first."""
+    """Yield all findings, those about the servers first."""
     autodiscover_modules("doctor")
     reachable: dict[str, Function] = {BROKER: servers.broker}
     for alias in connections:
         reachable[alias] = servers.of_database(alias)
     away = set()
-    for name, findings in _at_once(reachable).items():
+    for name, findings in _run_together(reachable).items():
         if any(one.level == Level.ERROR for one in findings):
             away.add(name)
         yield from findings
-    left_out = []
+    skipped = []
     for examination in examinations:
         if _needed(examination) & away:
-            left_out.append(examination.name)
+            skipped.append(examination.name)
         else:
-            yield from _alone(examination)
-    if left_out:
-        yield note("doctor", f"not examined without them: {', '.join(left_out)}")
+            yield from _run(examination)
+    if skipped:
+        yield note("doctor", f"not examined without them: {', '.join(skipped)}")
 
 
 def _needed(examination: Examination) -> set[str]:
     return {settings.DATABASE if n == DATABASE else n for n in examination.needs}
 
 
-def _alone(examination: Examination) -> Sequence[Finding]:
+def _run(examination: Examination) -> Sequence[Finding]:
     name = examination.name
-    return _at_once({name: examination.function})[name]
+    return _run_together({name: examination.function})[name]
 
 
-def _at_once(
-    works: dict[str, Function],
-) -> dict[str, Sequence[Finding]]:
-    """Do all in threads, which a server that hangs cannot keep from being left."""
+def _run_together(functions: dict[str, Function]) -> dict[str, Sequence[Finding]]:
+    """Run each function in a thread, and do not wait for those that hang."""
     results: dict[str, Sequence[Finding]] = {}
 
-    def run(name: str, work: Function) -> None:
+    def run(name: str, function: Function) -> None:
         try:
-            found = list(work())
+            found = list(function())
         except Exception as cause:  # noqa: BLE001 whatever it is, it is a finding
             text = f"cannot be examined: {explained(cause)}"
             found = [error(name, text, "The log of that server may say more.")]
@@ -75,18 +73,19 @@ def _at_once(
         results[name] = found
 
     threads = [
-        threading.Thread(target=run, args=item, daemon=True) for item in works.items()
+        threading.Thread(target=run, args=item, daemon=True)
+        for item in functions.items()
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(DEADLINE)
-    silent = f"no answer within {DEADLINE:.0f} s"
     return {
-        name: results.get(name) or _nothing(name in results, name, silent)
-        for name in works
+        name: results[name] if name in results else [_no_answer(name)]
+        for name in functions
     }
 
 
-def _nothing(is_done: bool, name: str, silent: str) -> list[Finding]:
-    return [] if is_done else [error(name, silent, "Is that server frozen?")]
+def _no_answer(name: str) -> Finding:
+    text = f"no answer within {DEADLINE:.0f} s"
+    return error(name, text, "Check whether that server is frozen.")

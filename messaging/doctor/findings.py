@@ -1,11 +1,11 @@
-"""One thing that was found out, good or bad."""
+"""Findings: what they say, and how bad it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 
@@ -14,20 +14,20 @@ from messaging.exceptions import MessagingError
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
     #: Worth knowing; nothing is wrong.
     NOTE = "note"
-    #: A promise is weaker than it could be, or trouble is near.
+    #: A guarantee is weaker than it could be, or trouble is near.
     WARNING = "warning"
-    #: A promise is not kept now.
+    #: A guarantee is broken now.
     ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found out about `subject`."""
+    """One result of an examination, about `subject`."""
 
     level: Level
     subject: str
@@ -40,7 +40,7 @@ class Finding:
         return f"{self.level:8} {self.subject}: {self.text}{remedy}"
 
     def as_dict(self) -> dict[str, str]:
-        """Give all of it, for JSON."""
+        """Return the finding as JSON takes it."""
         return {
             "level": str(self.level),
             "subject": self.subject,
@@ -50,27 +50,27 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well."""
+    """Return a finding of level OK."""
     return Finding(Level.OK, subject, text)
 
 
 def note(subject: str, text: str, remedy: str = "") -> Finding:
-    """Nothing is wrong."""
+    """Return a finding of level NOTE."""
     return Finding(Level.NOTE, subject, text, remedy)
 
 
 def warning(subject: str, text: str, remedy: str) -> Finding:
-    """Something should be better."""
+    """Return a finding of level WARNING."""
     return Finding(Level.WARNING, subject, text, remedy)
 
 
 def error(subject: str, text: str, remedy: str) -> Finding:
-    """Something is broken."""
+    """Return a finding of level ERROR."""
     return Finding(Level.ERROR, subject, text, remedy)
 
 
 def explained(cause: BaseException) -> str:
-    """Give an error as one line without secrets, whatever a driver put into it."""
+    """Return an error as one line, in which passwords and keys are replaced by ***."""
     kind = "" if isinstance(cause, MessagingError) else f"{type(cause).__name__}: "
     text = kind + " ".join(str(cause).split())
     for secret in sorted(_secrets(), key=len, reverse=True):
@@ -83,17 +83,8 @@ def _secrets() -> set[str]:
     urls = [settings.URL, *(str(one.get("HOST", "")) for one in databases.values())]
     found = {str(one.get("PASSWORD") or "") for one in databases.values()}
     for url in urls:
-        # What stands before the last @, for passwords may hold what they should not.
+        # Up to the last @: a password may contain characters that should be quoted.
         before = url.rpartition("://")[2].rpartition("@")[0]
         password = before.partition(":")[2]
         found |= {password, unquote(password)}
     return (found | {django_settings.SECRET_KEY}) - {""}
-
-
-def is_readable(url: str) -> bool:
-    """Whether an address has a port that is a number; else it may show a password."""
-    try:
-        urlsplit(url).port  # noqa: B018 raises
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Messages that are tried again later, and those behind them."""
+"""Parked messages: those that are retried later, and those that wait behind them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from messaging.models.parked import Parked
 from .findings import Finding, error, note, ok, warning
 from .register import DATABASE, examines
 
-#: After this time it is no passing trouble.
+#: Trouble that lasts longer does not pass by itself.
 LONG = timedelta(minutes=1)
 
 
 @examines(DATABASE)
 def parked() -> Iterator[Finding]:
-    """Count keys, and look for those that nobody tries."""
+    """Count messages and keys, and look for keys that are not retried."""
     rows = Parked.objects.using(settings.DATABASE)
-    told = rows.aggregate(
+    totals = rows.aggregate(
         rows=Count("pk"),
         oldest=Min("parked_at"),
         attempts=Max("attempts"),
         due=Min("due_at"),
     )
-    if not told["rows"]:
+    if not totals["rows"]:
         yield ok("parked", "no messages")
         return
     now = datetime.now(UTC)
     keys = rows.values("partition", "digest").annotate(heads=Count("due_at"))
     text = (
-        f"{told['rows']} messages of {keys.count()} keys, the oldest since "
-        f"{told['oldest']:%Y-%m-%d %H:%M:%S} UTC, tried up to {told['attempts']} times"
+        f"{totals['rows']} messages of {keys.count()} keys, the oldest since "
+        f"{totals['oldest']:%Y-%m-%d %H:%M:%S} UTC, tried up to {totals['attempts']} "
+        "times"
     )
-    if told["oldest"] > now - LONG:
+    if totals["oldest"] > now - LONG:
         yield note("parked", text)
     else:
-        remedy = "Their errors are in the admin; mend the cause, then `try now`."
+        remedy = "Their errors are in the admin; fix the cause, then `try now`."
         yield warning("parked", text, remedy)
-    if told["due"] and told["due"] < now - LONG:
-        text = f"nobody tries what is due since {told['due']:%Y-%m-%d %H:%M:%S} UTC"
-        yield error("parked", text, "Run the consumers of these queues.")
+    if totals["due"] and totals["due"] < now - LONG:
+        text = f"no process retries what is due since {totals['due']:%Y-%m-%d %H:%M:%S}"
+        yield error("parked", f"{text} UTC", "Run the consumers of these queues.")
     if headless := keys.filter(heads=0).count():
-        text = f"{headless} keys wait for nothing"
+        text = f"{headless} keys have no message that is due"
         yield error("parked", text, "Select them in the admin and `try now`.")

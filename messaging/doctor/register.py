@@ -1,4 +1,4 @@
-"""What is examined."""
+"""The registered examinations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .findings import Finding
 
 Function = Callable[[], Iterable[Finding]]
 
-#: Stands for the broker among what an examination needs.
+#: Stands for the broker among the servers that an examination needs.
 BROKER = "broker"
 #: Stands for the alias `MESSAGING["DATABASE"]`.
 DATABASE = "database"
@@ -17,28 +17,28 @@ DATABASE = "database"
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A function, and the servers without which it has nothing to say."""
+    """A function that yields findings, and the servers that it asks."""
 
     function: Function
     needs: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """What it is called, for people."""
+        """The name of the function, for people."""
         return self.function.__name__.replace("_", " ")
 
 
-#: In the order in which they are told.
+#: In the order in which they run.
 examinations: list[Examination] = []
 
 
 def examines(*needs: str) -> Callable[[Function], Function]:
     """
-    Register a function that gives findings.
+    Register a function that yields findings.
 
-    `needs` names the servers it asks: "broker", "database" for the one with inbox and
-    outbox, or aliases of databases. It is left out while one of them is away, may raise
-    anything, and is given up after a time.
+    `needs` names the servers that it asks: "broker", "database" for the one with inbox
+    and outbox, or aliases of databases. It is skipped while one of them is away; it may
+    raise anything, which becomes a finding, and it may take up to 25 seconds.
     """
 
     def register(function: Function) -> Function:

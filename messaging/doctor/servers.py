@@ -1,4 +1,4 @@
-"""Whether the servers answer, which they are, and whether they are up to date."""
+"""Whether the servers answer, their versions, and whether migrations are applied."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from django.db.migrations.executor import MigrationExecutor
 from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
+from messaging.checks import is_address
 from messaging.conf import settings
 from messaging.exceptions import MessagingError
 from messaging.message import Envelope
 
-from .findings import Finding, error, explained, is_readable, ok, warning
+from .findings import Finding, error, explained, ok, warning
 
 #: The first RabbitMQ that dead-letters at least once.
 OLDEST_BROKER = (3, 10)
 #: Seconds for the broker to confirm a message.
-PATIENCE = 3.0
+CONFIRM_TIMEOUT = 3.0
 
 
 def broker() -> Iterator[Finding]:
-    """Connect, and publish a message that no queue takes."""
-    if not is_readable(settings.URL):
-        text = "MESSAGING['URL'] is no address"
-        yield error("broker", text, "Write what is special in the password as %2F.")
+    """Connect, and publish a message that goes to no queue."""
+    if not is_address(settings.URL):
+        # Only that: an address that cannot be parsed may show its password.
+        text = "MESSAGING['URL'] is not an address"
+        yield error("broker", text, "Write %2F for a slash in the password.")
         return
     started = time.monotonic()
     try:
@@ -41,29 +43,29 @@ def broker() -> Iterator[Finding]:
     spent = (time.monotonic() - started) * 1000
     yield ok("broker", f"{server} at {broker_address()}, connected in {spent:.0f} ms")
     if version(server) < OLDEST_BROKER:
-        text = f"{server} may lose what it dead-letters itself"
+        text = f"{server} may lose messages that it dead-letters itself"
         yield warning("broker", text, "Upgrade to RabbitMQ 3.10 or later.")
-    nobody = Envelope(b"{}", f"doctor.{uuid.uuid4()}", mandatory=False)
+    unheard = Envelope(b"{}", f"doctor.{uuid.uuid4()}", mandatory=False)
     try:
-        publisher().publish(nobody, timeout=PATIENCE)
+        publisher().publish(unheard, timeout=CONFIRM_TIMEOUT)
     except MessagingError as cause:
         text = f"takes no messages: {explained(cause)}"
         yield error("broker", text, "Look for alarms: rabbitmq-diagnostics alarms.")
 
 
 def version(server: str) -> tuple[int, ...]:
-    """Give the numbers in what a server calls itself."""
+    """Return the numbers of a version like "RabbitMQ 3.10.8"."""
     parts = server.rpartition(" ")[2].split(".")
     return tuple(int(part) for part in parts if part.isdecimal())
 
 
 def of_database(alias: str) -> Callable[[], Iterable[Finding]]:
-    """Give what examines the database called `alias`."""
+    """Return the function that examines the database called `alias`."""
     return lambda: database(alias)
 
 
 def database(alias: str) -> Iterator[Finding]:
-    """Connect and ask for the version, and for migrations that are due."""
+    """Connect, and ask for the version and for migrations that are not applied."""
     connection = connections[alias]
     subject = f"database {alias}"
     started = time.monotonic()
@@ -83,7 +85,7 @@ def database(alias: str) -> Iterator[Finding]:
 
 
 def version_of(connection: Any) -> str:
-    """Give name and version of a database server, asked now."""
+    """Return name and version of a database server, asked now."""
     connection.ensure_connection()
     if connection.vendor == "mongodb":
         connection.connection.admin.command("ping")
@@ -95,8 +97,8 @@ def version_of(connection: Any) -> str:
 
 
 def place(connection: Any) -> str:
-    """Give where a database is; not of those whose host is an address with secrets."""
-    told = connection.settings_dict
-    if connection.vendor in ("mongodb", "sqlite") or not told["HOST"]:
+    """Return the address of a database, or "" where it may contain a password."""
+    values = connection.settings_dict
+    if connection.vendor in ("mongodb", "sqlite") or not values["HOST"]:
         return ""
-    return f" at {told['HOST']}:{told['PORT']}/{told['NAME']}"
+    return f" at {values['HOST']}:{values['PORT']}/{values['NAME']}"

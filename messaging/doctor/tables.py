@@ -1,4 +1,4 @@
-"""Inbox and outbox: their size, and how old what they hold is."""
+"""Inbox and outbox: their size, and the age of their rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from messaging.models import Inbox, Outbox
 from .findings import Finding, error, ok, warning
 from .register import DATABASE, examines
 
-#: Beyond the retention, for it is pruned once a day at most.
+#: Allowed beyond the retention, as rows are pruned once a day.
 GRACE = timedelta(days=2)
 #: A relay publishes within a second.
 LATE = timedelta(seconds=30)
@@ -21,7 +21,7 @@ LATE = timedelta(seconds=30)
 
 @examines(DATABASE)
 def inbox() -> Iterator[Finding]:
-    """Tell how large it is, and whether anybody prunes it."""
+    """Report its size, and whether it is pruned."""
     rows = Inbox.objects.using(settings.DATABASE)
     retention = timedelta(days=settings.RETENTION_DAYS)
     oldest = rows.order_by("processed_at").values_list("processed_at", flat=True)
@@ -35,7 +35,7 @@ def inbox() -> Iterator[Finding]:
 
 
 def estimate() -> str:
-    """Give the number of rows; of large tables, as the database believes it to be."""
+    """Return the number of rows; where counting is slow, the server's estimate."""
     connection = connections[settings.DATABASE]
     if connection.vendor == "mysql":
         with connection.cursor() as cursor:
@@ -50,7 +50,7 @@ def estimate() -> str:
 
 @examines(DATABASE)
 def outbox() -> Iterator[Finding]:
-    """Tell whether anybody publishes it."""
+    """Report its size, and whether it is published."""
     rows = Outbox.objects.using(settings.DATABASE)
     first = rows.order_by("id").values_list("created_at", flat=True).first()
     if first is None:

@@ -1,4 +1,4 @@
-"""Whether the broker has what it should have."""
+"""Whether the broker has the queues and exchanges that it should have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .register import BROKER, DATABASE, examines
 
 @examines(BROKER, DATABASE)
 def topology() -> Iterator[Finding]:
-    """Tell what `topology plan` tells."""
+    """Report the steps of `topology plan`."""
     with connect("doctor") as client:
         steps = list(plan(client))
     for step in steps:
@@ -25,7 +25,7 @@ def topology() -> Iterator[Finding]:
 
 
 def level(step: Step) -> Level:
-    """Give how bad it is that a step is to be taken."""
+    """Return how bad it is that a step has yet to be taken."""
     if step.obstacles or step.action == "make":
         return Level.ERROR
     return Level.NOTE if step.action == "record" else Level.WARNING

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 from messaging.registry import handlers
 
-from .failures import Failing, Failures
+from .failures import Failures, failing
 
 
 class LabConfig(AppConfig):
@@ -16,4 +16,4 @@ class LabConfig(AppConfig):
         failures = Failures.current()
         for types in handlers.values():
             for event_type, handler in types.items():
-                types[event_type] = Failing.instead_of(handler, failures)
+                types[event_type] = failing(handler, failures)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,31 +70,23 @@ class Failures:
         return hashlib.blake2b(message.encode(), digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Failing(Handler):
-    """A handler that fails for some messages, as `failures` says."""
+def failing(handler: Handler, failures: Failures) -> Handler:
+    """
+    Return a handler that fails for some messages, as `failures` says.
 
-    _: KW_ONLY
-    failures: Failures
+    The error of a batch does not name the message at fault: a failure counts when the
+    message is alone. Every second failure comes after the handler has run.
+    """
 
-    @classmethod
-    def instead_of(cls, handler: Handler, failures: Failures) -> Self:
-        """Return a failing handler that replaces another handler."""
-        same = {one.name: getattr(handler, one.name) for one in fields(handler)}
-        return cls(**same, failures=failures)
-
-    def __call__(self, messages: Sequence[Message]) -> list[Any]:
-        """
-        Return one reference per message, or raise `InjectedFailure`.
-
-        The error of a batch does not name the message at fault: a failure counts when
-        the message is alone. Every second failure comes after the handler has run.
-        """
-        due = [message for message in messages if self.failures.is_due(message)]
+    def function(given: Any) -> Any:
+        messages = given if handler.batch else [given]
+        due = [message for message in messages if failures.is_due(message)]
         if not due:
-            return Handler.__call__(self, messages)
+            return handler.function(given)
         if len(messages) == 1:
-            if self.failures.failed(due[0]) % 2:
-                Handler.__call__(self, messages)
-            self.failures.count(due[0])
+            if failures.failed(due[0]) % 2:
+                handler.function(given)
+            failures.count(due[0])
         raise InjectedFailure(f"The lab fails one of {len(messages)} messages.")
+
+    return replace(handler, function=function)

@@ -7,15 +7,17 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psutil
+from django.conf import ENVIRONMENT_VARIABLE
 from django.conf import settings as django_settings
 from django.core.management import call_command
 
@@ -24,7 +26,7 @@ from messaging.amqp.client import declare
 from .processes import find, free_port, identity
 from .program import Program
 from .proxy import Proxy
-from .server import Server
+from .server import Server, ServerError
 from .servers import MariaDB, MongoDB, RabbitMQ
 from .terms import Terms
 
@@ -126,6 +128,33 @@ class Plan:
                 "MONGODB_ENGINE": mongodb.engine,
             }
         return variables
+
+
+def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
+    """
+    Restart this program with settings of private servers that are kept in a directory.
+
+    A temporary one is made for None. Raises `ServerError` if it is not empty.
+    """
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise ServerError(f"{directory} is not empty.")
+    path = directory.absolute()
+    own_settings = os.environ[ENVIRONMENT_VARIABLE]
+    Plan.make(path).restart(Terms(own_settings, str(path), **terms))
+
+
+def api_command() -> str:
+    """Return the command that serves the project over HTTP, "" if it has no WSGI."""
+    application = getattr(django_settings, "WSGI_APPLICATION", None)
+    if not application:
+        return ""
+    return (
+        f"python -m granian {':'.join(application.rsplit('.', 1))} --interface wsgi "
+        "--host 127.0.0.1 --port {port} --blocking-threads 16 --log-level error"
+    )
 
 
 def without_settings(words: Sequence[str]) -> list[str]:

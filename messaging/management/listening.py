@@ -1,4 +1,4 @@
-"""What the commands that listen have in common: how they end."""
+"""How the commands that listen end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from messaging.worker import on_stop
 TOO_FEW = 124
 #: For the `--help` of the commands.
 EXIT_CODES = f"""\
-Exit codes: 0 at the end, also by SIGTERM or Ctrl-C; 1 when the broker or what is named
-is not there, or is lost; 2 when called wrongly; {TOO_FEW} when --timeout came before
---count was reached.
+Exit codes: 0 at the end, also by SIGTERM or Ctrl-C; 1 when the broker, the queue or the
+exchange does not exist or is lost; 2 when called wrongly; {TOO_FEW} when --timeout came
+before --count was reached.
 """
 
 
@@ -27,7 +27,11 @@ is not there, or is lost; 2 when called wrongly; {TOO_FEW} when --timeout came b
 def listening_client(
     name: str, count: int | None = None, timeout: float | None = None
 ) -> Iterator[Client]:
-    """Connect; an end or an error becomes one of the exit codes above."""
+    """
+    Connect, and end the command with one of the exit codes above.
+
+    Raises `CommandError` for each of them but 0.
+    """
     try:
         with (
             connect(name, count=count, timeout=timeout) as client,
@@ -35,14 +39,14 @@ def listening_client(
         ):
             yield client
     except MessagingError as error:
-        # Nobody but the broker makes those whose names begin with "amq.".
+        # Exchanges whose names begin with "amq." cannot be declared.
         can_be_made = "no exchange" in str(error) and "'amq." not in str(error)
         hint = ": --declare TYPE makes it." if can_be_made else ""
         raise CommandError(f"{error}{hint}") from error
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
-            # Whoever read this has seen enough, as `head` does.
+            # The reader, like `head`, has seen enough.
             return
         raise CommandError(f"Nothing more can be written: {error}") from error
     if client.fell_short and not client.is_stopped:

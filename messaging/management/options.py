@@ -1,4 +1,4 @@
-"""What commands take of messages on their command line."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from messaging.conf import settings
@@ -15,14 +16,14 @@ from messaging.registry import MATCHES, TYPES, Exchange, Source
 #: Properties that `--property` takes; the others have options of their own.
 SETTABLE = (*PROPERTIES, "expiration", "user_id")
 
-#: A short integer of AMQP.
+#: The largest prefetch count of AMQP, a short integer.
 MOST_PREFETCHED = 65535
 
 Pair = tuple[str, Any]
 
 
 def header(given: str) -> Pair:
-    """Read `name=text` or `name:=JSON`."""
+    """Parse `name=text` or `name:=JSON`."""
     name, equals, value = given.partition("=")
     if not (equals and name.strip(":")):
         raise ArgumentTypeError(f"{given!r} is neither name=text nor name:=JSON")
@@ -35,11 +36,11 @@ def header(given: str) -> Pair:
 
 
 def _no_fraction(given: str) -> Any:
-    raise ValueError(f"headers hold no fractions; give {given} as text")
+    raise ValueError(f"headers hold no fractions; write {given} as text")
 
 
 def message_property(given: str) -> Pair:
-    """Read `name=value` of a property of AMQP."""
+    """Parse `name=value` of an AMQP property."""
     name, equals, value = given.partition("=")
     if not equals or name not in SETTABLE:
         raise ArgumentTypeError(
@@ -67,21 +68,21 @@ def _typed(name: str, value: str) -> Any:
 
 
 def positive(given: str) -> int:
-    """Read a number from 1 on."""
+    """Parse a whole number from 1 on."""
     if not given.isdigit() or not int(given):
         raise ArgumentTypeError(f"{given!r} is not a number from 1 on")
     return int(given)
 
 
 def prefetch(given: str) -> int:
-    """Read a number that AMQP takes for a prefetch count."""
+    """Parse a prefetch count of AMQP."""
     if not given.isdigit() or int(given) > MOST_PREFETCHED:
         raise ArgumentTypeError(f"{given!r} is not a number from 0 to 65535")
     return int(given)
 
 
 def seconds(given: str) -> float:
-    """Read a number of seconds above 0."""
+    """Parse a number of seconds above 0."""
     try:
         value = float(given)
     except ValueError:
@@ -91,8 +92,48 @@ def seconds(given: str) -> float:
     return value
 
 
+def add_message(parser: ArgumentParser) -> None:
+    """Add the options of a message and its destination."""
+    add = parser.add_argument
+    add("body", nargs="?", help="the message; - or nothing: the standard input")
+    add("--file", type=Path, help="read it from a file")
+    add("--lines", action="store_true", help="a message for each line of the input")
+    add(
+        "--exchange",
+        default="",
+        metavar="NAME",
+        help="default: the one that takes messages to the queue named by --key",
+    )
+    add("--key", default="", metavar="KEY", help="routing key")
+    add("--json", action="store_true", help="check that it is JSON, and label it so")
+    add(
+        "--header",
+        action="append",
+        type=header,
+        default=[],
+        metavar="NAME=VALUE",
+        help="may be given repeatedly; NAME:=JSON for other than texts",
+    )
+    add(
+        "--property",
+        action="append",
+        type=message_property,
+        default=[],
+        metavar="NAME=VALUE",
+        help="e.g. type=user.create, priority=5, expiration=60000 (ms)",
+    )
+    add(
+        "--transient",
+        action="store_true",
+        help="let it be lost when the broker restarts",
+    )
+    add("--optional", action="store_true", help="no error if no queue takes it")
+    add("--count", type=positive, default=1, metavar="N", help="send each N times")
+    add_declaration(parser)
+
+
 def add_declaration(parser: ArgumentParser) -> None:
-    """Take whether the exchange is to be made."""
+    """Add the options that declare an exchange."""
     parser.add_argument(
         "--declare",
         choices=TYPES,
@@ -107,7 +148,7 @@ def add_declaration(parser: ArgumentParser) -> None:
 
 
 def add_limits(parser: ArgumentParser) -> None:
-    """Take when to end."""
+    """Add the options that end a command."""
     parser.add_argument(
         "--count", type=positive, metavar="N", help="end after N messages"
     )
@@ -117,7 +158,7 @@ def add_limits(parser: ArgumentParser) -> None:
 
 
 def add_call_timeout(parser: ArgumentParser) -> None:
-    """Take how long to wait for the answer to a call."""
+    """Add the timeout of a call."""
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -128,7 +169,7 @@ def add_call_timeout(parser: ArgumentParser) -> None:
 
 
 def add_source(parser: ArgumentParser) -> None:
-    """Take what to listen to."""
+    """Add the options that say where messages come from."""
     parser.add_argument(
         "--exchange", action="append", metavar="NAME", help="may be given repeatedly"
     )
@@ -144,7 +185,7 @@ def add_source(parser: ArgumentParser) -> None:
         action="append",
         type=header,
         metavar="NAME=VALUE",
-        help="what a headers exchange shall look for; NAME:=JSON for other than texts",
+        help="what a headers exchange compares; NAME:=JSON for other than texts",
     )
     parser.add_argument(
         "--match", choices=MATCHES, default="all", help="of the headers; default: all"
@@ -153,7 +194,7 @@ def add_source(parser: ArgumentParser) -> None:
 
 
 def given(name: str, declare: str | None, not_durable: bool) -> Exchange:
-    """Give the exchange to make, or that somebody has made."""
+    """Return the exchange to declare, or an existing one if `declare` is None."""
     return Exchange(
         name, declare or "topic", durable=not not_durable, passive=declare is None
     )
@@ -168,7 +209,7 @@ def sources(
     declare: str | None,
     not_durable: bool,
 ) -> list[Source]:
-    """Give what the options of `add_source` mean."""
+    """Return the sources that the options of `add_source` name."""
     arguments = {**dict(header), "x-match": match} if header else {}
     keys = tuple(key or ["" if header else "#"])
     return [

@@ -1,4 +1,4 @@
-"""Messages in print: as text for people, as lines of JSON for programs."""
+"""Messages as lines of JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from messaging.amqp.client import Incoming
 from messaging.amqp.headers import to_json
 
-#: Properties that are told if they were set.
-TOLD = (
+#: Properties that are printed if they are set.
+PROPERTIES = (
     "message_id",
     "type",
     "app_id",
@@ -27,19 +27,19 @@ TOLD = (
 
 def json_line(message: Incoming) -> str:
     """
-    Give everything about a message.
+    Return everything about a message as one line.
 
-    The body is `json` if it is an object or array, else `text`, or `base64` if it is
-    no UTF-8.
+    The body is under "json" if it is an object or array, else under "text", or under
+    "base64" if it is not UTF-8.
     """
     envelope = message.envelope
-    told = {name: getattr(envelope, name) for name in TOLD}
+    properties = {name: getattr(envelope, name) for name in PROPERTIES}
     line: dict[str, Any] = {
         "exchange": envelope.exchange,
         "routing_key": envelope.routing_key,
         "redelivered": message.redelivered,
         "persistent": envelope.persistent,
-        "properties": {n: readable(v) for n, v in told.items() if v is not None},
+        "properties": {n: readable(v) for n, v in properties.items() if v is not None},
         "headers": {str(n): to_json(v) for n, v in envelope.headers.items()},
         **body(message.body),
     }
@@ -47,12 +47,12 @@ def json_line(message: Incoming) -> str:
 
 
 def readable(value: Any) -> Any:
-    """Give a property as JSON has it."""
+    """Return the value of a property as JSON takes it."""
     return value if isinstance(value, str | int) else value.isoformat()
 
 
 def body(raw: bytes) -> dict[str, Any]:
-    """Give a body under the name of what it is."""
+    """Return the body under the key that says what it is."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:

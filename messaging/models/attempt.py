@@ -1,4 +1,4 @@
-"""Marks on messages that may kill whoever works on them."""
+"""Marks on messages that may crash the worker that processes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from messaging.database import PrunableQuerySet
 
 
 class AttemptQuerySet(PrunableQuerySet):
-    """Who works on messages that may kill."""
+    """Marks of workers on messages."""
 
     moment = "started_at"
 
     def of(self, ids: Iterable[str]) -> dict[str, set[str]]:
-        """Give the workers that have left marks on messages."""
+        """Return, by message id, the ids of the workers that have marked it."""
         marks: dict[str, set[str]] = defaultdict(set)
         rows = self.filter(message_id__in=list(ids))
         for pk, worker in rows.values_list("message_id", "worker"):
@@ -25,7 +25,7 @@ class AttemptQuerySet(PrunableQuerySet):
         return marks
 
     def begin(self, ids: Iterable[str], worker: str) -> None:
-        """Leave a mark on each, which says of a death unless it is removed."""
+        """Mark messages; a mark that is never removed means that the worker died."""
         now = datetime.now(UTC)
         self.bulk_create(
             (
@@ -36,25 +36,25 @@ class AttemptQuerySet(PrunableQuerySet):
         )
 
     def withdraw(self, ids: Iterable[str], worker: str) -> None:
-        """Take back the marks of one that lives, and leave those of others."""
+        """Remove the marks of `worker`, and keep those of other workers."""
         self.filter(message_id__in=list(ids), worker=worker).delete()
 
     def end(self, ids: Iterable[str]) -> None:
-        """Remove all marks."""
+        """Remove the marks of all workers."""
         self.filter(message_id__in=list(ids)).delete()
 
 
 class Attempt(models.Model):
     """
-    The mark of a worker on a message that it works on and that may kill it.
+    The mark of a worker on a message that it processes and that may crash it.
 
-    It is committed before the work begins and removed when it ends or waits, so those
-    that are found at the beginning are of workers which died in between. To repeat any
-    of this changes nothing: the answer to a commit may be lost.
+    It is committed before processing begins and removed when it ends or is postponed,
+    so a mark found before that was left by a worker that died. All operations are
+    idempotent, because the answer to a commit may be lost.
     """
 
     message_id = models.CharField(max_length=36)
-    #: The id of the process, among those that hold leases.
+    #: The id of the `Worker`.
     worker = models.CharField(max_length=32)
     started_at = models.DateTimeField(db_index=True)
 

@@ -1,4 +1,4 @@
-"""Rows of what was given up, with bodies of any size and what became of them."""
+"""The archive of dead letters, with bodies of any size and the history of each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from django.db import models
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-#: Bytes of one part of a body: a statement that holds it, with every byte escaped,
+#: Bytes of one part of a body: a statement that inserts it, with every byte escaped,
 #: stays far below any server's `max_allowed_packet`.
 PART_SIZE = 1024 * 1024
-#: Bytes of bodies in one statement.
+#: Maximum bytes of bodies in one statement.
 STATEMENT_SIZE = 4 * PART_SIZE
 
 
 class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
-    """Messages that were given up."""
+    """Dead letters."""
 
     def waiting(self) -> DeadLetterQuerySet:
-        """Give those that nobody has settled."""
+        """Return the dead letters that are neither requeued nor discarded."""
         return self.filter(status=DeadLetter.Status.WAITING)
 
     def add(self, letters: Iterable[DeadLetter]) -> None:
-        """Store new letters with their bodies; to be called inside a transaction."""
+        """Insert dead letters and their bodies; must be called in a transaction."""
         rows = self.bulk_create(letters)
         statement: list[DeadLetterPart] = []
         size = 0
@@ -43,14 +43,14 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
 
 class DeadLetter(models.Model):
     """
-    A message that was given up, why, and what has become of it since.
+    A message that was given up, the reason, and what has become of it since.
 
-    There is one row for a message however often it fails: one that was sent again and
-    fails again waits again, and `history` tells all of it.
+    There is one row for a message however often it fails: one that was requeued and
+    fails again is waiting again. `history` lists all that has happened.
     """
 
     class Kind(models.TextChoices):
-        """Who is at fault."""
+        """Why the message was given up."""
 
         REJECTED = "rejected", _("rejected")
         EXHAUSTED = "exhausted", _("exhausted")
@@ -59,30 +59,30 @@ class DeadLetter(models.Model):
         PROJECTION = "projection", _("projection")
 
     class Status(models.TextChoices):
-        """What has become of it."""
+        """What an operator has done with it."""
 
         WAITING = "waiting", _("waiting")
         REQUEUED = "requeued", _("requeued")
         DISCARDED = "discarded", _("discarded")
 
-    #: A digest of queue, replay id and body: letters with the same are the same.
+    #: A digest of queue, replay id and body, which identify a dead letter.
     id = models.CharField(max_length=32, primary_key=True)
     queue = models.CharField(_("queue"), max_length=255)
-    #: Made up where the sender gave none.
+    #: Generated if the sender set none.
     message_id = models.CharField("message id", max_length=255, db_index=True)
-    #: The message id under which it is sent again: one that means to the inbox what
-    #: that of the original meant.
+    #: The message id under which it is requeued: it identifies the same message to the
+    #: inbox as that of the original.
     replay_id = models.CharField(max_length=255)
     event_type = models.CharField(_("event type"), max_length=100, default="")
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     code = models.CharField(_("code"), max_length=20, default="")
     reason = models.CharField(_("reason"), max_length=1000, default="")
     exception = models.CharField(_("exception"), max_length=255, default="")
-    #: Properties and headers of the original, as JSON in a text: databases refuse
-    #: some of the JSON that foreign senders can make.
+    #: Properties and headers of the original, as JSON in a text column: databases
+    #: refuse some of the JSON that other programs can send.
     properties = models.TextField(_("properties"), default="{}")
     size = models.PositiveBigIntegerField(_("bytes"))
-    #: How often it had been sent again before it failed or was last sent.
+    #: How often it has been requeued.
     replays = models.PositiveBigIntegerField(_("times requeued"), default=0)
     failed_at = models.DateTimeField(_("failed"))
     archived_at = models.DateTimeField(_("archived"))
@@ -93,7 +93,7 @@ class DeadLetter(models.Model):
     settled_by = models.CharField(_("settled by"), max_length=255, default="")
     history = models.JSONField(_("history"), default=list)
 
-    #: The id in the inbox, of letters that are not archived yet and have one.
+    #: The id in the inbox; only on unsaved dead letters whose sender set an id.
     inbox_id: str | None = None
 
     objects = DeadLetterQuerySet.as_manager()
@@ -115,21 +115,21 @@ class DeadLetter(models.Model):
 
     @property
     def original_properties(self) -> dict[str, Any]:
-        """What the sender set; `headers` are among them."""
+        """The properties set by the sender, including `headers`."""
         properties: dict[str, Any] = json.loads(self.properties)
         return properties
 
     @property
     def where(self) -> str:
-        """Whether it is in the archive or still in the queue."""
+        """Return "archive", or "queue" while it is not archived yet."""
         return "queue" if self._state.adding else "archive"
 
     def is_called(self, beginning: str) -> bool:
-        """Whether its id, or that of the message, begins so."""
+        """Return whether its id or its message id begins with `beginning`."""
         return self.id.startswith(beginning) or self.message_id.startswith(beginning)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all there is to know, for JSON."""
+        """Return all its data in a form that JSON can represent."""
         result = {name: getattr(self, name) for name in DESCRIBED}
         for name in ("failed_at", "archived_at", "settled_at"):
             result[name] = result[name] and result[name].isoformat()
@@ -144,7 +144,7 @@ class DeadLetter(models.Model):
             return result | {"body": None, "body_base64": encoded}
 
     def make_parts(self) -> list[DeadLetterPart]:
-        """Give the rows that hold the body."""
+        """Return unsaved rows that hold the body."""
         return [
             DeadLetterPart(
                 letter=self, number=number, data=self.body[start:][:PART_SIZE]
@@ -153,27 +153,27 @@ class DeadLetter(models.Model):
         ]
 
     def settle(self, status: str, by: str, **details: str) -> None:
-        """Note what has become of it; to be saved by the caller."""
+        """Record what an operator has done with it; the caller saves it."""
         self.status, self.settled_by = status, by[:255]
         self.settled_at = datetime.now(UTC)
         self._note(self.settled_at, status, by=self.settled_by, **details)
 
     def reopen(self, letter: DeadLetter) -> None:
-        """Wait again after a later failure of this message; the caller saves it."""
+        """Wait again after another failure of the message; the caller saves it."""
         self.status, self.settled_by, self.settled_at = self.Status.WAITING, "", None
         for name in FAILURE_FIELDS:
             setattr(self, name, getattr(letter, name))
         self.history += letter.history
 
     def note_failure(self) -> None:
-        """Begin the history of a letter that is new."""
+        """Start the history of a new dead letter."""
         self._note(self.failed_at, "failed", reason=self.reason)
 
     def _note(self, at: datetime, what: str, **details: str) -> None:
         self.history.append({"at": at.isoformat(), "what": what, **details})
 
 
-#: What `as_dict` gives beside properties and body.
+#: Attributes in `as_dict`, besides properties and body.
 DESCRIBED = (
     "id",
     "where",
@@ -193,14 +193,14 @@ DESCRIBED = (
     "replays",
     "history",
 )
-#: What a later failure of the same message changes.
+#: Fields that another failure of the same message changes.
 FAILURE_FIELDS = ("kind", "code", "reason", "exception", "failed_at")
-#: What `settle` changes, and a letter that comes again.
+#: Fields that `settle` and `reopen` change.
 SETTLED_FIELDS = ("status", "settled_at", "settled_by", "replays", "history")
 
 
 class DeadLetterPart(models.Model):
-    """A piece of the body of a dead letter, small enough for any server."""
+    """A part of the body of a dead letter, small enough for one statement."""
 
     letter = models.ForeignKey(DeadLetter, models.CASCADE, related_name="parts")
     number = models.PositiveIntegerField()

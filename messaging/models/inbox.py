@@ -1,4 +1,4 @@
-"""What was handled before: one row for each message."""
+"""Handled messages: one row for each."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from messaging.database import PrunableQuerySet
 
 
 class InboxQuerySet(PrunableQuerySet):
-    """What was handled before."""
+    """Handled messages."""
 
     moment = "processed_at"
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
-        """Give the rows of those `ids` that were handled before."""
+        """Return the rows of `ids`, by id, for those that have been handled."""
         return self.in_bulk(list(ids))
 
 
 class Inbox(models.Model):
     """
-    One handled message, written in the transaction of its effect.
+    A handled message, written in the transaction of its effect.
 
-    Its primary key is what makes a second delivery harmless: whoever commits second
-    fails and finds the message handled.
+    The primary key makes a second delivery harmless: the transaction that commits
+    second fails, and the next attempt finds the message handled.
     """
 
     class Status(models.TextChoices):
-        """What became of the message."""
+        """The outcome of the message."""
 
         DONE = "done"
         FAILED = "failed"
 
-    # Text, for MariaDB's own type for UUIDs refuses some that foreign senders make.
+    # Text, because MariaDB's UUID type refuses some that other programs send.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
-    #: The partition key; without an index, as it is asked for together with the time.
+    #: The partition key; not indexed, as queries always restrict the time as well.
     key = models.CharField(max_length=300, default="")
     status = models.CharField(max_length=10, choices=Status)
-    #: The id of what was written.
+    #: The id that the handler returned.
     reference = models.CharField(max_length=255, default="")
-    #: Why it failed, for operators, people and programs.
+    #: Why it failed: `kind` for operators, `reason` for users, `code` for programs.
     kind = models.CharField(max_length=10, default="")
     reason = models.CharField(max_length=1000, default="")
     code = models.CharField(max_length=20, default="")
-    #: How often an operator had sent it again by then.
+    #: How often an operator had requeued it by then.
     replays = models.PositiveIntegerField(default=0)
     processed_at = models.DateTimeField(db_index=True)
 

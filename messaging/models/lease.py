@@ -1,9 +1,9 @@
 """
-Who holds which partition: processes that beat like a heart, and leases with epochs.
+Workers with their heartbeats, and the lease of each partition with its epoch.
 
-A lease is taken over when its holder has died or fallen silent, and its epoch grows.
-Every transaction of a batch locks its lease and compares the epoch, so that a process
-that was believed dead, and was only slow, cannot write any more.
+A lease is taken over when its worker has died or sends no heartbeats, and its epoch
+grows. Every transaction of a batch locks its lease and compares the epoch, so that a
+worker that was believed dead, and was only slow, can no longer write.
 """
 
 from __future__ import annotations
@@ -16,40 +16,37 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from messaging.cluster import sessions
 from messaging.conf import settings
 from messaging.exceptions import TopologyMismatch
 
+from . import session_locks
+
 
 class LeaseLost(Exception):
-    """Another process holds the partition now."""
+    """Another worker holds the partition now."""
 
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
-    """The processes that consume."""
+    """Heartbeats of workers."""
 
     def beat(self, worker: Worker) -> None:
-        """Say that a process lives, and what it consumes."""
-        alive = self.filter(pk=worker.pk)
-        if not alive.update(seen_at=Now(), queues=worker.queues):
+        """Record a heartbeat, and which queues the worker consumes."""
+        row = self.filter(pk=worker.pk)
+        if not row.update(seen_at=Now(), queues=worker.queues):
             self.create(
                 id=worker.pk, name=worker.name, queues=worker.queues, seen_at=Now()
             )
 
     def living(self) -> list[Worker]:
-        """Give those that live, as far as the database knows."""
+        """Return the workers that are alive as far as the database knows."""
         seen = self.filter(seen_at__gt=Now() - timedelta(seconds=settings.LEASE))
         workers = list(seen)
-        gone = sessions.gone(self.db, [worker.pk for worker in workers])
-        return [worker for worker in workers if worker.pk not in gone]
+        dead = session_locks.not_held(self.db, [worker.pk for worker in workers])
+        return [worker for worker in workers if worker.pk not in dead]
 
     def dead(self) -> models.QuerySet[Worker]:
-        """Give those that have been silent for an hour."""
+        """Return the workers without a heartbeat in the last hour."""
         return self.filter(seen_at__lt=Now() - timedelta(hours=1))
-
-    def forget_dead(self) -> int:
-        """Remove those that have been silent for an hour; give how many."""
-        return self.dead().delete()[0]
 
 
 class Worker(models.Model):
@@ -58,9 +55,9 @@ class Worker(models.Model):
     id = models.CharField(max_length=32, primary_key=True)
     #: Host and process id, for people.
     name = models.CharField(_("process"), max_length=255)
-    #: What it consumes; nothing once it is stopping.
+    #: The queues that it consumes; none once it is stopping.
     queues = models.JSONField(_("queues"))
-    #: By the clock of the database, which all of them share.
+    #: By the clock of the database, which all workers share.
     seen_at = models.DateTimeField(_("last seen"))
 
     objects = WorkerQuerySet.as_manager()
@@ -78,9 +75,9 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
 
     def enrol(self, queue: str, partitions: Sequence[str]) -> None:
         """
-        Have a lease for every partition of a queue.
+        Create the leases of a queue's partitions where they are missing.
 
-        Raises `TopologyMismatch` when the queue has another number of them.
+        Raises `TopologyMismatch` when the queue has another number of partitions.
         """
         known = set(self.filter(queue=queue).values_list("name", flat=True))
         if known and known != set(partitions):
@@ -93,35 +90,50 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
             ignore_conflicts=True,
         )
 
+    def replace(self, queue: str, partitions: Iterable[str]) -> None:
+        """Replace the leases of a queue by free ones of these partitions."""
+        with transaction.atomic(using=self.db):
+            self.filter(queue=queue).delete()
+            self.bulk_create(Lease(name=name, queue=queue) for name in partitions)
+
+    def partitions_of(self, queue: str) -> list[str]:
+        """Return the partitions of a queue that have leases, in their order."""
+        names = self.filter(queue=queue).values_list("name", flat=True)
+        return sorted(names, key=lambda name: (len(name), name))
+
     def take(self, lease: Lease, worker: str) -> int | None:
-        """Take over a lease as it was found; give the epoch, or None if too late."""
+        """
+        Take over a lease in the state in which it was read.
+
+        Returns the new epoch, or None if the lease has changed since.
+        """
         if lease.worker not in ("", worker):
-            sessions.end(self.db, fence(lease.worker, lease.name))
+            session_locks.end_session(self.db, lock_name(lease.worker, lease.name))
         taken = self.filter(pk=lease.name, worker=lease.worker, epoch=lease.epoch)
         if taken.update(worker=worker, epoch=F("epoch") + 1):
             return lease.epoch + 1
         return None
 
-    def give_back(self, name: str, worker: str, epoch: int) -> None:
-        """Let others have a lease, if it is still held."""
+    def release(self, name: str, worker: str, epoch: int) -> None:
+        """Free a lease, if the worker still holds it in this epoch."""
         self.filter(pk=name, worker=worker, epoch=epoch).update(worker="")
 
     def lock(self, name: str, worker: str, epoch: int) -> None:
-        """Keep a lease until the transaction ends; raises `LeaseLost`."""
+        """Lock a lease until the transaction ends; raises `LeaseLost`."""
         held = self.filter(pk=name, worker=worker, epoch=epoch).select_for_update()
         if not held.values_list("epoch"):
             raise LeaseLost(name)
 
 
 class Lease(models.Model):
-    """Who may write what comes from one partition."""
+    """Which worker may write what comes from one partition."""
 
     #: The broker's name of the partition.
     name = models.CharField(_("partition"), max_length=255, primary_key=True)
     queue = models.CharField(_("queue"), max_length=255, db_index=True)
-    #: The id of the process, or "" for nobody.
+    #: The id of the worker that holds it, or "".
     worker = models.CharField(max_length=32, default="")
-    #: Grows whenever it changes hands.
+    #: Grows with each takeover.
     epoch = models.PositiveBigIntegerField(_("epoch"), default=0)
 
     objects = LeaseQuerySet.as_manager()
@@ -134,19 +146,6 @@ class Lease(models.Model):
         return f"{self.name} ({self.epoch})"
 
 
-def fence(worker: str, partition: str) -> str:
-    """Name the lock of the session in which the batches of a lease are written."""
+def lock_name(worker: str, partition: str) -> str:
+    """Return the name of the lock held by the session that writes for a lease."""
     return f"{worker} {partition}"
-
-
-def hold_session(worker: str, partition: str) -> None:
-    """Have this thread's session end when the lease is taken over."""
-    sessions.hold(settings.DATABASE, fence(worker, partition))
-
-
-def redeclare(queue: str, partitions: Iterable[str]) -> None:
-    """Have a queue consist of these partitions, whatever it consisted of before."""
-    leases = Lease.objects.using(settings.DATABASE)
-    with transaction.atomic(using=settings.DATABASE):
-        leases.filter(queue=queue).delete()
-        leases.bulk_create(Lease(name=name, queue=queue) for name in partitions)

@@ -1,12 +1,14 @@
-"""Versions of entities that outlive them."""
+"""The base class of permanent records of entities."""
 
 from django.db import models
 
 
 class Ledger(models.Model):
     """
-    The permanent record of an entity: it outlives it, so that versions never start
-    again and a deleted entity is known from one that never was.
+    The permanent record of an entity.
+
+    It outlives the entity, so that versions never restart and a deleted entity can be
+    told from one that never existed.
     """
 
     version = models.PositiveIntegerField(default=1)

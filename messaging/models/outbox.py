@@ -1,4 +1,4 @@
-"""Messages that wait to be published, and the locks of the relays."""
+"""Messages to be published, and the locks of the relays."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from messaging.database import insert
 from messaging.message import Envelope
 from messaging.text import storable
 
-#: Shards of the outbox: so many relays can publish at the same time.
+#: Number of shards of the outbox, and so of relays that can publish at a time.
 OUTBOX_SHARDS = 16
 
 
 def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:
-    """Return the timestamp as a property, unless it is that of the row."""
+    """Return the timestamp as a property, unless it equals `created_at`."""
     sent = envelope.timestamp
     if sent is not None and abs(sent - now) < timedelta(seconds=1):
         return {}
@@ -36,7 +36,7 @@ def _from_json(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class OutboxQuerySet(models.QuerySet["Outbox"]):
-    """Messages that wait to be published."""
+    """Messages to be published."""
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; must be called in a transaction."""
@@ -64,14 +64,14 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
 
 class Outbox(models.Model):
-    """A message to publish, stored in the transaction of the change it is about."""
+    """A message to publish, stored in the transaction of the change it describes."""
 
     message_id = models.CharField(max_length=255)
     exchange = models.CharField(max_length=255)
     routing_key = models.CharField(max_length=255)
     type = models.CharField(max_length=255)
     headers = models.JSONField(default=dict)
-    #: The other properties, if they differ from their defaults.
+    #: The other properties that differ from their defaults.
     properties = models.JSONField(default=dict)
     mandatory = models.BooleanField()
     body = models.BinaryField()

@@ -1,10 +1,8 @@
 """
-Messages that failed and are tried again later, and those that wait behind them.
+The table of parked messages: retried later, in the order of their keys.
 
-They are rows beside the inbox, and their deliveries are acknowledged: a message that
-fails for an hour holds up neither the broker nor any other key. Within a key the order
-stays. The first row of a key, its head, has a time at which it is due; the others have
-none until it is settled.
+The first row of a key, its head, has a due time; the others get one in their turn.
+See `messaging/consumer/parking.py`.
 """
 
 from __future__ import annotations
@@ -23,28 +21,36 @@ from messaging.conf import settings
 from messaging.database import insert
 from messaging.message import PROPERTIES, Delivery, Envelope
 
-#: Messages that are tried again together.
+#: Maximum seconds between two queries for parked messages.
+LONGEST_LOOK = 5.0
+#: Maximum number of messages that are retried together.
 BATCH = 500
-#: What an envelope keeps beside its body.
+#: Attributes of an envelope that are stored, besides its body.
 KEPT = (*PROPERTIES, "routing_key", "exchange", "headers")
 
 
 class ParkedQuerySet(models.QuerySet["Parked"]):
     """The parked messages of all partitions."""
 
-    def next_due(self, partition: str) -> datetime | None:
-        """Give when the next message is to be tried; None if none is parked."""
-        due: datetime | None = self.filter(partition=partition).aggregate(
-            first=models.Min("due_at")
-        )["first"]
-        return due
+    def next_due(self, partition: str) -> float | None:
+        """
+        Return the seconds until the next attempt; None if nothing is parked.
+
+        It is at most `LONGEST_LOOK`, because operators may change the rows.
+        """
+        mine = self.filter(partition=partition)
+        due: datetime | None = mine.aggregate(first=models.Min("due_at"))["first"]
+        if due is None:
+            return None
+        left = (due - datetime.now(UTC)).total_seconds()
+        return min(max(left, 0.0), LONGEST_LOOK)
 
     def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
         """
-        Give what is to be tried now, in the order in which it was parked.
+        Return the messages to retry now, in the order in which they were parked.
 
-        That is the head of each key that is due, and after a head that has never
-        failed, whose predecessor was settled just now, the others of its key too.
+        These are the heads that are due. A head without a failed attempt has just moved
+        up, so the messages behind it are included.
         """
         mine = self.filter(partition=partition)
         fields = ("id", "size", "digest", "attempts")
@@ -66,7 +72,7 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
     def beside(
         self, partition: str, ids: Iterable[str], digests: Iterable[str]
     ) -> tuple[set[str], set[str]]:
-        """Return those of `ids` and of the keys' `digests` that are parked."""
+        """Return which of `ids`, and which of the keys' `digests`, are parked."""
         rows = self.filter(partition=partition).values_list("message_id", "digest")
         same = rows.filter(message_id__in=set(ids))
         behind = rows.filter(digest__in=set(digests))
@@ -74,20 +80,20 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         return {row[0] for row in parked}, {row[1] for row in parked}
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Store rows with the values of `Parked.COLUMNS`, in their order."""
+        """Insert rows with the values of `Parked.COLUMNS`, in that order."""
         insert(self.db, Parked, Parked.COLUMNS, rows)
 
     def reschedule(self, rows: Sequence[Parked]) -> None:
-        """Save what another attempt has changed in rows."""
+        """Save the fields that an attempt has changed."""
         fields = ["attempts", "due_at", "error", "is_applied"]
         self.bulk_update(rows, fields, batch_size=100)
 
     def mark_applied(self, rows: Sequence[Parked]) -> None:
-        """Record that the outcomes of rows are committed."""
+        """Record that the effects of rows are committed."""
         self.filter(pk__in=[row.pk for row in rows]).update(is_applied=True)
 
     def settle(self, rows: Sequence[Parked]) -> None:
-        """Remove rows, and have the next of each key follow."""
+        """Delete rows of one partition, and make the next row of each key due."""
         if not rows:
             return
         digests = {row.digest for row in rows}
@@ -98,7 +104,7 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         waiting.update(due_at=datetime.now(UTC))
 
     def try_now(self, rows: models.QuerySet[Parked]) -> int:
-        """Have the first message of each key of `rows` tried; give how many keys."""
+        """Make the head of each key in `rows` due now; return the number of heads."""
         digests: dict[str, list[str]] = {}
         for partition, digest in set(rows.values_list("partition", "digest")):
             digests.setdefault(partition, []).append(digest)
@@ -110,30 +116,30 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         return number
 
     def _heads(self, partition: str, digests: Iterable[str]) -> list[int]:
-        """Give the first row of each key."""
+        """Return the ids of the first rows of keys."""
         rows = self.filter(partition=partition, digest__in=digests)
         firsts = rows.values("digest").annotate(head=models.Min("id"))
         return list(firsts.values_list("head", flat=True))
 
 
 class Parked(models.Model):
-    """One message that is tried again later, or waits behind one that is."""
+    """A message that is retried later, or waits behind one that is."""
 
     #: The broker's name of the partition it came from.
     partition = models.CharField(_("partition"), max_length=255)
     message_id = models.CharField("message id", max_length=36)
     event_type = models.CharField(_("event type"), max_length=100)
-    #: The partition key, for people.
+    #: The partition key, for display.
     key = models.CharField(_("key"), max_length=300)
-    #: ... and for comparing, which databases may do without regard to case.
+    #: The partition key, for comparison: databases may ignore case in `key`.
     digest = models.CharField(max_length=32)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    #: When it is tried again; null while it waits behind another of its key.
+    #: Time of the next attempt; null while it waits behind another of its key.
     due_at = models.DateTimeField(_("next attempt"), null=True)
-    #: How it failed last.
+    #: The last failure.
     error = models.TextField(_("error"), default="")
     parked_at = models.DateTimeField(_("parked"))
-    #: Whether its outcome is committed, and at most its projection is left to be done.
+    #: Whether its effect is committed, so that at most its projection is left to do.
     is_applied = models.BooleanField(default=False)
     size = models.PositiveIntegerField(_("bytes"))
     properties = models.TextField()
@@ -170,7 +176,7 @@ class Parked(models.Model):
         return f"{self.event_type} {self.message_id}"
 
     def delivery(self, queue: str) -> Delivery:
-        """Give the message for another try."""
+        """Return the delivery to retry, from the logical queue `queue`."""
         properties = json.loads(self.properties)
         return Delivery(
             Envelope(
@@ -185,10 +191,10 @@ class Parked(models.Model):
 
 
 def digest_of(key: str) -> str:
-    """Return 32 hexadecimal digits that only the same key has."""
+    """Return a digest of a partition key, as 32 hexadecimal digits."""
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def properties_of(envelope: Envelope) -> str:
-    """Return as JSON what `Parked.delivery` needs beside the body."""
+    """Return as JSON what `Parked.delivery` needs besides the body."""
     return json.dumps({name: to_json(getattr(envelope, name)) for name in KEPT})

@@ -1,5 +1,5 @@
 """
-Tests without a broker: a double in memory that decides as RabbitMQ does.
+Tests without a broker: an in-memory one that behaves as RabbitMQ does.
 
     def test_an_order_is_placed(memory_broker, db):
         publish(OrderPlace(reference="A-1"))
@@ -18,15 +18,15 @@ from contextlib import contextmanager
 from messaging.amqp.publisher import publisher
 from messaging.rpc.client import replies
 
-from .broker import Heard, MemoryBroker
+from .broker import Envelopes, MemoryBroker
 from .consumers import StillWaiting
 
-__all__ = ["Heard", "MemoryBroker", "StillWaiting", "memory_broker"]
+__all__ = ["Envelopes", "MemoryBroker", "StillWaiting", "memory_broker"]
 
 
 @contextmanager
 def memory_broker() -> Iterator[MemoryBroker]:
-    """Give a broker in memory, to which goes what is published or called meanwhile."""
+    """Replace the broker by one in memory, for publishing and for calls."""
     broker = MemoryBroker()
     with publisher.replaced_by(broker.publisher), replies.replaced_by(broker.replies):
         yield broker

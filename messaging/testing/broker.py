@@ -28,37 +28,37 @@ from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting
 from .routing import matches
 
 
-class Heard(list[Envelope]):
-    """What came to a listener, in its order."""
+class Envelopes(list[Envelope]):
+    """Envelopes in the order of their publication."""
 
     @property
     def bodies(self) -> list[Any]:
-        """The bodies, read as JSON."""
+        """The bodies, parsed as JSON."""
         return [json.loads(envelope.body) for envelope in self]
 
 
 class MemoryBroker:
     """
-    A broker with the topology of the project, in the memory of this process.
+    A broker in memory with the topology of the project.
 
-    What is published is confirmed, given back or refused as by RabbitMQ, and waits in
-    its queues until `settle` has the project's own consumers and relay handle it.
+    It confirms, returns or refuses messages as RabbitMQ does, and keeps them in queues
+    until `settle` runs the project's own consumers and relay.
     """
 
     def __init__(self) -> None:
-        #: All that was confirmed, in its order.
-        self.published = Heard()
+        #: All confirmed envelopes.
+        self.published = Envelopes()
         self.publisher = MemoryPublisher(self)
         self.replies = MemoryReplies(self._is_served)
         self.is_away = False
         self._queues: dict[str, deque[Delivery]] = {}
         self._exchanges = {"": "direct"}
         self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
-        self._listeners: dict[str, Heard] = {}
-        #: What answers calls, by queue.
+        self._listeners: dict[str, Envelopes] = {}
+        #: Served functions, by queue.
         self._served = {one.queue: one for one in served.values()}
         self._tags = 0
-        #: Of the logical queue, by the broker's name of a partition.
+        #: Logical queues, by the broker's name of a partition.
         self._queue_of: dict[str, str] = {}
         for item in topology.declared():
             self.declare(item)
@@ -70,7 +70,7 @@ class MemoryBroker:
         }
 
     def declare(self, item: topology.Queue | Exchange | topology.Binding) -> None:
-        """Make a queue, an exchange or a binding, unless it is there."""
+        """Create a queue, an exchange or a binding if it does not exist."""
         match item:
             case topology.Queue():
                 self._queues.setdefault(item.name, deque())
@@ -87,7 +87,7 @@ class MemoryBroker:
         routing_key: str = "",
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        """Bind a queue to an exchange; both must be there."""
+        """Bind a queue to an exchange; both must exist."""
         if queue not in self._queues and queue not in self._listeners:
             raise MessagingError(f"There is no queue {queue!r}: {self._known_queues}")
         if exchange not in self._exchanges:
@@ -99,45 +99,45 @@ class MemoryBroker:
         if binding not in self._bindings:
             self._bindings.append(binding)
 
-    def listen(self, exchange: str, routing_key: str = "#") -> Heard:
-        """Give a list to which all is added that an exchange gets from now on."""
+    def listen(self, exchange: str, routing_key: str = "#") -> Envelopes:
+        """Return a list that collects what is published to an exchange from now on."""
         name = f"listener-{len(self._listeners)}"
-        self._listeners[name] = Heard()
+        self._listeners[name] = Envelopes()
         self.bind(name, exchange, routing_key)
         return self._listeners[name]
 
     def send(
         self, queue: str, *bodies: dict[str, Any] | bytes, **properties: Any
     ) -> None:
-        """Put bodies into a queue as a foreign program would: with no property set."""
+        """Put bodies into a queue as another program might: without any property."""
         for body in bodies:
             encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
-            nothing = {"message_id": None, "timestamp": None, "content_type": None}
-            envelope = Envelope(encoded, queue, **nothing | properties)
+            unset = {"message_id": None, "timestamp": None, "content_type": None}
+            envelope = Envelope(encoded, queue, **unset | properties)
             self._existing(queue)
             self._put(queue, envelope)
 
     def serve(
         self, name: str, function: Callable[..., Any], *, text: bool = False
     ) -> None:
-        """Answer calls of `name` with a function, in place of the service that does."""
+        """Answer calls of `name` with a function, in place of the real service."""
         queue = queue_of(name)
         self._served[queue] = Served(
             name, queue, function, text, False, True, Parameters(function)
         )
 
-    def waiting(self, queue: str) -> Heard:
-        """Give what waits in a queue, the next one first."""
-        return Heard(delivery.envelope for delivery in self._existing(queue))
+    def waiting(self, queue: str) -> Envelopes:
+        """Return the envelopes in a queue, oldest first."""
+        return Envelopes(delivery.envelope for delivery in self._existing(queue))
 
     def dead_letters(self, queue: str) -> list[DeadLetter]:
-        """Return the dead letters of a queue, the oldest first."""
+        """Return the dead letters of a queue, oldest first."""
         rows = DeadLetter.objects.using(settings.DATABASE).filter(queue=queue)
         return list(rows.order_by("failed_at"))
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Confirm nothing inside: `publish` raises `Unconfirmed`, at once."""
+        """Be unavailable inside: `publish` raises `Unconfirmed` at once."""
         self.is_away = True
         try:
             yield
@@ -146,12 +146,12 @@ class MemoryBroker:
 
     def settle(self, *, lose_acknowledgements: bool = False) -> None:
         """
-        Relay the outbox and handle all that waits, and what comes of it, to the end.
+        Relay the outbox and handle all messages, until none is left.
 
-        What is parked for another try is tried at once. With `lose_acknowledgements`
-        each batch is delivered a second time, as after a connection that was lost at
-        the wrong moment. Raises `StillWaiting` when nothing goes on for a while; what
-        waits then stays in its queue, or parked.
+        Parked messages are retried at once. With `lose_acknowledgements` each batch is
+        delivered twice, as if the connection had been lost before the acknowledgement.
+        Raises `StillWaiting` if there is no progress for a while; the messages then
+        stay in their queues, or parked.
         """
         progress, parked = time.monotonic(), 0
         patience = max((settings.of(one, "PATIENCE") for one in handlers), default=0.0)
@@ -177,7 +177,7 @@ class MemoryBroker:
             time.sleep(PAUSE)
 
     def _handle_all(self, lose_acknowledgements: bool) -> bool:
-        """Relay the outbox and handle a batch of each queue; say if there was any."""
+        """Relay the outbox and handle a batch per queue; return if there was any."""
         moves = [
             consumer.handle(lose_acknowledgements=lose_acknowledgements)
             for consumer in self._consumers.values()
@@ -185,9 +185,9 @@ class MemoryBroker:
         return Relay().drain()[0] > 0 or any(moves)
 
     def take(self, envelope: Envelope) -> PublishError | None:
-        """Give what the publisher raises for an envelope, or route it."""
+        """Route an envelope, or return what the publisher raises for it."""
         if self.is_away:
-            return Unconfirmed("The broker is away.")
+            return Unconfirmed("The broker is unavailable.")
         if (kind := self._exchanges.get(envelope.exchange)) is None:
             return Unroutable(
                 f"The broker refuses this message: no exchange {envelope.exchange!r}"
@@ -226,11 +226,11 @@ class MemoryBroker:
 
     def _is_served(self, queue: str) -> bool:
         if self.is_away:
-            raise TimeoutError("The broker is away.")
+            raise TimeoutError("The broker is unavailable.")
         return queue in self._served
 
     def _route(self, kind: str, envelope: Envelope) -> list[str]:
-        """Give the queues that get an envelope, each once."""
+        """Return the queues to which an envelope is routed, each once."""
         if not envelope.exchange:
             known = {*self._queues, *self._served, self.replies.address}
             return [name for name in (envelope.routing_key,) if name in known]
@@ -260,15 +260,15 @@ class MemoryBroker:
 
 
 class MemoryPublisher(Publisher):
-    """Publishes into memory what it would publish to a broker."""
+    """Publishes to the broker in memory."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         # There is no connection to make.
         self._broker = broker
 
     def problem(self, patience: float = 0.0) -> str | None:
-        """Say why nothing can be published, at once."""
-        return "The broker is away." if self._broker.is_away else None
+        """Return why nothing can be published, or None, without waiting."""
+        return "The broker is unavailable." if self._broker.is_away else None
 
     def send_and_wait(
         self, request: PublishRequest, deadline: float
@@ -279,9 +279,9 @@ class MemoryPublisher(Publisher):
         ]
 
     def declare(self) -> None:
-        """Declare what was deleted."""
+        """Declare the topology again."""
         for item in topology.declared():
             self._broker.declare(item)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Do nothing, for nothing is open."""
+        """Do nothing: there is no connection."""

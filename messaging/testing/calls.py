@@ -1,4 +1,4 @@
-"""The reply queue of a broker in memory: a call runs in the thread of its caller."""
+"""Calls through the broker in memory: they run in the thread of the caller."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from messaging.rpc.client import Replies
 
 
 class MemoryProbe(QueueProbe):
-    """Knows which queues a broker in memory serves."""
+    """Knows for which queues the broker in memory has a server."""
 
     def __init__(self, is_served: Callable[[str], bool]) -> None:
         super().__init__()
         self._is_served = is_served
 
     def is_consumed(self, queue: str, patience: float) -> bool:
-        """Return it at once; raises `TimeoutError` if the broker is unavailable."""
+        """Return at once; raises `TimeoutError` if the broker is unavailable."""
         return self._is_served(queue)
 
 
 class MemoryReplies(Replies):
-    """Receives replies from a broker in memory."""
+    """Receives replies from the broker in memory."""
 
     def __init__(self, is_served: Callable[[str], bool]) -> None:
         super().__init__()

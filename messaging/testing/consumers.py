@@ -1,4 +1,4 @@
-"""The project's own consumers at a partition in memory."""
+"""The project's own consumers, on the partitions of the broker in memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
-from messaging.consumer.batch import Batch, Processor
+from messaging.consumer.batch import Processor
 from messaging.consumer.circuit_breaker import CircuitOpen
-from messaging.consumer.context import Context
+from messaging.consumer.context import Batch, Context
 from messaging.exceptions import SERVER_FAILURES, MessagingError
 from messaging.message import Delivery
 from messaging.models import Parked
@@ -21,19 +21,19 @@ from messaging.models import Parked
 #: Seconds without progress after which `settle` gives up, beyond what
 #: `MESSAGING["PATIENCE"]` allows.
 PERSISTENCE = 1.0
-#: Seconds between two tries.
+#: Seconds between attempts.
 PAUSE = 0.01
 
-#: Raised by a projection whose store is away, too.
+#: Exceptions that make a batch wait; the last two are raised by projections.
 FAILURES = (*SERVER_FAILURES, ConnectionError, TimeoutError)
 
 
 class StillWaiting(MessagingError):
-    """Messages cannot be handled for now, and stay where they are."""
+    """Messages cannot be handled for now; they stay in their queue, or parked."""
 
 
 class MemoryConsumer:
-    """Processes what waits in one partition, in memory or parked in the database."""
+    """Processes the messages of one partition, in memory or parked in the database."""
 
     def __init__(self, queue: str, name: str, waiting: deque[Delivery]) -> None:
         self._queue = queue
@@ -43,9 +43,9 @@ class MemoryConsumer:
 
     def handle(self, *, lose_acknowledgements: bool = False) -> bool:
         """
-        Process the next batch and take it out of the queue; return if there was one.
+        Process the next batch and remove it from the queue; return if there was one.
 
-        Raises `StillWaiting` with the reason of the last try.
+        Raises `StillWaiting` with the error of the last attempt.
         """
         batch = self._next_batch()
         if not batch:
@@ -66,7 +66,7 @@ class MemoryConsumer:
         return True
 
     def retry(self) -> None:
-        """Try what is parked, as if its time had come."""
+        """Retry parked messages, as if they were due."""
         parked = Parked.objects.using(settings.DATABASE)
         mine = parked.filter(partition=self._name, due_at__isnull=False)
         if not mine.update(due_at=datetime.now(UTC)):
@@ -81,7 +81,7 @@ class MemoryConsumer:
             self._process(due)
 
     def _next_batch(self) -> list[Delivery]:
-        """Return what a consumer would take: never two equal bodies without an id."""
+        """Return the next deliveries, without two equal bodies that have no id."""
         limit = self._processor.limit
         batch: list[Delivery] = []
         nameless: set[bytes] = set()
@@ -99,7 +99,7 @@ class MemoryConsumer:
         self._process(lambda: batch)
 
     def _process(self, make: Callable[[], Batch]) -> None:
-        """Process a batch, however often a server fails."""
+        """Process a batch; retry for a while if a server fails."""
         deadline = time.monotonic() + PERSISTENCE
         while True:
             batch = make()

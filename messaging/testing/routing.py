@@ -1,4 +1,4 @@
-"""Which bindings of an exchange a message matches, as AMQP 0-9-1 has it."""
+"""Matching of messages with bindings, as AMQP 0-9-1 defines it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def matches(
     routing_key: str,
     headers: dict[str, Any],
 ) -> bool:
-    """Whether an exchange of some type would follow a binding."""
+    """Return whether an exchange of type `kind` routes a message to a binding."""
     match kind:
         case "fanout":
             return True
@@ -26,12 +26,12 @@ def matches(
 
 
 def _words(key: str) -> list[str]:
-    """Give the words of a key; an empty one has none."""
+    """Return the words of a routing key; an empty one has none."""
     return key.split(".") if key else []
 
 
 def _words_match(pattern: list[str], words: list[str]) -> bool:
-    """Whether words fit a pattern in which `*` is one of them and `#` any number."""
+    """Return whether words match a pattern: `*` is one word, `#` any number."""
     if not pattern:
         return not words
     first, *rest = pattern
@@ -42,7 +42,7 @@ def _words_match(pattern: list[str], words: list[str]) -> bool:
 
 def _headers_match(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
     how = arguments.get("x-match", "all")
-    # Names that begin so are not compared, unless one says otherwise.
+    # Headers that begin with "x-" are ignored, except by `all-with-x`, `any-with-x`.
     wanted = [
         name in headers and (value is None or headers[name] == value)
         for name, value in arguments.items()

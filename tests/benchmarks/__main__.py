@@ -137,7 +137,7 @@ def compare_consumers() -> None:
 
 
 def consumers_cpu(count: int, messages: int = MESSAGES) -> float:
-    """Give the CPU seconds that so many processes take to drain eight partitions."""
+    """Return the CPU seconds that so many processes take to drain eight partitions."""
     before = User.objects.count()
     environment = os.environ | {
         "MESSAGING": json.dumps(PARTITIONED),
@@ -196,7 +196,7 @@ def fill() -> None:
 
 @contextmanager
 def channel() -> Iterator[Any]:
-    """Give a channel of a connection of its own."""
+    """Yield a channel of a connection of its own."""
     connection = pika.BlockingConnection(pika.URLParameters(servers.rabbitmq.url))
     try:
         yield connection.channel()
@@ -205,12 +205,12 @@ def channel() -> Iterator[Any]:
 
 
 def persistent() -> pika.BasicProperties:
-    """Give the properties of a message that survives a restart."""
+    """Return the properties of a message that survives a restart."""
     return pika.BasicProperties(message_id=str(uuid.uuid4()), delivery_mode=2)
 
 
 def new_user() -> UserCreate:
-    """Give a user whose e-mail is free."""
+    """Return a user whose e-mail is free."""
     return UserCreate(
         nombre="John",
         apellido="Doe",

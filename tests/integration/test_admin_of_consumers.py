@@ -1,4 +1,4 @@
-"""The admin shows what is parked and who holds what, and has messages tried at once."""
+"""The admin shows parked messages and leases, and retries messages at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = '<script>alert("x")</script>'
 
 
 def park(name: str, due_at: datetime | None = LATER, **values: Any) -> Parked:
-    """Make a row whose key is the first letter of its name."""
+    """Create a row whose key is the first letter of its name."""
     return Parked.objects.create(
         **{
             "partition": "users_queue",
@@ -42,20 +42,20 @@ def park(name: str, due_at: datetime | None = LATER, **values: Any) -> Parked:
 
 
 def try_now(client: Client, *rows: Parked) -> bytes:
-    """Choose the action, and give the page that follows."""
+    """Run the action, and return the page that follows."""
     form = {"action": "try_now", "_selected_action": [row.pk for row in rows]}
     return client.post(PARKED, form, follow=True).content
 
 
 def is_due(row: Parked) -> bool:
-    """Whether a row is to be tried now."""
+    """Return whether a row is due now."""
     row.refresh_from_db()
     return row.due_at is not None and row.due_at <= datetime.now(UTC)
 
 
 @pytest.fixture
 def admin(broker: Broker, no_consumers: None, admin_client: Client) -> Client:
-    """An administrator, beside nobody who consumes."""
+    """An administrator's client, without consumers."""
     return admin_client
 
 
@@ -73,29 +73,45 @@ def test_the_first_message_of_each_key_is_tried_now(admin: Client) -> None:
     assert LogEntry.objects.count() == 3
 
 
-def test_parked_messages_are_found_and_shown_safely(admin: Client) -> None:
-    row = park("a1", error=HOSTILE, key=HOSTILE, body=f'"{HOSTILE}"'.encode())
+@pytest.fixture
+def hostile(admin: Client) -> Parked:
+    """A parked message with hostile texts, beside an ordinary one."""
     park("b1", None, body=b"\xff\x00")
+    return park("a1", error=HOSTILE, key=HOSTILE, body=f'"{HOSTILE}"'.encode())
 
-    for query, number in [
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
         ("", 2),
         ("?q=a1", 1),
         ("?q=alert", 1),
         ("?partition=users_queue", 2),
         ("?due_at__isempty=1", 1),
-    ]:
-        page = admin.get(f"{PARKED}{query}")
-        assert page.context["cl"].result_count == number, query
-        assert HOSTILE.encode() not in page.content
-    page = admin.get(f"{PARKED}{row.pk}/change/")
+    ],
+)
+def test_parked_messages_are_found_and_listed_safely(
+    admin: Client, hostile: Parked, query: str, number: int
+) -> None:
+    page = admin.get(f"{PARKED}{query}")
+
+    assert page.context["cl"].result_count == number
+    assert HOSTILE.encode() not in page.content
+
+
+def test_a_parked_message_is_shown_safely_and_is_read_only(
+    admin: Client, hostile: Parked
+) -> None:
+    page = admin.get(f"{PARKED}{hostile.pk}/change/")
+
     assert HOSTILE.encode() not in page.content
     assert b"&lt;script&gt;" in page.content
     assert b'name="_save"' not in page.content
-    assert admin.post(f"{PARKED}{row.pk}/change/", {"error": ""}).status_code == 403
+    assert admin.post(f"{PARKED}{hostile.pk}/change/", {"error": ""}).status_code == 403
     assert admin.get(f"{PARKED}add/").status_code == 403
 
 
-def test_who_may_only_look_has_nothing_tried(
+def test_an_account_with_only_view_permission_cannot_retry(
     broker: Broker, no_consumers: None, client: Client
 ) -> None:
     account = Account.objects.create_user("mira", password="mira", is_staff=True)
@@ -109,7 +125,7 @@ def test_who_may_only_look_has_nothing_tried(
     assert not is_due(row)
 
 
-def test_leases_tell_their_processes(admin: Client) -> None:
+def test_leases_show_their_processes(admin: Client) -> None:
     Worker.objects.create(
         id="w", name="host:1", queues=["users_queue"], seen_at=datetime.now(UTC)
     )
@@ -126,7 +142,7 @@ def test_leases_tell_their_processes(admin: Client) -> None:
     assert 'name="action"' not in leases + workers
 
 
-def test_dead_processes_are_forgotten_when_messages_are_pruned(
+def test_pruning_removes_processes_that_died_an_hour_ago(
     broker: Broker, no_consumers: None
 ) -> None:
     now = datetime.now(UTC)
@@ -139,6 +155,6 @@ def test_dead_processes_are_forgotten_when_messages_are_pruned(
     assert Worker.objects.count() == 3
     call_command("prune_messages", stdout=printed)
 
-    assert "1 dead processes would be forgotten" in printed.getvalue()
-    assert "1 dead processes are forgotten" in printed.getvalue()
+    assert "1 dead processes would be removed" in printed.getvalue()
+    assert "1 dead processes removed" in printed.getvalue()
     assert {worker.name for worker in Worker.objects.all()} == {"silent", "alive"}

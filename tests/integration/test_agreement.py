@@ -1,4 +1,4 @@
-"""Ledger and documents: what differs is found and repaired, what is old is swept."""
+"""Ledger and documents: differences are found and repaired, old tombstones swept."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ OLD = datetime.now(UTC) - timedelta(days=31)
 
 @pytest.fixture
 def author(broker: Broker) -> User:
-    """Somebody who writes reports."""
+    """The author of the reports."""
     handle(ANN)
     return User.objects.get()
 
 
 @pytest.fixture(autouse=True)
 def _in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have some reports take as many steps as many do."""
+    """Make a few reports take as many steps as many reports do."""
     monkeypatch.setattr(agreement, "CHUNK", 2)
     monkeypatch.setattr(agreement, "MAX_SUSPECTS", 3)
     monkeypatch.setattr(documents, "CHUNK", 2)
@@ -54,21 +54,21 @@ def creation(author: User, **values: Any) -> ReportCreate:
 
 
 def make_report(author: User) -> str:
-    """Have a report stored, and changed once; give its id."""
+    """Store a report, change it once, and return its id."""
     made = creation(author)
     assert made.id_reporte
     handle(made, ReportUpdateVisibility(id_reporte=made.id_reporte, visibilidad=2))
     return made.id_reporte
 
 
-def bury(id_reporte: str) -> str:
-    """Have a report deleted; give its id."""
+def delete_report(id_reporte: str) -> str:
+    """Delete a report and return its id."""
     handle(ReportDelete(id_reporte=id_reporte))
     return id_reporte
 
 
 def spoil(id_reporte: str, **values: Any) -> None:
-    """Change a document behind everybody's back."""
+    """Change a document directly in the store."""
     collection = documents._collection()
     if values:
         collection.bulk_write([UpdateOne({"_id": id_reporte}, {"$set": values})])
@@ -77,13 +77,13 @@ def spoil(id_reporte: str, **values: Any) -> None:
 
 
 def found() -> dict[str, str]:
-    """What differs, by id."""
+    """Return the differences, by id."""
     differing = agreement.differences(pause=0)
     return {one.id_reporte: one.problem for one in differing}
 
 
 def check(*options: str) -> tuple[int, str]:
-    """Run the command; give its exit code and what it prints."""
+    """Run the command; return its exit code and its output."""
     output = StringIO()
     try:
         call_command("reports", "check", "--pause", "0", *options, stdout=output)
@@ -92,16 +92,16 @@ def check(*options: str) -> tuple[int, str]:
     return 0, output.getvalue()
 
 
-def test_what_consumers_write_agrees(author: User) -> None:
+def test_ledger_and_documents_agree_on_what_consumers_write(author: User) -> None:
     for number in range(5):
         make_report(author)
         if number % 2:
-            bury(make_report(author))
+            delete_report(make_report(author))
 
     assert found() == {}
 
 
-def test_every_kind_of_difference_is_found_and_what_can_be_is_repaired(
+def test_every_kind_of_difference_is_found_and_repaired_where_possible(
     author: User,
 ) -> None:
     fine = make_report(author)
@@ -113,9 +113,9 @@ def test_every_kind_of_difference_is_found_and_what_can_be_is_repaired(
     spoil(ahead, version=9)
     spoil(other, id_usuario=author.pk + 1)
     document = documents._collection().find_one({"_id": reborn})
-    bury(reborn)
+    delete_report(reborn)
     documents._collection().replace_one({"_id": reborn}, document)
-    bury(undead)
+    delete_report(undead)
     ReportLedger.objects.filter(pk=undead).update(deleted=False)
     ReportLedger.objects.filter(pk=unknown).delete()
     expected = {
@@ -150,7 +150,7 @@ def test_every_kind_of_difference_is_found_and_what_can_be_is_repaired(
     assert Report.objects.get(pk=ahead).visibilidad == 5
 
 
-def test_where_all_agree_the_command_says_so(author: User) -> None:
+def test_the_command_reports_full_agreement(author: User) -> None:
     make_report(author)
 
     assert check() == (0, "0 reports differed, 0 of them still do.\n")
@@ -159,7 +159,7 @@ def test_where_all_agree_the_command_says_so(author: User) -> None:
 
 @pytest.fixture
 def writer(author: User) -> Iterator[None]:
-    """Somebody who writes all the time."""
+    """A thread that writes all the time."""
     reports = [make_report(author) for _ in range(3)]
     stop = threading.Event()
 
@@ -170,7 +170,7 @@ def writer(author: User) -> Iterator[None]:
             one = reports[number % 3]
             handle(ReportUpdateVisibility(id_reporte=one, visibilidad=number % 900))
             if number % 10 == 0:
-                bury(make_report(author))
+                delete_report(make_report(author))
         connections.close_all()
 
     thread = threading.Thread(target=write)
@@ -180,12 +180,12 @@ def writer(author: User) -> Iterator[None]:
     thread.join()
 
 
-def test_writes_that_go_on_meanwhile_are_no_difference(writer: None) -> None:
+def test_concurrent_writes_are_not_reported_as_differences(writer: None) -> None:
     for _ in range(20):
         assert list(agreement.differences(pause=0.1)) == []
 
 
-def test_a_server_that_is_away_is_not_taken_for_a_difference(
+def test_an_unavailable_server_is_not_reported_as_a_difference(
     author: User,
     outage: SimpleNamespace,
     processes: Processes,
@@ -200,13 +200,13 @@ def test_a_server_that_is_away_is_not_taken_for_a_difference(
 
 
 def age(*ids: str) -> None:
-    """Have tombstones be from long ago."""
+    """Return tombstones an old date."""
     for id_reporte in ids:
         spoil(id_reporte, deleted_at=OLD)
 
 
 def prune(*options: str) -> str:
-    """Run the command; give what it prints."""
+    """Run the command and return its output."""
     output = StringIO()
     call_command("reports", "prune", *options, stdout=output)
     return output.getvalue()
@@ -214,10 +214,10 @@ def prune(*options: str) -> str:
 
 def test_old_tombstones_are_swept_and_nothing_else(author: User) -> None:
     alive = make_report(author)
-    young = bury(make_report(author))
-    old = [bury(make_report(author)) for _ in range(5)]
-    # The ledger says that this one lives: that is for somebody to look at.
-    doubtful = bury(make_report(author))
+    young = delete_report(make_report(author))
+    old = [delete_report(make_report(author)) for _ in range(5)]
+    # The ledger says that this one lives: an operator has to decide.
+    doubtful = delete_report(make_report(author))
     ReportLedger.objects.filter(pk=doubtful).update(deleted=False)
     age(*old, doubtful)
     everything = {alive, young, doubtful, *old}
@@ -233,13 +233,13 @@ def test_old_tombstones_are_swept_and_nothing_else(author: User) -> None:
     assert found() == {doubtful: "different"}
 
 
-def test_a_creation_that_comes_again_after_the_sweep_brings_nothing_back(
+def test_a_creation_redelivered_after_the_sweep_restores_nothing(
     author: User,
 ) -> None:
     message = creation(author)
     assert message.id_reporte
     handle(message, message_id="7d1c8f0a-2f5e-4f0c-8a61-3c9d6f1b2a77")
-    bury(message.id_reporte)
+    delete_report(message.id_reporte)
     age(message.id_reporte)
     prune()
     assert not Report.with_tombstones.exists()

@@ -8,6 +8,7 @@ from the servers; nothing of `messaging` is replaced.
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -36,8 +37,8 @@ from messaging import (
     publish,
 )
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context, State
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context, State
 from messaging.exceptions import SERVER_FAILURES, InvalidMessage
 from messaging.message import Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
@@ -110,6 +111,7 @@ HANDLER_FAULTS: dict[str, Callable[[], Any]] = {
     "asks for another try in an hour": lambda: fail(Retry("later", delay=3600)),
     "loses another service": lambda: fail(ConnectionError("refused")),
     "runs into a limit of time": lambda: fail(TimeoutError()),
+    "exits": lambda: sys.exit(3),
     "recurses": lambda: fail(RecursionError()),
     "returns what cannot be stored": lambda: "\ud800",
     "returns too much": lambda: "x" * 256,
@@ -137,6 +139,8 @@ def checked(value: str) -> str:
     """Raise what pydantic does not expect of validators."""
     if value == "validator":
         raise KeyError(value)
+    if value == "validator that exits":
+        sys.exit(1)
     return value
 
 
@@ -328,6 +332,7 @@ BODIES: dict[str, tuple[dict[str, Any] | bytes, dict[str, Any]]] = {
     "an unknown type": ({"event_type": "trial.unknown"}, {}),
     "too large": (b" " * 1_100_000, {}),
     "a validator that fails": (trial(9, fault="validator"), {}),
+    "a validator that exits": (trial(9, fault="validator that exits"), {}),
     "a key that fails": (trial(9, fault="key"), {}),
     "a number as key": (trial(9, fault="number as key"), {}),
     "an id of broken bytes": (b"bad", {"message_id": "\\xff" * 80}),
@@ -434,6 +439,35 @@ def test_a_database_that_is_away_holds_the_batch_and_blames_nobody(
     assert not DeadLetter.objects.exists()
 
 
+@pytest.mark.parametrize("is_parked", [False, True], ids=["arrived", "parked"])
+@pytest.mark.usefixtures("queue")
+def test_a_message_that_fails_blocks_its_key_in_later_transactions_of_its_batch(
+    is_parked: bool,
+) -> None:
+    bodies = [trial(n, name="one key") for n in range(SIZE)]
+    bodies[1] = trial(1, name="one key", fault="raises")
+    contexts = [Context(delivery(body)) for body in bodies]
+    if is_parked:
+        first = Context(delivery(trial(SIZE, name="one key", fault="commits")))
+        process(first, *contexts)
+        gone, *rows = Parked.objects.order_by("id")
+        gone.delete()
+        contexts = [Context(row.delivery(QUEUE), row) for row in rows]
+
+    process(*contexts, is_parked=is_parked)
+
+    assert applied() == [0]
+    assert [one.state for one in contexts] == [
+        State.DONE,
+        State.RETRY,
+        State.BLOCKED,
+        State.BLOCKED,
+        State.BLOCKED,
+    ]
+    retry()
+    assert applied() == stored == [0, 2, 3, 4]
+
+
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
 @pytest.mark.usefixtures("queue")
 def test_what_cannot_be_forwarded_is_set_aside(
@@ -473,22 +507,18 @@ def test_what_cannot_even_be_recorded_is_set_aside_from_safe_values(place: int) 
 
 
 @pytest.mark.usefixtures("queue")
-def test_what_waits_behind_a_parked_message_is_never_applied_before_it() -> None:
-    faults = ("raises", "asks for another try", "")
-    bodies = [trial(2 * n, "one", fault) for n, fault in enumerate(faults)]
-    process(*(Context(delivery(body)) for body in bodies))
-    assert not applied()
+def test_a_failure_that_was_rolled_back_blocks_no_earlier_message_of_its_key() -> None:
+    faults = {4: "raises", 6: "closes its connection"}
+    names = {2: "one key", 4: "one key"}
+    contexts = [
+        Context(delivery(trial(n, names.get(n, ""), faults.get(n, ""))))
+        for n in (0, 2, 4, 6)
+    ]
 
-    # They are due together: the first succeeds, and the second fails.
-    budget["raises"] = 0
-    rows = Parked.objects.order_by("id")
-    process(*(Context(row.delivery(QUEUE), row) for row in rows), is_parked=True)
+    process(*contexts)
 
-    assert applied() == [0]
-    assert [bool(row.due_at) for row in Parked.objects.order_by("id")] == [True, False]
-    budget["asks for another try"] = 0
-    retry()
-    assert applied() == stored == [0, 2, 4]
+    assert [c.state for c in contexts] == [State.DONE] * 2 + [State.RETRY] * 2
+    assert applied() == [0, 2]
 
 
 @pytest.mark.usefixtures("queue")

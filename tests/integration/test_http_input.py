@@ -1,4 +1,4 @@
-"""What is sent over HTTP: the bad is refused readably, the good arrives as sent."""
+"""Over HTTP, invalid input is refused with a reason, valid input queued as sent."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Door:
-    """An API whose queues nobody consumes, and what it has published."""
+    """An API without consumers, and the messages it has published."""
 
     def __init__(self, api: API, channel: Any) -> None:
         self.api = api
@@ -126,7 +126,7 @@ class Door:
         return self.api(method, path, allow_redirects=False, **options)
 
     def published(self) -> list[dict[str, Any]]:
-        """Take the bodies out of the queues."""
+        """Remove all messages from the queues and return their bodies."""
         bodies = []
         for queue in QUEUES:
             while (got := self._channel.basic_get(queue, auto_ack=True))[0]:
@@ -134,7 +134,7 @@ class Door:
         return bodies
 
     def raw(self, *pieces: bytes) -> tuple[int, bytes]:
-        """Send bytes as they are; give the status and body of the answer."""
+        """Send raw bytes; return the status and body of the response."""
         address = ("127.0.0.1", int(self.api.url.rpartition(":")[2]))
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(b"".join(pieces))
@@ -161,7 +161,7 @@ def door(declared: Broker) -> Iterator[Door]:
 
 
 def refused(door: Door, answer: requests.Response, status: int = 400) -> Any:
-    """Check that a request is refused in Spanish and nothing is queued; give why."""
+    """Check that a request is refused in Spanish, not queued; return the reasons."""
     queued = door.published()
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/json"
@@ -172,7 +172,7 @@ def refused(door: Door, answer: requests.Response, status: int = 400) -> Any:
 
 
 def with_literal(body: dict[str, Any], field: str, literal: str) -> str:
-    """Give the JSON of a body in which one field is spelt as `literal`."""
+    """Return the JSON of a body in which one field has the text `literal`."""
     marked = json.dumps(body | {field: "@@"})
     return marked.replace('"@@"', literal)
 
@@ -198,7 +198,7 @@ def test_a_value_of_the_wrong_type_is_refused_beside_its_field(
     "literal", ["NaN", "Infinity", "-Infinity", "01", "'a'", "nul"]
 )
 @pytest.mark.parametrize("endpoint", VALID)
-def test_what_is_no_json_value_is_refused(
+def test_an_invalid_json_value_is_refused(
     door: Door, endpoint: str, literal: str
 ) -> None:
     field = next(iter(FIELDS[endpoint]))
@@ -216,7 +216,7 @@ def test_what_is_no_json_value_is_refused(
         (f"PATCH /reports/{REPORT_ID}/", "visibilidad"),
     ],
 )
-def test_a_required_field_is_asked_for(
+def test_a_missing_required_field_is_refused(
     door: Door, endpoint: str, field: str, body: dict[str, bool]
 ) -> None:
     others = {name: value for name, value in VALID[endpoint].items() if name != field}
@@ -322,7 +322,7 @@ def test_a_value_out_of_bounds_is_refused_beside_its_field(
         pytest.param(b"a=" + b"a" * MEBIBYTE, 413, FORM, id="form over 1 MiB"),
     ],
 )
-def test_a_body_that_is_no_object_is_refused(
+def test_a_body_that_is_not_an_object_is_refused(
     door: Door, endpoint: str, body: bytes, status: int, headers: dict[str, str]
 ) -> None:
     refused(door, door(endpoint, body, headers=headers), status)
@@ -333,7 +333,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """Give one chunk of a body sent in chunks."""
+    """Return one chunk of a body sent in chunks."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
@@ -374,14 +374,14 @@ def test_a_length_that_does_not_fit_the_body_is_refused(
         ("POST /users/", b" " * (MEBIBYTE + 1), 413),
     ],
 )
-def test_a_body_that_is_not_wanted_leaves_the_connection_as_it_was(
+def test_an_unwanted_body_leaves_the_connection_usable(
     door: Door, endpoint: str, body: bytes, status: int
 ) -> None:
     # One that the server has closed would be noticed in one of a few dozen requests.
     assert {door(endpoint, body).status_code for _ in range(100)} == {status}
 
 
-def test_a_body_in_chunks_is_a_body(door: Door) -> None:
+def test_a_chunked_body_is_read(door: Door) -> None:
     body = json.dumps(USER).encode()
     chunks = CHUNKED + chunk(body[:20]) + chunk(body[20:]) + b"0\r\n\r\n"
 
@@ -429,7 +429,7 @@ def test_a_body_in_chunks_is_a_body(door: Door) -> None:
         ("POST /health/live", 405),
     ],
 )
-def test_what_is_not_there_or_cannot_be_done_is_said(
+def test_an_unknown_path_or_a_wrong_method_is_refused(
     door: Door, endpoint: str, status: int
 ) -> None:
     answer = door(endpoint, {"nombre": "Eva", "visibilidad": 1})
@@ -441,7 +441,7 @@ def test_what_is_not_there_or_cannot_be_done_is_said(
 
 
 @pytest.mark.parametrize("endpoint", [*VALID, *DELETES])
-def test_an_address_without_its_slash_leads_to_the_one_with_it(
+def test_a_path_without_its_slash_redirects_to_the_one_with_it(
     door: Door, endpoint: str
 ) -> None:
     answer = door(endpoint.removesuffix("/"), VALID.get(endpoint))
@@ -473,7 +473,7 @@ def test_head_and_options_are_answered_and_queue_nothing(door: Door, path: str) 
         ("; q=", 406),
     ],
 )
-def test_the_answer_is_of_the_type_asked_for(
+def test_the_response_has_the_requested_type(
     door: Door, accept: str, status: int
 ) -> None:
     answer = door("POST /users/", USER, headers={"Accept": accept})
@@ -636,7 +636,7 @@ LONGEST = {
         ),
     ],
 )
-def test_a_good_body_is_queued_as_it_was_sent(
+def test_a_valid_body_is_queued_as_it_was_sent(
     door: Door, endpoint: str, body: Any, expected: dict[str, Any] | None
 ) -> None:
     answer = door(endpoint, body)
@@ -675,7 +675,7 @@ def test_a_good_body_is_queued_as_it_was_sent(
         ("2000-02-29", "2000-02-29T00:00:00Z"),
     ],
 )
-def test_a_moment_may_be_written_in_any_form_of_iso_8601(
+def test_a_date_may_have_any_form_of_iso_8601(
     door: Door, given: str, stored: str
 ) -> None:
     answer = door("POST /users/", USER | {"fecha_nacimiento": given})
@@ -728,15 +728,13 @@ def test_a_form_is_as_good_as_json(door: Door, options: dict[str, Any]) -> None:
     assert {name: message[name] for name in USER} == USER
 
 
-def test_a_file_is_no_text(door: Door) -> None:
+def test_a_file_is_not_a_text(door: Door) -> None:
     files = {name: ("a.txt", value) for name, value in USER.items()}
 
     assert refused(door, door("POST /users/", files=files)).keys() == USER.keys()
 
 
-def test_limits_and_odd_texts_arrive_in_the_databases(
-    api: API, consumers: None
-) -> None:
+def test_extreme_values_and_odd_texts_are_stored(api: API, consumers: None) -> None:
     odd = (
         '\'; DROP TABLE users_user; -- <b>{{ 1 }}</b> {"$gt": ""} 山田 👩‍👩‍👧‍👦 e\u0301'
     )
@@ -771,7 +769,7 @@ def test_an_email_is_unique_without_regard_to_case(api: API, consumers: None) ->
     assert kept.json()["email"] == "aNA@example.com"
 
 
-def test_a_broker_that_is_away_is_told_with_retry_after(
+def test_an_unavailable_broker_is_answered_with_retry_after(
     api: API, processes: Processes
 ) -> None:
     nowhere = "amqp://guest:guest@127.0.0.1:1/"

@@ -1,4 +1,4 @@
-"""`/metrics` tells what waits, and goes on telling when a server is away."""
+"""`/metrics` counts what waits, also while a server is away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Values = dict[tuple[str, str], float]
 
 
 def scraped(api: API) -> Values:
-    """The values by name and first label."""
+    """Return the values by name and first label."""
     answer = api.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -40,7 +40,7 @@ def test_metrics_count_what_waits(api: API, no_consumers: None) -> None:
     assert 0 < values["messaging_outbox_age_seconds", ""] < 60
 
 
-def test_metrics_go_on_while_a_database_is_away(
+def test_metrics_are_served_while_a_database_is_away(
     api: API,
     no_consumers: None,
     outage: SimpleNamespace,

@@ -29,11 +29,13 @@ from tests.support.waiting import eventually, stored
 from users.commands import UserCreate, UserDelete
 from users.models import User
 
+#: Seconds for which the database is away while an e-mail is in doubt.
+DATABASE_AWAY = 2.0
 REPORT = "Bache en la calle Ñandú Ω"
 
 
 class MailServer:
-    """A real mail server, which tests may stop and teach to refuse."""
+    """A real mail server, which tests may stop, and which can refuse recipients."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -50,14 +52,14 @@ class MailServer:
         self._controller.start()
 
     def stop(self) -> None:
-        """Be away."""
+        """Stop serving."""
         if self._controller:
             self._controller.stop()
             self._controller = None
 
     @property
     def recipients(self) -> list[str]:
-        """Who got an e-mail, in order."""
+        """Return who got an e-mail, in order."""
         return [str(mail["To"]) for mail in self.mails]
 
     async def handle_RCPT(  # noqa: N802 the library's name
@@ -89,7 +91,7 @@ def mail_server(settings: Any) -> Iterator[MailServer]:
 
 
 def make_report(person: UserCreate = ANN) -> ReportCreate:
-    """Have a report and its author stored."""
+    """Store a report and its author."""
     if not User.objects.filter(email=person.email).exists():
         handle(person)
     report = ReportCreate(
@@ -103,11 +105,11 @@ def make_report(person: UserCreate = ANN) -> ReportCreate:
 
 
 def person(name: str) -> UserCreate:
-    """Somebody."""
+    """Return the command that creates a user."""
     return UserCreate(nombre=name, apellido="Lee", email=f"{name}@example.com")
 
 
-def test_an_author_is_told_once_however_often_the_event_comes(
+def test_an_author_gets_one_e_mail_however_often_the_event_is_delivered(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report = make_report()
@@ -140,7 +142,7 @@ def test_an_e_mail_whose_batch_was_rolled_back_is_not_sent_again(
     assert len(mail_server.mails) == 1
 
 
-def test_nobody_is_told_of_what_is_gone(
+def test_no_e_mail_is_sent_about_a_deleted_user_or_report(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report, other = make_report(), make_report(person("bo"))
@@ -175,7 +177,7 @@ def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     assert Notification.objects.get().doubts == 0
 
 
-def test_a_recipient_refused_for_now_holds_up_nobody_else(
+def test_a_recipient_refused_for_now_delays_no_other(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report, other = make_report(), make_report(person("bo"))
@@ -190,7 +192,7 @@ def test_a_recipient_refused_for_now_holds_up_nobody_else(
     assert "Come back later" in Parked.objects.get().error
 
 
-def test_a_mail_server_that_is_closing_is_waited_for(
+def test_the_consumer_waits_for_a_mail_server_that_is_closing(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     mail_server.answers[ANN.email] = "421 4.3.2 Closing"
@@ -207,10 +209,10 @@ def test_a_mail_server_that_is_closing_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "seconds", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
+    "seconds_away", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
 )
 def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
-    no_consumers: None, mail_server: MailServer, processes: Processes, seconds: int
+    no_consumers: None, mail_server: MailServer, processes: Processes, seconds_away: int
 ) -> None:
     people = [person(f"u{n}") for n in range(10)]
     consume(processes, mail_server)
@@ -221,7 +223,7 @@ def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
     for one in people:
         make_report(one)
     Relay().drain()
-    time.sleep(seconds)
+    time.sleep(seconds_away)
     connections.close_all()  # idle for too long
     assert len(mail_server.mails) == 1
 
@@ -235,7 +237,7 @@ def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
     assert not Notification.objects.exclude(doubts=0).exists()
 
 
-def test_an_e_mail_in_doubt_is_sent_again_as_the_same_and_says_so(
+def test_an_e_mail_in_doubt_is_sent_again_with_the_same_id(
     no_consumers: None, mail_server: MailServer, processes: Processes
 ) -> None:
     taken, goes_on = threading.Event(), threading.Event()
@@ -267,7 +269,7 @@ def test_an_e_mail_in_doubt_is_sent_again_as_the_same_and_says_so(
 
 
 @pytest.mark.slow
-def test_an_e_mail_is_sent_once_though_the_database_dies_as_it_is_taken(
+def test_an_e_mail_is_sent_once_although_the_database_dies_meanwhile(
     no_consumers: None,
     mail_server: MailServer,
     processes: Processes,
@@ -279,7 +281,7 @@ def test_an_e_mail_is_sent_once_though_the_database_dies_as_it_is_taken(
     Relay().drain()
     eventually(lambda: mail_server.mails, "the e-mail", 20)
     mail_server.before = lambda: None
-    time.sleep(2)
+    time.sleep(DATABASE_AWAY)
     outage.mariadb.start()
 
     sent = Notification.objects.filter(status="sent")

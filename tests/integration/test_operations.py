@@ -1,4 +1,4 @@
-"""What a client can learn and ask of its writes, beyond "queued"."""
+"""Following a write: operations, waiting, idempotency keys and conditions."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_an_accepted_write_is_queued_until_it_is_done(
     answer = api.post("/users/", ANA)
 
     done = eventually(
-        lambda: (told := operation(api, answer))["status"] == "done" and told, "done"
+        lambda: (found := operation(api, answer))["status"] == "done" and found, "done"
     )
     user = User.objects.get()
     assert done == {"status": "done", "link": f"/users/{user.pk}/"}
     assert api.get(done["link"]).json()["email"] == "ana@example.com"
 
 
-def test_a_write_nobody_has_handled_is_queued(api: API, broker: Broker) -> None:
+def test_an_unhandled_write_is_queued(api: API, broker: Broker) -> None:
     answer = api.post("/users/", ANA)
     # There may be a consumer; an operation of ours that no message belongs to has none.
     never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
@@ -55,11 +55,11 @@ def test_a_write_nobody_has_handled_is_queued(api: API, broker: Broker) -> None:
     assert api.get(f"/operations/{never_sent}/").json() == {"status": "queued"}
 
 
-def test_a_refused_write_tells_why(api: API, ana: int) -> None:
+def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
     answer = api.post("/users/", ANA | {"email": "ANA@example.com"})
 
     failed = eventually(
-        lambda: (told := operation(api, answer))["status"] == "failed" and told,
+        lambda: (found := operation(api, answer))["status"] == "failed" and found,
         "failed",
     )
     assert failed["code"] == "conflict"
@@ -80,7 +80,7 @@ def test_a_forged_operation_is_not_found_and_an_old_one_is_gone(api: API) -> Non
     assert api.get(f"/operations/{old}/").status_code == 410
 
 
-def test_who_waits_gets_the_new_resource(api: API, consumers: None) -> None:
+def test_a_client_that_waits_gets_the_new_resource(api: API, consumers: None) -> None:
     answer = api.post("/users/", ANA, headers=WAIT)
 
     user = User.objects.get()
@@ -91,7 +91,7 @@ def test_who_waits_gets_the_new_resource(api: API, consumers: None) -> None:
     assert urlsplit(answer.headers["Location"]).path == f"/users/{user.pk}/"
 
 
-def test_who_waits_gets_the_changed_resource_and_nothing_of_a_removed_one(
+def test_a_client_that_waits_gets_the_changed_resource_or_no_content(
     api: API, ana: int
 ) -> None:
     changed = api.patch(f"/users/{ana}/", {"apellido": "Gil"}, headers=WAIT)
@@ -107,7 +107,7 @@ def test_who_waits_gets_the_changed_resource_and_nothing_of_a_removed_one(
     [
         # The e-mail is taken.
         ("POST", "/users/", ANA, 409, "conflict"),
-        # Nobody has this id.
+        # An unknown id.
         ("PATCH", "/users/999/", {"nombre": "B"}, 404, "not_found"),
         ("DELETE", "/users/999/", None, 404, "not_found"),
         ("DELETE", "/reports/nothing/", None, 404, "not_found"),
@@ -121,7 +121,7 @@ def test_who_waits_gets_the_changed_resource_and_nothing_of_a_removed_one(
         ),
     ],
 )
-def test_who_waits_learns_why_a_write_failed(
+def test_a_client_that_waits_gets_the_reason_for_a_failure(
     api: API,
     ana: int,
     method: str,
@@ -135,7 +135,7 @@ def test_who_waits_learns_why_a_write_failed(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_who_waits_in_vain_is_told_that_it_is_queued(
+def test_a_client_that_waits_in_vain_gets_queued(
     api: API, consumers: None, shared_consumers: SharedConsumers
 ) -> None:
     with shared_consumers.frozen():
@@ -160,9 +160,7 @@ def test_a_repeated_request_with_the_same_key_is_the_same_operation(
     assert Inbox.objects.filter(event_type="report.create").count() == 1
 
 
-def test_the_same_key_means_another_operation_on_another_path(
-    api: API, ana: int
-) -> None:
+def test_the_same_key_on_another_path_is_another_operation(api: API, ana: int) -> None:
     key = {"Idempotency-Key": "k1"}
     body = {"id_usuario": ana, "tipo_reporte": 1, "descripcion": "d"}
 
@@ -174,7 +172,7 @@ def test_the_same_key_means_another_operation_on_another_path(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
-def test_a_key_that_is_no_key_is_refused(api: API, key: str) -> None:
+def test_an_invalid_idempotency_key_is_refused(api: API, key: str) -> None:
     answer = api.post("/users/", ANA, headers={"Idempotency-Key": key})
 
     assert answer.status_code == 400
@@ -221,7 +219,7 @@ def test_a_condition_that_is_not_one_etag_is_refused(api: API, condition: str) -
     assert "If-Match" in answer.json()
 
 
-def test_a_read_that_knows_the_version_gets_no_body(api: API, ana: int) -> None:
+def test_a_read_of_a_known_version_gets_no_body(api: API, ana: int) -> None:
     tag = api.get(f"/users/{ana}/").headers["ETag"]
 
     answer = api.get(f"/users/{ana}/", headers={"If-None-Match": tag})

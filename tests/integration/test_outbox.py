@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from operator import itemgetter
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +23,7 @@ from messaging.exceptions import Unconfirmed
 from messaging.message import PARTITION_KEY, Envelope
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
-from messaging.outbox.relay import Relay, rounds
+from messaging.outbox.relay import Relay
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
@@ -101,16 +100,6 @@ def test_a_rolled_back_event_is_never_published(listener: Listener) -> None:
     Relay().drain()
 
     assert not listener.versions()
-
-
-def test_rows_of_one_key_are_published_one_after_the_other() -> None:
-    rows = list(enumerate("aababc"))
-
-    steps = [
-        [number for number, _ in step.values()] for step in rounds(rows, itemgetter(1))
-    ]
-
-    assert steps == [[0, 2, 5], [1, 4], [3]]
 
 
 @pytest.mark.slow
@@ -358,6 +347,6 @@ def test_pruning_does_not_wait_for_open_transactions(broker: Broker) -> None:
 
 
 def prune() -> None:
-    """Prune in a connection of its own."""
+    """Prune in a separate connection."""
     call_command("prune_messages", stdout=StringIO())
     connections.close_all()

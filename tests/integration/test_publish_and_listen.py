@@ -1,4 +1,4 @@
-"""`manage.py publish` and `listen`, for scripts and for looking."""
+"""`manage.py publish` and `listen`, in scripts and in a terminal."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def queue(servers: SimpleNamespace) -> Iterator[Broker]:
 
 
 class Output(StringIO):
-    """What a command says; something is done when it listens."""
+    """The output of a command; calls a function when the command is listening."""
 
     def __init__(self, ready: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
         self._ready = ready
 
     def write(self, text: str) -> int:
-        """Note it."""
+        """Keep the text."""
         written = super().write(text)
         if "Listening" in text:
             self._ready()
@@ -56,14 +56,14 @@ class Output(StringIO):
 
 
 def publish(*arguments: str) -> str:
-    """Publish, and give what is said of it."""
+    """Publish, and return the output."""
     output = StringIO()
     call_command("publish", *arguments, stdout=output, stderr=StringIO())
     return output.getvalue()
 
 
 def listen(*arguments: str, ready: Callable[[], Any] = lambda: None) -> list[str]:
-    """Listen, do something when that is the case, and give what is printed."""
+    """Listen, call `ready` once listening, and return the printed lines."""
     output = StringIO()
     call_command("listen", *arguments, stdout=output, stderr=Output(ready))
     return output.getvalue().splitlines()
@@ -85,7 +85,7 @@ def run(
 
 
 def bodies(broker: Broker, count: int) -> list[bytes]:
-    """Take so many messages out of the queue, which are all there are."""
+    """Remove so many messages, which must be all, and return their bodies."""
     found = [broker.take(QUEUE)[1] for _ in range(count)]
     assert broker.count(QUEUE) == 0
     return found
@@ -106,7 +106,7 @@ def test_a_message_with_headers_and_properties_is_published(queue: Broker) -> No
     assert said.startswith(f"1 confirmed: queue {QUEUE} at 127.0.0.1:")
 
 
-def test_a_message_is_sent_as_often_as_asked_under_ids_of_its_own(
+def test_repeated_messages_have_ids_of_their_own(
     queue: Broker,
 ) -> None:
     publish("x", "--key", QUEUE, "--count", "3")
@@ -166,27 +166,27 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
     )
 
     assert done.returncode == 1
-    assert b"It is no JSON" in done.stderr
+    assert b"It is not JSON" in done.stderr
     assert b"1 messages were confirmed before" in done.stderr
     assert bodies(queue, 1) == [b'{"a": 1}']
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         (["x"], 2, "Where to?"),
         (["x", "--key", "k", "--lines"], 2, "one body"),
         (["x", "--key", "k", "--declare", "topic"], 2, "needs --exchange"),
         (["x", "--key", "k", "--file", "f"], 2, "one body"),
         (["--key", "k", "--file", "/nowhere"], 1, "No such file"),
-        (["{", "--key", "k", "--json"], 1, "It is no JSON"),
+        (["{", "--key", "k", "--json"], 1, "It is not JSON"),
         (["x", "--key", "nobody"], 1, "--optional"),
         (["x", "--exchange", "nowhere"], 1, "--declare"),
         (["x", "--exchange", "amq.topic", "--declare", "fanout"], 1, "leave --declare"),
         (["x", "--key", "k", "--header", "a"], 1, "neither name=text"),
         (["x", "--key", "k", "--header", "a:=b"], 1, "'b': Expecting value"),
         (["x", "--key", "k", "--header", "a:=1.5"], 1, "no fractions"),
-        (["NaN", "--key", "k", "--json"], 1, "It is no JSON"),
+        (["NaN", "--key", "k", "--json"], 1, "It is not JSON"),
         (["x", "--key", "k", "--property", "a=b"], 1, "NAME=VALUE with one of"),
         (["x", "--key", "k", "--property", "priority=256"], 1, "from 0 to 255"),
         (["x", "--key", "k", "--property", "expiration=soon"], 1, "milliseconds"),
@@ -196,31 +196,37 @@ def test_lines_before_a_bad_one_are_published_and_counted(queue: Broker) -> None
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_in_publishing_is_told(
-    servers: SimpleNamespace, arguments: list[str], code: int, told: str
+def test_a_mistake_in_publishing_is_reported(
+    servers: SimpleNamespace, arguments: list[str], code: int, expected: str
 ) -> None:
-    with pytest.raises(CommandError, match=told) as error:
+    with pytest.raises(CommandError, match=expected) as error:
         publish(*arguments)
 
     # From a command line, what `argparse` refuses ends with 2.
     assert error.value.returncode == code
 
 
-def test_nobody_need_take_what_is_optional(servers: SimpleNamespace) -> None:
+def test_an_optional_message_needs_no_queue(servers: SimpleNamespace) -> None:
     assert publish("x", "--key", "nobody", "--optional").startswith("1 confirmed")
 
 
 @pytest.mark.slow
-def test_commands_say_where_there_is_no_broker_and_keep_the_password() -> None:
-    for command in (["publish", "x", "--key", "k"], ["listen", "--exchange", "x"]):
-        done = run(*command, RABBITMQ_URL=URL_OF_NOBODY, CONFIRM_TIMEOUT="0.5")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["publish", "x", "--key", "k"], 75), (["listen", "--exchange", "x"], 1)],
+    ids=["publish", "listen"],
+)
+def test_a_command_says_where_there_is_no_broker_and_hides_the_password(
+    command: list[str], code: int
+) -> None:
+    done = run(*command, RABBITMQ_URL=URL_OF_NOBODY, CONFIRM_TIMEOUT="0.5")
 
-        assert done.returncode == (75 if command[0] == "publish" else 1)
-        assert b"127.0.0.1:1/" in done.stderr
-        assert b"secret" not in done.stderr
+    assert done.returncode == code
+    assert b"127.0.0.1:1/" in done.stderr
+    assert b"secret" not in done.stderr
 
 
-def test_an_exchange_is_listened_to_as_lines_of_json(queue: Broker) -> None:
+def test_messages_of_an_exchange_are_printed_as_lines_of_json(queue: Broker) -> None:
     def emit() -> None:
         at = ("--exchange", EXCHANGE, "--key")
         publish('{"a": [1]}', *at, "animal.bird", "--header", "n:=1", "--json")
@@ -246,7 +252,7 @@ def test_an_exchange_is_listened_to_as_lines_of_json(queue: Broker) -> None:
     assert third["properties"] == {}
 
 
-def test_a_headers_exchange_is_listened_to_for_headers(queue: Broker) -> None:
+def test_a_headers_exchange_is_bound_with_headers(queue: Broker) -> None:
     def emit() -> None:
         at = ("--exchange", EXCHANGE, "--optional", "--header")
         publish("one", *at, "format=pdf")
@@ -261,7 +267,7 @@ def test_a_headers_exchange_is_listened_to_for_headers(queue: Broker) -> None:
     assert lines == ["two"]
 
 
-def test_all_of_an_exchange_comes_to_who_names_no_key(queue: Broker) -> None:
+def test_without_a_key_all_messages_of_an_exchange_are_printed(queue: Broker) -> None:
     with queue.channel() as channel:
         channel.exchange_declare(EXCHANGE, "fanout")
 
@@ -273,7 +279,7 @@ def test_all_of_an_exchange_comes_to_who_names_no_key(queue: Broker) -> None:
     assert lines == ["hello"]
 
 
-def test_looking_into_a_queue_leaves_it_as_it_was(queue: Broker) -> None:
+def test_peeking_into_a_queue_leaves_it_unchanged(queue: Broker) -> None:
     for body in ("a", "b", "c", "d"):
         publish(body, "--key", QUEUE)
 
@@ -289,7 +295,7 @@ def test_looking_into_a_queue_leaves_it_as_it_was(queue: Broker) -> None:
     assert bodies(queue, 3) == [b"b", b"c", b"d"]
 
 
-def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
+def test_too_few_messages_in_time_are_an_error_if_a_count_was_given(
     queue: Broker,
 ) -> None:
     assert listen("--queue", QUEUE, "--ack", "--timeout", "0.1") == []
@@ -299,7 +305,7 @@ def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         ([], 2, "Name --exchange or --queue"),
         (["--queue", QUEUE, "--exchange", "x"], 2, "one of them"),
@@ -314,16 +320,16 @@ def test_too_few_messages_in_time_are_an_error_if_they_were_counted_on(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_in_listening_is_told(
-    servers: SimpleNamespace, arguments: list[str], code: int, told: str
+def test_a_mistake_in_listening_is_reported(
+    servers: SimpleNamespace, arguments: list[str], code: int, expected: str
 ) -> None:
-    with pytest.raises(CommandError, match=told) as error:
+    with pytest.raises(CommandError, match=expected) as error:
         listen(*arguments)
 
     assert error.value.returncode == code
 
 
-def test_who_listens_hears_of_the_end_of_a_queue(queue: Broker) -> None:
+def test_the_deletion_of_the_queue_ends_listening(queue: Broker) -> None:
     def delete() -> None:
         with queue.channel() as channel:
             eventually(
@@ -342,7 +348,7 @@ def test_who_listens_hears_of_the_end_of_a_queue(queue: Broker) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_ends_it_and_takes_nothing_more(
+def test_a_closed_pipe_ends_listening_and_takes_no_further_message(
     queue: Broker,
 ) -> None:
     with queue.channel() as channel:
@@ -368,7 +374,7 @@ def test_a_reader_that_has_seen_enough_ends_it_and_takes_nothing_more(
     eventually(lambda: 1000 < queue.count(QUEUE) < 2000, "most are left")
 
 
-def test_listening_ends_in_order_when_it_is_stopped(queue: Broker) -> None:
+def test_listening_ends_cleanly_when_it_is_stopped(queue: Broker) -> None:
     publish("x", "--key", QUEUE)
     with subprocess.Popen(
         [sys.executable, "manage.py", "listen", "--queue", QUEUE, "--ack"],

@@ -1,4 +1,4 @@
-"""A publish ends in a confirm or in an error that tells the truth."""
+"""Publishing ends with a confirm or with an error that is true."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[..., Publisher]
 
 @pytest.fixture
 def make(broker: Broker, settings: Any) -> Iterator[Make]:
-    """Makes publishers that end with the test, with some settings of their own."""
+    """Return a function that makes publishers with settings of their own."""
     made = []
 
     def publisher(port: int | None = None, **given: Any) -> Publisher:
@@ -67,20 +67,24 @@ def proxy(servers: SimpleNamespace) -> Iterator[Proxy]:
         yield one
 
 
+#: Seconds in which a full queue refuses a message at least once.
+REFUSED = 0.3
+
+
 def envelopes(queue: str, count: int = 1, **values: Any) -> list[Envelope]:
     """Messages to a queue, each with its number for a body."""
     return [Envelope(str(n).encode(), queue, **values) for n in range(count)]
 
 
 def bodies(broker: Broker, queue: str) -> list[bytes]:
-    """Take all that a queue holds."""
+    """Remove all messages of a queue and return their bodies."""
     with broker.channel() as channel:
         count = channel.queue_declare(queue, passive=True).method.message_count
         return [channel.basic_get(queue, auto_ack=True)[2] for _ in range(count)]
 
 
 def in_threads(publisher: Publisher, queue: str, threads: int, each: int) -> set[str]:
-    """Publish one after the other in each of many threads; give the ids."""
+    """Publish one by one in each of many threads; return the ids."""
     ids: set[str] = set()
 
     def publish(_: int) -> None:
@@ -94,7 +98,7 @@ def in_threads(publisher: Publisher, queue: str, threads: int, each: int) -> set
 
 
 def ids_in(broker: Broker, queue: str) -> set[str]:
-    """Give the ids of all messages in a queue."""
+    """Return the ids of all messages in a queue."""
     with broker.channel() as channel:
         count = channel.queue_declare(queue, passive=True).method.message_count
         return {channel.basic_get(queue)[1].message_id for _ in range(count)}
@@ -117,7 +121,7 @@ def test_many_threads_share_a_connection(
     assert ids_in(broker, queue) == ids
 
 
-def test_only_the_message_that_no_queue_takes_is_an_error(
+def test_only_the_unroutable_message_is_an_error(
     broker: Broker, publisher: Publisher, queue: str
 ) -> None:
     lost = Envelope(b"", "no such queue", message_id=None)
@@ -132,7 +136,7 @@ def test_only_the_message_that_no_queue_takes_is_an_error(
     assert broker.count(queue) == 5
 
 
-def test_a_event_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
+def test_an_event_without_a_queue_is_not_an_error(publisher: Publisher) -> None:
     publisher.publish(Envelope(b"{}", "user.created", "events", mandatory=False))
 
 
@@ -147,7 +151,7 @@ def test_a_event_that_nobody_wants_is_no_error(publisher: Publisher) -> None:
     ],
     ids=["body", "headers", "message_id", "header", "routing_key"],
 )
-def test_what_cannot_be_sent_is_refused_and_disturbs_nobody(
+def test_an_unsendable_message_is_refused_and_disturbs_no_other(
     broker: Broker, publisher: Publisher, queue: str, values: Any, error: type
 ) -> None:
     fine, odd = envelopes(queue, 2)
@@ -208,7 +212,7 @@ def test_what_was_unconfirmed_at_a_cut_is_published_again(
     assert ids_in(broker, queue) == ids
 
 
-def test_nothing_is_sent_after_the_caller_was_told_that_it_was_not_confirmed(
+def test_nothing_is_sent_after_unconfirmed_was_raised(
     broker: Broker, make: Make, proxy: Proxy, queue: str
 ) -> None:
     publisher = make(proxy.port)
@@ -237,14 +241,14 @@ def test_a_queue_that_is_full_for_a_moment_gets_the_message_later(
 
     later = threading.Thread(target=publisher.publish, args=[Envelope(b"later", name)])
     later.start()
-    time.sleep(0.3)
+    time.sleep(REFUSED)
     assert bodies(broker, name) == [b"0"]
     later.join()
 
     assert bodies(broker, name) == [b"later"]
 
 
-def test_callers_that_are_too_many_are_told_at_once(make: Make, proxy: Proxy) -> None:
+def test_too_many_callers_get_an_error_at_once(make: Make, proxy: Proxy) -> None:
     proxy.refuses = True
     publisher = make(proxy.port, MAX_IN_FLIGHT=10)
     crowd = threading.Thread(
@@ -260,7 +264,7 @@ def test_callers_that_are_too_many_are_told_at_once(make: Make, proxy: Proxy) ->
     assert not publisher.channel.waiting
 
 
-def test_a_failure_in_the_io_thread_is_survived(
+def test_the_io_thread_survives_a_failure(
     broker: Broker, publisher: Publisher, queue: str
 ) -> None:
     publisher.publish(*envelopes(queue))
@@ -311,7 +315,7 @@ def test_a_program_may_fork_and_end_while_it_publishes(
 
 
 @pytest.mark.slow
-def test_a_connection_whose_other_end_is_gone_is_replaced(
+def test_a_connection_to_a_vanished_peer_is_replaced(
     broker: Broker, make: Make, proxy: Proxy, queue: str
 ) -> None:
     publisher = make(proxy.port, HEARTBEAT=1)
@@ -324,13 +328,13 @@ def test_a_connection_whose_other_end_is_gone_is_replaced(
 
 
 @pytest.mark.slow
-def test_a_broker_that_blocks_is_not_written_to_and_told_of(
+def test_a_blocking_broker_is_reported_and_not_written_to(
     broker: Broker, publisher: Publisher, queue: str, servers: SimpleNamespace
 ) -> None:
     publisher.publish(*envelopes(queue))
     rabbitmqctl(servers.rabbitmq, "set_vm_memory_high_watermark", "0")
     try:
-        # The broker tells a publisher only when it publishes.
+        # The broker notifies a publisher only when it publishes.
         with pytest.raises(Unconfirmed):
             publisher.publish(Envelope(b"swallowed", queue), timeout=1)
         with pytest.raises(Unconfirmed, match="low on memory"):

@@ -1,4 +1,4 @@
-"""What any AMQP client may put into the queues: applied, or dead with a reason."""
+"""What an AMQP client sends is applied, or dead-lettered with a reason."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pika
 import pytest
 from django.utils import timezone
 
-from messaging.models import DeadLetter, Inbox
-from reports.commands import ReportCreate
+from messaging.models import Inbox
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.letters import dead_letters, dead_letters_of
@@ -29,7 +28,7 @@ UNKNOWN_USER = "No existe ningún usuario con ese user_id."
 
 
 def create(name: str, **others: Any) -> dict[str, Any]:
-    """Give a `user.create` as the guide has it."""
+    """Return a `user.create` as in the guide."""
     return {
         "event_type": "user.create",
         "nombre": name,
@@ -39,13 +38,13 @@ def create(name: str, **others: Any) -> dict[str, Any]:
 
 
 def handled(name: str) -> User:
-    """Wait until the message that creates this user is handled."""
+    """Wait until the user of this name exists, and return it."""
     found = User.objects.filter(nombre=name)
     return eventually(found.first, f"the user {name}", 20)
 
 
 def report(**others: Any) -> dict[str, Any]:
-    """Give a `report.create` as the guide has it."""
+    """Return a `report.create` as in the guide."""
     return {
         "event_type": "report.create",
         "id_usuario": 1,
@@ -55,14 +54,14 @@ def report(**others: Any) -> dict[str, Any]:
 
 
 def document(**wanted: Any) -> Report:
-    """Wait for a report."""
+    """Wait for a report with these fields."""
     found = Report.objects.filter(**wanted)
     return eventually(found.first, f"a report with {wanted}")
 
 
 @pytest.fixture
 def queues(broker: Broker, consumers: None) -> Broker:
-    """Queues and databases that are empty, and consumers of commands alone."""
+    """Empty queues and databases, with running consumers."""
     return broker
 
 
@@ -120,13 +119,8 @@ BODIES = [
 ]
 
 
-def letters_by_body(queue: str, number: int) -> dict[bytes, DeadLetter]:
-    """Wait for so many dead letters, and return them by their bodies."""
-    return {letter.body: letter for letter in dead_letters_of(queue, number)}
-
-
 @pytest.mark.parametrize("queue", ["users_queue", "reports_queue"])
-def test_bodies_that_say_nothing_are_dead_letters_and_delay_none(
+def test_unreadable_bodies_become_dead_letters_and_delay_no_others(
     queues: Broker, queue: str
 ) -> None:
     bodies = [body for body, _ in BODIES]
@@ -135,12 +129,16 @@ def test_bodies_that_say_nothing_are_dead_letters_and_delay_none(
     queues.send(queue, bodies[-1])
 
     handled("detras")
-    letters = letters_by_body(queue, len(bodies))
-    for body, reason in BODIES:
-        letter = letters[body]
-        assert letter.kind == "rejected", body[:50]
-        assert reason in letter.reason, body[:50]
-        assert timezone.now() - letter.failed_at < timedelta(minutes=1)
+    letters = {one.body: one for one in dead_letters_of(queue, len(bodies))}
+    wrong = {
+        body[:50]: letters[body].reason
+        for body, reason in BODIES
+        if reason not in letters[body].reason
+    }
+    assert wrong == {}
+    assert {letter.kind for letter in letters.values()} == {"rejected"}
+    ages = [timezone.now() - letter.failed_at for letter in letters.values()]
+    assert max(ages) < timedelta(minutes=1)
 
 
 REJECTED: list[tuple[str, dict[str, Any], str]] = [
@@ -188,23 +186,16 @@ REJECTED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_messages_that_cannot_be_meant_are_dead_letters_with_their_reasons(
-    queues: Broker,
+@pytest.mark.parametrize(("queue", "body", "reason"), REJECTED)
+def test_an_invalid_message_becomes_a_dead_letter_with_its_reason(
+    queues: Broker, queue: str, body: dict[str, Any], reason: str
 ) -> None:
-    for queue, body, _ in REJECTED:
-        queues.send(queue, body)
+    queues.send(queue, body)
 
-    letters = {
-        (queue, body): letter
-        for queue in ("users_queue", "reports_queue")
-        for body, letter in letters_by_body(
-            queue, sum(row[0] == queue for row in REJECTED)
-        ).items()
-    }
-    for queue, body, reason in REJECTED:
-        letter = letters[queue, json.dumps(body).encode()]
-        assert letter.kind == "rejected", body
-        assert reason in letter.reason, body
+    [letter] = dead_letters_of(queue, 1)
+    assert json.loads(letter.body) == body
+    assert letter.kind == "rejected"
+    assert reason in letter.reason
     assert not User.objects.exists()
     assert not Report.objects.exists()
 
@@ -221,7 +212,7 @@ class RawHeaders(pika.BasicProperties):
         self.table = table
 
     def encode(self) -> list[bytes]:
-        """Give the property flags, then the properties in their order."""
+        """Return the property flags, then the properties in their order."""
         flags = self.FLAG_CONTENT_TYPE | self.FLAG_HEADERS | self.FLAG_TYPE
         first, last = (bytes([len(text)]) + text.encode() for text in RAW.values())
         table = struct.pack(">I", len(self.table)) + self.table
@@ -229,7 +220,7 @@ class RawHeaders(pika.BasicProperties):
 
 
 def entry(kind: bytes, value: bytes, name: bytes = b"x-odd") -> bytes:
-    """Give one field of an AMQP table."""
+    """Return one field of an AMQP table."""
     return bytes([len(name)]) + name + kind + value
 
 
@@ -273,7 +264,7 @@ ODD_PROPERTIES: list[Any] = [
     {"user_id": "guest"},
     # Correlation of 255 characters.
     {"correlation_id": "x" * 255},
-    # Nobody awaits the reply.
+    # A reply queue that does not exist.
     {"reply_to": "no-such-queue"},
     # Reply_to of 255 characters.
     {"reply_to": "x" * 255},
@@ -348,40 +339,42 @@ def send(queues: Broker, body: bytes, given: Any) -> None:
         channel.basic_publish("", "users_queue", body, properties)
 
 
-def test_odd_properties_of_good_messages_do_not_matter(queues: Broker) -> None:
-    for number, given in enumerate(ODD_PROPERTIES):
-        send(queues, json.dumps(create(f"odd{number}")).encode(), given)
-    queues.send("users_queue", create("detras"))
+odd_properties = pytest.mark.parametrize(
+    "given", ODD_PROPERTIES, ids=range(len(ODD_PROPERTIES))
+)
 
-    handled("detras")
-    names = set(User.objects.values_list("nombre", flat=True))
-    for number, given in enumerate(ODD_PROPERTIES):
-        assert f"odd{number}" in names, given
-    assert not dead_letters()
+
+@odd_properties
+def test_odd_properties_of_a_valid_message_do_not_matter(
+    queues: Broker, given: Any
+) -> None:
+    send(queues, json.dumps(create("odd")).encode(), given)
+
+    handled("odd")
     assert queues.count("users_queue.dead") == 0
 
 
-def test_odd_properties_of_bad_messages_are_kept_with_them(queues: Broker) -> None:
-    bodies = [BAD.replace(b"404", b"%d" % (n + 1)) for n in range(len(ODD_PROPERTIES))]
-    for body, given in zip(bodies, ODD_PROPERTIES, strict=True):
-        send(queues, body, given)
-    queues.send("users_queue", create("detras"))
+@odd_properties
+def test_odd_properties_of_an_invalid_message_are_kept_in_its_dead_letter(
+    queues: Broker, given: Any
+) -> None:
+    send(queues, BAD, given)
 
-    handled("detras")
-    letters = letters_by_body("users_queue", len(bodies))
-    for body, given in zip(bodies, ODD_PROPERTIES, strict=True):
-        letter = letters[body]
-        assert letter.kind == "rejected", given
-        assert letter.reason == UNKNOWN_USER
-        kept = letter.original_properties
-        for name in ("message_id", "type", "app_id", "content_encoding"):
-            wanted = RAW.get(name) if isinstance(given, RawHeaders) else given.get(name)
-            # Bytes that are no text are kept as far as they can be.
-            if wanted and not isinstance(wanted, bytes):
-                assert kept[name] == wanted, given
+    [letter] = dead_letters_of("users_queue", 1)
+    assert letter.kind == "rejected"
+    assert letter.reason == UNKNOWN_USER
+    sent = RAW if isinstance(given, RawHeaders) else given
+    # Bytes that are not text are kept as far as possible.
+    wanted = {
+        name: sent[name]
+        for name in ("message_id", "type", "app_id", "content_encoding")
+        if sent.get(name) and not isinstance(sent[name], bytes)
+    }
+    kept = letter.original_properties
+    assert {name: kept[name] for name in wanted} == wanted
 
 
-def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
+def test_a_dead_letter_ignores_the_cc_of_its_sender(
     queues: Broker,
 ) -> None:
     # A broker sends what is published with CC to these queues as well.
@@ -397,9 +390,7 @@ def test_a_dead_letter_does_not_follow_the_copies_its_sender_asked_for(
 @pytest.mark.parametrize(
     "version", ["x", -1, 1.0, None, True, [1], {"a": 1}, 2**40, b"\xff"], ids=repr
 )
-def test_a_condition_that_is_none_is_never_taken_for_met(
-    queues: Broker, version: Any
-) -> None:
+def test_an_invalid_condition_never_counts_as_met(queues: Broker, version: Any) -> None:
     queues.send("users_queue", create("ana"))
     user = handled("ana")
     table = RawHeaders(entry(b"d", struct.pack(">d", 1.0), b"if_version"))
@@ -445,13 +436,13 @@ def test_a_plain_client_is_served_like_the_api(
     queues: Broker, api: API, others: dict[str, None]
 ) -> None:
     def both(queue: str, event: dict[str, Any], method: str, path: str) -> Any:
-        """Send an event as the guide has it, and the like of it over HTTP."""
+        """Send an event as in the guide, and the same over HTTP."""
         queues.send(queue, others | event)
         body = {k: v for k, v in event.items() if k != "event_type"}
         return api(method, path, json=body)
 
     def rows() -> list[dict[str, Any]]:
-        """Give the users, less what tells them apart."""
+        """Return the users without the fields that identify them."""
         apart = ("user_id", "email", "fecha_creacion")
         return [
             {k: v for k, v in row.items() if k not in apart}
@@ -508,7 +499,7 @@ def test_a_plain_client_is_served_like_the_api(
     assert queues.count("users_queue.dead") == queues.count("reports_queue.dead") == 0
 
 
-def test_what_only_the_queue_may_set_is_set(queues: Broker) -> None:
+def test_fields_that_only_the_queue_may_set_are_set(queues: Broker) -> None:
     given = {"calificacion": 0, "numero_reportes": 2**31 - 1, "user_id": 2**40}
     created = {"fecha_creacion": "2001-02-03T04:05:06+01:00"}
     queues.send("users_queue", create("ana", **given, **created))
@@ -542,12 +533,3 @@ def test_many_large_bodies_are_all_handled(queues: Broker) -> None:
     letters = dead_letters_of("users_queue", 4)
     assert {letter.message_id for letter in letters} == ids
     assert {letter.body for letter in letters} == {large}
-
-
-def test_reports_without_an_id_wait_for_none_but_those_of_their_author() -> None:
-    given = {"tipo_reporte": 1, "descripcion": "Bache"}
-    ana, eva = (ReportCreate(id_usuario=author, **given) for author in (1, 2))
-    named = ReportCreate(id_usuario=1, id_reporte="a", **given)
-
-    assert len({ana.partition_key, eva.partition_key, named.partition_key}) == 3
-    assert named.partition_key == "report:a"

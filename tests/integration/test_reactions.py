@@ -1,4 +1,4 @@
-"""What becomes of the reports of a deleted user."""
+"""What happens to the reports of a deleted user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_reports_of_a_deleted_user_are_kept(api: API, consumers: None) -> No
 
 
 @pytest.mark.slow
-def test_the_reports_of_a_deleted_user_no_longer_tell_who_wrote_them_where_set_so(
+def test_the_reports_of_a_deleted_user_are_anonymised_if_so_configured(
     broker: Broker, processes: Processes
 ) -> None:
     environment = {"DELETED_AUTHORS": "anonymise"}
@@ -35,7 +35,8 @@ def test_the_reports_of_a_deleted_user_no_longer_tell_who_wrote_them_where_set_s
     api.delete(f"/users/{user_id}/", headers=WAIT)
 
     eventually(
-        lambda: Report.objects.get(pk=id_reporte).id_usuario == 0, "no author is told"
+        lambda: Report.objects.get(pk=id_reporte).id_usuario == 0,
+        "the author is removed",
     )
     assert ReportLedger.objects.get(pk=id_reporte).version == 2
     # The report lives on and can be changed.
@@ -44,7 +45,7 @@ def test_the_reports_of_a_deleted_user_no_longer_tell_who_wrote_them_where_set_s
 
 
 def user_with_report(api: API) -> tuple[int, str]:
-    """Make a user and a report, and give their ids."""
+    """Create a user and a report, and return their ids."""
     user = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
     user_id = api.post("/users/", user, headers=WAIT).json()["user_id"]
     report = {"id_usuario": user_id, "tipo_reporte": 1, "descripcion": "d"}

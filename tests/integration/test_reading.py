@@ -27,7 +27,7 @@ MANY = 1_050
 
 
 def add_users(number: int, **values: Any) -> list[User]:
-    """Store users of whom several have the same surname, rating, count and day."""
+    """Store users, several of whom share surname, rating, count and day."""
     users = [
         User(
             nombre=f"Nombre{n:04}",
@@ -49,7 +49,7 @@ def add_users(number: int, **values: Any) -> list[User]:
 
 
 def add_reports(number: int) -> list[Report]:
-    """Store reports of which several have the same author, kind, visibility and day."""
+    """Store reports, several of which share author, kind, visibility and day."""
     reports = [
         Report(
             id_reporte=str(uuid.UUID(int=n * 7919 % 1009, version=4)),
@@ -80,7 +80,7 @@ def reports(api: API) -> list[Report]:
 
 
 def pages(api: API, path: str, link: str = "next") -> Iterator[list[dict[str, Any]]]:
-    """Give page after page, as the links lead."""
+    """Yield page after page, following the links."""
     while path:
         page = api.get(path).json()
         yield page["results"]
@@ -89,7 +89,7 @@ def pages(api: API, path: str, link: str = "next") -> Iterator[list[dict[str, An
 
 
 def walk(api: API, path: str, key: str) -> list[Any]:
-    """Read a list to its end and back; give the keys in order."""
+    """Read a list to its end and back; return the keys in order."""
     forth = list(pages(api, path))
     page = api.get(path).json()
     while page["next"]:
@@ -103,7 +103,7 @@ def walk(api: API, path: str, key: str) -> list[Any]:
 
 
 def by(*names: str) -> Callable[[Any], Any]:
-    """Give a sorting key; a minus sign turns a number or a date round."""
+    """Return a sorting key; a minus sign reverses a number or a date."""
 
     def value(row: Any, name: str) -> Any:
         found = getattr(row, name.lstrip("-"))
@@ -132,14 +132,14 @@ USER_ORDERINGS = [
 ]
 
 
+@pytest.mark.parametrize(("ordering", "names"), USER_ORDERINGS)
 @pytest.mark.parametrize("size", [1, 3, 10, 50])
 def test_pages_of_users_hold_each_once_in_order_there_and_back(
-    api: API, users: list[User], size: int
+    api: API, users: list[User], size: int, ordering: str, names: list[str]
 ) -> None:
-    for ordering, names in USER_ORDERINGS:
-        found = walk(api, f"/users/?ordering={ordering}&page_size={size}", "user_id")
+    found = walk(api, f"/users/?ordering={ordering}&page_size={size}", "user_id")
 
-        assert found == [user.pk for user in sorted(users, key=by(*names))], ordering
+    assert found == [user.pk for user in sorted(users, key=by(*names))]
 
 
 REPORT_ORDERINGS = [
@@ -152,19 +152,23 @@ REPORT_ORDERINGS = [
 ]
 
 
+@pytest.mark.parametrize(("ordering", "key", "reverse"), REPORT_ORDERINGS)
 @pytest.mark.parametrize("size", [1, 4, 50])
 def test_pages_of_reports_hold_each_once_in_order_there_and_back(
-    api: API, reports: list[Report], size: int
+    api: API,
+    reports: list[Report],
+    size: int,
+    ordering: str,
+    key: Callable[[Any], Any],
+    reverse: bool,
 ) -> None:
-    for ordering, key, turned in REPORT_ORDERINGS:
-        query = f"ordering={ordering}&page_size={size}"
-        found = walk(api, f"/reports/?{query}", "id_reporte")
+    query = f"ordering={ordering}&page_size={size}"
+    found = walk(api, f"/reports/?{query}", "id_reporte")
 
-        wanted = [one.pk for one in sorted(reports, key=key, reverse=turned)]
-        assert found == wanted, ordering
+    assert found == [one.pk for one in sorted(reports, key=key, reverse=reverse)]
 
 
-def test_a_rating_that_very_many_have_does_not_end_the_list(api: API) -> None:
+def test_a_very_common_rating_does_not_end_the_list(api: API) -> None:
     users = add_users(MANY, calificacion=5.0)
 
     found = walk(api, "/users/?ordering=calificacion&page_size=500", "user_id")
@@ -187,7 +191,7 @@ def test_a_page_is_never_larger_than_500(api: API) -> None:
     }  # fmt: skip
 
 
-def test_rows_that_come_and_go_do_not_move_the_pages(
+def test_added_and_deleted_rows_do_not_shift_the_pages(
     api: API, users: list[User]
 ) -> None:
     first = api.get("/users/?ordering=-user_id&page_size=4").json()
@@ -276,13 +280,15 @@ USER_QUERIES: list[tuple[str, Callable[[User], bool]]] = [
 ]  # fmt: skip
 
 
-def test_users_are_filtered_and_searched(api: API, users: list[User]) -> None:
-    for query, wanted in USER_QUERIES:
-        answer = api.get(f"/users/?{query}")
+@pytest.mark.parametrize(("query", "wanted"), USER_QUERIES)
+def test_users_are_filtered_and_searched(
+    api: API, users: list[User], query: str, wanted: Callable[[User], bool]
+) -> None:
+    answer = api.get(f"/users/?{query}")
 
-        assert answer.status_code == 200, query
-        found = {row["user_id"] for row in answer.json()["results"]}
-        assert found == {user.pk for user in users if wanted(user)}, query
+    assert answer.status_code == 200
+    found = {row["user_id"] for row in answer.json()["results"]}
+    assert found == {user.pk for user in users if wanted(user)}
 
 
 REPORT_QUERIES: list[tuple[str, Callable[[Report], bool]]] = [
@@ -318,13 +324,15 @@ REPORT_QUERIES: list[tuple[str, Callable[[Report], bool]]] = [
 ]
 
 
-def test_reports_are_filtered_and_searched(api: API, reports: list[Report]) -> None:
-    for query, wanted in REPORT_QUERIES:
-        answer = api.get(f"/reports/?{query}")
+@pytest.mark.parametrize(("query", "wanted"), REPORT_QUERIES)
+def test_reports_are_filtered_and_searched(
+    api: API, reports: list[Report], query: str, wanted: Callable[[Report], bool]
+) -> None:
+    answer = api.get(f"/reports/?{query}")
 
-        assert answer.status_code == 200, query
-        found = {row["id_reporte"] for row in answer.json()["results"]}
-        assert found == {report.pk for report in reports if wanted(report)}, query
+    assert answer.status_code == 200
+    found = {row["id_reporte"] for row in answer.json()["results"]}
+    assert found == {report.pk for report in reports if wanted(report)}
 
 
 @pytest.mark.parametrize(
@@ -354,7 +362,7 @@ def test_reports_are_filtered_and_searched(api: API, reports: list[Report]) -> N
         ("/reports/?fecha_creacion_before=2024-02-30", "fecha_creacion_before"),
     ],
 )
-def test_a_filter_that_is_no_value_is_refused_beside_its_name(
+def test_an_invalid_filter_is_refused_beside_its_name(
     running_api: API, path: str, field: str
 ) -> None:
     answer = running_api.get(path)
@@ -367,7 +375,7 @@ def test_a_filter_that_is_no_value_is_refused_beside_its_name(
     "search", ["a\0b", "a " * 11, "\0"], ids=["NUL in it", "11 words", "NUL"]
 )
 @pytest.mark.parametrize("path", ["/users/", "/reports/"])
-def test_a_search_that_nobody_means_is_refused(
+def test_a_senseless_search_is_refused(
     running_api: API, path: str, search: str
 ) -> None:
     assert running_api.get(path, params={"search": search}).status_code == 400
@@ -448,7 +456,7 @@ def test_a_page_takes_one_query_however_long_it_is(
 @pytest.mark.parametrize(
     ("name", "path"), [("mariadb", "/users/"), ("mongodb", "/reports/")]
 )
-def test_reads_tell_that_their_database_is_away_and_come_back_with_it(
+def test_reads_report_an_unavailable_database_and_recover_with_it(
     api: API, servers: SimpleNamespace, name: str, path: str
 ) -> None:
     server = getattr(servers, name)

@@ -1,4 +1,4 @@
-"""The file of a report: made once, offered while there is a report."""
+"""The file of a report is made once, and offered while the report exists."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TEXT = "Bache en la calle Ñandú; Ωμέγα, Жук, «ß» 5 €"
 
 @pytest.fixture
 def report(no_consumers: None) -> ReportCreate:
-    """A report that is stored, but whose event nobody has heard."""
+    """A stored report whose event is still in the outbox."""
     return make_report()
 
 
 def make_report() -> ReportCreate:
-    """Have a report stored."""
+    """Store a report."""
     handle(ANN)
     made = ReportCreate(
         id_reporte=str(uuid.uuid4()),
@@ -47,12 +47,12 @@ def make_report() -> ReportCreate:
 
 
 def text_of(pdf: bytes) -> str:
-    """Read a file as a reader of PDF does."""
+    """Return the text of a PDF file."""
     pages = PdfReader(io.BytesIO(pdf)).pages
     return "\n".join(page.extract_text() for page in pages)
 
 
-def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
+def test_the_file_of_a_report_is_made_by_the_consumer_and_deleted_with_the_report(
     api: API, broker: Broker, no_consumers: None, processes: Processes
 ) -> None:
     report = make_report()
@@ -64,7 +64,7 @@ def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
         "detail": "El archivo de este reporte todavía no está disponible."
     }
 
-    # It was published while nobody consumed; whoever comes later catches up.
+    # It was published without a consumer; one that starts later catches up.
     processes.manage("run_consumer", "report_files")
     answer = eventually(lambda: (got := api.get(path)).ok and got, "the file", 20)
 
@@ -87,7 +87,7 @@ def test_the_file_of_a_report_comes_with_the_consumer_and_goes_with_the_report(
     eventually(lambda: not ReportFile.objects.exists(), "no row is left")
 
 
-def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
+def test_a_file_left_by_a_killed_consumer_is_replaced(report: ReportCreate) -> None:
     name = name_of(report.id_reporte)
     default_storage.save(name, ContentFile(b"half a f"))
     event = event_of(report)
@@ -102,7 +102,7 @@ def test_what_a_killed_consumer_left_is_replaced(report: ReportCreate) -> None:
     assert sum(one.startswith(str(report.id_reporte)) for one in files) == 1
 
 
-def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
+def test_no_file_is_made_for_a_deleted_report(report: ReportCreate) -> None:
     handle(ReportDelete(id_reporte=report.id_reporte))
 
     react(QUEUE, event_of(report))
@@ -111,7 +111,7 @@ def test_no_file_is_made_of_a_report_that_is_gone(report: ReportCreate) -> None:
     assert not ReportFile.objects.exists()
 
 
-def test_a_file_that_is_gone_from_the_storage_is_not_there(
+def test_a_file_missing_from_the_storage_is_not_found(
     api: API, report: ReportCreate
 ) -> None:
     react(QUEUE, event_of(report))
@@ -120,7 +120,7 @@ def test_a_file_that_is_gone_from_the_storage_is_not_there(
     assert api.get(f"/reports/{report.id_reporte}/file/").status_code == 404
 
 
-def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> None:
+def test_only_one_of_two_files_made_at_once_stays(report: ReportCreate) -> None:
     react(QUEUE, event_of(report))
     other = default_storage.save(name_of(report.id_reporte), ContentFile(b"%PDF"))
     ReportFile.objects.update(name=other)
@@ -132,7 +132,7 @@ def test_no_file_stays_of_two_that_were_made_at_a_time(report: ReportCreate) -> 
     assert not default_storage.exists(name_of(report.id_reporte))
 
 
-def test_a_text_of_many_pages_is_all_there(report: ReportCreate) -> None:
+def test_a_text_of_many_pages_is_complete(report: ReportCreate) -> None:
     words = [f"palabra{n}" for n in range(900)]
 
     pdf = render(event_of(report).model_copy(update={"descripcion": " ".join(words)}))

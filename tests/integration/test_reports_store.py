@@ -1,10 +1,11 @@
 """
-What is stored of reports, asked for in every way the project asks for it.
+The documents of reports, queried in every way in which the project queries them.
 
 The embedded server has its own idea of many queries; each shape in use is here with the
 answer Python gives, so that a wrong one is noticed.
 """
 
+import operator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -77,7 +78,7 @@ NEVER_STORED = report(101).id_reporte
 
 @pytest.fixture
 def reports() -> list[Report]:
-    """Some reports as created and some as changed since, and two tombstones."""
+    """Reports as created, reports changed since, and two tombstones."""
     write_documents([store(report(n, version=0)) for n in range(0, len(REPORTS), 2)])
     write_documents([store(report) for report in REPORTS])
     write_documents([store(report(100)), delete(NEVER_STORED, 1)])
@@ -90,7 +91,7 @@ def ids(found) -> list[str]:
 
 
 def stored(id_reporte: str) -> dict:
-    """The document as MongoDB has it, but for the moment a tombstone is from."""
+    """Return the document as MongoDB has it, without the date of a tombstone."""
     document = documents._collection().find_one({"_id": id_reporte})
     if document:
         since = document.pop("deleted_at", None)
@@ -127,7 +128,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("lookups", "expected"), FILTERS, ids=str)
-def test_a_filter_finds_the_reports_python_finds(reports, lookups, expected):
+def test_a_filter_finds_the_same_reports_as_python(reports, lookups, expected):
     matching = {report.pk for report in reports if expected(report)}
     found = Report.objects.filter(**lookups)
 
@@ -138,21 +139,26 @@ def test_a_filter_finds_the_reports_python_finds(reports, lookups, expected):
 
 
 @pytest.mark.parametrize("moment", sorted(set(MOMENTS)), ids=str)
-def test_dates_are_compared_to_the_millisecond(reports, moment):
-    comparisons = {
-        "exact": lambda date: date == moment,
-        "lt": lambda date: date < moment,
-        "lte": lambda date: date <= moment,
-        "gt": lambda date: date > moment,
-        "gte": lambda date: date >= moment,
-    }
-    for lookup, holds in comparisons.items():
-        found = Report.objects.filter(**{f"fecha_creacion__{lookup}": moment})
-        matching = {report.pk for report in reports if holds(report.fecha_creacion)}
+@pytest.mark.parametrize(
+    ("lookup", "holds"),
+    [
+        ("exact", operator.eq),
+        ("lt", operator.lt),
+        ("lte", operator.le),
+        ("gt", operator.gt),
+        ("gte", operator.ge),
+    ],
+)
+def test_dates_are_compared_to_the_millisecond(reports, lookup, holds, moment):
+    found = Report.objects.filter(**{f"fecha_creacion__{lookup}": moment})
+    matching = {one.pk for one in reports if holds(one.fecha_creacion, moment)}
 
-        assert set(ids(found.all())) == matching, lookup
-        assert found.count() == len(matching), lookup
+    assert set(ids(found.all())) == matching
+    assert found.count() == len(matching)
 
+
+@pytest.mark.parametrize("moment", sorted(set(MOMENTS)), ids=str)
+def test_a_range_of_dates_includes_both_ends(reports, moment):
     between = (moment, moment + timedelta(milliseconds=20))
     found = Report.objects.filter(fecha_creacion__range=between)
     assert set(ids(found)) == {
@@ -228,7 +234,7 @@ def api_request(**parameters) -> Request:
     return Request(RequestFactory().get("/reports/", parameters))
 
 
-def test_the_search_of_the_api_wants_every_word_in_some_field(reports):
+def test_the_search_of_the_api_requires_every_word_in_some_field(reports):
     view = SimpleNamespace(search_fields=["^ubicacion", "descripcion"])
     request = api_request(search="bache GRANDE")
     found = SearchFilter().filter_queryset(request, Report.objects.all(), view)
@@ -408,11 +414,15 @@ def test_the_admin_lists_what_a_deletion_takes(reports):
 # Writes through the ORM
 
 
+def field_values(row: Report) -> dict:
+    """Return the values of all fields, by name."""
+    return {field.name: getattr(row, field.name) for field in Report._meta.fields}
+
+
 def test_a_report_comes_back_as_it_was_saved(reports):
     report(50).save(force_insert=True)
     found = Report.objects.get(pk=report(50).pk)
-    for field in Report._meta.fields:
-        assert getattr(found, field.name) == getattr(report(50), field.name)
+    assert field_values(found) == field_values(report(50))
 
     found.fecha_creacion = MOMENTS[1]
     found.save()
@@ -423,7 +433,7 @@ def test_a_report_comes_back_as_it_was_saved(reports):
     assert Report.objects.in_bulk([found.pk, BURIED]) == {found.pk: found}
 
 
-def test_a_key_is_given_once(reports):
+def test_a_duplicate_key_is_refused(reports):
     with pytest.raises(IntegrityError):
         report(1).save(force_insert=True)
 
@@ -555,7 +565,7 @@ def test_nothing_older_comes_back_from_under_a_tombstone():
     assert stored(KEY) == {"_id": KEY, "version": 3, "deleted": True}
 
 
-def test_a_late_write_of_a_worker_believed_dead_is_refused():
+def test_a_late_write_of_a_replaced_worker_is_refused():
     zombie = [store(report(7)), change(report(8).pk, 2, visibilidad=0.0)]
     write_documents([store(report(7)), store(report(8))])
     write_documents([change(KEY, 2, visibilidad=5.0), delete(report(8).pk, 3)])
@@ -565,7 +575,7 @@ def test_a_late_write_of_a_worker_believed_dead_is_refused():
     assert stored(report(8).pk)["deleted"]
 
 
-def test_a_change_of_a_report_never_stored_is_told_and_the_rest_applied():
+def test_a_change_of_an_unknown_report_is_reported_and_the_rest_applied():
     write_documents([store(report(8))])
     missing = change(KEY, 2, visibilidad=9.0)
     with pytest.raises(DocumentMissing) as caught:
@@ -622,12 +632,12 @@ def test_two_writes_to_one_report_are_no_batch():
         write_documents([store(report(7)), change(KEY, 2, visibilidad=1.0)])
 
 
-def test_no_writes_are_no_error():
+def test_an_empty_batch_is_not_an_error():
     write_documents([])
 
 
-def test_an_upsert_refused_for_an_older_one_is_tried_again(monkeypatch):
-    """Of two upserts at once, the newer may come second."""
+def test_an_upsert_refused_for_an_older_one_is_retried(monkeypatch):
+    """Of two concurrent upserts, the newer may come second."""
     apply, older = documents._apply, [store(report(7))]
 
     def meet_an_older_one(writes):

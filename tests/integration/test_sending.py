@@ -1,4 +1,4 @@
-"""`send` takes any body to any exchange, and says whether it came into a queue."""
+"""`send` publishes any body to any exchange, and reports unroutable messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUEUE = "for-sending"
 
 @pytest.fixture
 def queue(broker: Broker) -> Iterator[str]:
-    """A queue of no importance."""
+    """A temporary queue."""
     with broker.channel() as channel:
         channel.queue_declare(QUEUE)
     yield QUEUE
@@ -73,8 +73,8 @@ PROPERTIES = {
 }
 
 
-def told(properties: Any) -> dict[str, Any]:
-    """Give the properties as `send` takes them."""
+def properties_of(properties: Any) -> dict[str, Any]:
+    """Return the properties as `send` takes them."""
     names = {name for name in PROPERTIES if name != "persistent"}
     return {name: getattr(properties, name) for name in names} | {
         "persistent": properties.delivery_mode == 2
@@ -87,11 +87,11 @@ def test_every_property_can_be_set(broker: Broker, queue: str) -> None:
     send("", routing_key=queue, timestamp=moment, **PROPERTIES)
 
     properties, _ = broker.take(queue)
-    assert told(properties) == PROPERTIES
+    assert properties_of(properties) == PROPERTIES
     assert properties.timestamp == moment.timestamp()
 
 
-def test_inside_a_transaction_it_leaves_with_the_commit(
+def test_inside_a_transaction_it_is_published_with_the_commit(
     broker: Broker, queue: str
 ) -> None:
     with transaction.atomic():
@@ -104,11 +104,11 @@ def test_inside_a_transaction_it_leaves_with_the_commit(
 
     properties, body = broker.take(queue)
     assert body == b"first"
-    assert told(properties) == PROPERTIES
+    assert properties_of(properties) == PROPERTIES
     assert broker.take(queue)[1] == b"second"
 
 
-def test_what_is_rolled_back_is_never_sent(broker: Broker, queue: str) -> None:
+def test_a_rolled_back_message_is_never_sent(broker: Broker, queue: str) -> None:
     with transaction.atomic():
         send("", routing_key=queue)
         transaction.set_rollback(True)
@@ -116,7 +116,7 @@ def test_what_is_rolled_back_is_never_sent(broker: Broker, queue: str) -> None:
     assert not Outbox.objects.exists()
 
 
-def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
+def test_an_unroutable_message_is_an_error_unless_it_is_optional(
     broker: Broker,
 ) -> None:
     with pytest.raises(Unroutable):
@@ -128,7 +128,7 @@ def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ({"body": object()}, "no text or JSON"),
         ({"body": "\udcff"}, "no text or JSON"),
@@ -139,10 +139,10 @@ def test_a_message_that_no_queue_takes_is_an_error_unless_it_may_be(
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_amqp_cannot_carry_is_refused(
-    broker: Broker, arguments: dict[str, Any], told: str
+def test_a_message_that_amqp_cannot_carry_is_refused(
+    broker: Broker, arguments: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(PublishError, match=told):
+    with pytest.raises(PublishError, match=expected):
         send(**({"body": "", "routing_key": "k"} | arguments))
 
 
@@ -173,7 +173,7 @@ def test_headers_of_every_type_arrive_by_the_outbox_as_they_were_sent(
     assert properties.headers == headers
 
 
-def test_a_body_of_json_is_what_json_reads(broker: Broker, queue: str) -> None:
+def test_a_json_body_can_be_read_back(broker: Broker, queue: str) -> None:
     send([1, {"ñ": "é"}], routing_key=queue)
 
     assert json.loads(broker.take(queue)[1]) == [1, {"ñ": "é"}]

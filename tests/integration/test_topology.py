@@ -1,4 +1,4 @@
-"""What settings and handlers want is compared with what there is, and made safely."""
+"""The declared topology is compared with the broker's, and applied safely."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from messaging.amqp.client import connect
-from messaging.cluster import sessions
 from messaging.cluster.repartition import plan
-from messaging.cluster.resizing import resize
-from messaging.cluster.survey import see
+from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
 from messaging.lab.processes import free_port
 from messaging.message import Envelope
-from messaging.models import Outbox
+from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 from messaging.registry import handlers
@@ -39,7 +37,7 @@ Divide = Callable[[int], None]
 
 @pytest.fixture(scope="module")
 def elsewhere(servers: Any) -> str:
-    """The address of a part of the broker that no other test uses."""
+    """The URL of a virtual host of these tests."""
     return virtual_host("topology")
 
 
@@ -47,7 +45,7 @@ def elsewhere(servers: Any) -> str:
 def site(
     broker: Broker, no_consumers: None, elsewhere: str, settings: Any
 ) -> Iterator[Broker]:
-    """A broker without any queue, beside empty databases."""
+    """A broker without queues, and empty databases."""
     settings.MESSAGING = settings.MESSAGING | {"URL": elsewhere}
     yield Broker(elsewhere)
     with Broker(elsewhere).channel() as channel:
@@ -60,7 +58,7 @@ def site(
 
 @pytest.fixture
 def divide(settings: Any) -> Divide:
-    """Has the settings want so many partitions of the users' queue."""
+    """Return a function that sets the number of partitions of the users' queue."""
 
     def want(number: int) -> None:
         queues = {QUEUE: {"PARTITIONS": number}}
@@ -70,7 +68,7 @@ def divide(settings: Any) -> Divide:
 
 
 def planned(*options: str) -> tuple[Any, str]:
-    """Give exit code and output of `topology plan`."""
+    """Return exit code and output of `topology plan`."""
     out = StringIO()
     with pytest.raises(SystemExit) as end:
         call_command("topology", "plan", *options, stdout=out)
@@ -78,25 +76,25 @@ def planned(*options: str) -> tuple[Any, str]:
 
 
 def apply() -> str:
-    """Give the output of `topology apply`."""
+    """Return the output of `topology apply`."""
     out = StringIO()
     call_command("topology", "apply", stdout=out)
     return out.getvalue()
 
 
 def existing() -> list[str]:
-    """Give the partitions of the users' queue that the broker has."""
+    """Return the partitions of the users' queue that exist in the broker."""
     names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
     with connect("test") as client:
-        return [name for name in names if see(client, name)]
+        return [name for name in names if queue_state(client, name)]
 
 
 def leased() -> set[str]:
-    """Give the partitions of the users' queue that consumers know."""
+    """Return the partitions of the users' queue that have leases."""
     return set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
 
 
-def test_what_is_missing_is_planned_and_made(site: Broker) -> None:
+def test_missing_queues_are_planned_and_declared(site: Broker) -> None:
     code, text = planned()
     assert code == 2
     assert "make the exchange events" in text
@@ -111,9 +109,7 @@ def test_what_is_missing_is_planned_and_made(site: Broker) -> None:
     assert leased() == {QUEUE}
 
 
-def test_a_queue_is_divided_and_joined_while_nothing_is_under_way(
-    site: Broker, divide: Divide
-) -> None:
+def test_a_queue_is_resized_while_it_is_idle(site: Broker, divide: Divide) -> None:
     apply()
     for number in (4, 2, 1, 3):
         divide(number)
@@ -130,7 +126,7 @@ def test_a_queue_is_divided_and_joined_while_nothing_is_under_way(
 
 
 @pytest.mark.slow
-def test_classic_queues_are_divided_and_joined_too(
+def test_classic_queues_are_resized_too(
     site: Broker, divide: Divide, settings: Any
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | {"QUEUE_TYPE": "classic"}
@@ -150,7 +146,7 @@ def has_message(site: Broker) -> None:
 def has_worker(site: Broker) -> None:
     Worker.objects.beat(Worker(id="w", name="host:1", queues=[QUEUE]))
     # Its session shows that it lives.
-    sessions.hold("default", "w")
+    session_locks.acquire("default", "w")
 
 
 def has_parked(site: Broker) -> None:
@@ -173,7 +169,7 @@ def has_outbox(site: Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "told", "number"),
+    ("happens", "expected", "number"),
     [
         (has_message, "users_queue.1 holds 1 messages", 1),
         (has_message, "users_queue.1 holds 1 messages", 4),
@@ -182,11 +178,11 @@ def has_outbox(site: Broker) -> None:
         (has_outbox, "1 messages for users_queue are in the outbox", 1),
     ],
 )
-def test_nothing_under_way_is_lost_or_overtaken(
+def test_a_queue_in_use_is_not_resized(
     site: Broker,
     divide: Divide,
     happens: Callable[[Broker], None],
-    told: str,
+    expected: str,
     number: int,
 ) -> None:
     divide(2)
@@ -199,13 +195,13 @@ def test_nothing_under_way_is_lost_or_overtaken(
         apply()
 
     assert code == 1
-    assert told in text
+    assert expected in text
     assert "Stop everything that publishes" in text
     assert existing() == [QUEUE, f"{QUEUE}.1"]
     assert leased() == {QUEUE, f"{QUEUE}.1"}
 
 
-def test_a_foreign_consumer_forbids_it_too(site: Broker, divide: Divide) -> None:
+def test_a_foreign_consumer_prevents_resizing(site: Broker, divide: Divide) -> None:
     apply()
     divide(2)
     with site.channel() as channel:
@@ -217,7 +213,7 @@ def test_a_foreign_consumer_forbids_it_too(site: Broker, divide: Divide) -> None
     assert "users_queue has a consumer" in text
 
 
-def test_what_happens_between_plan_and_deed_is_noticed(
+def test_a_change_between_plan_and_apply_is_noticed(
     site: Broker, divide: Divide
 ) -> None:
     apply()
@@ -233,7 +229,7 @@ def test_what_happens_between_plan_and_deed_is_noticed(
     assert leased() == {QUEUE}
 
 
-def test_published_before_anybody_consumed_counts_as_one_partition(
+def test_messages_published_before_the_first_consumer_count_as_one_partition(
     site: Broker, divide: Divide
 ) -> None:
     with connect("test") as client:
@@ -248,7 +244,7 @@ def test_published_before_anybody_consumed_counts_as_one_partition(
     assert existing() == [QUEUE]
 
 
-def test_a_queue_with_other_arguments_is_told_and_left(
+def test_a_queue_with_other_arguments_is_reported_and_left_alone(
     site: Broker, settings: Any
 ) -> None:
     apply()
@@ -266,7 +262,7 @@ def test_a_queue_with_other_arguments_is_told_and_left(
         apply()
 
 
-def test_a_partition_too_many_goes_if_it_is_empty(site: Broker) -> None:
+def test_a_surplus_partition_is_deleted_if_it_is_empty(site: Broker) -> None:
     apply()
     with connect("test") as client:
         for number in (2, 5):
@@ -283,7 +279,7 @@ def test_a_partition_too_many_goes_if_it_is_empty(site: Broker) -> None:
     assert existing() == [QUEUE, f"{QUEUE}.5"]
 
 
-def test_two_at_a_time_do_no_harm(site: Broker, divide: Divide) -> None:
+def test_two_concurrent_runs_do_no_harm(site: Broker, divide: Divide) -> None:
     apply()
     divide(6)
 
@@ -300,7 +296,7 @@ def test_two_at_a_time_do_no_harm(site: Broker, divide: Divide) -> None:
         assert len(existing()) == len(leased()) == number
 
 
-def test_without_the_database_only_what_is_certain_is_made(
+def test_without_the_database_only_certain_changes_are_made(
     site: Broker, processes: Processes, elsewhere: str
 ) -> None:
     environment = processes.environment | {

@@ -1,4 +1,4 @@
-"""The lab itself: it finds the promises kept, and finds out when they are not."""
+"""The crash lab finds all guarantees kept, and detects each kind of violation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLIND_API = (
 def run_lab(
     *options: str, seconds: int = 10, settings: str = "project.settings"
 ) -> tuple[int, str]:
-    """Give exit code and output of a run."""
+    """Return exit code and output of a run."""
     done = subprocess.run(
         [*LAB, "--seconds", str(seconds), *options],
         cwd=BASE,
@@ -44,7 +44,7 @@ def run_lab(
 
 
 def column(output: str, name: str) -> int:
-    """Give a number of the verdict."""
+    """Return a number of the verdict."""
     found = re.search(rf"^{name}.*?(\d+)$", output, re.MULTILINE)
     assert found, output
     return int(found[1])
@@ -86,8 +86,8 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
-    """Messages that are sent twice are enough, nothing need be killed."""
+def test_the_lab_detects_a_skipped_inbox() -> None:
+    """Messages that are sent twice suffice; nothing is killed."""
     code, output = run_lab(
         *(
             "--kill-every",
@@ -102,7 +102,7 @@ def test_the_lab_finds_out_when_the_inbox_is_skipped() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_messages_are_acknowledged_first() -> None:
+def test_the_lab_detects_messages_that_are_acknowledged_first() -> None:
     code, output = run_lab(
         *("--kill-every", "1.5", "--faults", "kill consumer", "--processes", "2"),
         *("--manage", "python -m tests.support.sabotage acknowledge-first"),
@@ -114,7 +114,7 @@ def test_the_lab_finds_out_when_messages_are_acknowledged_first() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
+def test_the_lab_detects_an_api_that_publishes_without_confirms() -> None:
     code, output = run_lab(
         *("--kill-every", "2", "--faults", "lose", "--api", BLIND_API), seconds=15
     )
@@ -124,7 +124,7 @@ def test_the_lab_finds_out_when_the_api_publishes_without_confirms() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
+def test_the_lab_detects_documents_that_ignore_versions() -> None:
     code, output = run_lab(
         *("--kill-every", "1000"),
         *("--manage", "python -m tests.support.sabotage ignore-versions"),
@@ -136,7 +136,7 @@ def test_the_lab_finds_out_when_documents_ignore_versions() -> None:
 
 
 @pytest.mark.slow
-def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> None:
+def test_the_lab_detects_messages_that_overtake_parked_ones_of_their_key() -> None:
     code, output = run_lab(
         *("--kill-every", "1000", "--partitions", "2", "--failures", "0.1"),
         *("--manage", "python -m tests.support.sabotage ignore-key"),
@@ -147,8 +147,21 @@ def test_the_lab_finds_out_when_messages_overtake_parked_ones_of_their_key() -> 
 
 
 @pytest.mark.slow
+def test_the_lab_finds_out_when_others_are_dropped_beside_a_message_that_fails() -> (
+    None
+):
+    code, output = run_lab(
+        *("--kill-every", "1000", "--failures", "0.1"),
+        *("--manage", "python -m tests.support.sabotage blame-all"),
+    )
+
+    assert code == 1, output
+    assert column(output, "lost") > 0, output
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(30 + OVERHEAD)
-def test_the_lab_finds_out_when_a_process_goes_on_under_a_lost_lease() -> None:
+def test_the_lab_detects_a_process_that_goes_on_under_a_lost_lease() -> None:
     """It does not know what its successor has parked, and overtakes it."""
     code, output = run_lab(
         *("--seed", "8", "--kill-every", "2", "--processes", "3"),
@@ -207,7 +220,7 @@ def test_a_stopped_lab_leaves_no_process(number: int) -> None:
 
 
 def members(pid: int) -> set[psutil.Process]:
-    """Give all processes of the lab that runs as `pid`, except itself."""
+    """Return all processes of the lab that runs as `pid`, except itself."""
     mark = psutil.Process(pid).environ()[MARK] if psutil.pid_exists(pid) else None
     return {
         one
@@ -227,7 +240,7 @@ def environment(process: psutil.Process) -> dict[str, str]:
     ("option", "value", "remedy"),
     [("--partitions", "0", "--partitions 1"), ("--failures", "5", "--failures 0.05")],
 )
-def test_what_makes_no_sense_is_refused(option: str, value: str, remedy: str) -> None:
+def test_senseless_options_are_refused(option: str, value: str, remedy: str) -> None:
     done = subprocess.run(
         [*LAB, option, value], cwd=BASE, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""What the lab has fail, and the settings under which it runs a project."""
+"""The failures that the lab injects, and the settings under which it runs a project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from messaging.lab.failures import TIMES, Failing, Failures, InjectedFailure
+from messaging.lab.failures import TIMES, Failures, InjectedFailure
+from messaging.lab.failures import failing as make_failing
 from messaging.lab.system import without_settings
 from messaging.lab.terms import RETRY_PAUSE, Terms
 from messaging.registry import Handler
@@ -21,13 +22,13 @@ def deletion(number: int) -> UserDelete:
 
 @pytest.fixture
 def handled() -> list[int]:
-    """The users that were deleted, also those of tries that failed afterwards."""
+    """The deleted users, including those of attempts that failed afterwards."""
     return []
 
 
 @pytest.fixture
 def handler(handled: list[int]) -> Handler:
-    """A handler that notes what it gets."""
+    """A handler that records what it gets."""
 
     def delete(messages: list[UserDelete]) -> list[int]:
         handled.extend(message.user_id for message in messages)
@@ -38,7 +39,7 @@ def handler(handled: list[int]) -> Handler:
 
 def fail(handler: Handler, *messages: UserDelete) -> None:
     with pytest.raises(InjectedFailure):
-        handler(messages)
+        handler.function(list(messages))
 
 
 def test_seed_and_body_decide_what_fails_and_how_often(tmp_path: Path) -> None:
@@ -55,16 +56,16 @@ def test_seed_and_body_decide_what_fails_and_how_often(tmp_path: Path) -> None:
     assert 60 < 2000 - times[0] < 140
 
 
-def test_a_message_fails_as_often_as_wanted_also_across_processes(
+def test_a_message_fails_as_often_as_planned_across_processes(
     tmp_path: Path, handler: Handler
 ) -> None:
     wanted = Failures(tmp_path, 1, 1.0).wanted(deletion(1))
 
     for _ in range(wanted):  # each in a new process
-        fail(Failing.instead_of(handler, Failures(tmp_path, 1, 1.0)), deletion(1))
+        fail(make_failing(handler, Failures(tmp_path, 1, 1.0)), deletion(1))
 
     failures = Failures(tmp_path, 1, 1.0)
-    assert Failing.instead_of(handler, failures)([deletion(1)]) == [1]
+    assert make_failing(handler, failures).function([deletion(1)]) == [1]
     assert failures.total() == (1, wanted)
 
 
@@ -74,20 +75,20 @@ def test_a_batch_fails_until_the_culprit_is_tried_alone(
     failures = Failures(tmp_path, 1, 0.05)
     culprit = next(m for n in range(1, 200) if failures.wanted(m := deletion(n)) == 1)
     innocent = next(m for n in range(1, 9) if not failures.wanted(m := deletion(n)))
-    failing = Failing.instead_of(handler, failures)
+    failing = make_failing(handler, failures)
 
     for _ in range(7):
         fail(failing, innocent, culprit)
-    assert failing([innocent]) == [innocent.user_id]
+    assert failing.function([innocent]) == [innocent.user_id]
     fail(failing, culprit)
-    assert failing([culprit, innocent]) == [culprit.user_id, innocent.user_id]
+    assert failing.function([culprit, innocent]) == [culprit.user_id, innocent.user_id]
 
 
-def test_some_failures_come_when_all_is_done_and_must_be_undone(
+def test_some_failures_come_after_the_handler_and_are_rolled_back(
     tmp_path: Path, handler: Handler, handled: list[int]
 ) -> None:
     failures = Failures(tmp_path, 1, 1.0)
-    failing = Failing.instead_of(handler, failures)
+    failing = make_failing(handler, failures)
     message = next(m for n in range(1, 99) if failures.wanted(m := deletion(n)) >= 2)
 
     fail(failing, message)
@@ -110,7 +111,7 @@ def test_some_failures_come_when_all_is_done_and_must_be_undone(
         ),
     ],
 )
-def test_the_terms_of_a_run_outdo_the_settings_of_the_project(
+def test_the_terms_of_a_run_override_the_settings_of_the_project(
     partitions: int | None, own: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     terms = Terms("project.settings", "/nowhere", partitions=partitions)
@@ -131,7 +132,7 @@ def test_the_terms_of_a_run_outdo_the_settings_of_the_project(
         ["python", "manage.py", "crash_lab", "--settings=x.y", "--seed", "1"],
     ],
 )
-def test_settings_of_the_command_line_give_way_to_those_of_the_lab(
+def test_settings_of_the_lab_override_those_of_the_command_line(
     words: list[str],
 ) -> None:
     assert without_settings(words) == [*words[:3], "--seed", "1"]

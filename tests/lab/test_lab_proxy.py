@@ -1,4 +1,4 @@
-"""The proxy of the crash lab: what each kind of bad network does to a connection."""
+"""The proxy of the crash lab: the effect of each network fault on a connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """A server that sends everything back, by port."""
+    """The port of a server that echoes everything."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
@@ -103,7 +103,7 @@ def test_a_frozen_connection_goes_on_where_it_stopped(
     assert client.recv(1000) == b"held back"
 
 
-def test_what_is_held_back_is_lost_with_a_cut(
+def test_bytes_that_are_held_back_are_lost_with_a_cut(
     proxy: Proxy, client: socket.socket
 ) -> None:
     proxy.freeze()
@@ -130,14 +130,14 @@ def test_a_forgotten_connection_stays_silent_while_new_ones_work(
         assert asked(other, b"again") == b"again"
 
 
-def test_a_goodbye_gets_through(proxy: Proxy, client: socket.socket) -> None:
+def test_an_orderly_close_gets_through(proxy: Proxy, client: socket.socket) -> None:
     client.shutdown(socket.SHUT_WR)
 
     assert client.recv(1000) == b""
     eventually(lambda: not proxy._links, "the proxy forgets the connection")
 
 
-def test_a_server_that_is_away_closes() -> None:
+def test_an_unavailable_server_closes_the_connection() -> None:
     proxy = Proxy(free_port(), free_port())
     proxy.start()
     try:

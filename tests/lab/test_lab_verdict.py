@@ -1,4 +1,4 @@
-"""The judge of the crash lab: every broken promise shows, and nothing else does."""
+"""The verdict of the crash lab reports every violation and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITER = {"text": "w1", "notes": 0}
 
 @dataclass
 class World:
-    """A writer with one note that is stored twice, and what is known of both."""
+    """A writer and a note, as clients, stores and events show them."""
 
     writer: Entity = field(default_factory=lambda: Entity("writer", "ann", "1"))
     note: Entity = field(default_factory=lambda: Entity("note", "n", "7"))
@@ -45,7 +45,7 @@ class World:
         outcome: Outcome = Outcome.ACCEPTED,
         body: dict[str, Any] | None = None,
     ) -> None:
-        """Have a client send an operation."""
+        """Record an operation that a client has sent."""
         operation = Operation(entity, f"{entity.kind}.do", body or {}, change, also)
         attempt = Attempt(operation, outcome)
         entity.history.append(attempt)
@@ -59,7 +59,7 @@ class World:
             self.documents.append(versions[-1])
 
     def verdict(self) -> Verdict:
-        """Judge."""
+        """Return the verdict."""
         stores = {
             "writer": {"rows": self.rows.get("writer", [])},
             "note": {"rows": self.rows.get("note", []), "documents": self.documents},
@@ -77,7 +77,7 @@ def note(version: int, text: str) -> Sighting:
 
 @pytest.fixture
 def world() -> World:
-    """Two changes of a writer, before and after a note of two changes: all is well."""
+    """Two changes of a writer around a note with two changes, without a violation."""
     world = World()
     world.ask(world.writer, Change(WRITER))
     world.ask(
@@ -135,7 +135,7 @@ def test_a_change_lost_between_others_is_found(world: World) -> None:
 
 
 def spoil(world: World, *versions: Sighting) -> None:
-    """Tell another story of the note."""
+    """Replace the versions of the note."""
     world.told = [one for one in world.told if one.kind != "note"]
     world.rows["note"], world.documents = [], []
     world.happen("note", *versions)
@@ -239,7 +239,7 @@ def test_a_counter_that_is_wrong_is_found(world: World) -> None:
     assert columns(world.verdict()) == {PARTIAL: 1}
 
 
-def test_a_version_without_a_event_is_found(world: World) -> None:
+def test_a_version_without_an_event_is_found(world: World) -> None:
     del world.told[1]
 
     assert columns(world.verdict()) == {EVENTS: 1}
@@ -260,7 +260,7 @@ def test_a_false_event_is_found(world: World, event: Sighting) -> None:
 
 
 @pytest.mark.parametrize("happened", [True, False])
-def test_what_is_unknown_may_have_happened(world: World, happened: bool) -> None:
+def test_an_unknown_write_may_have_happened(world: World, happened: bool) -> None:
     world.ask(world.note, Change({"text": "n3"}), outcome=Outcome.UNKNOWN)
     if happened:
         spoil(world, note(1, "n1"), note(2, "n2"), note(3, "n3"))
@@ -268,14 +268,14 @@ def test_what_is_unknown_may_have_happened(world: World, happened: bool) -> None
     assert world.verdict()
 
 
-def test_what_is_unknown_happened_once_at_most(world: World) -> None:
+def test_an_unknown_write_happened_at_most_once(world: World) -> None:
     world.ask(world.note, Change({"text": "n3"}), outcome=Outcome.UNKNOWN)
     spoil(world, note(1, "n1"), note(2, "n2"), note(3, "n3"), note(4, "n3"))
 
     assert columns(world.verdict()) == {DOUBLED: 1}
 
 
-def test_what_is_unknown_happened_as_a_whole(world: World) -> None:
+def test_an_unknown_write_happened_as_a_whole(world: World) -> None:
     world.ask(
         Entity("note", "maybe", "9"),
         Change({"text": "m1"}),
@@ -321,7 +321,7 @@ def letters(*numbers: str) -> Iterable[DeadLetter]:
         (["a", "b", "c"], 1),  # one too many
     ],
 )
-def test_what_must_be_refused_ends_as_dead_letters(
+def test_refused_writes_end_as_dead_letters(
     world: World, given: list[str], breaches: int
 ) -> None:
     for _ in range(2):
@@ -331,7 +331,7 @@ def test_what_must_be_refused_ends_as_dead_letters(
     assert world.verdict().columns[DEAD_LETTERS] == breaches
 
 
-def test_a_dead_letter_of_what_should_have_happened_is_false(world: World) -> None:
+def test_a_dead_letter_for_a_valid_write_is_a_finding(world: World) -> None:
     world.letters = [replace(*letters("a"), body={"id": 10})]
 
     assert columns(world.verdict()) == {DEAD_LETTERS: 1}

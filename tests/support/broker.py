@@ -1,4 +1,4 @@
-"""The broker as tests see it: a plain AMQP client, and what an operator may do."""
+"""The broker as a plain AMQP client and as an operator."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from messaging.lab.servers import RabbitMQ
 from . import private_servers
 from .waiting import eventually
 
+#: Seconds after which RabbitMQ 3.10 has a new quorum queue on disk: killed earlier, it
+#: may never recover the queue.
+NEW_QUEUE = 2.0
 QUEUES = tuple(
     f"{name}_queue{suffix}"
     for name in ("users", "reports", "notifications", "report_files")
@@ -24,14 +27,14 @@ QUEUES = tuple(
 
 
 class Broker:
-    """The broker as a plain AMQP client sees it, which knows nothing of the project."""
+    """The broker as a plain AMQP client sees it."""
 
     def __init__(self, url: str = "") -> None:
         self.url = url or settings.MESSAGING["URL"]
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        """Give a channel of a connection of its own."""
+        """Yield a channel of a connection of its own."""
         connection = pika.BlockingConnection(pika.URLParameters(self.url))
         try:
             yield connection.channel()
@@ -41,7 +44,7 @@ class Broker:
     def send(
         self, queue: str, *bodies: dict[str, Any] | bytes, **properties: Any
     ) -> None:
-        """Publish bodies as such a client would: nothing declared, nothing else set."""
+        """Publish bodies without declaring anything and with no other property."""
         with self.channel() as channel:
             channel.confirm_delivery()
             for body in bodies:
@@ -53,12 +56,12 @@ class Broker:
                 )
 
     def count(self, queue: str) -> int:
-        """Give how many messages wait in a queue."""
+        """Return how many messages are ready in a queue."""
         with self.channel() as channel:
             return channel.queue_declare(queue, passive=True).method.message_count
 
     def take(self, queue: str) -> tuple[pika.BasicProperties, bytes]:
-        """Take the first message out of a queue."""
+        """Wait for a message in a queue; return its properties and body."""
         with self.channel() as channel:
             _, properties, body = eventually(
                 lambda: (got := channel.basic_get(queue, auto_ack=True))[0] and got,
@@ -74,7 +77,7 @@ class Broker:
 
 
 def virtual_host(name: str) -> str:
-    """Make a virtual host, where other tests' processes do not listen; give its URL."""
+    """Create a virtual host, where no other process consumes; return its URL."""
     server = private_servers.rabbitmq
     for command in (
         ["add_vhost", name],
@@ -90,7 +93,7 @@ def virtual_host(name: str) -> str:
 
 
 def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
-    """Tell the broker what an operator may tell it; give what it answers."""
+    """Run rabbitmqctl and return its output."""
     return subprocess.run(
         [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
         env=rabbitmq.environment,

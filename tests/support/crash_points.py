@@ -2,7 +2,7 @@
 Consumers that kill themselves at a point of their work.
 
 Reads names of points from standard input. For each it forks a consumer of all queues
-that dies there, and prints how it ended.
+that dies there, and prints its exit code.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import django
 
 
 def kill(*_: Any) -> None:
-    """End this process as a power cut would."""
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
-    """Give a function that dies before or after doing what `seam` does."""
+    """Return a function that dies before or after it calls `seam`."""
 
     def wrapped(*args: Any, **options: Any) -> Any:
         if first:
@@ -35,7 +35,7 @@ def dying(seam: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
 
 
 def arm(point: str) -> None:
-    """Set the trap in this process."""
+    """Make this process die at a point."""
     from messaging.amqp.subscription import Subscription
     from messaging.consumer import inbox, routing
     from messaging.consumer.consumer import Consumer
@@ -71,7 +71,7 @@ def arm(point: str) -> None:
 
 
 def main() -> None:
-    """Live and die as told."""
+    """Run a consumer for each line of standard input."""
     django.setup()
     from messaging.consumer.process import run_consumers
     from messaging.registry import handlers

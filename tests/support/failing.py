@@ -1,9 +1,8 @@
 """
 A consumer whose handler of `user.update` fails as the messages say.
 
-A name "fail 2 Ann" fails twice in this process before it succeeds, and "fail 9999" for
-as long as anybody tries. A name
-"stuck" fails while the file named by BROKEN exists.
+A name "fail 2 Ann" fails twice in this process before it succeeds, and "fail 9999"
+always fails. A name "stuck" fails while the file named by BROKEN exists.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ tries: Counter[str] = Counter()
 
 
 class Unforeseen(Exception):
-    """What nobody thought of."""
+    """An error that no policy names."""
 
 
 def register() -> None:
-    """Put the failing handler in the place of the real one."""
+    """Replace the real handler with the failing one."""
     from messaging import registry
     from users.commands import UserUpdate
     from users.handlers import update_users

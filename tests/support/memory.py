@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def peak(process: subprocess.Popen[bytes]) -> float:
-    """Give the most memory a process has ever used, in MB."""
+    """Return the peak memory of a process, in MB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found

@@ -8,8 +8,8 @@ from typing import Any
 
 from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Outbox, Parked
 from reports.commands import ReportCreate, ReportUpdateVisibility
@@ -27,20 +27,20 @@ PERSON = {"nombre": "Bo", "apellido": "Diaz", "email": "bo@example.com"}
 
 
 def delivery(message: Message, message_id: str | None, **values: Any) -> Delivery:
-    """A message as a consumer gets it."""
+    """Return a message as a consumer receives it."""
     envelope = Envelope(message.encode(), message.queue, message_id=message_id)
     return Delivery(envelope, message.queue, tag=1, **values)
 
 
 def process(queue: str, deliveries: list[Delivery]) -> list[Context]:
-    """Process a batch here, as a consumer does, and return what became of it."""
+    """Process a batch in this process, and return the contexts of its messages."""
     batch = Batch([Context(one) for one in deliveries])
     Processor(HeldLease(queue)).process(batch)
     return batch.contexts
 
 
 def retry(queue: str) -> list[Context]:
-    """Process here what is parked, as if all of it were due."""
+    """Process all parked messages in this process, as if they were due."""
     rows = Parked.objects.filter(partition=queue).order_by("id")
     contexts = [Context(row.delivery(queue), row) for row in rows]
     Processor(HeldLease(queue)).process(Batch(contexts, is_parked=True))
@@ -48,28 +48,28 @@ def retry(queue: str) -> list[Context]:
 
 
 def handle(*messages: Message, message_id: str | None = None) -> None:
-    """Have messages handled here, one batch each, whatever the queues hold."""
+    """Handle messages in this process, one batch each."""
     for message in messages:
         given = message_id or str(uuid.uuid4())
         process(message.queue, [delivery(message, given)])
 
 
 def creation(author: User) -> ReportCreate:
-    """The wish for a report."""
+    """Return the command that creates a report."""
     return ReportCreate(
         id_reporte=REPORT, id_usuario=author.pk, tipo_reporte=1, descripcion="Bache"
     )
 
 
 def penalty(report: str) -> ReportUpdateVisibility:
-    """The wish to hide a report and to punish its author."""
+    """Return the command that hides a report and penalises its author."""
     return ReportUpdateVisibility(
         id_reporte=report, visibilidad=0, penalize_author=True
     )
 
 
 def event_of(report: ReportCreate) -> ReportCreated:
-    """Give the event that waits to be told of a report."""
+    """Return the event about a report's creation that is in the outbox."""
     for row in Outbox.objects.filter(type="report.created"):
         if json.loads(bytes(row.body))["id_reporte"] == report.id_reporte:
             return ReportCreated.model_validate_json(bytes(row.body))
@@ -77,25 +77,25 @@ def event_of(report: ReportCreate) -> ReportCreated:
 
 
 def react(queue: str, event: Message) -> None:
-    """Have an event handled here, once more each time."""
+    """Handle an event in this process, again with each call."""
     envelope = Envelope(event.encode(), event.event_type, exchange="events")
     process(queue, [Delivery(envelope, queue, tag=1)])
 
 
 def update(user: User, nombre: str) -> bytes:
-    """A change of name."""
+    """Return the body of a command that changes a user's name."""
     return UserUpdate(user_id=user.pk, nombre=nombre).encode()
 
 
 def names_told() -> list[str]:
-    """The names that users were given, in their order."""
+    """Return the names in the users' events, in order."""
     return [
         json.loads(bytes(row.body))["nombre"] for row in Outbox.objects.order_by("id")
     ]
 
 
 def make_people(count: int) -> list[User]:
-    """So many more users."""
+    """Create so many more users, and return them."""
     first = User.objects.count()
     handle(
         *(
@@ -108,13 +108,13 @@ def make_people(count: int) -> list[User]:
 
 
 def told(user: User) -> list[str]:
-    """The names that a user was given, in their order."""
+    """Return the names in a user's events, in order."""
     bodies = [json.loads(bytes(row.body)) for row in Outbox.objects.order_by("id")]
     return [body["nombre"] for body in bodies if body["user_id"] == user.pk]
 
 
 def rename(someone: User, count: int) -> None:
-    """Send changes of name, numbered."""
+    """Publish numbered changes of a user's name."""
     publisher().publish(
         *(Envelope(update(someone, f"Ann {n}"), "users_queue") for n in range(count)),
         timeout=60,

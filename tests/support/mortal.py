@@ -1,5 +1,5 @@
 """
-A supervisor and its consumer of an app with a handler that kills.
+A supervisor and its consumer, whose handler kills the process.
 
 Restarts the consumer whenever it dies by a signal, and prints one line each time.
 """
@@ -15,7 +15,7 @@ import django
 
 
 def register() -> None:
-    """Make `user.delete` of user 666 deadly; the rest is as always."""
+    """Replace the handler of `user.update` with one that kills its process."""
     from messaging import registry
     from users.commands import UserUpdate
     from users.handlers import update_users
@@ -32,7 +32,7 @@ def register() -> None:
 
 
 def main() -> None:
-    """Restart until the consumer ends by itself."""
+    """Restart the consumer until it exits by itself."""
     django.setup()
     from messaging.consumer.process import run_consumers
 

@@ -1,8 +1,8 @@
 """
-The servers of the tests: private, on free ports, with data that are thrown away.
+The private servers of the tests, on free ports, with data that are deleted.
 
-Loaded as a plugin before Django's settings, which read these addresses. Whoever needs
-the servers asks for the fixture `servers`, which starts them once.
+Loaded as a plugin before Django's settings, which read these addresses. The fixture
+`servers` starts them, once, when the first test needs them.
 """
 
 import os
@@ -33,7 +33,7 @@ os.environ.update(
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Stop the servers and delete their data."""
     for server in (rabbitmq, mariadb, mongodb):
         server.stop()
     shutil.rmtree(DIRECTORY, ignore_errors=True)

@@ -52,7 +52,7 @@ class Processes:
         return self.start("manage.py", *command, **environment)
 
     def output(self, *command: str) -> str:
-        """Run a command of `manage.py` and give what it prints."""
+        """Run a command of `manage.py` and return its output."""
         return subprocess.run(
             [sys.executable, "manage.py", *command],
             cwd=BASE,
@@ -65,12 +65,12 @@ class Processes:
     def stop(
         self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM
     ) -> int:
-        """Send a signal and give the exit code."""
+        """Send a signal and return the exit code."""
         process.send_signal(number)
         return process.wait(15)
 
     def kill_all(self) -> None:
-        """Leave nothing running, not even workers that outlive their supervisor."""
+        """Kill all processes and their children."""
         for process in self._running:
             with suppress(ProcessLookupError):
                 # The group: a web server has children that do the work.
@@ -79,15 +79,15 @@ class Processes:
 
 
 def database_url() -> str:
-    """Give the address of the test database in MariaDB."""
+    """Return the URL of the test database in MariaDB."""
     name = connections["default"].settings_dict["NAME"]
     return f"{private_servers.mariadb.url.rpartition('/')[0]}/{name}"
 
 
 class SharedConsumers:
     """
-    Consumers of commands and events, in a process that lives until a test wants the
-    queues alone.
+    Consumers of commands and events, in a process that runs until a test needs the
+    queues for itself.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -95,30 +95,30 @@ class SharedConsumers:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Have them run; one that has died fails the test that finds out."""
+        """Start them; fails the test if they have died."""
         if self._process is None:
-            # Not the archive: tests look into the queues of dead letters.
+            # Not the archive: tests read the queues of dead letters.
             names = [consumer_name(queue) for queue in handlers]
             self._process = self._processes.manage("run_consumer", *names)
         assert self._process.poll() is None
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Have them hold the queues and do nothing."""
+        """Stop them with SIGSTOP, so that they keep the queues and do nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         yield
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Leave the queues to others."""
+        """Stop them, so that a test can consume alone."""
         if self._process is not None:
             assert self._processes.stop(self._process) == 0
             self._process = None
 
 
 class API:
-    """The project over HTTP, served by the program that serves it for everybody."""
+    """The project over HTTP, served as in production."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"

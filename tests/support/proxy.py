@@ -1,4 +1,4 @@
-"""A TCP proxy that can misbehave the way networks do."""
+"""A TCP proxy that can fail as networks do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Proxy:
-    """Carries bytes between clients and one server until it is told not to."""
+    """Forwards bytes between clients and one server until it is made to fail."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -32,7 +32,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Cut all connections there are."""
+        """Cut all current connections."""
         for pair in self._pairs:
             for end in pair:
                 with suppress(OSError):
@@ -41,7 +41,7 @@ class Proxy:
         self._pairs.clear()
 
     def freeze(self) -> None:
-        """Swallow what comes on the connections there are; new ones work."""
+        """Discard what arrives on current connections; new ones work."""
         self._frozen.update(end for pair in self._pairs for end in pair)
 
     def _accept(self) -> None:

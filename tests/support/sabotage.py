@@ -1,5 +1,5 @@
 """
-Programs of the project with one promise broken on purpose, for the lab to find out.
+Programs of the project that break one guarantee, for the crash lab to detect.
 
     python -m tests.support.sabotage skip-inbox run_consumer --all
 """
@@ -21,7 +21,7 @@ from pymongo import UpdateOne
 
 
 def acknowledge_first() -> None:
-    """Acknowledge what has arrived, then take some time to commit it."""
+    """Acknowledge messages on arrival, and commit their effects later."""
     from messaging.amqp.subscription import Subscription
     from messaging.consumer.batch import Processor
 
@@ -42,7 +42,7 @@ def acknowledge_first() -> None:
 
 
 def skip_inbox() -> None:
-    """Neither look into the inbox nor enter anything."""
+    """Neither read nor write the inbox."""
     from messaging.consumer import inbox
 
     inbox.recognise = lambda part: None
@@ -92,7 +92,7 @@ def ignore_versions() -> None:
 
 
 def ignore_key() -> None:
-    """Let messages overtake those of their key that are parked."""
+    """Let messages overtake parked ones of their key."""
     from messaging.consumer import parking
     from messaging.consumer.context import State, in_states
 
@@ -101,7 +101,7 @@ def ignore_key() -> None:
 
 
 def blame_all() -> None:
-    """Give up all messages that stand beside one that fails."""
+    """Blame the first of the messages that fail together, and drop the others."""
     from messaging.consumer import policy
 
     policy.split = lambda part, suspect: [part[:1]]
@@ -109,13 +109,13 @@ def blame_all() -> None:
 
 def ignore_epoch() -> None:
     """Go on under leases that others have taken over."""
-    from messaging.cluster import sessions
     from messaging.cluster.leases import HeldLease
     from messaging.consumer.consumer import Consumer
+    from messaging.models import session_locks
 
     HeldLease.lock = lambda self: None
     Consumer.ask_back = lambda self: None
-    sessions.end = lambda using, name: None
+    session_locks.end_session = lambda using, name: None
 
 
 SABOTAGES = {
@@ -130,7 +130,7 @@ SABOTAGES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Give the API that publishes blindly, to a WSGI server that asks for it."""
+    """Return the WSGI application of an API that publishes without confirms."""
     if name != "blind_api":
         raise AttributeError(name)
     from project.wsgi import application

@@ -17,7 +17,7 @@ HEAD = "| Key | Default | Meaning |\n|---|---|---|\n"
 
 
 def table() -> str:
-    """Give the table."""
+    """Return the table."""
     return HEAD + "".join(
         f"| `{name}` | `{DEFAULTS[name]!r}` | {meaning} |\n"
         for name, meaning in meanings()
@@ -25,7 +25,7 @@ def table() -> str:
 
 
 def meanings() -> Iterator[tuple[str, str]]:
-    """Give each key of `DEFAULTS` and the comment above it."""
+    """Yield each key of `DEFAULTS` and the comment above it."""
     source = (BASE / "messaging" / "conf.py").read_text()
     comment: list[str] = []
     for line in source.partition("DEFAULTS: ")[2].splitlines():
@@ -40,7 +40,7 @@ def meanings() -> Iterator[tuple[str, str]]:
 
 
 def document() -> str:
-    """Give the document with the table as it should be."""
+    """Return the document with the current table."""
     before, _, after = DOCUMENT.read_text().partition(HEAD)
     rest = after.partition("\n\n")[2]
     return f"{before}{table()}\n{rest}"

@@ -11,19 +11,28 @@ from django.db import connections
 logger = logging.getLogger(__name__)
 
 
+#: Seconds between two looks at the table of transactions. InnoDB does not refresh it
+#: for a reader who has read it within 0.1 s: read more often, it never changes.
+INTERVAL = 0.15
+
+
 def is_idle() -> bool:
-    """Whether nobody is in the middle of a transaction."""
-    running = transactions()
-    if running:
+    """Return whether no process has a transaction open."""
+    if running := transactions():
         logger.debug("Transactions: %s", running)
-        # InnoDB does not bring the table up to date for whoever has read it within
-        # 0.1 s: asked more often, it shows for ever what was once running.
-        time.sleep(0.15)
+        time.sleep(INTERVAL)
     return not running
 
 
-def transactions() -> list[Any]:
-    """Give the transactions that somebody is in the middle of."""
+def is_waiting_for_lock() -> bool:
+    """Return whether a transaction waits for a lock that another one holds."""
+    if not (waiting := transactions("trx_state = 'LOCK WAIT'")):
+        time.sleep(INTERVAL)
+    return bool(waiting)
+
+
+def transactions(condition: str = "TRUE") -> list[Any]:
+    """Return the open transactions for which an SQL condition holds."""
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT * FROM information_schema.innodb_trx")
+        cursor.execute(f"SELECT * FROM information_schema.innodb_trx WHERE {condition}")
         return list(cursor.fetchall())

@@ -11,19 +11,29 @@ from django.db import DatabaseError, connections
 from pymongo.errors import PyMongoError
 
 
-def eventually(condition: Callable[[], Any], reason: str, timeout: float = 10.0) -> Any:
-    """Wait until `condition` gives something true, and give that."""
+def eventually(
+    condition: Callable[[], Any],
+    reason: str,
+    timeout: float = 10.0,
+    interval: float = 0.02,
+) -> Any:
+    """
+    Wait until `condition` returns something true, and return that.
+
+    Fails the test with `reason` after `timeout` seconds. The condition is checked
+    every `interval` seconds.
+    """
     deadline = time.monotonic() + timeout
     while True:
         if result := condition():
             return result
         if time.monotonic() > deadline:
             pytest.fail(f"Not within {timeout} s: {reason}")
-        time.sleep(0.02)
+        time.sleep(interval)
 
 
 def stored(condition: Callable[[], Any]) -> Callable[[], Any]:
-    """Give the condition, false for as long as a database is away."""
+    """Return the condition, made false for as long as a database is away."""
 
     def result() -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Fixtures: consumers as processes."""
+"""Fixtures for consumers that run as processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="session")
 def mortal(shared_processes: Processes) -> Iterator[Life]:
-    """Lets a consumer live up to a point, and gives its exit code."""
+    """Return a function that runs a consumer up to a point; gets its exit code."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.crash_points"],
         cwd=BASE,
@@ -44,13 +44,13 @@ def mortal(shared_processes: Processes) -> Iterator[Life]:
 
 @pytest.fixture
 def consumer(no_consumers: None, mortal: Life) -> Life:
-    """The only consumer there is."""
+    """The only consumer."""
     return mortal
 
 
 @pytest.fixture
 def start(no_consumers: None, processes: Processes) -> Start:
-    """Starts consumers of the users' queue."""
+    """Return a function that starts a consumer of the users' queue."""
 
     def consume(**environment: str) -> subprocess.Popen[bytes]:
         return processes.manage("run_consumer", "users", **environment)
@@ -60,6 +60,6 @@ def start(no_consumers: None, processes: Processes) -> Start:
 
 @pytest.fixture
 def user(broker: Broker) -> User:
-    """Somebody to rename."""
+    """A user to rename."""
     handle(ANN)
     return User.objects.get()

@@ -19,11 +19,8 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
-from messaging import Unpublishable, publishes
 from messaging.lab.processes import find_program
 from messaging.lab.servers import PostgreSQL
-from messaging.outbox.publication import publications
-from reports.models import Report
 from tests.support import BASE
 from tests.support.broker import virtual_host
 from tests.support.private_servers import DIRECTORY
@@ -57,17 +54,12 @@ def test_committed_rows_survive_a_killed_postgresql(postgresql: PostgreSQL) -> N
 
 
 def run_suite(*files: str, **environment: str) -> None:
-    """Run tests of the project `tests.shop`, which has settings of its own."""
+    """Run modules of tests/shop on a given database, where no server is started."""
     command = [sys.executable, "-m", "pytest", "-q", "--create-db", "--noconftest"]
-    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--color=no"]
-    command += [
-        "-p",
-        "messaging.pytest_plugin",
-        "--ds=tests.support.shop.settings",
-        "--",
-    ]
+    command += ["--ds=tests.support.shop.settings", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts=", "-p", "messaging.pytest_plugin", "--color=no"]
     done = subprocess.run(
-        [*command, *(f"tests/shop/{name}.py" for name in files)],
+        [*command, *(f"tests/shop/test_{name}.py" for name in files)],
         cwd=BASE,
         env=os.environ | environment,
         capture_output=True,
@@ -78,18 +70,12 @@ def run_suite(*files: str, **environment: str) -> None:
 
 
 def shop(url: str) -> str:
-    """Give the address of a database beside that of this project's own tests."""
+    """Return the URL of a database beside that of this project's own tests."""
     return f"{url.rpartition('/')[0]}/shop"
 
 
 def test_published_models_emit_events_for_every_change_on_sqlite() -> None:
     run_suite("publishing", DATABASE_URL="sqlite://:memory:")
-
-
-def test_published_models_emit_events_for_every_change_on_mariadb(
-    servers: SimpleNamespace,
-) -> None:
-    run_suite("publishing", DATABASE_URL=shop(servers.mariadb.url))
 
 
 @pytest.mark.slow
@@ -100,20 +86,7 @@ def test_published_models_emit_events_for_every_change_on_postgresql(
 
 
 @pytest.mark.slow
-def test_the_broker_in_memory_is_a_twin_of_the_real_one(
-    servers: SimpleNamespace,
-) -> None:
-    run_suite(
-        "twins",
-        "memory",
-        "delivery",
-        DATABASE_URL=shop(servers.mariadb.url),
-        RABBITMQ_URL=virtual_host("twins"),
-    )
-
-
-@pytest.mark.slow
-def test_consumers_on_sqlite_do_what_the_twin_does(
+def test_consumers_on_sqlite_do_what_the_broker_in_memory_does(
     servers: SimpleNamespace, tmp_path: Path
 ) -> None:
     run_suite(
@@ -126,7 +99,7 @@ def test_consumers_on_sqlite_do_what_the_twin_does(
 
 
 @pytest.mark.slow
-def test_consumers_on_postgresql_do_what_the_twin_does(
+def test_consumers_on_postgresql_do_what_the_broker_in_memory_does(
     servers: SimpleNamespace, postgresql: PostgreSQL
 ) -> None:
     run_suite(
@@ -138,20 +111,9 @@ def test_consumers_on_postgresql_do_what_the_twin_does(
     )
 
 
-def test_a_model_in_mongodb_is_refused_with_the_reason() -> None:
-    publishes(Report, fields=["pk"])
-    try:
-        (problem,) = (p for p in publications[Report].problems() if "database" in p)
-        with pytest.raises(Unpublishable, match=r"'reports'.*share no transaction"):
-            Report.objects.create(id_reporte="x")
-    finally:
-        del publications[Report]
-    assert "Publish a message from the code that makes the change" in problem
-
-
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that `pip install .` makes and installs."""
+    """The wheel that `pip install .` builds and installs."""
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(BASE))
     (built,) = folder.glob("*.whl")
@@ -168,7 +130,7 @@ def pip(*arguments: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_all_of_messaging_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_all_of_messaging_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     tracked = subprocess.run(
@@ -180,7 +142,7 @@ def test_the_wheel_has_all_of_messaging_and_nothing_else(wheel: Path) -> None:
 
 
 class Project:
-    """A new project, in an environment with the wheel and what that asks for."""
+    """A new project, in an environment with the wheel and its dependencies."""
 
     def __init__(self, folder: Path, wheel: Path, *drivers: str) -> None:
         self.folder = folder / "project"
@@ -202,7 +164,7 @@ class Project:
         } | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
 
     def command(self, line: str) -> list[str]:
-        """Give a command of the documents, for this environment."""
+        """Return a command of the documents, for this environment."""
         words = split(line)
         if words[0] == "django-admin":
             return [self.python, "-m", "django", *words[1:]]
@@ -210,7 +172,7 @@ class Project:
         return [self.python, *words[1:]]
 
     def run(self, line: str) -> str:
-        """Run a command of the documents, and give what it prints."""
+        """Run a command of the documents, and return its output."""
         done = subprocess.run(
             self.command(line),
             cwd=self.folder,
@@ -222,14 +184,14 @@ class Project:
         return done.stdout
 
     def shell(self, code: str) -> str:
-        """Run Python in the project, and give what it prints."""
+        """Run Python in the project, and return its output."""
         prelude = "from django.db import transaction\nfrom shop.models import *\n"
         command = ["python", "manage.py", "shell", "-v", "0", "-c", prelude + code]
         return self.run(json.dumps(command)).strip()
 
     @contextmanager
     def running(self, *lines: str) -> Iterator[None]:
-        """Have commands run that do not end by themselves."""
+        """Run commands in the background while the block runs."""
         processes = [
             subprocess.Popen(self.command(line), cwd=self.folder, env=self.environment)
             for line in lines
@@ -243,7 +205,7 @@ class Project:
         assert codes == [0] * len(lines)
 
     def write(self, blocks: list[tuple[str, bool, str]]) -> None:
-        """Write files of the documents, or go on with them."""
+        """Write files of the documents, or append to them."""
         for name, continued, text in blocks:
             path = self.folder / name
             before = path.read_text() if continued else ""
@@ -251,7 +213,7 @@ class Project:
 
 
 def split(line: str) -> list[str]:
-    """Give the words of a command."""
+    """Split a command into words."""
     if line.startswith("["):
         words: list[str] = json.loads(line)
         return words
@@ -261,7 +223,7 @@ def split(line: str) -> list[str]:
 
 
 def requirements(wheel: Path, *names: str) -> set[str]:
-    """Give what a wheel and `names` need, and what that needs, without extras."""
+    """Return all dependencies of a wheel and of `names`, without extras."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
         text = archive.read(metadata).decode()
@@ -278,7 +240,7 @@ def requirements(wheel: Path, *names: str) -> set[str]:
 
 
 def link(name: str, packages: Path) -> None:
-    """Have an installed distribution in another environment."""
+    """Link an installed distribution into another environment."""
     found = distribution(name)
     for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
         target = packages / top
@@ -293,7 +255,7 @@ COMMAND = re.compile(r"^\$ ((?:python|django-admin) .*)$", re.MULTILINE)
 
 
 def files_of(text: str) -> list[tuple[str, bool, str]]:
-    """Give the files that a document has one write."""
+    """Return the files that a document tells the reader to write."""
     return [(name, bool(more), body) for name, more, body in BLOCK.findall(text)]
 
 
@@ -301,7 +263,7 @@ def files_of(text: str) -> list[tuple[str, bool, str]]:
 def database(
     request: pytest.FixtureRequest, servers: SimpleNamespace
 ) -> tuple[str, tuple[str, ...]]:
-    """Lines for the settings that name a database, and the driver it needs."""
+    """Settings that name a database, and the driver it needs."""
     match request.param:
         case "sqlite":
             return "", ()
@@ -323,15 +285,15 @@ Order.objects.create(reference="A-2", total=1)
 deadline = time.monotonic() + 20
 while Invoice.objects.count() < 2 and time.monotonic() < deadline:
     time.sleep(0.1)
-time.sleep(0.5)  # whatever else there is to tell would come now
-told = Invoice.objects.order_by("order_id").values_list("order_id", flat=True)
+time.sleep(0.5)  # for events that should not come
+published = Invoice.objects.order_by("order_id").values_list("order_id", flat=True)
 made = Order.objects.order_by("pk").values_list("pk", flat=True)
-print(json.dumps([list(told), list(made)]))
+print(json.dumps([list(published), list(made)]))
 """
 
 
 def engine(kind: str, user: str, port: int) -> str:
-    """Give the setting of a database."""
+    """Return the settings of a database."""
     return (
         f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.{kind}", '
         f'"NAME": "messaging", "USER": "{user}", "HOST": "127.0.0.1", '
@@ -370,9 +332,9 @@ def test_a_new_project_does_what_the_document_says(
     assert "no issues" in project.run("python manage.py check")
     with project.running(relay, consumer):
         project.run(save)
-        told, made = json.loads(project.shell(STORY))
+        published, made = json.loads(project.shell(STORY))
     assert len(made) == 2
-    assert told == made
+    assert published == made
 
     project.write(files_of(text.replace(first, "")))
     assert "no issues" in project.run("python manage.py check")
@@ -381,7 +343,7 @@ def test_a_new_project_does_what_the_document_says(
 
 
 @pytest.mark.slow
-def test_what_needs_more_than_the_wheel_asks_for_says_so(
+def test_modules_with_optional_dependencies_name_what_is_missing(
     tmp_path: Path, wheel: Path
 ) -> None:
     project = Project(tmp_path, wheel)
@@ -419,7 +381,7 @@ def test_it(memory_broker):
 
 
 @pytest.mark.slow
-def test_pytest_has_the_fixture_wherever_the_package_is_installed(
+def test_installing_the_package_provides_the_pytest_fixture(
     tmp_path: Path, wheel: Path
 ) -> None:
     project = Project(tmp_path, wheel, "pytest")

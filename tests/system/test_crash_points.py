@@ -1,4 +1,4 @@
-"""Whatever is delivered twice, and wherever a consumer is killed: one effect."""
+"""One effect, whatever is delivered twice and wherever a consumer is killed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CRASH_POINTS = [
 
 
 def events() -> list[tuple[str, int]]:
-    """What is to be told, in its order: event types and versions."""
+    """Return the types and versions of the events in the outbox, in order."""
     bodies = [json.loads(bytes(row.body)) for row in Outbox.objects.order_by("id")]
     return [(body["event_type"], body["version"]) for body in bodies]
 
 
 @pytest.fixture
 def author(broker: Broker) -> User:
-    """A user about whom everything is told."""
+    """A user without events in the outbox."""
     handle(ANN)
     Outbox.objects.all().delete()
     return User.objects.get()
@@ -52,14 +52,14 @@ def author(broker: Broker) -> User:
 
 @pytest.fixture
 def report(author: User) -> str:
-    """A report of the author's, about which everything is told."""
+    """The id of a report without events in the outbox."""
     handle(creation(author))
     Outbox.objects.all().delete()
     return REPORT
 
 
 def survive(broker: Broker, consumer: Life, point: str, message: Message) -> None:
-    """Send a message; have its consumer killed at a point, and the next one go on."""
+    """Send a message; kill its consumer at a point, and start the next one."""
     broker.send(message.queue, message.encode(), message_id=str(uuid.uuid4()))
     assert consumer(point) == -signal.SIGKILL
     assert consumer("never") == 0

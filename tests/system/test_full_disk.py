@@ -1,4 +1,4 @@
-"""A disk that fills up under MariaDB and is freed: nothing lost, nothing doubled."""
+"""When MariaDB's disk fills up and is freed, nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ SIZE = 320
 #: The file that takes all that is left.
 FILLER = "filler"
 #: As long as it may be, so that tables grow fast.
+#: Seconds without a new row after which the disk has stopped all writes.
+STANDSTILL = 2.0
+#: Seconds for which the disk stays full after that.
+STAYS_FULL = 5.0
+#: Seconds for which requests go on when the disk has room again.
+GOES_ON = 1.0
 BIOGRAPHY = "b" * 5000
 
 
 @pytest.fixture
 def disk(tmp_path: Path, broker: Broker) -> Iterator[Path]:
-    """A file system of its own, in memory."""
+    """A separate file system, in memory."""
     options = ["-t", "tmpfs", "-o", f"size={SIZE}m", "tmpfs", str(tmp_path)]
     done = subprocess.run(["mount", *options], capture_output=True, text=True)
     if done.returncode:
@@ -73,7 +79,7 @@ def mariadb(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
 
 
 def fill(disk: Path) -> Path:
-    """Take all space that is left; give the file that takes it."""
+    """Fill the disk; return the file that takes the space."""
     path = disk / FILLER
     with path.open("wb", buffering=0) as file:
         for size in (2**20, 2**12):
@@ -84,7 +90,7 @@ def fill(disk: Path) -> Path:
 
 
 class Load:
-    """Clients that create users and reports for as long as they are let."""
+    """Clients that create users and reports until they are stopped."""
 
     def __init__(self, api: Any, author: int) -> None:
         self._api = api
@@ -100,7 +106,7 @@ class Load:
         self._clients = [self._pool.submit(self._write, n) for n in range(3)]
 
     def stop(self) -> None:
-        """Let them finish; raises what went wrong with one."""
+        """Wait until they finish; raise the error of one that failed."""
         self._stopping.set()
         for client in self._clients:
             client.result()
@@ -133,7 +139,7 @@ class Load:
 
 
 def rows(mariadb: MariaDB, sql: str) -> list[Any]:
-    """Ask the database; give nothing while it is away."""
+    """Query the database; return nothing while it is away."""
     try:
         connection = MySQLdb.connect(
             host="127.0.0.1",
@@ -151,7 +157,7 @@ def rows(mariadb: MariaDB, sql: str) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
+def test_a_full_disk_that_is_freed_loses_no_write(
     disk: Path,
     mariadb: MariaDB,
     broker: Broker,
@@ -188,13 +194,13 @@ def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
 
     def stands_still() -> bool:
         before, accepted = count("users_user"), len(load.emails)
-        time.sleep(2)
+        time.sleep(STANDSTILL)
         return count("users_user") == before and len(load.emails) > accepted
 
     eventually(stands_still, "nothing can be applied, and writes are accepted", 60)
-    time.sleep(5)
+    time.sleep(STAYS_FULL)
     filler.unlink()
-    time.sleep(1)
+    time.sleep(GOES_ON)
     load.stop()
 
     assert load.answers.keys() <= {202, 503}, load.answers
@@ -213,7 +219,7 @@ def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
     eventually(lambda: emails() >= load.emails, "all users are there", 90)
     eventually(lambda: changed() >= load.reports, "all reports are there", 90)
     outbox = "SELECT COUNT(*) FROM messaging_outbox"
-    eventually(lambda: rows(mariadb, outbox) == [(0,)], "all events are told", 60)
+    eventually(lambda: rows(mariadb, outbox) == [(0,)], "all events are published", 60)
     assert emails() <= load.tried | {"ann@example.com"}
     sql = f"SELECT numero_reportes FROM users_user WHERE user_id = {author}"
     assert rows(mariadb, sql) == [(len(ledger()),)]
@@ -224,7 +230,7 @@ def test_a_disk_that_fills_up_and_is_freed_costs_no_write(
 
 
 def disk_is_full(disk: Path) -> bool:
-    """Whether not another byte can be written."""
+    """Return whether the disk is full."""
     try:
         (disk / "byte").write_bytes(b"\0")
     except OSError as error:

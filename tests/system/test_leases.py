@@ -1,4 +1,4 @@
-"""Partitions are held by one process at a time, shared, handed over and taken over."""
+"""Partitions are leased to one process at a time, shared, and taken over."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from messaging.publish import envelope_for
 from tests.support.broker import Broker
 from tests.support.messages import handle, make_people, told
 from tests.support.processes import Processes
+from tests.support.transactions import is_waiting_for_lock
 from tests.support.waiting import eventually
 from users.commands import UserUpdate
 from users.models import User
 
 #: With heartbeats so quick that the broker soon misses a process that was stopped.
 EIGHT = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}, "HEARTBEAT": 2}
+
+#: Seconds in which a process takes a queue that it may consume.
+LEFT_ALONE = 3.0
 
 Start = Callable[[], subprocess.Popen[bytes]]
 
@@ -44,27 +48,27 @@ def eight(broker: Broker, no_consumers: None, settings: Any) -> Iterator[Broker]
 
 @pytest.fixture
 def start(eight: Broker, processes: Processes) -> Start:
-    """Starts a consumer of all partitions."""
+    """Return a function that starts a consumer of all partitions."""
     return lambda: processes.manage(
         "run_consumer", "users", MESSAGING=json.dumps(EIGHT)
     )
 
 
 def shares() -> list[int]:
-    """How many partitions the living processes hold, the most first."""
+    """Return how many partitions each living process holds, the most first."""
     living = {worker.pk for worker in Worker.objects.living()}
     held = Counter(lease.worker for lease in Lease.objects.all())
     return sorted((held[worker] for worker in living), reverse=True)
 
 
 def send_names(users: list[User], *names: str) -> None:
-    """Ask for changes of the users' names, in this order for each."""
+    """Publish changes of the users' names, in this order for each."""
     wishes = [UserUpdate(user_id=u.pk, nombre=name) for name in names for u in users]
     publisher().publish(*(envelope_for(wish) for wish in wishes), timeout=60)
 
 
 @pytest.mark.slow
-def test_four_processes_share_eight_partitions_whoever_comes_and_goes(
+def test_four_processes_share_eight_partitions_as_processes_join_and_leave(
     eight: Broker, start: Start
 ) -> None:
     users = make_people(40)
@@ -123,7 +127,7 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
 
 
 @pytest.mark.slow
-def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
+def test_a_stopping_process_keeps_only_the_partition_it_is_working_on(
     eight: Broker, start: Start
 ) -> None:
     (user,) = make_people(1)
@@ -138,7 +142,7 @@ def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
         cursor.execute("SET autocommit = 0")
         cursor.execute("SELECT * FROM users_user FOR UPDATE")
         send_names([user], "Ann")
-        time.sleep(0.5)  # by now it has begun, and waits for the row
+        eventually(is_waiting_for_lock, "the consumer waits for the row")
         stopped.send_signal(signal.SIGTERM)
         others = Lease.objects.exclude(worker=busy.worker).exclude(worker="")
         eventually(lambda: others.count() == 7, "the other has the rest", 4)
@@ -152,10 +156,10 @@ def test_a_process_that_is_told_to_stop_leaves_others_all_but_what_is_in_hand(
 
 
 @pytest.mark.slow
-def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
+def test_a_process_stopped_inside_a_transaction_blocks_no_other(
     eight: Broker, start: Start
 ) -> None:
-    """Its row locks would: so its session is ended when its lease is taken over."""
+    """Its session, and with it its row locks, ends when its lease is taken over."""
     users = make_people(1)
     first = start()
     eventually(lambda: shares() == [8], "all are held")
@@ -163,7 +167,7 @@ def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
         cursor.execute("SET autocommit = 0")
         cursor.execute("SELECT * FROM users_user FOR UPDATE")
         send_names(users, "Ann")
-        time.sleep(0.5)  # by now it has begun, and waits for the row
+        eventually(is_waiting_for_lock, "the consumer waits for the row")
         first.send_signal(signal.SIGSTOP)
         cursor.execute("ROLLBACK")
         cursor.execute("SET autocommit = 1")
@@ -175,7 +179,7 @@ def test_what_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up(
     assert told(users[0]) == ["Ann"]
 
 
-def test_a_foreign_message_is_forwarded_to_its_partition(
+def test_a_message_of_another_program_is_forwarded_to_its_partition(
     eight: Broker, start: Start
 ) -> None:
     users = make_people(40)
@@ -201,7 +205,7 @@ def test_a_queue_with_another_number_of_partitions_is_left_alone(
     assert processes.stop(one) == 0
 
     start()
-    time.sleep(3)
+    time.sleep(LEFT_ALONE)
 
     assert Lease.objects.get(queue="users_queue").worker not in {
         worker.pk for worker in Worker.objects.living()
@@ -229,8 +233,8 @@ def test_messages_of_a_key_are_published_to_its_partition(eight: Broker) -> None
 
 def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
     from messaging.cluster.leases import HeldLease
-    from messaging.consumer.batch import Batch, Processor
-    from messaging.consumer.context import Context
+    from messaging.consumer.batch import Processor
+    from messaging.consumer.context import Batch, Context
     from messaging.models.lease import LeaseLost
     from tests.support.messages import ANN, delivery
 

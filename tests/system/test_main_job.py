@@ -1,4 +1,4 @@
-"""From HTTP or AMQP to row and document: what the project is for."""
+"""From HTTP or AMQP to row and document: the main job of the project."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_report_posted_right_after_its_author_waits_for_it(
     assert not dead_letters()
 
 
-def test_a_report_of_nobody_is_refused_and_holds_up_nobody_for_long(
+def test_a_report_of_an_unknown_user_is_refused_and_delays_others_only_briefly(
     api: API, consumers: None
 ) -> None:
     author = api.post("/users/", JOHN, headers={"Prefer": "wait=5"}).json()["user_id"]

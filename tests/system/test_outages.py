@@ -1,4 +1,4 @@
-"""Servers that are away, full or frozen: nothing is lost, nothing is restarted."""
+"""Servers that are away, full or frozen: nothing is lost, no process restarts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ from tests.support.processes import API, SharedConsumers
 from tests.support.waiting import eventually, stored
 from users.models import User
 
+#: Seconds in which a consumer tries again, more than once, what waits for MongoDB.
+MORE_TRIES = 1.0
+#: Seconds in which a message that fails by its own fault uses up all its attempts.
+ALL_TRIES = 2.0
+#: Seconds for which a database is frozen: longer than any timeout of a driver.
+FROZEN = 18.0
+
 
 def in_turn(write: Callable[[int], requests.Response], count: int) -> None:
-    """Write to so many entities side by side."""
+    """Write to so many entities concurrently."""
     with ThreadPoolExecutor(4) as pool:
         for answer in pool.map(write, range(count)):
             assert answer.status_code == 202, answer.text
@@ -103,8 +110,8 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     path = f"/reports/{answer.json()['id_reporte']}/"
     assert api.patch(path, {"visibilidad": 3}).status_code == 202
     assert api.get("/health/ready").json()["status"] == "degraded"
-    told = api.get(urlsplit(answer.headers["Location"]).path)
-    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+    operation = api.get(urlsplit(answer.headers["Location"]).path)
+    assert (operation.status_code, operation.headers["Retry-After"]) == (503, "5")
     outage.mariadb.start()
     outage.mongodb.start()
 
@@ -118,7 +125,7 @@ def test_writes_are_accepted_while_both_databases_are_away_and_applied_later(
     assert author.numero_reportes == 1
 
 
-def test_a_frozen_database_keeps_nobody_from_hearing_that_writes_are_accepted(
+def test_readiness_is_reported_while_a_database_is_frozen(
     api: API, no_consumers: None, outage: SimpleNamespace
 ) -> None:
     outage.mariadb.pause()
@@ -151,7 +158,7 @@ def test_a_message_without_an_id_is_applied_once_while_mongodb_is_away(
     eventually(
         lambda: User.objects.filter(numero_reportes=2).exists(), "a commit in MySQL"
     )
-    time.sleep(1)  # for more tries, each of which would have counted again
+    time.sleep(MORE_TRIES)
     outage.mongodb.start()
 
     eventually(
@@ -251,7 +258,7 @@ def test_a_frozen_database_delays_what_is_applied_once(
         creation(author).encode(),
         message_id=str(uuid.uuid4()),
     )
-    time.sleep(18)  # longer than any time-out of a driver
+    time.sleep(FROZEN)
     server.resume()
 
     eventually(stored(Report.objects.exists), "a document", 30)
@@ -287,12 +294,12 @@ def test_a_consumer_whose_database_connection_was_cut_goes_on(
     eventually(lambda: User.objects.count() == 3, "another row")
 
 
-def test_a_missing_table_is_waited_for(broker: Broker, consumers: None) -> None:
+def test_consumers_wait_for_a_missing_table(broker: Broker, consumers: None) -> None:
     with connections["default"].cursor() as cursor:
         cursor.execute("RENAME TABLE users_userledger TO mislaid")
     try:
         broker.send("users_queue", {"event_type": "user.create", **PERSON})
-        time.sleep(2)  # for all the tries that a message of its own fault would get
+        time.sleep(ALL_TRIES)
         assert not dead_letters()
         assert not Parked.objects.exists()
     finally:

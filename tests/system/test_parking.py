@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError
 
 from messaging.amqp.publisher import publisher
-from messaging.consumer import retry
-from messaging.consumer.circuit_breaker import WINDOW, CircuitBreaker, CircuitOpen
-from messaging.exceptions import NotYet, Retry
 from messaging.message import Envelope
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.parked import Parked
@@ -229,74 +224,3 @@ def test_messages_between_those_that_fail_are_applied(people: list[User]) -> Non
     assert User.objects.filter(nombre="Eve").count() == 19
     assert Parked.objects.get().message_id == known[7].inbox_id
     assert len(calls) <= 11  # 1 + 2 log2(20)
-
-
-@pytest.fixture
-def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
-
-
-@pytest.mark.parametrize(
-    ("error", "attempts", "waited", "expected"),
-    [
-        (ValueError(), 1, 0, 0.5),  # the first pause
-        (ValueError(), 3, 0, 2.0),  # doubled twice
-        (ValueError(), 10, 0, None),  # often enough
-        (Retry(), 1000, 0, 300.0),  # as often as it takes, at the longest pause
-        (OperationalError(1114, ""), 1000, 0, 300.0),  # until the disk has space
-        (NotYet(""), 1, 0, 0.05),  # any moment
-        (NotYet(""), 5, 0.9, 0.1),  # what is left of its patience
-        (NotYet(""), 2, 1.0, None),  # out of patience
-    ],
-)
-@pytest.mark.usefixtures("_no_jitter")
-def test_pauses_double_up_to_a_limit(
-    error: Exception, attempts: int, waited: float, expected: float | None
-) -> None:
-    result = retry.pause("users_queue", error, attempts, waited)
-
-    assert result == pytest.approx(expected)
-
-
-def test_limits_can_differ_by_queue_and_by_exception(settings: Any) -> None:
-    settings.MESSAGING = settings.MESSAGING | {
-        "MAX_ATTEMPTS": 4,
-        "QUEUES": {"users_queue": {"ATTEMPTS_OF": {"builtins.ArithmeticError": 2}}},
-    }
-
-    assert retry.max_attempts("users_queue", ZeroDivisionError()) == 2
-    assert retry.max_attempts("users_queue", ValueError()) == 4
-    assert retry.max_attempts("reports_queue", ZeroDivisionError()) == 4
-
-
-def test_an_open_circuit_is_closed_by_one_success() -> None:
-    circuit = CircuitBreaker("users_queue")
-
-    def see(*successes: bool) -> None:
-        circuit.check(successes)
-        circuit.count(successes)
-
-    see(*[True] * WINDOW)
-    see(*[False] * (WINDOW // 2))
-    assert not circuit.is_open
-
-    with pytest.raises(CircuitOpen):
-        see(False)
-    see(False)
-    see()
-    assert circuit.is_open
-    assert circuit.pause() > 0
-
-    see(True)
-    see()
-    assert not circuit.is_open
-
-
-def test_a_batch_that_is_tried_again_counts_once() -> None:
-    circuit = CircuitBreaker("users_queue")
-    for _ in range(WINDOW):
-        circuit.check([False] * (WINDOW // 2))
-    circuit.count([False] * (WINDOW // 2))
-
-    circuit.check([True] * (WINDOW // 2))
-    assert not circuit.is_open

@@ -17,12 +17,11 @@ from django.db import OperationalError
 from django.utils import timezone
 from pika.exceptions import AMQPError
 
-from messaging.cluster import sessions
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.attempts import MAX_DEATHS, deaths_of, poison, portion
-from messaging.consumer.batch import Batch, Processor
-from messaging.consumer.context import Context
-from messaging.models import Attempt, DeadLetter
+from messaging.consumer.batch import Processor
+from messaging.consumer.context import Batch, Context
+from messaging.models import Attempt, DeadLetter, session_locks
 from messaging.models.lease import Worker
 from tests.support import BASE
 from tests.support.broker import Broker
@@ -179,7 +178,7 @@ def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
 def test_only_the_dead_count_among_those_who_have_left_a_mark(user: User) -> None:
     pk = suspect(user).id
     Worker.objects.beat(living := Worker(id="living", name="", queues=[]))
-    sessions.hold("default", living.pk)
+    session_locks.acquire("default", living.pk)
     for worker in ("dead", "dead", "dead too", "living", "me"):
         Attempt.objects.begin([pk], worker)
 

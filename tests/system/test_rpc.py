@@ -20,7 +20,6 @@ from typing import Any
 
 import pika
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from messaging import (
@@ -31,7 +30,6 @@ from messaging import (
     RemoteError,
     TooLarge,
     call,
-    serves,
 )
 from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
@@ -444,11 +442,6 @@ def test_a_queue_declared_with_other_arguments_is_used_as_it_is(own: Servers) ->
     own.start("elsewhere")
 
     assert call("elsewhere") == "here"
-
-
-def test_a_function_without_type_hints_cannot_be_served() -> None:
-    with pytest.raises(ImproperlyConfigured, match="type hint"):
-        serves("untyped")(lambda n: n)
 
 
 def manage(

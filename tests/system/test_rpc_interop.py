@@ -71,7 +71,7 @@ def serving(use: Callable[[Any], Awaitable[Any]]) -> Iterator[None]:
         thread.join()
 
 
-def test_json_rpc_of_aio_pika_calls_us(shared: Servers) -> None:
+def test_json_rpc_of_aio_pika_calls_our_server(shared: Servers) -> None:
     async def use(channel: Any) -> Any:
         rpc = await JsonRPC.create(channel)
         return await rpc.call("add", {"a": 2, "b": 3}), await rpc.proxy.add(a=1)
@@ -95,7 +95,7 @@ def test_json_rpc_of_aio_pika_understands_our_errors(
     assert text in with_aio_pika(use)
 
 
-def test_json_rpc_of_aio_pika_serves_us(shared: Servers) -> None:
+def test_json_rpc_of_aio_pika_serves_our_calls(shared: Servers) -> None:
     async def multiply(*, x: int, y: int = 2) -> int:
         return x * y
 
@@ -113,7 +113,9 @@ def test_json_rpc_of_aio_pika_serves_us(shared: Servers) -> None:
         call("multiply", {"x": 3})
 
 
-def test_a_service_with_its_own_callback_queue_calls_us(shared: Servers) -> None:
+def test_a_service_with_its_own_callback_queue_calls_our_server(
+    shared: Servers,
+) -> None:
     async def use(channel: Any) -> bytes:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         await channel.declare_queue("rpc_test_queue")  # as seen in that service's log

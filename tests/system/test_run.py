@@ -1,4 +1,4 @@
-"""`make run`: what it refuses, what it leaves behind, and what it cleans up."""
+"""`make run`: what it refuses, leaves behind, and cleans up."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def start(checkout: Path, **environment: str) -> "subprocess.Popen[str]":
 
 
 def wait_until_open(runner: "subprocess.Popen[str]") -> str:
-    """The address that the runner says to open."""
+    """Return the URL that the runner prints."""
     assert runner.stdout
     lines = []
     for line in runner.stdout:
@@ -58,7 +58,7 @@ def wait_until_open(runner: "subprocess.Popen[str]") -> str:
 
 
 def marked(checkout: Path) -> set[psutil.Process]:
-    """Every process of a run in the checkout."""
+    """Return all processes of a run in the checkout."""
     found = set()
     for process in psutil.process_iter():
         try:
@@ -70,7 +70,7 @@ def marked(checkout: Path) -> set[psutil.Process]:
     return found
 
 
-def test_a_second_start_is_refused_and_tells_of_the_first(checkout: Path) -> None:
+def test_a_second_start_is_refused_and_names_the_first(checkout: Path) -> None:
     with run.lock(checkout / ".local" / "lock") as notice:
         print("http://127.0.0.1:1/ (pid 2)", file=notice, end="", flush=True)
         second = start(checkout)
@@ -78,16 +78,6 @@ def test_a_second_start_is_refused_and_tells_of_the_first(checkout: Path) -> Non
 
     assert output == "already running at http://127.0.0.1:1/ (pid 2)\n"
     assert second.returncode == 1
-
-
-@pytest.mark.parametrize("port", ["none", "0", "65536", "²"])
-def test_a_port_that_is_none_is_refused(
-    port: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PORT", port)
-
-    with pytest.raises(run.Failed, match="no port"):
-        run.choose_port()
 
 
 def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
@@ -100,17 +90,7 @@ def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
     assert runner.returncode == 1
 
 
-def test_the_next_free_port_is_used_when_none_is_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("PORT", raising=False)
-    first = run.choose_port()
-
-    with socket.create_server(("127.0.0.1", first)):
-        assert run.choose_port() > first
-
-
-def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
+def test_only_leftover_processes_of_this_directory_are_ended(checkout: Path) -> None:
     sleeper = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
     ours, others = (
         subprocess.Popen(
@@ -129,20 +109,6 @@ def test_leftovers_of_this_directory_only_are_ended(checkout: Path) -> None:
     others.kill()
     for process in (ours, others):
         process.communicate()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("amqp://guest:s3cret@host:5672/", "amqp://host:5672/"),
-        # A password may hold any of these, though it should be quoted.
-        ("mysql://root:a@b?c/d@host/messaging", "mysql://host/messaging"),
-        # Options may hold secrets too.
-        ("mongodb://host/reports?tlsKeyPassword=x", "mongodb://host/reports"),
-    ],
-)
-def test_secrets_are_not_shown(url: str, shown: str) -> None:
-    assert run.without_secrets(url) == shown
 
 
 @pytest.mark.slow
@@ -167,7 +133,7 @@ def test_ctrl_c_stops_everything(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_does_not_hinder_the_next(checkout: Path) -> None:
+def test_a_killed_run_does_not_prevent_the_next(checkout: Path) -> None:
     first = start(checkout)
     wait_until_open(first)
     left = marked(checkout) - {psutil.Process(first.pid)}

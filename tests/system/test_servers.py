@@ -19,6 +19,7 @@ import pytest
 from messaging.lab import processes
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
 from tests.support import BASE
+from tests.support.broker import NEW_QUEUE
 
 #: Starting and killing servers takes seconds each time.
 pytestmark = pytest.mark.slow
@@ -84,9 +85,7 @@ def test_messages_survive_a_killed_broker(rabbitmq: RabbitMQ) -> None:
     channel.basic_publish("", "kept", b"hello", pika.BasicProperties(delivery_mode=2))
 
     connection.close()
-    # RabbitMQ 3.10 tells the disk of a new quorum queue up to a second later, and never
-    # recovers a queue of which it has not.
-    time.sleep(1.5)
+    time.sleep(NEW_QUEUE)
     rabbitmq.kill()
     assert not any(processes.lives(part) for part in parts)
     rabbitmq.start()
@@ -142,7 +141,9 @@ def test_committed_rows_survive_a_killed_mariadb(mariadb: MariaDB) -> None:
         assert cursor.fetchone() == (1, "utf8mb4")
 
 
-def test_a_half_made_mariadb_is_made_again(mariadb: MariaDB, tmp_path: Path) -> None:
+def test_a_half_initialised_mariadb_is_initialised_again(
+    mariadb: MariaDB, tmp_path: Path
+) -> None:
     (tmp_path / "data.new" / "mysql").mkdir(parents=True)
 
     with MariaDB(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""`manage.py check` tells what is wrong with the settings, and what to do."""
+"""`manage.py check` reports what is wrong with the settings, and what to do."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from users.models import User
 
 
 def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
-    """Give what our checks find, by id."""
+    """Return the messages of our checks, by id."""
     messages = run_checks(include_deployment_checks=deploy)
     ours = [one for one in messages if str(one.id).startswith("messaging.")]
     assert all(one.hint for one in ours if one.id != "messaging.E001")
     return {str(one.id).removeprefix("messaging."): one for one in ours}
 
 
-def test_the_settings_of_this_project_are_well() -> None:
+def test_the_settings_of_this_project_pass_all_checks() -> None:
     assert found() == {}
 
 
-def test_an_exchange_that_is_wanted_in_two_ways_is_told(
+def test_an_exchange_declared_in_two_ways_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two = (topic("nature", "#"), fanout("nature"), topic("nature", "*", passive=True))
     monkeypatch.setitem(registry.sources, "users_queue", two)
 
-    assert "'nature' is wanted in 2 ways" in found()["E011"].msg
+    assert "'nature' is declared in 2 ways" in found()["E011"].msg
 
 
-def test_a_queue_that_is_handled_and_served_is_told(
+def test_a_queue_that_is_handled_and_served_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("messaging.checks.served", {})
@@ -57,8 +57,10 @@ def test_a_queue_that_is_handled_and_served_is_told(
     assert "users_queue" in found()["E012"].msg
 
 
-def test_wrong_settings_are_told_though_models_are_published(settings: Any) -> None:
-    """A model publishes when it is imported, before there are any checks."""
+def test_wrong_settings_are_reported_although_models_are_published(
+    settings: Any,
+) -> None:
+    """Models are registered at import, before any check runs."""
     settings.MESSAGING = {"ULR": "amqp://localhost"}
     try:
         publishes(User, fields=["email"])
@@ -67,21 +69,25 @@ def test_wrong_settings_are_told_though_models_are_published(settings: Any) -> N
         publications.pop(User, None)
 
 
-def test_what_is_async_is_refused_when_it_is_registered() -> None:
+@pytest.mark.parametrize(
+    "register",
+    [listens("q", body=str), serves("s"), projects("q")],
+    ids=["listens", "serves", "projects"],
+)
+def test_an_async_handler_is_refused_when_it_is_registered(register: Any) -> None:
     async def handler(message: Message) -> None: ...
 
-    for register in (listens("q", body=str), serves("s"), projects("q")):
-        with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
-            register(handler)
+    with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
+        register(handler)
 
 
-def test_what_is_no_dictionary_is_said_so(settings: Any) -> None:
+def test_settings_that_are_not_a_dictionary_are_refused(settings: Any) -> None:
     settings.MESSAGING = ["amqp://localhost"]
 
     assert set(found()) == {"E001"}
 
 
-def test_unknown_keys_are_named_beside_the_known(settings: Any) -> None:
+def test_unknown_keys_are_named_beside_the_known_ones(settings: Any) -> None:
     settings.MESSAGING = {"ULR": "amqp://localhost"}
 
     error = found()["E002"]
@@ -95,6 +101,7 @@ def test_unknown_keys_are_named_beside_the_known(settings: Any) -> None:
     [
         ("URL", "http://localhost"),
         ("URL", None),
+        ("URL", "amqp://guest:pass/word@host/"),
         ("APP_ID", ""),
         ("DATABASE", 1),
         ("CONFIRM_TIMEOUT", "5"),
@@ -134,7 +141,7 @@ def test_a_wrong_address_is_not_shown_with_its_password(settings: Any) -> None:
     assert "secret" not in found()["E003"].msg
 
 
-def test_a_database_that_is_unknown_or_of_no_use_is_refused(settings: Any) -> None:
+def test_an_unknown_or_unsuitable_database_is_refused(settings: Any) -> None:
     settings.MESSAGING = {"DATABASE": "archive"}
     assert "default" in str(found()["E004"].hint)
 
@@ -142,7 +149,7 @@ def test_a_database_that_is_unknown_or_of_no_use_is_refused(settings: Any) -> No
     assert "mongodb" in found()["E005"].msg
 
 
-def test_weak_settings_are_warned_of(
+def test_weak_settings_raise_warnings(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
@@ -150,12 +157,15 @@ def test_weak_settings_are_warned_of(
         "QUEUE_TYPE": "classic",
         "DELIVERY_LIMIT": 3,
         "CONFIRM_TIMEOUT": 0.5,
+        "PREFETCH": 1,
+        "STOP_TIMEOUT": 60.0,
+        "LEASE": 1.0,
     }
 
-    assert set(found()) == {"W001", "W002", "W003", "W004"}
+    assert set(found()) == {f"W00{number}" for number in (1, 2, 3, 4, 5, 7, 8)}
 
 
-def test_a_deployment_is_warned_of_what_is_for_development(settings: Any) -> None:
+def test_development_settings_raise_warnings_in_a_deployment(settings: Any) -> None:
     settings.MESSAGING = {"URL": "amqp://guest:guest@broker.example.com/"}
     assert set(found(deploy=True)) == {"W011", "W012"}
 

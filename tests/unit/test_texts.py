@@ -1,4 +1,4 @@
-"""Every text that `messaging` shows to people has a Spanish form."""
+"""Every text that `messaging` shows to users has a Spanish translation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FUNCTIONS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 
 
 def texts() -> Iterator[tuple[str, ...]]:
-    """Give what is passed to the functions that translate."""
+    """Yield the texts that are passed to translation functions."""
     for path in sorted((BASE / "messaging").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in FUNCTIONS:

@@ -1,50 +1,41 @@
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
-import tempfile
 from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging.lab.experiment import Experiment, LabError, Options
 from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
-from messaging.lab.system import Plan, end_leftovers
-from messaging.lab.terms import Terms
+from messaging.lab.system import Plan, api_command, end_leftovers, restart_in
 
-API = (
-    "python -m granian {application} --interface wsgi --host 127.0.0.1 "
-    "--port {{port}} --blocking-threads 16 --log-level error"
-)
-
-#: Exit code of what was stopped with Ctrl-C.
+#: Exit code after Ctrl-C.
 INTERRUPTED = 130
-FAILURES = "share of the messages that fail once to five times before they succeed"
-KEYS = "repeat requests that were not answered"
+FAILURES = "share of the messages that fail one to five times before they succeed"
+KEYS = "repeat requests that got no answer"
 KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
 class Command(BaseCommand):
-    """Prove by force that nothing is lost, doubled or reordered."""
+    """Test under faults that nothing is lost, doubled or reordered."""
 
     help = (
         "Starts private servers and a full set of processes, sends a random but seeded "
-        "stream of operations while it kills and cuts what it can, then compares what "
-        "is stored with what was asked. Exits with 1 unless all is as it should be."
+        "stream of operations while it kills processes and cuts connections, then "
+        "compares what is stored with what was requested. Exits with 1 on a difference."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to do."""
+        """Add the options of the run."""
         add = parser.add_argument
-        add("--seed", type=int, default=1, help="of everything that is random")
-        add("--seconds", type=float, default=60, help="for which things break")
+        add("--seed", type=int, default=1, help="of everything random")
+        add("--seconds", type=float, default=60, help="during which faults happen")
         add("--kill-every", type=float, default=3, metavar="SECONDS", help="on average")
         add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
         add("--processes", type=int, default=4, help="that consume")
@@ -57,7 +48,7 @@ class Command(BaseCommand):
         add("--idempotency-keys", action=BooleanOptionalAction, default=True, help=KEYS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Start anew with settings that name the private servers, then run."""
+        """Restart with settings of the private servers, run, and print the report."""
         plan = Plan.current()
         if plan is None:
             end_leftovers()
@@ -85,25 +76,20 @@ class Command(BaseCommand):
             shutil.rmtree(plan.directory)
 
     def restart(self, options: dict[str, Any]) -> NoReturn:
-        """Start this program anew with settings that name servers in a directory."""
+        """Check the options, and restart with the settings of private servers."""
         if options["partitions"] is not None and options["partitions"] < 1:
             raise CommandError("A queue has at least one partition: --partitions 1.")
         if not 0 <= options["failures"] <= 1:
             raise CommandError("A share lies between 0 and 1: --failures 0.05.")
-        directory: Path = options["directory"]
-        if directory is None:
-            directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise CommandError(f"{directory} is not empty.")
-        terms = Terms(
-            settings=os.environ[ENVIRONMENT_VARIABLE],
-            directory=str(directory.absolute()),
-            seed=options["seed"],
-            partitions=options["partitions"],
-            failures=options["failures"],
-        )
-        Plan.make(directory.absolute()).restart(terms)
+        try:
+            restart_in(
+                options["directory"],
+                seed=options["seed"],
+                partitions=options["partitions"],
+                failures=options["failures"],
+            )
+        except ServerError as error:
+            raise CommandError(str(error)) from error
 
     def say(self, line: str) -> None:
         """Print a line at once."""
@@ -112,13 +98,7 @@ class Command(BaseCommand):
 
 
 def options_of(options: dict[str, Any]) -> Options:
-    """Give what the command line says."""
-    api = options["api"]
-    if api is None:
-        application = getattr(settings, "WSGI_APPLICATION", None) or ""
-        api = application and API.format(
-            application=":".join(application.rsplit(".", 1))
-        )
+    """Return the options of the run that the command line names."""
     return Options(
         seed=options["seed"],
         seconds=options["seconds"],
@@ -127,6 +107,6 @@ def options_of(options: dict[str, Any]) -> Options:
         processes=options["processes"],
         rate=options["rate"],
         manage=options["manage"],
-        api=api,
+        api=api_command() if options["api"] is None else options["api"],
         idempotency_keys=options["idempotency_keys"],
     )

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import shutil
-import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
@@ -15,64 +12,59 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from messaging.dead_letters.archive import collect
-from messaging.dead_letters.formatting import counted, details, printable, table
-from messaging.dead_letters.query import Selection
-from messaging.dead_letters.replay import (
-    discard,
-    overtaken,
-    requeue,
-    unsendable,
-)
+from messaging.dead_letters import formatting, replay
+from messaging.dead_letters.formatting import counted, printable
+from messaging.dead_letters.query import Selection, find, is_ambiguous
 from messaging.exceptions import MessagingError
 from messaging.models.dead_letter import DeadLetter
 from messaging.registry import handlers
 
+# Inside `Command`, `list` is an action.
 Letters = list[DeadLetter]
 
-#: The options that tell which letters are meant, and their names in `Selection`.
+#: The options that select dead letters; each is a field of `Selection`.
 FILTERS = ("queue", "ids", "kind", "event_type", "reason", "status")
+#: What `--all` means to the actions that settle dead letters.
+WAITING = "every waiting one"
 
 
 class Command(BaseCommand):
-    """Look at the messages that were given up, and settle them."""
+    """Inspect and settle dead letters."""
 
     help = (
-        "Lists, shows and exports the messages that were given up, sends them again "
-        "or discards them, be they in the archive or still in the queues."
+        "Lists, shows, exports, requeues and discards dead letters, in the archive or "
+        "still in the queues."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to do, and with which of them."""
+        """Add a subcommand for each action."""
         actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-        def add(name: str, text: str) -> ArgumentParser:
+        def add(name: str, text: str, all_help: str = "") -> ArgumentParser:
             action: ArgumentParser = actions.add_parser(
                 name, help=text, description=text
             )
             action.set_defaults(act=getattr(self, name))
+            if all_help:
+                add_filters(action, all_help)
             return action
 
-        one = add("list", "Lists dead letters that wait.")
-        add_filters(one, "those that were settled as well")
-        one.add_argument("--json", action="store_true", help="one JSON array")
-        one = add("show", "Shows all there is to know about a dead letter.")
-        one.add_argument("id", help="the beginning of its id or of its message id")
-        one = add("export", "Writes dead letters that wait as lines of JSON.")
-        add_filters(one, "those that were settled as well")
-        one.add_argument("--output", type=Path, metavar="FILE", help="in place of here")
-        one = add("requeue", "Sends dead letters again, under the same message ids.")
-        add_filters(one, "every one that waits")
-        one.add_argument(
-            "--body", metavar="FILE", help="send this in its place (- is stdin)"
+        one = add("list", "Lists waiting dead letters.", "include settled ones")
+        one.add_argument("--json", action="store_true", help="print one JSON array")
+        one = add("show", "Shows everything about a dead letter.")
+        one.add_argument("id", help="the beginning of its id or message id")
+        one = add(
+            "export", "Writes waiting ones as lines of JSON.", "include settled ones"
         )
-        one.add_argument("--dry-run", action="store_true", help="only say which")
-        one = add("discard", "Gives dead letters up for good; the archive keeps them.")
-        add_filters(one, "every one that waits")
-        one.add_argument("--dry-run", action="store_true", help="only say which")
+        one.add_argument("--output", type=Path, metavar="FILE", help="write to FILE")
+        one = add("requeue", "Sends dead letters again, under the same ids.", WAITING)
+        one.add_argument("--body", metavar="FILE", help="corrected body (- for stdin)")
+        one.add_argument("--dry-run", action="store_true", help="only list them")
+        one = add("discard", "Discards dead letters; the rows are kept.", WAITING)
+        one.add_argument("--dry-run", action="store_true", help="only list them")
 
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
-        """Do it."""
+        """Run the action."""
         if options.get("queue") and options["queue"] not in handlers:
             raise CommandError(f"No such queue. Known: {', '.join(sorted(handlers))}.")
         try:
@@ -81,122 +73,107 @@ class Command(BaseCommand):
         except (MessagingError, DatabaseError, OSError) as error:
             if not isinstance(error, BrokenPipeError):
                 raise CommandError(str(error)) from error
-            # Whoever read this has seen enough, as `head` does.
+            # The reader, such as `head`, has closed the pipe.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def list(self, *, json: bool, **options: Any) -> None:
         """Print a table, or JSON."""
         letters = selected(settled_too=True, **options).everywhere(bodies=json)
-        if json:
-            separator = "["
-            for line in lines(letters):
-                self.stdout.write(separator + line, ending="")
-                separator = ",\n"
-            self.stdout.write("[]" if separator == "[" else "]")
-        else:
+        if not json:
             self.stdout.write(counted(self.print_table(letters)))
+            return
+        for chunk in formatting.json_array(letters):
+            self.stdout.write(chunk, ending="")
+        self.stdout.write()
 
     def show(self, id: str, **_: Any) -> None:
-        """Print everything about one of them."""
-        letters = list(Selection(ids=(id,), status=None).everywhere())
+        """Print everything about one dead letter."""
+        letters = find(id)
         if not letters:
             raise CommandError(f"No dead letter begins with {id}.")
-        if len({letter.id for letter in letters}) > 1 and not any(
-            id in (letter.id, letter.message_id) for letter in letters
-        ):
+        if is_ambiguous(id, letters):
             self.print_table(letters)
             raise CommandError(f"{len(letters)} dead letters begin with {id}.")
         for letter in letters:
-            self.stdout.write("\n".join(details(letter)))
+            self.stdout.write("\n".join(formatting.details(letter)))
 
     def export(self, *, output: Path | None, **options: Any) -> None:
         """Write lines of JSON."""
         letters = selected(settled_too=True, **options).everywhere()
+        lines = map(formatting.json_line, letters)
         if output is None:
-            for line in lines(letters):
+            for line in lines:
                 self.stdout.write(line)
             return
         number = 0
         with output.open("w") as file:
-            for number, line in enumerate(lines(letters), 1):  # noqa: B007
+            for number, line in enumerate(lines, 1):  # noqa: B007
                 file.write(f"{line}\n")
         self.stdout.write(f"{counted(number)} written to {output}")
 
     def requeue(self, *, body: str | None, **options: Any) -> None:
-        """Send them again, or one of them with another body."""
+        """Send dead letters again, or one of them with another body."""
         content = read(body) if body is not None else None
         if content is not None and len(options["ids"]) != 1:
-            raise CommandError("--body replaces that of one letter: name it by --id.")
-        self.settle("requeued", partial(requeue, body=content), self.warn, **options)
+            raise CommandError("--body is for one dead letter: select it by --id.")
+        send = partial(replay.requeue, body=content)
+        self.settle("requeued", send, replay.warnings, **options)
 
     def discard(self, **options: Any) -> None:
-        """Give them up."""
-        self.settle("discarded", discard, lambda _: None, **options)
+        """Discard dead letters."""
+        self.settle("discarded", replay.discard, lambda _: (), **options)
 
     def settle(
         self,
         done: str,
         settle: Callable[..., Iterator[Letters]],
-        warn: Callable[[Letters], None],
+        warnings: Callable[[Letters], Iterable[str]],
         *,
         dry_run: bool,
         **options: Any,
     ) -> None:
-        """Archive what is still in the queues, then settle rows of the archive."""
-        chosen = selected(**options)
-        if not (options["all"] or chosen.is_narrow):
+        """Requeue or discard what is selected, and print a line for each."""
+        selection = selected(**options)
+        if not (options["all"] or selection.is_narrow):
             raise CommandError("Say which: --all, or any of the filters.")
         if dry_run:
-            letters = [*chosen.everywhere()]
-            warn(letters)
+            letters = [*selection.everywhere()]
+            self.warn(warnings(letters))
             number = self.print_table(letters)
             self.stdout.write(f"{counted(number)} would be {done}")
             return
-        for queue in chosen.queues:
-            collect(queue)
-        chosen.check_ids()
+        rows = selection.archive()
+        skipped = replay.unsendable(rows) if done == "requeued" else []
         number = 0
-        stays = unsendable(chosen.archived()) if done == "requeued" else []
-        for letters in settle(chosen.archived(), f"command {user()}"):
-            warn(letters)
+        for letters in settle(rows, f"command {replay.system_user()}"):
+            self.warn(warnings(letters))
             number += len(letters)
             for letter in letters:
                 self.stdout.write(f"{done} {printable(str(letter))}")
             self.stdout.flush()
-        for letter in stays:
-            self.stderr.write(
-                f"{printable(str(letter))} stays: no app handles messages of its queue"
-            )
+        self.warn(
+            f"{printable(str(letter))} stays: no app handles messages of its queue"
+            for letter in skipped
+        )
         self.stdout.write(f"{counted(number)} {done}")
 
     def print_table(self, letters: Iterable[DeadLetter]) -> int:
-        """Print a table that fits a terminal, and give how many there are."""
+        """Print a table that fits the terminal; return the number of dead letters."""
         number = 0
-
-        def passing() -> Iterator[DeadLetter]:
-            nonlocal number
-            for letter in letters:
-                number += 1
-                yield letter
-
         width = shutil.get_terminal_size().columns if self.stdout.isatty() else None
-        for line in table(passing(), width):
+        # Line 0 is the heading.
+        for number, line in enumerate(formatting.table(letters, width)):  # noqa: B007
             self.stdout.write(line)
         return number
 
-    def warn(self, letters: Letters) -> None:
-        """Tell of letters that newer messages have overtaken."""
-        times = overtaken(letters)
-        for letter in letters:
-            if letter.id in times:
-                self.stderr.write(
-                    f"{printable(str(letter))}: newer messages of its key were "
-                    f"applied, the last at {times[letter.id]:%Y-%m-%d %H:%M:%S} UTC"
-                )
+    def warn(self, lines: Iterable[str]) -> None:
+        """Print lines to standard error."""
+        for line in lines:
+            self.stderr.write(line)
 
 
-def add_filters(parser: ArgumentParser, of_all: str) -> None:
-    """Take which letters are meant."""
+def add_filters(parser: ArgumentParser, all_help: str) -> None:
+    """Add the options that select dead letters."""
     parser.add_argument("--queue", help="of this queue")
     parser.add_argument(
         "--id",
@@ -204,37 +181,23 @@ def add_filters(parser: ArgumentParser, of_all: str) -> None:
         metavar="ID",
         action="append",
         default=[],
-        help="the beginning of an id or message id; may be given several times",
+        help="the beginning of an id or message id; may be repeated",
     )
     parser.add_argument("--kind", choices=DeadLetter.Kind.values)
     parser.add_argument("--type", dest="event_type", help="of this event type")
     parser.add_argument("--reason", help="with this text in the reason")
     parser.add_argument("--status", choices=DeadLetter.Status.values)
-    parser.add_argument("--all", action="store_true", help=of_all)
+    parser.add_argument("--all", action="store_true", help=all_help)
 
 
 def selected(*, settled_too: bool = False, **options: Any) -> Selection:
-    """Give what the options select: letters that wait, unless they say otherwise."""
+    """Return the selection of the options: waiting ones, unless they say otherwise."""
     chosen = {name: options[name] for name in FILTERS} | {"ids": tuple(options["ids"])}
     if chosen["status"] is None and not (settled_too and options["all"]):
         chosen["status"] = DeadLetter.Status.WAITING
     return Selection(**chosen)
 
 
-def lines(letters: Iterable[DeadLetter]) -> Iterator[str]:
-    """Give each as one line of JSON."""
-    return (json.dumps(letter.as_dict()) for letter in letters)
-
-
 def read(file: str) -> bytes:
-    """Give the content of a file, or of the standard input."""
+    """Return the content of a file, or of standard input for "-"."""
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-
-
-def user() -> str:
-    """Give who runs this, and where."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as an id without a name
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"

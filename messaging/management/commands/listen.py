@@ -5,13 +5,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging.amqp.client import Client, Incoming
+from messaging.amqp.client import Client
 from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
 from messaging.management.transcript import json_line
 
-#: The options that `sources` reads.
+#: The options that `sources` takes.
 SOURCE = ("exchange", "key", "header", "match", "declare", "not_durable")
 
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take whence, how, and until when."""
+        """Add the source, the format, and when to end."""
         parser.epilog = EXIT_CODES
         add_source(parser)
         parser.add_argument(
@@ -45,31 +45,30 @@ class Command(BaseCommand):
         add_limits(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Listen until it is enough."""
+        """Listen until a limit or a signal ends it."""
         self.check_usage(options)
         with listening_client("listen", options["count"], options["timeout"]) as client:
-            self.print_all(client, options)
+            self.listen(client, options)
 
     def check_usage(self, options: dict[str, Any]) -> None:
-        """Say what is missing or too much."""
+        """Raise `CommandError` for options that do not fit together."""
         queue, exchanges = options["queue"], options["exchange"]
+        settles = options["ack"] or options["requeue"]
         if bool(queue) == bool(exchanges) or "" in (exchanges or ()):
-            raise CommandError("Name --exchange or --queue, one of them.", returncode=2)
-        if queue and not (options["ack"] or options["requeue"]):
-            raise CommandError(
-                f"What is to become of the messages of {queue}? --ack takes them out, "
-                "--requeue only looks.",
-                returncode=2,
-            )
-        if exchanges and (options["ack"] or options["requeue"]):
-            raise CommandError("--ack and --requeue need --queue.", returncode=2)
-        if queue and (options["key"] or options["header"] or options["declare"]):
-            raise CommandError(
-                "--key, --header and --declare need --exchange.", returncode=2
-            )
+            text = "Name --exchange or --queue, one of them."
+        elif queue and not settles:
+            text = f"What is to become of the messages of {queue}? --ack takes them "
+            text += "out, --requeue only looks."
+        elif exchanges and settles:
+            text = "--ack and --requeue need --queue."
+        elif queue and (options["key"] or options["header"] or options["declare"]):
+            text = "--key, --header and --declare need --exchange."
+        else:
+            return
+        raise CommandError(text, returncode=2)
 
-    def print_all(self, client: Client, options: dict[str, Any]) -> None:
-        """Print what comes, and only then settle it."""
+    def listen(self, client: Client, options: dict[str, Any]) -> None:
+        """Print each message, and settle it only then."""
         queue = options["queue"]
         what = f"queue {queue}"
         if not queue:
@@ -80,11 +79,8 @@ class Command(BaseCommand):
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
         for message in client.listen(queue, prefetch=prefetch):
-            self.print(message, options["json"])
+            line = json_line(message) if options["json"] else message.text
+            self.stdout.write(line)
+            self.stdout.flush()
             if not options["requeue"]:
                 message.ack()
-
-    def print(self, message: Incoming, as_json: bool) -> None:
-        """Print one message, at once."""
-        self.stdout.write(json_line(message) if as_json else message.text)
-        self.stdout.flush()

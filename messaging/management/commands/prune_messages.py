@@ -12,27 +12,27 @@ from messaging.models.lease import Worker
 
 
 class Command(BaseCommand):
-    """Remove what the inbox need not remember any longer."""
+    """Delete rows that are no longer needed."""
 
     help = (
-        "Removes inbox rows older than MESSAGING['RETENTION_DAYS'], and the marks of "
-        "attempts as old, in small steps that lock little, and forgets processes that "
-        "died an hour ago. To be run once a day; it may be stopped and run again at "
-        "any time. (The outbox empties itself.)"
+        "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], marks of attempts "
+        "of that age, in small steps that lock little, and processes that died more "
+        "than an hour ago. Run it once a day; it may be stopped and run again at any "
+        "time. (The relay empties the outbox.)"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take whether to do it."""
+        """Add the option to count only."""
         parser.add_argument("--dry-run", action="store_true", help="only count")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Remove, or count."""
+    def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
+        """Delete the rows, or count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
         for model in (Inbox, Attempt):
             rows = model.objects.using(settings.DATABASE).older_than(before)
             name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
             total = rows.count()
-            if options["dry_run"]:
+            if dry_run:
                 self.stdout.write(f"{total} {name} would be removed")
                 continue
             removed = 0
@@ -42,9 +42,8 @@ class Command(BaseCommand):
                 self.stdout.flush()
             if not removed:
                 self.stdout.write(f"There are no {name}")
-        workers = Worker.objects.using(settings.DATABASE)
-        if options["dry_run"]:
-            number = workers.dead().count()
-            self.stdout.write(f"{number} dead processes would be forgotten")
+        dead = Worker.objects.using(settings.DATABASE).dead()
+        if dry_run:
+            self.stdout.write(f"{dead.count()} dead processes would be removed")
         else:
-            self.stdout.write(f"{workers.forget_dead()} dead processes are forgotten")
+            self.stdout.write(f"{dead.delete()[0]} dead processes removed")

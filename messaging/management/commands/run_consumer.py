@@ -9,10 +9,9 @@ from django.core.management.base import BaseCommand, CommandError
 from messaging.amqp.connection import broker_address
 from messaging.consumer.process import run_consumers
 from messaging.exceptions import TopologyMismatch
-from messaging.management.reloading import run_reloading
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
-from messaging.worker import EXIT_CODES, MISCONFIGURED
+from messaging.worker import EXIT_CODES, MISCONFIGURED, run_reloading
 
 
 class Command(BaseCommand):
@@ -21,16 +20,16 @@ class Command(BaseCommand):
     help = "Handles what arrives in the queues of the named consumers, until stopped."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take names of consumers, or all."""
+        """Add the names of consumers."""
         parser.epilog = EXIT_CODES
         parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. users")
         parser.add_argument("--all", action="store_true", help="every consumer")
         parser.add_argument(
-            "--reload", action="store_true", help="start anew when code changes"
+            "--reload", action="store_true", help="restart when code changes"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Say what is consumed, then run."""
+        """Print what is consumed, then run."""
         known = {consumer_name(queue): [queue] for queue in handlers}
         known["dead_letters"] = [dead_queue(queue) for queue in handlers]
         names = sorted(known) if options["all"] else options["names"]
@@ -41,16 +40,19 @@ class Command(BaseCommand):
                 f"There is no consumer {', '.join(sorted(unknown))}. "
                 f"Known: {', '.join(known)}."
             )
-        chosen = [queue for name in dict.fromkeys(names) for queue in known[name]]
+        queues = [queue for name in dict.fromkeys(names) for queue in known[name]]
         if options["reload"]:
-            sys.exit(run_reloading())
+            sys.exit(run_reloading(lambda: self.consume(queues)))
+        sys.exit(self.consume(queues))
+
+    def consume(self, queues: list[str]) -> int:
+        """Consume until stopped, and return an exit code."""
         self.stdout.write(f"Consuming from {broker_address()}")
-        for queue in chosen:
+        for queue in queues:
             types = handlers.get(queue, ["to the archive"])
             self.stdout.write(f"  {queue}: {', '.join(types)}")
         self.stdout.flush()
         try:
-            code = run_consumers(chosen)
+            return run_consumers(queues)
         except TopologyMismatch as error:
             raise CommandError(str(error), returncode=MISCONFIGURED) from error
-        sys.exit(code)

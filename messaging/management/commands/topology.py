@@ -12,20 +12,20 @@ from django.db import Error as DatabaseFailure
 from messaging import topology
 from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
-from messaging.cluster.repartition import Step, bind, plan
+from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
 
-#: Exit codes of `plan` and `apply`.
-DONE, IMPOSSIBLE, TO_DO = 0, 1, 2
+#: Exit codes of `plan`.
+DONE, FORBIDDEN, TO_DO = 0, 1, 2
 
 
 class Command(BaseCommand):
     """Show, plan or make the queues and exchanges that the handlers need."""
 
-    help = "Shows what this project needs of the broker, plans how to get it, or does."
+    help = "Shows what this project needs of the broker, plans the changes, or applies."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take what to do."""
+        """Add one subcommand for each action."""
         actions = parser.add_subparsers(metavar="ACTION", required=True)
 
         def add(name: str, text: str, codes: str = "") -> ArgumentParser:
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
-        """Do it."""
+        """Run the action."""
         try:
             act(**options)
         except (MessagingError, DatabaseFailure) as error:
@@ -65,7 +65,7 @@ class Command(BaseCommand):
             self.stdout.write(str(item))
 
     def plan(self, *, json: bool, **_: Any) -> None:
-        """Print the steps."""
+        """Print the steps, and exit with one of the codes above."""
         with connect("topology") as client:
             steps = list(plan(client))
         if json:
@@ -76,29 +76,25 @@ class Command(BaseCommand):
             for step in steps:
                 self.print_step(step)
         forbidden = any(step.obstacles for step in steps)
-        sys.exit(IMPOSSIBLE if forbidden else TO_DO if steps else DONE)
+        sys.exit(FORBIDDEN if forbidden else TO_DO if steps else DONE)
 
     def apply(self, **_: Any) -> None:
-        """Take the steps."""
+        """Take the steps, and print each before it is taken."""
         forbidden = 0
         with connect("topology") as client:
-            for step in plan(client):
+            for step in apply(client):
                 self.print_step(step)
-                if step.obstacles:
-                    forbidden += 1
-                else:
-                    step.act(client)
-            bind(client)
+                forbidden += bool(step.obstacles)
         if forbidden:
             raise CommandError(f"Left undone, as said above: {forbidden}")
         self.stdout.write(f"{broker_address()} has all there should be")
 
     def print_json(self, steps: list[Step]) -> None:
-        """Print an array."""
+        """Print the steps as one array."""
         self.stdout.write(json.dumps([step.as_dict() for step in steps], indent=2))
 
     def print_step(self, step: Step) -> None:
-        """Print what is to be done, and what forbids it."""
+        """Print what a step does, and what forbids it."""
         self.stdout.write(step.text)
         for obstacle in step.obstacles:
             self.stdout.write(f"  forbidden: {obstacle}")

@@ -10,27 +10,27 @@ from project.access import ROLES, issue_token
 
 
 class Command(BaseCommand):
-    """Make a token for a program or a person."""
+    """Print a token for a program or a person."""
 
     help = (
         "Prints a signed token, to be sent as `Authorization: Bearer TOKEN`. "
-        "Without a role it can only read. It cannot be taken back before it expires, "
+        "Without a role it can only read. It cannot be revoked before it expires, "
         "except by changing SECRET_KEY."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take for whom, and what it allows."""
+        """Add the name and the roles."""
         parser.add_argument("name", help="who will use it; shows in the token as `sub`")
         parser.add_argument(
             "--role",
             action="append",
             default=[],
             choices=ROLES,
-            help="what it allows; may be given more than once",
+            help="may be given more than once",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the token alone to stdout, and what it is to stderr."""
+        """Print the token to stdout, and its description to stderr."""
         roles = [role for role in ROLES if role in options["role"]]
         token = issue_token(options["name"], roles)
         until = datetime.fromtimestamp(token["exp"], UTC)

@@ -1,4 +1,4 @@
-"""Listeners to exchanges of all types; what they hear they put into the outbox."""
+"""Listeners to exchanges of all types, which record messages in the outbox."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Bird(BaseModel):
 
 
 def note(queue: str, received: Received[Any], body: Any) -> None:
-    """Leave, in the transaction of the inbox row, what was heard."""
+    """Record a message, in the transaction of its inbox row."""
     heard = {"queue": queue, "key": received.routing_key, "body": body}
     send(heard, routing_key="heard", type=queue, headers={"of": received.exchange})
 
 
 @listens("birds_only", topic("nature", "*.bird"), body=Bird)
 def birds(received: Received[Bird]) -> None:
-    """Note a bird."""
+    """Record a bird."""
     name = received.body.bird_name
     if name == "dodo":
         raise Reject("It is extinct.")
@@ -34,13 +34,13 @@ def birds(received: Received[Bird]) -> None:
 
 @listens("diary", fanout("gossip", durable=False), body=str)
 def diary(received: Received[str]) -> None:
-    """Note a text."""
+    """Record a text."""
     note("diary", received, received.body)
 
 
 @listens("alarms", direct("severities", "error", "critical"))
 def alarms(received: Received[bytes]) -> None:
-    """Note bytes."""
+    """Record bytes."""
     note("alarms", received, received.body.hex())
 
 
@@ -53,7 +53,7 @@ def alarms(received: Received[bytes]) -> None:
     batch=True,
 )
 def papers(batch: list[Received[dict[str, Any]]]) -> list[str]:
-    """Note documents."""
+    """Record documents."""
     for received in batch:
         note("papers", received, received.body)
     return [received.body["author"] for received in batch]

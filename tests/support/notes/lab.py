@@ -9,7 +9,7 @@ from .models import Note
 
 @register
 class Notes:
-    """Notes, known by the name that the client gives them."""
+    """Notes, identified by the name that the client gives them."""
 
     kind = "note"
 
@@ -25,7 +25,7 @@ class Notes:
         return Operation(note, "note.write", body, change)
 
     def read_event(self, event_type: str, body: dict[str, Any]) -> Sighting | None:
-        """Read what is told of a note."""
+        """Read the event about a note."""
         return Sighting(body["name"], body["version"], {"text": body["text"]})
 
     def read_stores(self) -> dict[str, list[Sighting]]:

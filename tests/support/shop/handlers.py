@@ -104,7 +104,7 @@ def stamp(messages: list[NoteStamp]) -> list[int]:
 
 @listens("echoes_queue", NoteCreated)
 def echo(event: NoteCreated) -> None:
-    """Note what was heard, and tell of it only if the text asks for that."""
+    """Record the event, and publish one only if the text asks for it."""
     if event.text.startswith("unsuppressed"):
         with unsuppressed():
             Echo.objects.create(text=event.text)
@@ -114,7 +114,7 @@ def echo(event: NoteCreated) -> None:
 
 @serves("price")
 def price(article: str, amount: Annotated[int, Field(ge=1)] = 1) -> str:
-    """Tell a price, unless the article says what else is to happen."""
+    """Return a price, or do what the name of the article says."""
     if article == "unknown":
         raise Reject("There is no such article.", code="not_found")
     if article == "broken":
@@ -132,7 +132,7 @@ def greet(name: str) -> str:
 
 @listens("alone_queue", body=str, alone=True)
 def count_alone(received: Received[str]) -> None:
-    """Count, and fail at first if told to."""
+    """Count, and fail at first if the body says so."""
     tries[received.body] += 1
     if received.body.startswith("fail") and tries[received.body] == 1:
         raise ValueError("by chance")

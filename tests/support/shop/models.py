@@ -20,14 +20,14 @@ class Customer(models.Model):
 
 
 class VisibleManager(models.Manager):
-    """Hides rows, and makes its querysets by itself."""
+    """A manager that hides rows and builds its querysets itself."""
 
     def get_queryset(self) -> models.QuerySet:
         return models.QuerySet(self.model, using=self._db).filter(hidden=False)
 
 
 def first_customer(collector, field, orders, using) -> None:
-    """Give the orders of a customer who goes to the first one, row by row."""
+    """Return the orders of a customer who goes to the first one, row by row."""
     first = Customer.objects.using(using).order_by("pk").first()
     collector.add_field_update(field, first.pk, list(orders))
 
@@ -117,7 +117,7 @@ class Note(models.Model):
 
 @publishes(fields=["text"])
 class Echo(models.Model):
-    """What was heard of notes."""
+    """A text from an event about a note."""
 
     text = models.CharField(max_length=50)
 

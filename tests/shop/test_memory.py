@@ -1,4 +1,4 @@
-"""What the broker in memory does besides what the real one does."""
+"""Features of the broker in memory that the real one does not have."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from messaging.outbox.relay import Relay
 from messaging.testing import MemoryBroker, StillWaiting
 from tests.support.shop.handlers import NoteAdd, NoteStamp, tries
 from tests.support.shop.models import Echo, Note
-
-from .twins import add, failing, nul
+from tests.support.shop.scenarios import add, failing, nul
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,7 +43,7 @@ def test_dead_letters_with_nul_are_kept(memory_broker: MemoryBroker) -> None:
     assert len(kept) == 2
 
 
-def test_a_broker_that_is_away_confirms_nothing(memory_broker: MemoryBroker) -> None:
+def test_an_unavailable_broker_confirms_nothing(memory_broker: MemoryBroker) -> None:
     with memory_broker.away():
         assert failing(NoteAdd(key="k", text="1")) == "Unconfirmed"
         with transaction.atomic():
@@ -65,7 +64,7 @@ def test_lost_acknowledgements_change_nothing(memory_broker: MemoryBroker) -> No
     assert Note.objects.count() == Echo.objects.count() == 11
 
 
-def test_what_cannot_be_handled_for_now_stays_parked_before_what_is_behind_it(
+def test_a_message_that_fails_for_now_stays_parked_before_those_behind_it(
     memory_broker: MemoryBroker, settings: Any
 ) -> None:
     settings.MESSAGING = settings.MESSAGING | {"PATIENCE": 0.01}
@@ -107,7 +106,9 @@ def test_a_dead_letter_that_cannot_be_recorded_for_now_is_recorded_later(
     assert Note.objects.count() == 1
 
 
-def test_unknown_names_say_what_is_known(memory_broker: MemoryBroker) -> None:
+def test_errors_about_unknown_names_list_the_known_ones(
+    memory_broker: MemoryBroker,
+) -> None:
     with pytest.raises(MessagingError, match="notes_queue"):
         memory_broker.send("none", b"")
     with pytest.raises(MessagingError, match="there are events"):
@@ -130,7 +131,7 @@ def test_it_works_inside_the_transaction_of_a_test(memory_broker: MemoryBroker) 
     ]
 
 
-def test_another_service_is_played_by_a_function(memory_broker: MemoryBroker) -> None:
+def test_a_function_stands_in_for_another_service(memory_broker: MemoryBroker) -> None:
     def stock(article: str) -> int:
         if article == "unknown":
             raise Reject("There is no such article.", code="not_found")
@@ -146,7 +147,7 @@ def test_another_service_is_played_by_a_function(memory_broker: MemoryBroker) ->
         call("stock", 1)
 
 
-def test_what_is_wanted_alone_is_handled_once_whatever_fails_beside_it(
+def test_a_message_handled_alone_is_handled_once_whatever_fails_beside_it(
     memory_broker: MemoryBroker,
 ) -> None:
     memory_broker.send("alone_queue", b"1", b"fail 2", b"3")
@@ -157,10 +158,10 @@ def test_what_is_wanted_alone_is_handled_once_whatever_fails_beside_it(
     assert tries["fail 2"] == 2
 
 
-def test_readiness_is_told(memory_broker: MemoryBroker) -> None:
+def test_readiness_is_reported(memory_broker: MemoryBroker) -> None:
     assert publisher().problem() is None
     with memory_broker.away():
-        assert publisher().problem() == "The broker is away."
+        assert publisher().problem() == "The broker is unavailable."
 
 
 def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(
@@ -174,5 +175,5 @@ def test_a_call_without_a_broker_or_a_timely_answer_is_given_up(
     assert call("doze") is None
     with pytest.raises(CallTimeout, match="did not answer within"):
         call("doze", timeout=0.01)
-    with memory_broker.away(), pytest.raises(CallTimeout, match="is away"):
+    with memory_broker.away(), pytest.raises(CallTimeout, match="is unavailable"):
         call("doze")

@@ -1,4 +1,4 @@
-"""What published models tell arrives, by way of the relay and a real broker."""
+"""Events of published models arrive through the relay and a real broker."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def relay_all() -> None:
 
 
 def bound_queue(channel: Any, exchange: str, key: str) -> str:
-    """Make a queue to which an exchange brings messages; give its name."""
+    """Bind a new queue to an exchange and return its name."""
     queue: str = channel.queue_declare("", exclusive=True).method.queue
     channel.queue_bind(queue, exchange, key)
     return queue
 
 
-def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
+def test_bulk_create_of_ten_thousand_rows_publishes_ten_thousand_events(
     channel: Any,
 ) -> None:
     channel.exchange_declare("events", "topic", durable=True)
@@ -56,7 +56,7 @@ def test_ten_thousand_rows_of_bulk_create_tell_ten_thousand_times(
     assert count == Order.objects.count() == 10_000
 
 
-def test_the_relay_makes_an_exchange_that_is_missing(channel: Any) -> None:
+def test_the_relay_declares_a_missing_exchange(channel: Any) -> None:
     channel.exchange_delete("watch")
     Watch.objects.create(user_id=42, lesson_id=100, position=314)
 

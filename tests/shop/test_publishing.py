@@ -18,7 +18,7 @@ from django.db.models import Count, F, Value
 from django.db.models.functions import Concat
 
 from messaging import Unpublishable, publishes, suppressed, unsuppressed
-from messaging.checks import check_deployment
+from messaging.checks import check_sqlite
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.outbox.publication import publications
@@ -469,12 +469,12 @@ def test_suppressed_changes_emit_no_events_unless_unsuppressed() -> None:
     assert references("updated") == ["a"]
 
 
-def test_an_update_of_the_primary_key_is_refused() -> None:
+@pytest.mark.parametrize("name", ["pk", "id"])
+def test_an_update_of_the_primary_key_is_refused(name: str) -> None:
     make_orders("a")
 
-    for name in ("pk", "id"):
-        with pytest.raises(Unpublishable, match="primary key"):
-            Order.objects.update(**{name: 7})
+    with pytest.raises(Unpublishable, match="primary key"):
+        Order.objects.update(**{name: 7})
 
 
 def test_invalid_updates_raise_the_errors_of_django() -> None:
@@ -556,10 +556,16 @@ def test_invalid_arguments_are_refused_at_once(
         publishes(place, **options)
 
 
-def test_a_model_is_published_once_and_not_by_proxy() -> None:
-    for model in (Order, UrgentOrder, Place.tags.through, Outbox):
-        with pytest.raises(ImproperlyConfigured):
-            publishes(model, fields="__all__")
+@pytest.mark.parametrize(
+    "model",
+    [Order, UrgentOrder, Place.tags.through, Outbox],
+    ids=["published already", "proxy", "many to many", "outbox"],
+)
+def test_a_model_is_published_once_and_not_by_proxy(
+    model: type[models.Model],
+) -> None:
+    with pytest.raises(ImproperlyConfigured):
+        publishes(model, fields="__all__")
 
 
 def test_the_topology_has_the_exchanges_of_published_models() -> None:
@@ -572,7 +578,7 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
 
 
 def test_sqlite_is_for_development() -> None:
-    found = {one.id for one in check_deployment(None)}
+    found = {one.id for one in check_sqlite(None)}
 
     assert ("messaging.W013" in found) == (connection.vendor == "sqlite")
 

@@ -1,4 +1,4 @@
-"""Who holds which partitions."""
+"""Which worker holds which partitions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from messaging.conf import settings
 from messaging.models.lease import Lease, Worker
 
-from .findings import Finding, note, ok, warning
+from .findings import Finding, Level, note, ok, warning
 from .register import DATABASE, examines
 
 
 @examines(DATABASE)
 def leases() -> Iterator[Finding]:
-    """Tell who holds what; what changes hands just now is looked at again."""
+    """Examine the leases; a second time after a while if one is being handed over."""
     findings = list(_look())
-    if any(one.level == "warning" for one in findings):
+    if any(one.level == Level.WARNING for one in findings):
         time.sleep(settings.LEASE)
         findings = list(_look())
     yield from findings
@@ -30,18 +30,18 @@ def _look() -> Iterator[Finding]:
     for lease in Lease.objects.using(settings.DATABASE).order_by("name"):
         queues[lease.queue].append(lease)
     for queue, parts in sorted(queues.items()):
-        # Where nobody consumes at all, that is what is told.
+        # A queue without any worker is a finding of `consumers`.
         if any(queue in worker.queues for worker in living.values()):
             yield _of_queue(queue, parts, living)
     for worker in workers:
         if worker.pk not in living:
-            yield _silent(worker, queues)
+            yield _not_living(worker, queues)
 
 
 def _of_queue(queue: str, parts: list[Lease], living: dict[str, Worker]) -> Finding:
     free = [lease.name for lease in parts if lease.worker not in living]
     if free:
-        text = f"nobody holds {', '.join(free)}"
+        text = f"no process holds {', '.join(free)}"
         return warning(queue, text, "The log of its consumers says why; restart them.")
     shares: dict[str, list[str]] = defaultdict(list)
     for lease in parts:
@@ -50,15 +50,15 @@ def _of_queue(queue: str, parts: list[Lease], living: dict[str, Worker]) -> Find
     return ok(queue, "; ".join(held))
 
 
-def _silent(worker: Worker, queues: dict[str, list[Lease]]) -> Finding:
+def _not_living(worker: Worker, queues: dict[str, list[Lease]]) -> Finding:
     held = [
         lease.name
         for parts in queues.values()
         for lease in parts
         if lease.worker == worker.pk
     ]
-    text = f"silent or dead since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC"
+    text = f"dead or frozen since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC"
     if held:
         remedy = "Look at that process; start another, which takes them over."
         return warning(worker.name, f"{text}, and holds {', '.join(held)}", remedy)
-    return note(worker.name, text, "manage.py prune_messages forgets it.")
+    return note(worker.name, text, "manage.py prune_messages removes it.")

@@ -1,4 +1,4 @@
-"""The admin of what was given up: a look, and two things to do about it."""
+"""The admin of dead letters: read-only, with actions to requeue and discard them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from messaging.admin.reading import ReadOnlyAdmin, preformatted
 from messaging.conf import settings
+from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
+from messaging.dead_letters.replay import corrected, discard, overtaken, requeue
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 
-from .formatting import ID_LENGTH, as_text, pretty, printable
-from .replay import corrected, discard, overtaken, requeue
+from .reading import ReadOnlyAdmin, preformatted
 
-#: Characters of a body that is offered for correction.
+#: Maximum characters of a body that can be edited.
 EDITABLE = 200_000
 
 
 class BodyField(forms.CharField):
-    """A body; browsers end its lines as they like."""
+    """A message body as text."""
 
     def to_python(self, value: Any) -> str:
-        """Give it with the line ends it was shown with."""
+        """Restore the line endings, which browsers submit as CRLF."""
         return str(super().to_python(value)).replace("\r\n", "\n")
 
 
 class ReplayForm(forms.ModelForm):
-    """Sends a dead letter again, with its body as it is or corrected."""
+    """Requeues a dead letter, with its original or a corrected body."""
 
     replay_body = BodyField(
         label=gettext_lazy("body to send"),
@@ -58,13 +58,13 @@ class ReplayForm(forms.ModelForm):
 
     @property
     def body(self) -> bytes | None:
-        """The corrected body; None to send the original, byte for byte."""
+        """The corrected body; None to send the original bytes."""
         if "replay_body" not in self.changed_data:
             return None
         return str(self.cleaned_data["replay_body"]).encode()
 
     def clean(self) -> dict[str, Any]:
-        """Refuse a corrected body that would only fail again."""
+        """Validate a corrected body as its handler's message."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.body is not None and "_discard" not in self.data:
             try:
@@ -76,7 +76,7 @@ class ReplayForm(forms.ModelForm):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    """What was given up; actions send it again or discard it."""
+    """Dead letters, with actions to requeue and discard them."""
 
     form = ReplayForm
     change_form_template = "admin/messaging/dead_letter.html"
@@ -95,7 +95,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     ordering = ("-failed_at",)
     show_full_result_count = False
     actions = ("requeue", "discard")
-    #: Read-only, beside `replay_body` of letters that can be sent again.
+    #: The read-only fields; `replay_body` is shown as well if it can be edited.
     shown = (
         "id",
         "message_id",
@@ -118,16 +118,16 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether somebody may settle letters, or this one, which waits."""
-        waits = obj is None or obj.settled_at is None
-        return waits and admin.ModelAdmin.has_change_permission(self, request, obj)
+        """Return whether the user may settle dead letters, or `obj` if it waits."""
+        is_waiting = obj is None or obj.settled_at is None
+        return is_waiting and admin.ModelAdmin.has_change_permission(self, request, obj)
 
     def get_readonly_fields(self, *_: Any) -> tuple[str, ...]:
-        """Everything is."""
+        """Return all fields of the model."""
         return self.shown
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show everything, and a form to those who may use it."""
+        """Return all fields, with the form's if the user may change the object."""
         fields = list(self.shown)
         if self.has_change_permission(request, obj) and obj is not None:
             form = ReplayForm(instance=obj)
@@ -136,28 +136,28 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.display(description="id", ordering="id")
     def short_id(self, letter: DeadLetter) -> str:
-        """Give the beginning of the id, as the command does."""
+        """Return the beginning of the id, as the command prints it."""
         return letter.id[:ID_LENGTH]
 
     @admin.display(description=gettext_lazy("reason"), ordering="reason")
     def short_reason(self, letter: DeadLetter) -> str:
-        """Give the beginning of the reason."""
+        """Return the beginning of the reason."""
         return Truncator(letter.reason).chars(100)
 
     @admin.display(description=gettext_lazy("history"))
     def trail(self, letter: DeadLetter) -> str:
-        """Give what has happened to it, a line each."""
+        """Return the history, one line per event."""
         lines = ("  ".join(event.values()) for event in letter.history)
         return preformatted("\n".join(map(printable, lines)))
 
     @admin.display(description=gettext_lazy("properties"))
     def sent_with(self, letter: DeadLetter) -> str:
-        """Give properties and headers of the original."""
+        """Return properties and headers of the original as indented JSON."""
         return preformatted(pretty(letter.properties.encode()))
 
     @admin.display(description=gettext_lazy("body"))
     def pretty_body(self, letter: DeadLetter) -> str:
-        """Give the body, indented."""
+        """Return the body, indented if it is JSON."""
         return preformatted(pretty(letter.body))
 
     @admin.action(
@@ -166,11 +166,11 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def requeue(
         self, request: HttpRequest, queryset: QuerySet[Any], body: bytes | None = None
     ) -> None:
-        """Send letters again."""
+        """Requeue the selected dead letters that are waiting."""
         number = 0
         newer: dict[str, Any] = {}
         try:
-            for letters in requeue(chosen(queryset), whom(request), body=body):
+            for letters in requeue(waiting(queryset), operator(request), body=body):
                 number += len(letters)
                 newer |= overtaken(letters)
         except PublishError as error:
@@ -192,8 +192,8 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Discard"), permissions=["change"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Give letters up; the rows stay."""
-        number = sum(map(len, discard(chosen(queryset), whom(request))))
+        """Discard the selected dead letters that are waiting; the rows are kept."""
+        number = sum(map(len, discard(waiting(queryset), operator(request))))
         text = ngettext(
             "%d dead letter was discarded.", "%d dead letters were discarded.", number
         )
@@ -202,7 +202,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def save_model(
         self, request: HttpRequest, obj: DeadLetter, form: Any, change: bool
     ) -> None:
-        """Settle in place of saving."""
+        """Requeue or discard the dead letter instead of saving it."""
         one = DeadLetter.objects.filter(pk=obj.pk)
         if "_discard" in request.POST:
             self.discard(request, one)
@@ -210,17 +210,17 @@ class DeadLetterAdmin(ReadOnlyAdmin):
             self.requeue(request, one, form.body)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        """Go back to the list; what was done is told already."""
+        """Return to the list without a message: the actions have added one."""
         return self.response_post_save_change(request, obj)
 
 
-def chosen(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
-    """Give those of the selected letters that wait, oldest first."""
+def waiting(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
+    """Return the selected dead letters that are waiting, oldest first."""
     ids = list(queryset.values_list("pk", flat=True))
     letters = DeadLetter.objects.using(settings.DATABASE).filter(pk__in=ids)
     return letters.waiting().order_by("failed_at", "id")
 
 
-def whom(request: HttpRequest) -> str:
-    """Give the name that goes into the history."""
+def operator(request: HttpRequest) -> str:
+    """Return the user's name for the history."""
     return f"admin {request.user}"

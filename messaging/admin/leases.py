@@ -1,4 +1,4 @@
-"""A look at who consumes, and who holds which partition."""
+"""Workers, and the leases they hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .reading import ReadOnlyAdmin
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    """The processes that consume."""
+    """Processes that consume."""
 
     list_display = ("name", "consumes", "seen_at")
     fields = ("name", "id", "consumes", "seen_at")
@@ -25,13 +25,13 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("queues"))
     def consumes(self, worker: Worker) -> str:
-        """Give the names of its queues."""
+        """Return the names of its queues."""
         return ", ".join(worker.queues)
 
 
 @admin.register(Lease)
 class LeaseAdmin(ReadOnlyAdmin):
-    """Who holds which partition."""
+    """Partitions, and the worker that holds each."""
 
     list_display = ("name", "queue", "holder", "epoch")
     fields = list_display
@@ -40,12 +40,12 @@ class LeaseAdmin(ReadOnlyAdmin):
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Lease]:
-        """Look up the names of the processes together."""
+        """Load the names of the workers in the same query."""
         names = Worker.objects.filter(pk=OuterRef("worker")).values("name")
         found: QuerySet[Lease] = super().get_queryset(request)
         return found.annotate(holder_name=Subquery(names[:1]))
 
     @admin.display(description=gettext_lazy("process"), empty_value="-")
     def holder(self, lease: Any) -> str | None:
-        """Give the process by name, or by id if it has died."""
+        """Return the worker's name, or its id if it has died."""
         return lease.holder_name or lease.worker or None

@@ -1,7 +1,7 @@
 """
 The broker in memory and the real one come to the same outcomes.
 
-To be run together with memory.py, whose marks have pytest-django make the database.
+Run the whole folder: marks in test_memory.py make pytest-django create the database.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 import pika
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
-from messaging import MessagingError, call, publish, suppressed
+from messaging import MessagingError, call, suppressed
 from messaging.amqp.client import declare
 from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
@@ -36,177 +33,14 @@ from messaging.testing import memory_broker
 from messaging.testing.routing import matches
 from tests.support.shop.handlers import NoteAdd, tries
 from tests.support.shop.models import Echo, Note
+from tests.support.shop.scenarios import SCENARIOS, Stage, failing, rolled_back
+from tests.support.waiting import eventually
 
 QUEUES = ("notes_queue", "echoes_queue")
 
 
-class Stage(Protocol):
-    """Where a scenario plays."""
-
-    def send(self, queue: str, *bodies: Any, **properties: Any) -> None:
-        """Send as a foreign program would."""
-
-
-def add(key: str, text: str) -> dict[str, str]:
-    """Give the body that asks for a note."""
-    return {"event_type": "note.add", "key": key, "text": text}
-
-
-def stamp(key: str, text: str) -> dict[str, str]:
-    """Give the body that asks for a stamped note."""
-    return {"event_type": "note.stamp", "key": key, "text": text}
-
-
-def failing(*call: Any, **options: Any) -> str:
-    """Publish, and give the name of the error."""
-    try:
-        publish(*call, **options)
-    except MessagingError as error:
-        return type(error).__name__
-    return "confirmed"
-
-
-def in_order(stage: Stage) -> None:
-    stage.send("notes_queue", *(add(f"k{n % 3}", f"note {n}") for n in range(60)))
-
-
-def published(stage: Stage) -> None:
-    publish(*(NoteAdd(key="k", text=f"note {n}") for n in range(5)))
-    with transaction.atomic():
-        publish(NoteAdd(key="k", text="note 5"))
-
-
-def rolled_back(stage: Stage) -> None:
-    with transaction.atomic():
-        publish(NoteAdd(key="k", text="never"))
-        Note.objects.create(key="k", text="never")
-        transaction.set_rollback(True)
-
-
-def nonsense(stage: Stage) -> None:
-    stage.send(
-        "notes_queue",
-        b"",
-        b"{",
-        b"\xff",
-        b"[]",
-        {"event_type": "note.burn"},
-        {"event_type": "note.add", "key": 1},
-        add("k", "good"),
-        {"key": "k", "text": "untyped"},
-    )
-    stage.send("echoes_queue", b"{}", {"event_type": "shop.note.created"})
-    stage.send("notes_queue", b" " * (settings.MESSAGING["MAX_BODY"] + 1))
-
-
-def rejected(stage: Stage) -> None:
-    bodies = [add("a", "1"), add("a", "reject 2"), add("b", "3"), add("a", "4")]
-    stage.send("notes_queue", *bodies)
-
-
-def rejected_of_a_batch(stage: Stage) -> None:
-    bodies = [stamp("a", "1"), stamp("b", "bad"), stamp("c", "2"), stamp("a", "bad")]
-    stage.send("notes_queue", *bodies)
-
-
-def retried(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "1"), add("a", "retry 2"), add("a", "3"))
-
-
-def flaky(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "1"), add("a", "flaky 2"), add("a", "3"))
-
-
-def broken(stage: Stage) -> None:
-    bodies = [add("a", "1"), add("a", "broken 2"), add("b", "3"), add("a", "4")]
-    stage.send("notes_queue", *bodies)
-
-
-def clashing(stage: Stage) -> None:
-    """The second of two equal texts breaks a constraint."""
-    stage.send("notes_queue", add("a", "1"), add("b", "1"), add("b", "2"))
-
-
-def early(stage: Stage) -> None:
-    bodies = [add("a", "1"), add("b", "after 9"), add("b", "2"), add("a", "after 1")]
-    stage.send("notes_queue", *bodies)
-
-
-def repeated(stage: Stage) -> None:
-    same = str(uuid.uuid5(uuid.NAMESPACE_URL, "same"))
-    for _ in range(3):
-        stage.send("notes_queue", add("a", "named"), message_id=same)
-    stage.send("notes_queue", add("a", "foreign"), message_id="no uuid")
-    stage.send("notes_queue", add("a", "foreign"), message_id="no uuid")
-    # Two equal bodies without an id are two requests.
-    stage.send("notes_queue", *[stamp("a", "bad")] * 2)
-
-
-def expired(stage: Stage) -> None:
-    long_ago = datetime.now(UTC) - timedelta(days=90)
-    stage.send("notes_queue", add("a", "old"), timestamp=long_ago)
-    stage.send("notes_queue", add("a", "new"), timestamp=datetime.now(UTC))
-
-
-def nul(stage: Stage) -> None:
-    """PostgreSQL has no text with NUL."""
-    bodies = [add("a\0b", "reject \0"), add("a", "after \0"), add("a\0", "good")]
-    stage.send("notes_queue", *bodies, headers={"n\0": "v\0"}, app_id="a\0")
-
-
-def foreign_headers(stage: Stage) -> None:
-    headers = {"x-death": [{"reason": "rejected"}], "mine": "1", "CC": []}
-    stage.send("notes_queue", add("a", "reject 1"), headers=headers, app_id="other")
-
-
-def coded(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "coded"), add("a", "2"))
-
-
-def unsendable(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "unsendable"), add("b", "1"), add("a", "2"))
-
-
-def useless_references(stage: Stage) -> None:
-    bodies = [add("a", "long 1"), stamp("b", "forgetful"), stamp("b", "2")]
-    stage.send("notes_queue", *bodies, add("a", "2"))
-
-
-def equal_bodies_that_fail(stage: Stage) -> None:
-    """They have no id, and are two requests."""
-    stage.send("notes_queue", *[add("a", "again x")] * 2, add("a", "2"))
-
-
-def silent_and_loud(stage: Stage) -> None:
-    stage.send("notes_queue", add("a", "quiet"), add("a", "unsuppressed"))
-
-
-SCENARIOS = [
-    in_order,
-    published,
-    rolled_back,
-    nonsense,
-    rejected,
-    rejected_of_a_batch,
-    retried,
-    flaky,
-    broken,
-    clashing,
-    early,
-    repeated,
-    expired,
-    nul,
-    foreign_headers,
-    coded,
-    unsendable,
-    useless_references,
-    equal_bodies_that_fail,
-    silent_and_loud,
-]
-
-
 def outcome(dead: list[Any], heard: list[Any]) -> dict[str, Any]:
-    """Give all that came of a scenario, as far as both promise it."""
+    """Return the outcome of a scenario, as far as both brokers guarantee it."""
     notes = defaultdict(list)
     for note in Note.objects.order_by("pk"):
         notes[note.key].append(note.text)
@@ -239,7 +73,7 @@ def outcome(dead: list[Any], heard: list[Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """
-    A database to which all commits.
+    A database without a transaction around the test.
 
     What django_db offers for that would empty the tables of leases, too, and take the
     queues out of the consumers' hands.
@@ -249,7 +83,7 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 
 def forget() -> None:
-    """Have empty tables."""
+    """Empty the tables."""
     with suppressed():
         for model in (Note, Echo, Inbox, Outbox, Parked, Attempt, DeadLetter):
             model.objects.all().delete()
@@ -257,7 +91,7 @@ def forget() -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(database: None) -> dict[str, Any]:
-    """What came of each scenario in memory, before there are other consumers."""
+    """The outcome of each scenario in memory, before other consumers start."""
     found = {}
     for scenario in SCENARIOS:
         found[scenario.__name__] = outcome_in_memory(scenario)
@@ -266,7 +100,7 @@ def outcomes(database: None) -> dict[str, Any]:
 
 
 def outcome_in_memory(scenario: Callable[[Stage], None]) -> dict[str, Any]:
-    """Play a scenario without a broker."""
+    """Run a scenario without a broker."""
     tries.clear()
     with memory_broker() as broker:
         heard = broker.listen("events")
@@ -303,11 +137,10 @@ class RealBroker:
             )
             for command in (["run_consumer", *names], ["serve", "--all"])
         ]
-        while not self._is_served("price"):
-            time.sleep(0.05)
+        eventually(lambda: self._is_served("price"), "the processes have started", 30)
 
     def _is_served(self, queue: str) -> bool:
-        """Whether the last of the processes has begun."""
+        """Return whether the last of the processes has started."""
         try:
             with self._connection.channel() as channel:
                 declared = channel.queue_declare(queue, passive=True)
@@ -317,7 +150,7 @@ class RealBroker:
         return count > 0
 
     def send(self, queue: str, *bodies: Any, **properties: Any) -> None:
-        """Send as a foreign program would."""
+        """Send as another program would."""
         if moment := properties.get("timestamp"):
             properties["timestamp"] = int(moment.timestamp())
         for body in bodies:
@@ -329,7 +162,7 @@ class RealBroker:
             )
 
     def take_all(self, queue: str) -> list[Envelope]:
-        """Take out what waits in a queue."""
+        """Remove and return all messages of a queue."""
         taken = []
         while True:
             method, properties, body = self.channel.basic_get(queue, auto_ack=True)
@@ -346,7 +179,7 @@ class RealBroker:
 
 
 def database_url() -> str:
-    """Give the address of the database of the tests."""
+    """Return the URL of the test database."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         return f"sqlite:///{name}"
@@ -362,15 +195,19 @@ def real(outcomes: dict[str, Any]) -> Iterator[RealBroker]:
     replies.close()
 
 
+#: Times in a row, 0.03 s apart, that an outcome must be the expected one.
+STEADY = 5
+
+
 def outcome_for_real(
     real: RealBroker, scenario: Callable[[Stage], None], expected: dict[str, Any]
 ) -> dict[str, Any]:
-    """Play a scenario with a broker; wait for what is expected, and a moment longer."""
+    """Run a scenario with a broker until the expected outcome is stable."""
     scenario(real)
     heard: list[Any] = []
     deadline = time.monotonic() + 10
     steady = 0
-    while steady < 5 and time.monotonic() < deadline:
+    while steady < STEADY and time.monotonic() < deadline:
         Relay().drain()
         heard += [json.loads(event.body) for event in real.take_all(real.heard)]
         found = outcome(list(DeadLetter.objects.all()), heard)
@@ -412,15 +249,15 @@ ERRORS: list[tuple[Any, str]] = [
 
 
 def outcome_of(envelope: Envelope) -> str:
-    """Publish an envelope, and give the name of the error."""
+    """Publish an envelope, and return the name of the error."""
     (error,) = publisher().outcomes(envelope)
     return type(error).__name__ if error else "confirmed"
 
 
-@pytest.mark.parametrize("number", range(len(ERRORS)))
-def test_both_refuse_the_same(real: RealBroker, number: int) -> None:
-    attempt, expected = ERRORS[number]
-
+@pytest.mark.parametrize(("attempt", "expected"), ERRORS)
+def test_both_refuse_the_same_messages(
+    real: RealBroker, attempt: Callable[[], Any], expected: str
+) -> None:
     with memory_broker():
         in_memory = attempt()
     for_real = attempt()
@@ -446,17 +283,17 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
 
 
 def answer_of(attempt: Callable[[], Any]) -> str:
-    """Call, and give the answer or what is raised."""
+    """Call, and return the result or the error."""
     try:
         return repr(attempt())
     except MessagingError as error:
         return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("number", range(len(CALLS)))
-def test_both_answer_alike(real: RealBroker, number: int) -> None:
-    attempt, expected = CALLS[number]
-
+@pytest.mark.parametrize(("attempt", "expected"), CALLS)
+def test_both_answer_calls_alike(
+    real: RealBroker, attempt: Callable[[], Any], expected: str
+) -> None:
     with memory_broker():
         in_memory = answer_of(attempt)
     for_real = answer_of(attempt)
@@ -469,20 +306,19 @@ PATTERNS = ["", "#", "*", "a", "a.b", "a.*", "*.b", "a.#", "#.b", "a.#.b", "#.#"
 KEYS = ["", "a", "b", "a.b", "a.b.b", "a..b", "b.a", "a.b.c", ".", "#", "*", "a.c.b"]
 
 
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("kind", ["topic", "direct", "fanout"])
-def test_both_route_keys_alike(real: RealBroker, kind: str) -> None:
+def test_both_route_keys_alike(real: RealBroker, kind: str, pattern: str) -> None:
     exchange = f"twins-{kind}"
     real.channel.exchange_declare(exchange, kind, auto_delete=True)
-    queues = {}
-    for pattern in PATTERNS:
-        queues[pattern] = real.channel.queue_declare("", exclusive=True).method.queue
-        real.channel.queue_bind(queues[pattern], exchange, pattern)
+    queue = real.channel.queue_declare("", auto_delete=True).method.queue
+    real.channel.queue_bind(queue, exchange, pattern)
     for key in KEYS:
         real.channel.basic_publish(exchange, key, key.encode())
 
-    for pattern, queue in queues.items():
-        got = [envelope.routing_key for envelope in real.take_all(queue)]
-        assert got == [key for key in KEYS if matches(kind, pattern, {}, key, {})]
+    got = [envelope.routing_key for envelope in real.take_all(queue)]
+    assert got == [key for key in KEYS if matches(kind, pattern, {}, key, {})]
+    real.channel.queue_delete(queue)
 
 
 ARGUMENTS: list[dict[str, Any]] = [
@@ -507,23 +343,20 @@ HEADERS: list[dict[str, Any]] = [
 ]
 
 
-def test_both_route_headers_alike(real: RealBroker) -> None:
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
+def test_both_route_headers_alike(real: RealBroker, arguments: dict[str, Any]) -> None:
     exchange = "twins-headers"
     real.channel.exchange_declare(exchange, "headers", auto_delete=True)
-    queues = []
-    for arguments in ARGUMENTS:
-        queues.append(real.channel.queue_declare("", exclusive=True).method.queue)
-        real.channel.queue_bind(queues[-1], exchange, "", arguments)
+    queue = real.channel.queue_declare("", auto_delete=True).method.queue
+    real.channel.queue_bind(queue, exchange, "", arguments)
     for number, headers in enumerate(HEADERS):
         properties = pika.BasicProperties(headers=headers)
         real.channel.basic_publish(exchange, "", b"%d" % number, properties)
 
-    got = [{int(one.body) for one in real.take_all(queue)} for queue in queues]
-
-    expected: list[set[int]] = [set() for _ in ARGUMENTS]
-    for (place, arguments), (number, headers) in product(
-        enumerate(ARGUMENTS), enumerate(HEADERS)
-    ):
-        if matches("headers", "", arguments, "", headers):
-            expected[place].add(number)
-    assert got == expected
+    got = [int(one.body) for one in real.take_all(queue)]
+    assert got == [
+        number
+        for number, headers in enumerate(HEADERS)
+        if matches("headers", "", arguments, "", headers)
+    ]
+    real.channel.queue_delete(queue)

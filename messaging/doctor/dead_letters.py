@@ -15,7 +15,7 @@ from .register import DATABASE, examines
 
 @examines(DATABASE)
 def dead_letters() -> Iterator[Finding]:
-    """Count them by kind; what was the sender's fault is no alarm."""
+    """Count them by kind; rejected ones, the sender's fault, are only a note."""
     waiting = DeadLetter.objects.using(settings.DATABASE).waiting()
     kinds = waiting.values("kind").annotate(number=Count("pk"), first=Min("failed_at"))
     for row in kinds.order_by("kind"):

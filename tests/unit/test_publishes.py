@@ -1,0 +1,20 @@
+"""Models that cannot be published are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from messaging import Unpublishable, publishes
+from messaging.outbox.publication import publications
+from reports.models import Report
+
+
+def test_a_model_in_mongodb_is_refused_with_the_reason() -> None:
+    publishes(Report, fields=["pk"])
+    try:
+        (problem,) = (p for p in publications[Report].problems() if "database" in p)
+        with pytest.raises(Unpublishable, match=r"'reports'.*share no transaction"):
+            Report.objects.create(id_reporte="x")
+    finally:
+        del publications[Report]
+    assert "Publish a message from the code that makes the change" in problem

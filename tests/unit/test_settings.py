@@ -1,0 +1,86 @@
+"""Settings that are unsafe outside development are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jwt
+import pytest
+
+from tests.support import BASE
+
+
+def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `manage.py` with settings as on a server."""
+    servers = {"DATABASE_URL": "sqlite://:memory:", "MONGODB_URL": "mongodb://x/y"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *command],
+        cwd=BASE,
+        env={"DEBUG": "0", "OPEN_ACCESS": "0"} | servers | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def test_the_command_describes_the_token_and_refuses_unknown_roles() -> None:
+    both = manage(
+        "issue_token", "Ana", "--role", "moderator", "--role", "editor", SECRET_KEY=KEY
+    )
+    reader = manage("issue_token", "Ana", SECRET_KEY=KEY)
+    other = manage("issue_token", "Ana", "--role", "rey", SECRET_KEY=KEY)
+
+    claims = jwt.decode(both.stdout.strip(), KEY, algorithms=["HS256"])
+    assert (claims["sub"], claims["roles"]) == ("Ana", ["editor", "moderator"])
+    assert both.stderr.startswith("Token for Ana, valid until ")
+    assert both.stderr.endswith("UTC; roles: editor, moderator.\n")
+    assert reader.stderr.endswith("roles: none, it can only read.\n")
+    assert other.returncode != 0
+    assert "invalid choice: 'rey'" in other.stderr
+
+
+def test_open_access_is_refused_outside_development() -> None:
+    refused = manage("check", OPEN_ACCESS="1", SECRET_KEY=KEY)
+
+    assert refused.returncode != 0
+    assert "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1." in refused.stderr
+
+
+def test_a_missing_secret_key_is_refused_outside_development() -> None:
+    refused = manage("check")
+
+    assert refused.returncode != 0
+    assert "SECRET_KEY" in refused.stderr
+
+
+def test_the_check_for_deployment_finds_nothing() -> None:
+    checked = manage(
+        "check", "--deploy", "--fail-level", "WARNING",
+        SECRET_KEY=KEY, DATABASE_URL="mysql://x:y@127.0.0.1/z",
+    )  # fmt: skip
+
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout == "System check identified no issues (2 silenced).\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("mongodb://127.0.0.1:27017", "reports"),
+        ("mongodb+srv://u:secret@host/", "reports"),
+        ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
+    ],
+)
+def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> None:
+    script = (
+        "from django.conf import settings as s; print(s.DATABASES['reports']['NAME'])"
+    )
+
+    done = manage(
+        "shell", "--no-imports", "-c", script, MONGODB_URL=url, SECRET_KEY=KEY
+    )
+
+    assert done.stdout.strip().splitlines()[-1] == name
