@@ -9,11 +9,11 @@ from typing import Any
 from django.db import transaction
 
 from . import topology
-from .amqp.encoding import Properties, check_lengths, encode_body
+from .amqp.encoding import Properties, pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .exceptions import PublishError, TooLarge
-from .message import PARTITION_KEY, Envelope, Event, Message, key_of
+from .exceptions import TooLarge
+from .message import PARTITION_KEY, SHORT, Envelope, Event, Message, key_of
 
 
 def publish(
@@ -26,13 +26,17 @@ def publish(
     """
     Publish messages in order and return their `message_id`s.
 
-    Inside `transaction.atomic()` they are stored in the outbox and sent after the
-    commit, or never. Outside, this returns when the broker has confirmed each, within
-    `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`). The outcome goes to `reply_to`.
+    Inside `transaction.atomic()` on `MESSAGING["DATABASE"]` they are stored in the
+    outbox and sent after the commit, or never. Outside, this returns when the broker
+    has confirmed each, within `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`). The
+    outcome goes to the queue `reply_to`.
 
-    Raises `TooLarge`, `Unroutable` or `Unconfirmed`. After the last the broker may have
-    the messages; publishing one again under the same `message_id` is safe.
+    Raises `TooLarge`, `Unroutable`, `Unconfirmed` or another `PublishError`. After
+    `Unconfirmed` the broker may have the messages; publishing one again under the same
+    `message_id` is safe.
     """
+    if message_id is not None and len(messages) != 1:
+        raise TypeError("message_id identifies one message: publish the others apart.")
     envelopes = [
         envelope_for(message, message_id, headers, reply_to) for message in messages
     ]
@@ -50,7 +54,7 @@ def send(
     **properties: Any,
 ) -> str:
     """
-    Send any body to an exchange or a queue, when `publish` would, and return its id.
+    Send any body to an exchange or a queue, as `publish` sends, and return its id.
 
     `body` is bytes, a string, or what JSON can represent; `properties` are the other
     fields of `Envelope`. Raises what `publish` raises, and `PublishError` for what AMQP
@@ -58,8 +62,6 @@ def send(
     """
     properties |= {"exchange": exchange, "headers": headers or {}}
     envelope = pack(body, routing_key=routing_key, **properties)
-    if len(envelope.body) > settings.MAX_BODY:
-        raise TooLarge
     dispatch([envelope], timeout)
     return str(envelope.message_id)
 
@@ -74,34 +76,23 @@ def envelope_for(
     if not isinstance(message, Message):
         raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
     key = key_of(message)
-    event = isinstance(message, Event)
+    is_event = isinstance(message, Event)
+    if is_event:
+        exchange, routing_key = settings.EVENTS_EXCHANGE, message.event_type
+    else:
+        exchange, routing_key = "", topology.partition_for(message.queue, key)
     message_id = message_id or str(uuid.uuid4())
     return Envelope(
         message.encode(),
-        routing_key=message.event_type
-        if event
-        else topology.partition_for(message.queue, key),
-        exchange=settings.EVENTS_EXCHANGE if event else "",
+        routing_key=routing_key,
+        exchange=exchange,
         message_id=message_id,
         type=message.event_type,
         correlation_id=message_id if reply_to else None,
         reply_to=reply_to,
         headers={PARTITION_KEY: key, **(headers or {})},
-        mandatory=not event,  # an event may have no listener
+        mandatory=not is_event,  # an event may have no listener
     )
-
-
-def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
-    """Build the envelope of a body; raises `PublishError` if AMQP cannot carry it."""
-    encoded, content_type = encode_body(body)
-    properties.setdefault("content_type", content_type)
-    message_id = message_id or str(uuid.uuid4())
-    try:
-        envelope = Envelope(encoded, message_id=message_id, **properties)
-    except TypeError as error:
-        raise PublishError(f"There is no such property: {error}") from None
-    check_lengths(envelope)
-    return envelope
 
 
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
@@ -110,9 +101,11 @@ def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> Non
         publisher().publish(*envelopes, timeout=timeout, in_turn=True)
         return
     for envelope in envelopes:
-        # The usual ones can be encoded, and this takes time.
-        if envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}:
-            Properties(envelope)
+        if len(envelope.body) > settings.MAX_BODY:
+            raise TooLarge
+        extra = envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}
+        if extra or len(envelope.key) > SHORT:
+            Properties(envelope)  # raises if it cannot be encoded; plain ones can
     from .models import Outbox  # models load after this package
 
     Outbox.objects.using(settings.DATABASE).add(envelopes)

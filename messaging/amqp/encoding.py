@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import uuid
 from typing import Any
 
 import pika
@@ -83,3 +84,16 @@ def check_lengths(envelope: Envelope) -> None:
         value = getattr(envelope, name)
         if isinstance(value, str) and len(value.encode(errors="replace")) > SHORT:
             raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")
+
+
+def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
+    """Build the envelope of a body; raises `PublishError` if AMQP cannot carry it."""
+    encoded, content_type = encode_body(body)
+    properties.setdefault("content_type", content_type)
+    message_id = message_id or str(uuid.uuid4())
+    try:
+        envelope = Envelope(encoded, message_id=message_id, **properties)
+    except TypeError as error:
+        raise PublishError(f"There is no such property: {error}") from None
+    check_lengths(envelope)
+    return envelope

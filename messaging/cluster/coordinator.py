@@ -48,7 +48,7 @@ class PartitionConsumer(Protocol):
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
 
-    def ask_back(self) -> None:
+    def request_release(self) -> None:
         """Release the lease after the batch in hand."""
 
 
@@ -163,7 +163,7 @@ class Coordinator:
         owns = row.worker == self.me.pk
         if lease is not None:
             if not (is_mine and owns and lease.epoch == row.epoch):
-                consumer.ask_back()
+                consumer.request_release()
         elif is_mine and (is_free or owns):
             self._take(consumer, row)
         elif owns:

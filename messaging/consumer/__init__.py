@@ -7,6 +7,6 @@ batch; then `retry.py`, what becomes of a message that fails.
 Threads: each partition has a thread of its own, which runs `Consumer.run`, and with it
 all handlers and database work. The AMQP I/O thread delivers and acknowledges messages
 (`messaging/amqp`). The coordinator's thread (`messaging/cluster`) grants leases and
-asks for them back. They meet in `Consumer.grant`, `ask_back` and `stop`, which set one
-attribute each and wake the consumer.
+asks for them back. They meet in `Consumer.grant`,
+`request_release` and `stop`, which set one attribute each and wake the consumer.
 """

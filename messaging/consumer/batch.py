@@ -49,7 +49,7 @@ class Processor:
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._policy = FailurePolicy(lease.queue)
-        self._batch: Part = []
+        self._contexts: Part = []
         self._forwarding = Step(self._forward, lambda: not publisher().problem())
         self._applying = Step(self._apply, lambda: answers(settings.DATABASE))
 
@@ -73,19 +73,19 @@ class Processor:
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
             misrouted = in_states(batch.contexts, State.MISROUTED)
-            self._policy.take(self._forwarding, misrouted)
+            self._policy.run(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
-            self._batch = ours
+            self._contexts = ours
             for context in ours:
                 context.reset()
             for part in portions(ours):
-                self._policy.take(self._applying, part)
+                self._policy.run(self._applying, part)
             if self.lease.queue in projections:
-                self._policy.take(projecting(self.lease, ours), projectable(ours))
+                self._policy.run(projecting(self.lease, ours), projectable(ours))
             routing.reply(in_states(ours, *DECIDED))
             if batch.is_parked:
                 parking.finish(self.lease, ours)
-        self._policy.failures = 0
+        self._policy.waits = 0
         elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
         logger.info("%d %s of %s in %.1f ms", len(ids), kind, self.lease.name, elapsed)
@@ -115,14 +115,14 @@ class Processor:
                     parking.find_blocked(self.lease.name, part)
                 if decision is None:
                     self._handle(part)
-                elif part[0].state in (State.NEW, State.FAILED):
-                    part[0].settle(decision)
-                successes = list(results(part))
-                self.circuit.check(successes)
+                else:
+                    part[0].accept(decision)
+                outcomes = list(results(part))
+                self.circuit.check(outcomes)
                 self._record(part)
         except TransactionEnded as ended:
             return self._record_committed(part, ended)
-        self.circuit.count(successes)
+        self.circuit.count(outcomes)
         return None
 
     def _handle(self, part: Part) -> None:
@@ -133,18 +133,20 @@ class Processor:
             handling = replace(
                 self._applying,
                 run=partial(self._call, handler),
-                is_contained=transactions.is_usable,
+                servers_answer=lambda: False,  # the outer step asks them
+                is_nested=True,
+                transaction_survives=transactions.is_usable,
             )
-            self._policy.take(handling, list(run))
+            self._policy.run(handling, list(run))
 
     def _call(
         self, handler: Handler, run: Part, decision: Decision | None
     ) -> Part | None:
         """Call a handler in a savepoint; return the messages to call it again with."""
         if decision is not None:
-            run[0].settle(decision)
+            run[0].set_aside(decision)
             return None
-        ready = parking.hold_back(run, self._batch)
+        ready = parking.hold_back(run, self._contexts)
         if not ready:
             return None
         try:
@@ -155,7 +157,7 @@ class Processor:
             if not named:
                 raise
             for context in named:
-                context.settle(context.decide(error))
+                context.set_aside(context.decide(error))
             return in_states(ready, State.NEW)
         for context, reference in zip(ready, references, strict=True):
             context.done(reference)
@@ -172,7 +174,7 @@ class Processor:
     def _record_committed(self, part: Part, ended: TransactionEnded) -> Part:
         """Record messages that a handler has committed itself; return the rest."""
         for context in ended.contexts:
-            context.settle(ENDED)
+            context.set_aside(ENDED)
         rest = in_states(part, State.NEW)
         with transaction.atomic(using=settings.DATABASE):
             self.lease.lock()

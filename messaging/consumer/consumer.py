@@ -45,30 +45,31 @@ class Consumer:
         self.processor: Processor | None = None
         #: Called when the partition has been released.
         self.on_release: Callable[[], None] = lambda: None
-        self._is_asked_back = False
+        self._is_release_requested = False
         self._stopping = threading.Event()
         self._pause = Backoff()
         #: What was taken from the subscription and is not acknowledged.
         self._pending: list[Context] = []
         #: Whether the last batch was of parked messages.
-        self._has_retried = False
+        self._last_was_parked = False
 
     @property
     def lease(self) -> HeldLease | None:
         """The lease of the partition, while this process holds it."""
-        return self.processor.lease if self.processor else None
+        processor = self.processor  # read once: other threads ask
+        return processor.lease if processor else None
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
-        self._is_asked_back = False
+        self._is_release_requested = False
         make = Archiver if is_dead_queue(self.queue) else Processor
         self.processor = make(lease)
         self.subscription.begin()
         self.subscription.wake()
 
-    def ask_back(self) -> None:
+    def request_release(self) -> None:
         """Make `run` release the lease after the current batch."""
-        self._is_asked_back = True
+        self._is_release_requested = True
         self.subscription.wake()
 
     def stop(self) -> None:
@@ -85,18 +86,18 @@ class Consumer:
                 continue  # the next batch has one message
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
-                self._let_go()
+                self._drop_subscription()
                 self.on_release()
             except Exception as error:  # noqa: BLE001 waiting loses nothing
                 self._wait(error)
             else:
                 self._pause = Backoff()
-        self._release()
+        self._release_lease()
 
     def _turn(self) -> None:
         """Process the next batch, or wait for one."""
-        if self._is_asked_back:
-            self._release()
+        if self._is_release_requested:
+            self._release_lease()
         processor = self.processor
         if processor is None:
             self.subscription.take(0)
@@ -118,10 +119,12 @@ class Consumer:
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
             processor.has_parked = timeout is not None
             # Alternate, so that neither keeps the other waiting.
-            if timeout == 0.0 and not (self._has_retried and self._take(processor, 0)):
-                self._has_retried = True
+            if timeout == 0.0 and not (
+                self._last_was_parked and self._take(processor, 0)
+            ):
+                self._last_was_parked = True
                 return self._parked(processor)
-        self._has_retried = False
+        self._last_was_parked = False
         if not self._pending and not self._take(processor, timeout):
             return None
         batch = Batch(self._pending[: processor.limit])
@@ -157,17 +160,17 @@ class Consumer:
         connections.close_all()
         self._stopping.wait(self._pause())
 
-    def _let_go(self) -> None:
+    def _drop_subscription(self) -> None:
         self.subscription.end()
         self._pending = []
         self.processor = None
 
-    def _release(self) -> None:
+    def _release_lease(self) -> None:
         """Stop consuming the partition, and release its lease."""
         lease = self.lease
         if lease is None:
             return
-        self._let_go()
+        self._drop_subscription()
         # The server may have closed this thread's session while there was no work.
         close_stale_connections()
         try:

@@ -25,7 +25,7 @@ from messaging.operations import Outcome
 from messaging.registry import messages_of
 from messaging.topology import partition_for
 
-from .retry import Decision, Later, decide, given_up
+from .retry import Decision, Later, decide, failure_of
 
 if TYPE_CHECKING:
     from messaging.models import Inbox, Parked
@@ -81,7 +81,7 @@ class Context:
         try:
             self._decode()
         except (InvalidMessage, SystemExit) as error:
-            self._refusal = given_up(error, "rejected")
+            self._refusal = failure_of(error, "rejected")
         self.reset()
 
     def _decode(self) -> None:
@@ -109,7 +109,7 @@ class Context:
         #: Whether only its projection is left to be done.
         self.is_applied = bool(self.row and self.row.is_applied)
         #: The inbox row of its id, its own or of another message.
-        self.known: Inbox | None = None
+        self.inbox_row: Inbox | None = None
 
     def refuse(self, failure: Failure) -> None:
         """Make the next attempt give it up, whatever its content."""
@@ -118,9 +118,9 @@ class Context:
 
     def done(self, reference: str) -> None:
         """Record that its handler has succeeded."""
-        self.state, self.reference, self.attempts = State.DONE, reference, 0
+        self.state, self.reference = State.DONE, reference
 
-    def settle(self, decision: Decision, *, is_applied: bool = False) -> None:
+    def set_aside(self, decision: Decision, *, is_applied: bool = False) -> None:
         """Record that an attempt has failed, and what becomes of the message."""
         self.attempts += 1
         self.is_applied = is_applied
@@ -129,11 +129,19 @@ class Context:
         else:
             self.state, self.later = State.RETRY, decision
 
+    def accept(self, decision: Decision) -> None:
+        """Set it aside, unless this attempt has found that it needs no handler."""
+        undecided = {State.NEW, State.FAILED}
+        if isinstance(decision, Failure) and decision.is_unstorable:
+            undecided.add(State.BLOCKED)
+        if self.state in undecided:
+            self.set_aside(decision)
+
     def block(self, *, is_applied: bool = False) -> None:
         """Put it behind an earlier message of its key."""
         self.state, self.is_applied = State.BLOCKED, is_applied
 
-    def recall(self, row: Inbox) -> None:
+    def adopt(self, row: Inbox) -> None:
         """Take the outcome from its inbox row."""
         self.state, self.reference = State.KNOWN, row.reference
         self.failure = None
@@ -163,7 +171,7 @@ class Context:
         return self.message.event_type if self.message else ""
 
     @property
-    def is_named(self) -> bool:
+    def has_message_id(self) -> bool:
         """Whether its sender gave it a `message_id`."""
         return self.delivery.envelope.message_id is not None
 

@@ -6,7 +6,7 @@ from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
 from messaging.dead_letters import archive
-from messaging.dead_letters.letters import read
+from messaging.dead_letters.letters import letter_from_queue
 from messaging.topology import origin
 
 from .batch import Processor
@@ -35,11 +35,14 @@ class Archiver(Processor):
     def process(self, batch: Batch) -> None:
         """Archive a batch; raise if a server fails."""
         close_stale_connections()
-        self._policy.take(self._archiving, batch.contexts)
-        self._policy.failures = 0
+        self._policy.run(self._archiving, batch.contexts)
+        self._policy.waits = 0
 
     def _archive(self, part: Part, decision: Decision | None) -> None:
-        letters = [read(c.delivery.envelope, origin(self.lease.queue)) for c in part]
+        letters = [
+            letter_from_queue(c.delivery.envelope, origin(self.lease.queue))
+            for c in part
+        ]
         if decision is not None:
             for letter in letters:
                 letter.event_type, letter.properties = "", '{"headers": {}}'

@@ -33,15 +33,15 @@ def recognise(part: Sequence[Context]) -> None:
     known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
     earlier: set[str] = set()
     for context in part:
-        context.known = known.get(context.id)
-        state = identify(context, context.known, is_repeated=context.id in earlier)
+        context.inbox_row = known.get(context.id)
+        state = identify(context, context.inbox_row, is_repeated=context.id in earlier)
         if state is State.KNOWN:
-            assert context.known is not None  # `identify` has checked
-            context.recall(context.known)
+            assert context.inbox_row is not None  # `identify` has checked
+            context.adopt(context.inbox_row)
         elif state is State.REPEATED:
             context.state = state
         elif _is_expired(context) and context.state is State.NEW:
-            context.settle(Failure("expired", _("The message is too old.")))
+            context.set_aside(Failure("expired", _("The message is too old.")))
         earlier.add(context.id)
 
 
@@ -57,12 +57,12 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
             return State.KNOWN
         if row.kind == "projection":
             return State.KNOWN
-    return State.REPEATED if context.is_named and is_repeated else State.NEW
+    return State.REPEATED if context.has_message_id and is_repeated else State.NEW
 
 
 def _is_own(context: Context, row: Inbox) -> bool:
     """Whether an inbox row with the id of a message is about that very message."""
-    if context.row is not None and not context.is_named:
+    if context.row is not None and not context.has_message_id:
         return context.row.is_applied
     # The row may also come from an earlier attempt at the same batch.
     return may_be_known(context) or row.processed_at >= context.received_at
@@ -85,7 +85,7 @@ def may_be_known(context: Context) -> bool:
     """
     delivery = context.delivery
     is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
-    return context.is_named or is_again
+    return context.has_message_id or is_again
 
 
 def record(part: Iterable[Context]) -> None:
@@ -93,7 +93,7 @@ def record(part: Iterable[Context]) -> None:
     now = datetime.now(UTC)
     inbox = Inbox.objects.using(settings.DATABASE)
     decided = in_states(part, State.DONE, State.FAILED)
-    if replaced := [c.id for c in decided if c.known is not None]:
+    if replaced := [c.id for c in decided if c.inbox_row is not None]:
         inbox.filter(pk__in=replaced).delete()
     rows = {context.id: _values(context, now) for context in decided}
     if not rows:
@@ -127,7 +127,7 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
 
 def projected(part: Iterable[Context]) -> None:
     """Record that projections have succeeded that were given up and requeued."""
-    repaired = [c.id for c in part if c.known and c.known.kind == "projection"]
+    repaired = [c.id for c in part if c.inbox_row and c.inbox_row.kind == "projection"]
     if repaired:
         inbox = Inbox.objects.using(settings.DATABASE).filter(pk__in=repaired)
         inbox.update(status=Inbox.Status.DONE, kind="", reason="", code="")

@@ -86,7 +86,9 @@ def record(partition: str, part: Iterable[Context]) -> bool:
         parked.reschedule(again)
     # The inbox cannot tell two equal bodies without `message_id` apart.
     nameless = [
-        c.row for c in in_states(part, *DECIDED) if c.row is not None and not c.is_named
+        c.row
+        for c in in_states(part, *DECIDED)
+        if c.row is not None and not c.has_message_id
     ]
     if nameless:
         parked.mark_applied(nameless)

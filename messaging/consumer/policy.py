@@ -38,9 +38,10 @@ class Step:
     server_failures: tuple[type[Exception], ...] = SERVER_FAILURES
     #: The kind of a dead letter that has failed too often.
     kind: str = "exhausted"
-    #: Of a step within another one: whether a failure has left the transaction usable.
-    #: If not, it is a failure of the outer step.
-    is_contained: Callable[[], bool] | None = None
+    #: Whether it runs within another step, which judges the failures of servers and
+    #: those after which the transaction does not survive.
+    is_nested: bool = False
+    transaction_survives: Callable[[], bool] = lambda: True
 
 
 class FailurePolicy:
@@ -48,12 +49,12 @@ class FailurePolicy:
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        #: How often in a row the batch has had to wait for a server.
-        self.failures = 0
+        #: How often in a row a batch has had to wait for a server.
+        self.waits = 0
         #: The message whose own handler was running, if that is known.
         self.suspect: Context | None = None
 
-    def take(self, step: Step, contexts: Part) -> None:
+    def run(self, step: Step, contexts: Part) -> None:
         """
         Run a step with all messages; raise if it has to wait for a server.
 
@@ -71,34 +72,42 @@ class FailurePolicy:
                 except (LeaseLost, CircuitOpen):
                     raise
                 except BaseException as error:  # users' code may even call sys.exit()
-                    if step.is_contained is not None and not step.is_contained():
+                    if not step.transaction_survives():
                         raise
-                    judged = self._judge(error, part, step)
-                    # A full disk takes some rows and not others.
-                    is_full = decision is not None and is_out_of_space(error)
-                    if judged is None or decision == UNSTORABLE or is_full:
-                        self.failures += step.is_contained is None
+                    judged = self._judge(error, part, step, decision)
+                    if judged is None or decision is UNSTORABLE:
+                        if not step.is_nested:
+                            self.waits += 1
                         raise
                     if len(part) > 1:
                         part, *others = split(part, self.suspect)
-                        parts += reversed(others)
+                        parts += reversed(others)  # a stack: the first comes last
                     else:
                         decision = judged if decision is None else UNSTORABLE
 
-    def _judge(self, error: BaseException, part: Part, step: Step) -> Decision | None:
-        """Return what becomes of the first message; None to wait for a server."""
+    def _judge(
+        self, error: BaseException, part: Part, step: Step, earlier: Decision | None
+    ) -> Decision | None:
+        """
+        Return what becomes of a single message; None to wait for a server.
+
+        Of several messages it only says whether to wait.
+        """
+        if earlier is not None and is_out_of_space(error):
+            return None  # a full disk takes some rows and not others
         first = part[0]
         decision = decide(
             error,
             self._queue,
-            max(context.attempts for context in part),
+            # With a decision it is not the handler that fails, but the recording.
+            0 if earlier else max(context.attempts for context in part),
             waited=first.waited,
-            failures=self.failures,
+            waits=self.waits,
             server_failures=step.server_failures,
             servers_answer=step.servers_answer,
             kind=step.kind,
         )
-        if decision is not None and len(part) == 1:
+        if decision is not None and len(part) == 1 and earlier is None:
             logger.warning(
                 "Attempt %d of message %s failed: %s",
                 first.attempts + 1,

@@ -38,6 +38,9 @@ def projectable(contexts: Iterable[Context]) -> Part:
 
 def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
     """Return the step that projects the messages of a batch."""
+    for context in projectable(contexts):
+        if not context.is_applied:
+            context.attempts = 0  # those of the handler
 
     def run(part: Part, decision: Decision | None) -> None:
         if decision is not None:
@@ -49,7 +52,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             inbox.projected(ready)
 
     def _set_aside(context: Context, decision: Decision) -> None:
-        context.settle(decision, is_applied=True)
+        context.set_aside(decision, is_applied=True)
         later = contexts[contexts.index(context) + 1 :]
         with transaction.atomic(using=settings.DATABASE):
             lease.lock()

@@ -2,7 +2,8 @@
 The failure policy: what becomes of a message, or of a batch, that has failed.
 
 There are two outcomes: the batch is kept and waits for a server, or one message is set
-aside, to be tried again later or given up. `decide` chooses; it does no I/O.
+aside, to be tried again later or given up. `decide` chooses; only `servers_answer`
+touches the outside.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from messaging.exceptions import NotYet, Reject, Retry
 from messaging.text import describe, storable
 
 #: Failures after which a server that answers is no longer suspected.
-PATIENCE = 3
+MAX_SERVER_FAILURES = 3
 #: Seconds until the second attempt of a message whose dependency may arrive any moment.
 SOON = 0.05
 #: Characters of a reason.
@@ -44,7 +45,7 @@ def decide(
     attempts: int,
     *,
     waited: float = 0.0,
-    failures: int = 0,
+    waits: int = 0,
     server_failures: tuple[type[Exception], ...] = (),
     servers_answer: Callable[[], bool] = lambda: True,
     kind: str = "exhausted",
@@ -52,25 +53,27 @@ def decide(
     """
     Return what becomes of a message that failed with `error`, or None to wait.
 
-    A server and a message may fail with the same exception. So the batch waits if the
-    error is one of `server_failures`, unless it has failed `failures` times in a row,
-    or the message `attempts` times, while `servers_answer()`. `waited` is the time in
-    seconds since the message was parked first; `kind` is that of a message that has
-    failed too often.
+    A server and a message may fail with the same exception. So the batch waits on
+    `server_failures` until it has done so `MAX_SERVER_FAILURES` times in a row, or the
+    message has failed as often, and `servers_answer()`; then the message is at fault.
+
+    `attempts` and `waits` are the earlier failures of message and batch, `waited` the
+    seconds since the message was parked. `kind` is that of the dead letter of a message
+    that has failed too often.
     """
-    is_early = failures + attempts < PATIENCE
+    is_early = waits + attempts < MAX_SERVER_FAILURES
     if isinstance(error, server_failures) and (is_early or not servers_answer()):
         return None
     if isinstance(error, Reject) and not isinstance(error, NotYet):
-        return given_up(error, "rejected")
+        return failure_of(error, "rejected")
     seconds = pause(queue, error, attempts + 1, waited)
     if seconds is None:
-        return given_up(error, "rejected" if isinstance(error, NotYet) else kind)
+        return failure_of(error, "rejected" if isinstance(error, NotYet) else kind)
     reason = describe(error, REASON_LENGTH)
     return Later(seconds, reason, is_fault=not isinstance(error, NotYet))
 
 
-def given_up(error: BaseException, kind: str) -> Failure:
+def failure_of(error: BaseException, kind: str) -> Failure:
     """Return the failure of a message that is not tried again."""
     return Failure(
         kind,

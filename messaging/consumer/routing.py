@@ -33,14 +33,14 @@ def forward(contexts: Iterable[Context]) -> None:
 def _forwarded(context: Context) -> Envelope:
     envelope = context.delivery.envelope
     headers = envelope.headers
-    if not context.is_named and context.delivery.redelivered:
+    if not context.has_message_id and context.delivery.redelivered:
         headers = headers | {REDELIVERED: True}
     if isinstance(context.message, Received):
         headers = headers | origin_of(envelope)
     return envelope.copy(
         exchange="",
         routing_key=partition_for(context.delivery.queue, context.key),
-        message_id=context.id if context.is_named else None,
+        message_id=context.id if context.has_message_id else None,
         headers=headers,
         mandatory=True,
     )

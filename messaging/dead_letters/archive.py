@@ -24,7 +24,7 @@ from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
 from messaging.topology import dead_queue
 
-from .letters import Failure, given_up, read
+from .letters import Failure, letter_from_queue, letter_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
     """
     if not failed:
         return
-    letters = {one.id: one for one in (given_up(*pair) for pair in failed)}
+    letters = {one.id: one for one in (letter_of(*pair) for pair in failed)}
     _save(letters)
     for delivery, failure in failed:
         logger.error(
@@ -143,7 +143,7 @@ def browse(queue: str) -> list[DeadLetter]:
     """
     with connect("dead-letters") as client, client.channel() as channel:
         # Closing the channel returns unacknowledged messages to the queue, in order.
-        return [letter for letter, _ in take(channel, queue, BROWSED_SIZE)]
+        return [letter for letter, _ in read_queue(channel, queue, BROWSED_SIZE)]
 
 
 def collect(queue: str) -> int:
@@ -154,17 +154,20 @@ def collect(queue: str) -> int:
     """
     collected = 0
     with connect("dead-letters") as client, client.channel() as channel:
-        while batch := list(take(channel, queue, BATCH_SIZE)):
+        while batch := list(read_queue(channel, queue, BATCH_SIZE)):
             collected += store(letter for letter, _ in batch)
             channel.basic_ack(batch[-1][1], multiple=True)
     return collected
 
 
-def take(channel: Any, queue: str, size: int) -> Iterator[tuple[DeadLetter, int]]:
+def read_queue(channel: Any, queue: str, size: int) -> Iterator[tuple[DeadLetter, int]]:
     """Yield dead letters, up to about `size` bytes, with their delivery tags."""
     while size > 0:
         method, properties, body = channel.basic_get(dead_queue(queue))
         if method is None:
             return
         size -= LETTER_SIZE + len(body)
-        yield read(envelope_of(method, properties, body), queue), method.delivery_tag
+        yield (
+            letter_from_queue(envelope_of(method, properties, body), queue),
+            method.delivery_tag,
+        )

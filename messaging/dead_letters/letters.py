@@ -52,7 +52,7 @@ class Failure:
     is_unstorable: bool = False
 
 
-def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
+def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
     """Return the unsaved dead letter of a message that a consumer gives up."""
     envelope = delivery.envelope
     if failure.is_unstorable:
@@ -70,7 +70,7 @@ def given_up(delivery: Delivery, failure: Failure) -> DeadLetter:
     )
 
 
-def read(envelope: Envelope, queue: str) -> DeadLetter:
+def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
     """Return the unsaved dead letter of a message from `<queue>.dead`."""
     death = _last_death(envelope.headers)
     kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)

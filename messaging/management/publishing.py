@@ -10,9 +10,10 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
+from messaging.amqp.encoding import pack
 from messaging.exceptions import MessagingError, TopologyMismatch, Unroutable
 from messaging.message import Envelope
-from messaging.publish import dispatch, pack
+from messaging.publish import dispatch
 
 #: Messages, and bytes of bodies, that are sent before their confirms are waited for.
 PORTION = (500, 4 * 1024 * 1024)

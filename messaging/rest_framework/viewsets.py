@@ -108,10 +108,10 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
             )
         if self.action == "destroy":
             return Response(status=204, headers=headers)
-        reader = super().get_serializer_class()
+        reader = super().get_serializer_class()  # not that of the write
         try:
             instance = self.get_queryset().get(pk=outcome.reference)
-        except (DatabaseError, ObjectDoesNotExist):
+        except (DatabaseError, ObjectDoesNotExist, ValueError):
             return None
         data = reader(instance, context=self.get_serializer_context()).data
         headers |= etag_of(instance)

@@ -114,7 +114,7 @@ def ignore_epoch() -> None:
     from messaging.models import session_locks
 
     HeldLease.lock = lambda self: None
-    Consumer.ask_back = lambda self: None
+    Consumer.request_release = lambda self: None
     session_locks.end_session = lambda using, name: None
 
 

@@ -67,7 +67,7 @@ def test_who_is_at_fault(
         error,
         "users_queue",
         attempts,
-        failures=failures,
+        waits=failures,
         server_failures=SERVER_FAILURES,
         servers_answer=servers_answer,
     )
