@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self
 
-from django.db import connections, models
+from django.db import DatabaseError, connections, models
+
+#: Codes of MySQL and MariaDB (disk or table full, an error of the storage engine), of
+#: PostgreSQL and of SQLite.
+NO_SPACE = (1021, 1030, 1114, "53100", "SQLITE_FULL")
 
 
 def insert(
@@ -63,6 +67,15 @@ def answers(alias: str) -> bool:
         return connection.is_usable()
     except Exception:  # noqa: BLE001 drivers raise their own errors
         return False
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a database has no space for what it should store."""
+    if not isinstance(error, DatabaseError):
+        return False
+    cause = error.__cause__
+    names = (getattr(cause, name, None) for name in ("sqlstate", "sqlite_errorname"))
+    return any(code in NO_SPACE for code in (*error.args[:1], *names))
 
 
 def close_stale_connections() -> None:

@@ -125,7 +125,8 @@ class Processor:
                 context.reset()  # what was decided is rolled back
             raise
         self.circuit.count(outcomes)
-        self._blocked_keys |= parking.blocked_keys(part)
+        parked = in_states(part, State.RETRY, State.BLOCKED)
+        self._blocked_keys |= {context.key for context in parked}
         return None
 
     def _handle(self, part: Part) -> None:

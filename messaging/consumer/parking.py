@@ -67,17 +67,13 @@ def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:
     ready = []
     for context in part:
         if id(context) not in new:
-            blocked |= blocked_keys([context])
+            if context.state in (State.RETRY, State.BLOCKED):
+                blocked.add(context.key)
         elif context.key in blocked:
             context.block()
         else:
             ready.append(context)
     return ready
-
-
-def blocked_keys(part: Part) -> set[str]:
-    """Return the keys of messages that are parked, so that later ones wait."""
-    return {c.key for c in in_states(part, State.RETRY, State.BLOCKED)}
 
 
 def record(lease: HeldLease, part: Iterable[Context]) -> None:

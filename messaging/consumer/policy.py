@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models.lease import LeaseLost
@@ -91,6 +92,8 @@ class FailurePolicy:
 
         Of several messages it only says whether to wait.
         """
+        if earlier is not None and is_out_of_space(error):
+            return None  # a full disk takes some rows and not others
         first = part[0]
         decision = decide(
             error,

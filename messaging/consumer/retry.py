@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from messaging.conf import settings
+from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import NotYet, Reject, Retry
 from messaging.text import describe, storable
@@ -108,6 +109,8 @@ def pause(
 
 def max_attempts(queue: str, error: BaseException) -> int | None:
     """Return how often a message that fails with `error` is tried; None for ever."""
+    if is_out_of_space(error):
+        return None
     limits: dict[str, int | None] = settings.of(queue, "ATTEMPTS_OF")
     for cls in type(error).__mro__:
         dotted = f"{cls.__module__}.{cls.__qualname__}"

@@ -61,18 +61,10 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         return write.serializer if write else super().get_serializer_class()
 
     def create(self, request: Request, **kwargs: Any) -> Response:
-        """Queue the creation."""
+        """Queue the write."""
         return self.queue(request)
 
-    def update(self, request: Request, **kwargs: Any) -> Response:
-        """Queue the change."""
-        return self.queue(request)
-
-    partial_update = update
-
-    def destroy(self, request: Request, **kwargs: Any) -> Response:
-        """Queue the removal."""
-        return self.queue(request)
+    update = partial_update = destroy = create
 
     def queue(self, request: Request) -> Response:
         """Validate the body, publish the command, and answer 202 or its outcome."""

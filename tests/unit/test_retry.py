@@ -108,6 +108,7 @@ def test_reasons_and_codes_can_be_stored(
         (ValueError(), 3, 0, 2.0),  # doubled twice
         (ValueError(), 10, 0, None),  # often enough
         (Retry(), 1000, 0, 300.0),  # as often as it takes, at the longest pause
+        (OperationalError(1114, ""), 1000, 0, 300.0),  # until the disk has space
         (Retry(delay=7), 3, 0, 7.0),  # as its handler asks
         (NotYet(""), 1, 0, 0.05),  # any moment
         (NotYet(""), 5, 0.9, 0.1),  # what is left of its patience

@@ -19,29 +19,26 @@ from messaging.consumer.batch import Processor
 from messaging.consumer.consumer import Consumer
 from messaging.consumer.context import Batch, Context, State
 from messaging.dead_letters import archive
-from messaging.dead_letters.letters import Failure, read
+from messaging.dead_letters.letters import Failure, letter_from_queue
 from messaging.exceptions import SERVER_FAILURES
 from messaging.message import Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.registry import handlers, projections
 from messaging.topology import partition_for
-from tests.integration import test_failure_policy as tp
-from tests.integration.test_failure_policy import (
+from tests.support import trials
+from tests.support.broker import Broker
+from tests.support.trials import (
     QUEUE,
     Trial,
     applied,
     budget,
     delivery,
     process,
-    queue,
     retry,
     status,
     stored,
     trial,
 )
-from tests.support.broker import Broker
-
-__all__ = ["queue"]
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -173,7 +170,7 @@ def test_a_projection_that_asks_for_a_wrong_delay_is_at_fault(delay: Any) -> Non
     def wrong(ones: list[Applied]) -> None:
         if any(message.fault for message, _ in ones):
             raise Retry("later", delay=delay)
-        tp.store_trials(ones)
+        trials.store_trials(ones)
 
     project_with(wrong)
     process(Context(delivery(odd(0, "K", "x"))), Context(delivery(odd(1))))
@@ -287,7 +284,10 @@ def test_parked_with_operational_error_is_given_up_under_load() -> None:
 
 
 def test_store_same_id_two_bodies() -> None:
-    letters = [read(Envelope(b, QUEUE, message_id="same"), QUEUE) for b in (b"1", b"2")]
+    letters = [
+        letter_from_queue(Envelope(b, QUEUE, message_id="same"), QUEUE)
+        for b in (b"1", b"2")
+    ]
     archive.store(letters)
     assert DeadLetter.objects.count() == 2
 
@@ -300,9 +300,9 @@ def test_requeued_projection_that_expires_is_not_applied_again() -> None:
     retry()
     assert DeadLetter.objects.get().kind == "projection"
     replayed = delivery(body, message_id=first.id, headers={"replays": 1})
-    archive.store([read(replayed.envelope, QUEUE)])
+    archive.store([letter_from_queue(replayed.envelope, QUEUE)])
     assert status(first) == "failed"
-    project_with(tp.store_trials)
+    project_with(trials.store_trials)
     process(Context(delivery(body, message_id=first.id, headers={"replays": 2})))
     assert applied() == stored == [1]
 
@@ -314,7 +314,7 @@ def test_unstorable_projection_is_not_applied_again() -> None:
     process(first)
     retry()
     assert DeadLetter.objects.get().kind == "projection"
-    project_with(tp.store_trials)
+    project_with(trials.store_trials)
     process(Context(delivery(body, message_id=first.id, headers={"replays": 1})))
     assert applied() == stored == [1]
 
@@ -323,7 +323,7 @@ def test_known_is_projected_behind_a_parked_one_of_its_key() -> None:
     ones = [delivery(odd(0, "K", "projection")), delivery(odd(1, "K"))]
     del projections[QUEUE]
     process(*(Context(d) for d in ones))  # dies after the commit
-    projects(QUEUE)(tp.store_trials)
+    projects(QUEUE)(trials.store_trials)
     for d in ones:  # suspects are tried alone
         process(Context(d))
     budget["projection"] = 0
@@ -340,7 +340,7 @@ def test_attempts_in_memory() -> None:
     contexts = [Context(r.delivery(QUEUE), r) for r in Parked.objects.order_by("id")]
     assert [c.attempts for c in contexts] == [1, 1]
     processor = Processor(HeldLease(QUEUE))
-    processor._policies[1].failures = 3
+    processor._policies[1].waits = 3
     with failing("UPDATE", "messaging_parked"):
         processor.process(Batch(contexts, is_parked=True))
     assert not DeadLetter.objects.exists()
@@ -360,14 +360,14 @@ def test_swallowed_deadlock() -> None:
     """A deadlock rolls back the whole transaction; the handler takes no notice."""
 
     def handle(message: Trial) -> Any:
-        result = tp.run_trial(message)
+        result = trials.run_trial(message)
         if message.name == "bad":
             deadlock()
         return result
 
     handlers[QUEUE].clear()
     handles(Trial)(handle)
-    handles(tp.Other)(handle)
+    handles(trials.Other)(handle)
     contexts = [
         Context(delivery(b)) for b in [trial(1), trial(2), trial(3, "bad"), trial(4)]
     ]
@@ -416,7 +416,7 @@ def test_pruning_spares_what_is_to_be_projected(is_given_up: bool) -> None:
         retry()
     Inbox.objects.update(processed_at=datetime.now(UTC) - timedelta(days=99))
     call_command("prune_messages")
-    project_with(tp.store_trials)
+    project_with(trials.store_trials)
     if is_given_up:
         process(Context(delivery(body, message_id=first.id, headers={"replays": 1})))
     else:
