@@ -310,19 +310,6 @@ def test_unstorable_projection_is_not_applied_again() -> None:
     assert applied() == stored == [1]
 
 
-def test_known_is_projected_behind_a_parked_one_of_its_key() -> None:
-    ones = [delivery(odd(0, "K", "projection")), delivery(odd(1, "K"))]
-    del projections[QUEUE]
-    process(*(Context(d) for d in ones))  # dies after the commit
-    projects(QUEUE)(tp.store_trials)
-    for d in ones:  # suspects are tried alone
-        process(Context(d))
-    budget["projection"] = 0
-    retry()
-    assert applied() == [1, 3]
-    assert stored == [1, 3]
-
-
 def test_attempts_in_memory() -> None:
     process(Context(delivery(odd(0, "K", "raises"))), Context(delivery(odd(1, "L", "raises"))))
     contexts = [Context(r.delivery(QUEUE), r) for r in Parked.objects.order_by("id")]
