@@ -19,7 +19,6 @@ from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
-from messaging.registry import projections
 from messaging.text import storable
 
 from .context import (
@@ -35,14 +34,9 @@ from .inbox import may_be_known
 
 
 def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
-    """
-    Drop arrivals that are parked already; block those whose key is parked.
-
-    That includes those that may still have to be projected, in the order of their key.
-    """
-    states = (State.NEW, State.KNOWN) if lease.queue in projections else (State.NEW,)
-    unfinished = [c for c in in_states(part, *states) if c.failure is None]
-    arrived = [context for context in unfinished if context.row is None]
+    """Drop arrivals that are parked already; block those whose key is parked."""
+    # What is known may be parked for its projection.
+    arrived = [c for c in in_states(part, State.NEW, State.KNOWN) if c.row is None]
     if not arrived:
         return
     times, digests = Parked.objects.using(settings.DATABASE).beside(
@@ -51,8 +45,8 @@ def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     for context in arrived:
         if context.id in times and may_be_known(context, times[context.id]):
             context.state = State.REPEATED
-        elif digest_of(context.key) in digests:
-            context.block(is_applied=context.state is State.KNOWN)
+        elif context.state is State.NEW and digest_of(context.key) in digests:
+            context.block()
 
 
 def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:

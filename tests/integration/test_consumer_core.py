@@ -99,7 +99,7 @@ def test_the_consumer_looks_for_a_message_whose_projection_was_parked() -> None:
     assert second.state is State.BLOCKED
 
 
-def test_unnamed_parked_once_although_batch_again() -> None:
+def test_a_message_without_an_id_is_parked_once_although_its_batch_runs_again() -> None:
     budget["projection"] = 2
     contexts = [
         Context(delivery(odd(0, "K", "raises"), message_id=None)),
@@ -112,7 +112,7 @@ def test_unnamed_parked_once_although_batch_again() -> None:
     assert applied() == [5, 3]
 
 
-def test_applied_message_parked_once_although_batch_again() -> None:
+def test_an_applied_message_is_parked_once_although_its_batch_runs_again() -> None:
     left = [2]
 
     def project(ones: list[Applied]) -> None:
@@ -134,7 +134,7 @@ def test_applied_message_parked_once_although_batch_again() -> None:
     assert Parked.objects.count() == 2
 
 
-def test_projection_that_kills_is_given_up() -> None:
+def test_a_projection_that_kills_its_process_is_given_up() -> None:
     body = odd(0, "K")
     first = Context(delivery(body))
     project_with(lambda ones: None)
@@ -189,7 +189,9 @@ def test_a_replay_behind_a_copy_of_its_message_is_applied() -> None:
     assert applied() == [1]
 
 
-def test_parked_that_is_misrouted_is_removed(broker: Broker, settings: Any) -> None:
+def test_a_parked_message_that_was_forwarded_is_removed(
+    broker: Broker, settings: Any
+) -> None:
     body = odd(0, "name 0", "asks for another try")
     process(Context(delivery(body)))
     settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
@@ -206,7 +208,9 @@ def test_parked_that_is_misrouted_is_removed(broker: Broker, settings: Any) -> N
     assert not Parked.objects.exists()
 
 
-def test_forwarded_unnamed_once(broker: Broker, settings: Any) -> None:
+def test_a_message_without_an_id_is_forwarded_once(
+    broker: Broker, settings: Any
+) -> None:
     settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
     target = f"{QUEUE}.1"
     key = next(
@@ -224,7 +228,7 @@ def test_forwarded_unnamed_once(broker: Broker, settings: Any) -> None:
     assert broker.count(target) == 1
 
 
-def test_forward_to_full_queue_waits(broker: Broker, settings: Any) -> None:
+def test_forwarding_waits_for_a_full_queue(broker: Broker, settings: Any) -> None:
     settings.MESSAGING = settings.MESSAGING | {
         "QUEUES": {QUEUE: {"PARTITIONS": 2}},
         "CONFIRM_TIMEOUT": 0.3,
@@ -250,7 +254,7 @@ def test_forward_to_full_queue_waits(broker: Broker, settings: Any) -> None:
             channel.queue_delete(target)
 
 
-def test_forward_to_missing_queue_waits(broker: Broker, settings: Any) -> None:
+def test_forwarding_waits_for_a_missing_queue(broker: Broker, settings: Any) -> None:
     settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
     target = f"{QUEUE}.1"
     key = next(
@@ -265,7 +269,7 @@ def test_forward_to_missing_queue_waits(broker: Broker, settings: Any) -> None:
     assert not DeadLetter.objects.exists()
 
 
-def test_parked_with_operational_error_is_given_up_under_load() -> None:
+def test_a_parked_message_that_fails_like_a_server_is_given_up_under_load() -> None:
     context = delivery(odd(0, "K", "says that the server is gone"))
     process(Context(context))
     assert Parked.objects.get().attempts == 1
@@ -283,7 +287,7 @@ def test_parked_with_operational_error_is_given_up_under_load() -> None:
     assert DeadLetter.objects.count() == 1
 
 
-def test_store_same_id_two_bodies() -> None:
+def test_dead_letters_with_one_id_and_two_bodies_are_both_archived() -> None:
     letters = [
         letter_from_queue(Envelope(b, QUEUE, message_id="same"), QUEUE)
         for b in (b"1", b"2")
@@ -319,20 +323,7 @@ def test_unstorable_projection_is_not_applied_again() -> None:
     assert applied() == stored == [1]
 
 
-def test_known_is_projected_behind_a_parked_one_of_its_key() -> None:
-    ones = [delivery(odd(0, "K", "projection")), delivery(odd(1, "K"))]
-    del projections[QUEUE]
-    process(*(Context(d) for d in ones))  # dies after the commit
-    projects(QUEUE)(trials.store_trials)
-    for d in ones:  # suspects are tried alone
-        process(Context(d))
-    budget["projection"] = 0
-    retry()
-    assert applied() == [1, 3]
-    assert stored == [1, 3]
-
-
-def test_attempts_in_memory() -> None:
+def test_an_attempt_counts_once_although_its_transaction_is_repeated() -> None:
     process(
         Context(delivery(odd(0, "K", "raises"))),
         Context(delivery(odd(1, "L", "raises"))),
@@ -347,7 +338,7 @@ def test_attempts_in_memory() -> None:
     assert [r.attempts for r in Parked.objects.order_by("id")] == [2, 2]
 
 
-def test_validator_cancelled(monkeypatch: Any) -> None:
+def test_a_validator_that_is_cancelled_refuses_its_message(monkeypatch: Any) -> None:
     def cancelled(self: Any) -> str:
         raise asyncio.CancelledError
 
@@ -356,7 +347,7 @@ def test_validator_cancelled(monkeypatch: Any) -> None:
         Context(delivery(odd(0)))
 
 
-def test_swallowed_deadlock() -> None:
+def test_a_deadlock_that_a_handler_hides_undoes_no_other_message() -> None:
     """A deadlock rolls back the whole transaction; the handler takes no notice."""
 
     def handle(message: Trial) -> Any:
