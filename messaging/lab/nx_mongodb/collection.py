@@ -16,8 +16,8 @@ ARRAY_FILTERS = [{"no_array": None}]
 
 
 class Collection(pymongo.collection.Collection):
-    def find(self, filter=None, *args, **kwargs):
-        return super().find(exact(filter or {}), *args, **kwargs)
+    def find(self, filter=None, *args, sort=None, **kwargs):
+        return super().find(exact(filter or {}), *args, sort=by_date(sort), **kwargs)
 
     def aggregate(self, pipeline, session=None):
         """Use `find` and `count`: the filters of `aggregate` do not support dates."""
@@ -103,6 +103,19 @@ def exact(filter):
     if len(merged) == len(conditions) and all(map(is_plain, merged, merged.values())):
         return merged
     return {"$and": [filter, IN_PYTHON]}
+
+
+def by_date(sort):
+    """
+    Return a sort order that also works for dates.
+
+    The server stores a date as `{"$date": text}` and sorts it, from SQLite 3.45 on, as
+    a binary value that begins with its length. Only dates have a field `$date`, so
+    other values are sorted as they were.
+    """
+    fields = dict(sort or {}).items()
+    parts = [((f"{name}.$date", way), (name, way)) for name, way in fields]
+    return [part for pair in parts for part in pair if part[0] != "_id.$date"] or None
 
 
 def is_plain(field, value):
