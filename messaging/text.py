@@ -22,5 +22,13 @@ def storable(value: object, length: int | None = None) -> str:
 
 
 def describe(error: BaseException, length: int | None = None) -> str:
-    """Return the class name and the text of an error, made storable."""
-    return storable(f"{type(error).__name__}: {storable(error)}", length)
+    """
+    Return the class name and the text of an error, made storable.
+
+    An error without a text of its own, such as those that Django's engine for MongoDB
+    raises, is described by its cause.
+    """
+    text = storable(error)
+    if not text and (cause := error.__cause__):
+        text = f"{type(cause).__name__}: {storable(cause)}"
+    return storable(f"{type(error).__name__}: {text}", length)

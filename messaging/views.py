@@ -14,6 +14,7 @@ from .conf import settings
 from .models import Inbox
 from .operations import OperationExpired, OperationUnknown, Outcome, message_of
 from .registry import message_class
+from .text import describe
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     try:
         row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
     except DatabaseError as error:
-        logger.error("An operation cannot be read: %s", error)
+        logger.error("An operation cannot be read: %s", describe(error, 500))
         text = _("The database is not available at the moment.")
         return JsonResponse(
             {"detail": text}, status=503, headers={"Retry-After": str(RETRY_AFTER)}

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from pymongo.errors import PyMongoError
 
 from messaging.amqp.publisher import publisher
+from messaging.text import describe
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def _ask(alias: str, answer: Future[bool]) -> None:
         connection.close()
         answers = True
     except (DatabaseError, PyMongoError) as error:
-        logger.warning("The database %s does not answer: %s", alias, error)
+        logger.warning("The database %s does not answer: %s", alias, describe(error))
     finally:
         answer.set_result(answers)
 

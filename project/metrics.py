@@ -23,6 +23,7 @@ from messaging.models.dead_letter import DeadLetter
 from messaging.models.lease import Lease
 from messaging.models.parked import Parked
 from messaging.registry import handlers
+from messaging.text import describe
 from messaging.topology import dead_queue, partition_names
 from project.health import answering
 
@@ -76,7 +77,7 @@ def answer_of(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
     try:
         return list(question())
     except (MessagingError, DatabaseError) as error:
-        logger.warning("Metrics are left out: %s", error)
+        logger.warning("Metrics are left out: %s", describe(error, 500))
         return []
 
 

@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 
 from messaging.conf import settings
 from messaging.exceptions import MessagingError
+from messaging.text import describe
 
 
 class Level(StrEnum):
@@ -71,8 +72,8 @@ def error(subject: str, text: str, remedy: str) -> Finding:
 
 def explained(cause: BaseException) -> str:
     """Return an error as one line, in which passwords and keys are replaced by ***."""
-    kind = "" if isinstance(cause, MessagingError) else f"{type(cause).__name__}: "
-    text = kind + " ".join(str(cause).split())
+    text = str(cause) if isinstance(cause, MessagingError) else describe(cause)
+    text = " ".join(text.split())
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

@@ -17,6 +17,7 @@ from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge
+from messaging.text import describe
 from messaging.views import RETRY_AFTER
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,6 @@ def as_api_exception(error: Exception) -> Exception:
             logger.error("A write was not queued: %s", error)
             return Unavailable(_("The queue did not confirm in time. Try again later."))
         case DatabaseError():
-            logger.error("A read failed: %s", error)
+            logger.error("A read failed: %s", describe(error, 500))
             return Unavailable(_("The database is not available at the moment."))
     return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -197,6 +198,7 @@ def test_an_unavailable_server_is_not_reported_as_a_difference(
         call_command("reports", "check")
 
     assert caught.value.returncode == 2
+    assert re.match(r"\w+: \w+: .*127\.0\.0\.1", str(caught.value))
 
 
 def age(*ids: str) -> None:

@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from pymongo.errors import PyMongoError
 
 from messaging.conf import settings
+from messaging.text import describe
 from reports import agreement
 from reports.documents import sweep, tombstones
 from reports.models import Notification, ReportLedger
@@ -63,7 +64,7 @@ class Command(BaseCommand):
         try:
             act(**options)
         except (PyMongoError, DatabaseError) as error:
-            raise CommandError(str(error), returncode=UNKNOWN) from error
+            raise CommandError(describe(error, 500), returncode=UNKNOWN) from error
         finally:
             self.stdout.flush()
 
