@@ -14,9 +14,10 @@ from typing import Any
 from django.db import OperationalError, connections
 from pymongo import UpdateOne, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 
 from .models import Report
+from .mongodb import SERVER_CODES, django_errors
 
 #: Acknowledged once the write survives the loss of a server. Fails after 10 s.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -100,22 +101,19 @@ def write_documents(writes: Sequence[Write]) -> None:
     """
     Apply the writes, at most one for each report. Repeating them is harmless.
 
-    Raises `OperationalError` while MongoDB is away, `DocumentRefused` for documents
-    that it does not take, and `DocumentMissing` once everything else is applied.
+    Raises `OperationalError` while MongoDB is away or cannot write, `DocumentRefused`
+    for documents that it does not take, and `DocumentMissing` once everything else is
+    applied.
     """
     if len({write.id_reporte for write in writes}) < len(writes):
         raise ValueError("Writes to one report have no order within a batch.")
-    try:
+    with django_errors():
         met, passed_over = _apply(writes)
         # Of two upserts at once the newer may be passed over. Tried again it finds the
         # document of the older; passed over again, it is the older.
         _apply(passed_over)
         if met + len(passed_over) < len(writes):
             _raise_missing([write.id_reporte for write in writes if not write.upsert])
-    except PyMongoError as error:
-        # Its text may hold whole documents.
-        text = f"MongoDB: {type(error).__name__}: {str(error)[:200]}"
-        raise OperationalError(text) from error
 
 
 def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
@@ -136,6 +134,9 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
             for error in result["writeErrors"]
             if error["code"] != DUPLICATE_KEY
         }
+        if codes := SERVER_CODES.keys() & refused.values():
+            names = ", ".join(f"{code} {SERVER_CODES[code]}" for code in sorted(codes))
+            raise OperationalError(f"MongoDB cannot write: {names}") from None
         if refused:
             raise DocumentRefused(refused) from None
     passed_over = [writes[error["index"]] for error in result["writeErrors"]]

@@ -4,17 +4,40 @@ Reports in two stores: the ledger in MySQL is authoritative, reads come from Mon
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from django.db import models
 
 from messaging.models import Ledger, PrunableQuerySet
 
+from .mongodb import django_errors
 
-class Reports(models.Manager["Report"]):
+
+class ReportQuerySet(models.QuerySet["Report"]):
+    """
+    Queries of the documents, which raise Django's errors until the last batch is read.
+
+    Django's engine for MongoDB translates the errors of the first batch only.
+    """
+
+    def _fetch_all(self) -> None:
+        with django_errors():
+            super()._fetch_all()
+
+    def iterator(self, chunk_size: int | None = None) -> Iterator[Any]:
+        """Yield the results without keeping them."""
+        with django_errors():
+            yield from super().iterator(chunk_size)
+
+
+class Reports(models.Manager.from_queryset(ReportQuerySet)):  # type: ignore[misc]
     """The reports without the tombstones of deleted ones."""
 
-    def get_queryset(self) -> models.QuerySet[Report]:
+    def get_queryset(self) -> ReportQuerySet:
         """Exclude tombstones."""
-        return super().get_queryset().filter(deleted=False)
+        found: ReportQuerySet = super().get_queryset().filter(deleted=False)
+        return found
 
 
 class Report(models.Model):
@@ -39,7 +62,7 @@ class Report(models.Model):
     deleted = models.BooleanField("eliminado", default=False, editable=False)
 
     objects = Reports()
-    with_tombstones: models.Manager[Report] = models.Manager()
+    with_tombstones = ReportQuerySet.as_manager()
 
     class Meta:
         db_table = "reports"

@@ -8,6 +8,7 @@ answer Python gives, so that a wrong one is noticed.
 import operator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from types import SimpleNamespace
 from typing import ClassVar
 from uuid import NAMESPACE_OID, uuid5
@@ -16,10 +17,18 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import IntegrityError, NotSupportedError, connections, models, router
+from django.db import (
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connections,
+    models,
+    router,
+)
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django_filters import rest_framework as filters
+from pymongo.errors import AutoReconnect, BulkWriteError
 from rest_framework.filters import SearchFilter
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -84,6 +93,24 @@ def reports() -> list[Report]:
     write_documents([store(report(100)), delete(NEVER_STORED, 1)])
     write_documents([delete(BURIED, 2)])
     return REPORTS
+
+
+@pytest.fixture
+def lost_midway(monkeypatch):
+    """Lose the server once a cursor has returned two documents."""
+    collection = type(connections["reports"].get_collection("reports"))
+    aggregate = collection.aggregate
+
+    def batches(self, *args, **kwargs):
+        found = iter(aggregate(self, *args, **kwargs))
+
+        def documents():
+            yield from islice(found, 2)
+            raise AutoReconnect("connection closed")
+
+        return documents()
+
+    monkeypatch.setattr(collection, "aggregate", batches)
 
 
 def ids(found) -> list[str]:
@@ -584,6 +611,57 @@ def test_a_change_of_an_unknown_report_is_reported_and_the_rest_applied():
     assert caught.value.ids == [KEY]
     assert stored(KEY) is None
     assert stored(report(8).pk)["visibilidad"] == 9.0
+
+
+class Refusing:
+    """A collection that refuses the first documents with these codes."""
+
+    def __init__(self, *codes):
+        self.errors = [{"index": i, "code": code} for i, code in enumerate(codes)]
+
+    def bulk_write(self, *_, **__):
+        raise BulkWriteError({"writeErrors": self.errors, "writeConcernErrors": []})
+
+
+@pytest.mark.parametrize("code", [13, 91, 112, 189, 11600, 11602, 14031])
+@pytest.mark.parametrize("others", [[], [121]])
+def test_a_write_that_the_server_cannot_make_is_not_the_documents_fault(
+    code, others, monkeypatch
+):
+    monkeypatch.setattr(documents, "_collection", lambda: Refusing(*others, code))
+
+    with pytest.raises(OperationalError, match=f"MongoDB cannot write: {code} [A-Z]"):
+        write_documents([store(report(n)) for n in range(3)])
+
+
+@pytest.mark.parametrize("code", [2, 121, 10334, 17419])
+def test_a_document_that_can_never_be_written_is_refused(code, monkeypatch):
+    monkeypatch.setattr(documents, "_collection", lambda: Refusing(code))
+
+    with pytest.raises(DocumentRefused, match=f"code {code}"):
+        write_documents([store(report(7)), store(report(8))])
+
+
+@pytest.mark.parametrize("read", [list, lambda rows: list(rows.iterator())])
+@pytest.mark.parametrize(
+    "queryset",
+    [Report.objects.all(), Report.with_tombstones.values("version").order_by("pk")],
+)
+def test_a_server_lost_between_two_batches_is_an_error_of_the_database(
+    reports, queryset, read, lost_midway
+):
+    with pytest.raises(OperationalError, match="AutoReconnect: connection closed"):
+        read(queryset.all())
+
+
+def test_the_api_answers_503_when_the_server_is_lost_between_two_batches(
+    reports, lost_midway, client, caplog
+):
+    answer = client.get("/reports/?page_size=150")
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "AutoReconnect: connection closed" in caplog.text
 
 
 def test_a_batch_mixes_what_is_new_newer_and_refused():
