@@ -1,6 +1,7 @@
 """Settings from the environment, then `.env`, then the servers of `make run`."""
 
 import os
+import re
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +14,15 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
-# The private servers of `make run`, unless it was killed.
-servers = BASE_DIR / ".local" / "servers.env"
+# The private servers of `make run`, unless it was killed or the environment names
+# another server: that one has an engine of its own, and may not be for development.
 with suppress(OSError, ValueError):
-    os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
-    env.read_env(servers)
+    text = (BASE_DIR / ".local" / "servers.env").read_text()
+    os.kill(int(text.partition("\n")[0].removeprefix("# pid ")), 0)
+    started = dict(re.findall(r"^(\w+)='(.*)'$", text, re.MULTILINE))
+    servers = started.keys() - {"DEBUG", "OPEN_ACCESS"}
+    if all(os.environ.get(name, started[name]) == started[name] for name in servers):
+        os.environ.update(started | dict(os.environ))
 
 DEBUG = env.bool("DEBUG", default=False)
 #: Lets anyone read and write without a token; for development only.

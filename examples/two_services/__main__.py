@@ -34,7 +34,10 @@ def main() -> int:
     options = parser.parse_args()
     os.chdir(BASE)
     LOCAL.mkdir(parents=True, exist_ok=True)
-    environ.Env.read_env(BASE / ".local" / "servers.env")
+    servers = BASE / ".local" / "servers.env"
+    with suppress(OSError, ValueError):  # it may have been killed
+        os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
+        environ.Env.read_env(servers)
     os.environ.setdefault("SERVICE_B_DATABASE_URL", f"sqlite:///{LOCAL}/b.sqlite3")
     os.environ["PYTHONUNBUFFERED"] = "1"
     broker = None

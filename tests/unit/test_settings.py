@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jwt
 import pytest
@@ -84,3 +87,58 @@ def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> N
     )
 
     assert done.stdout.strip().splitlines()[-1] == name
+
+
+RUN = {
+    "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/",
+    "DATABASE_URL": "mysql://root@127.0.0.1:2/messaging",
+    "MONGODB_URL": "mongodb://127.0.0.1:3/reports",
+    "MONGODB_ENGINE": "messaging.lab.nx_mongodb",
+    "DEBUG": "1",
+    "OPEN_ACCESS": "1",
+}
+SHOW = """
+import runpy, sys
+found = runpy.run_path(sys.argv[1])
+broker, databases = found["MESSAGING"]["URL"], found["DATABASES"]
+print(broker, databases["reports"]["HOST"], databases["default"]["PORT"])
+print(databases["reports"]["ENGINE"], found["DEBUG"], found["OPEN_ACCESS"])
+"""
+REAL = "mongodb://mongodb.example.com/reports"
+OF_RUN = f"{RUN['RABBITMQ_URL']} {RUN['MONGODB_URL']} 2 {RUN['MONGODB_ENGINE']}"
+DEFAULTS = "amqp://guest:guest@127.0.0.1:5672/ {} 3306 django_mongodb_backend"
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, f"{OF_RUN} True True"),
+        # The same server, as for the processes of the run itself.
+        ({"MONGODB_URL": RUN["MONGODB_URL"]}, f"{OF_RUN} True True"),
+        ({"OPEN_ACCESS": "0"}, f"{OF_RUN} True False"),
+        # Another server takes nothing from the run, above all no open access.
+        ({"MONGODB_URL": REAL}, f"{DEFAULTS.format(REAL)} False False"),
+        (
+            {"MONGODB_ENGINE": "django_mongodb_backend"},
+            f"{DEFAULTS.format('mongodb://127.0.0.1:27017/reports')} False False",
+        ),
+    ],
+)
+def test_the_servers_of_make_run_are_taken_all_or_none(
+    environment: dict[str, str], shown: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "project" / "settings.py"
+    settings.parent.mkdir()
+    shutil.copy(BASE / "project" / "settings.py", settings)
+    lines = [f"# pid {os.getpid()}", *(f"{k}='{v}'" for k, v in RUN.items())]
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "servers.env").write_text("\n".join(lines))
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, settings],
+        env={"SECRET_KEY": KEY} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.split() == shown.split(), done.stderr
