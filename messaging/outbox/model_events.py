@@ -100,7 +100,12 @@ def publishes(
 
 def _check_model(model: type[Model]) -> None:
     options = model._meta
-    if options.abstract or options.proxy or options.auto_created:
+    if options.auto_created:
+        raise ImproperlyConfigured(
+            f"{options.label} is the table of a many-to-many field: give the field a "
+            "`through` model of your own, and publish that."
+        )
+    if options.abstract or options.proxy:
         raise ImproperlyConfigured(
             f"{options.label} has no table of its own: publish a concrete model."
         )

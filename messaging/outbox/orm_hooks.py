@@ -17,7 +17,8 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model, QuerySet
-from django.db.models.signals import class_prepared, pre_delete
+from django.db.models.fields.related import lazy_related_operation
+from django.db.models.signals import class_prepared, m2m_changed, pre_delete
 from django.db.models.sql import UpdateQuery
 
 from messaging.exceptions import Unpublishable
@@ -39,6 +40,11 @@ def watch(model: type[Model]) -> None:
         class_prepared.connect(_watch_proxy, dispatch_uid="messaging.orm_hooks")
     for one in (model, *_subclasses(model)):
         _watch_deletions(one)
+    for field in model._meta.local_many_to_many:
+        # The `through` model may be named before it is defined.
+        lazy_related_operation(
+            _watch_relation, model, field.remote_field.through, field=field
+        )
 
 
 def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
@@ -117,9 +123,15 @@ def _update(
 ) -> int:
     """Update the one row of `queryset`: `save` of a row that exists."""
     publication.check(queryset.db)
+    # The manager of `save` may filter out the row as soon as it is changed.
+    is_filtered = len(queryset.query.where.children) > 1
     with transaction.atomic(using=queryset.db, savepoint=False):
+        locked = _locked(publication, queryset) if is_filtered else ()
+        keys = [key for chunk in locked for key in chunk]
         count: int = original(queryset, values)
-        if count:
+        if is_filtered:
+            _emit(publication, "updated", queryset.db, keys)
+        elif count:
             publication.emit("updated", _lock(queryset))
     return count
 
@@ -193,6 +205,52 @@ def _before_deletion(
         # A row that another transaction has deleted is not selected: it emitted the
         # event.
         publication.emit("deleted", _rows(publication, using, [instance.pk]))
+
+
+def _watch_relation(model: type[Model], through: type[Model], *, field: Any) -> None:
+    """Emit the events of rows whose many-to-many field changes."""
+
+    def changed(
+        instance: Model,
+        action: str,
+        reverse: bool,
+        pk_set: set[Any] | None,
+        using: str,
+        **_: Any,
+    ) -> None:
+        publication = None if is_suppressed() else publication_of(model)
+        if publication and action in ("post_add", "post_remove", "pre_clear"):
+            publication.check(using)
+            others = pk_set
+            if others is None:
+                others = _related_keys(field, through, instance, reverse, using)
+            for keys in _chunks(_owners(field, instance, reverse, others)):
+                # Keys of rows that do not exist may be removed, too.
+                publication.emit("updated", _rows(publication, using, keys))
+
+    m2m_changed.connect(
+        changed, through, weak=False, dispatch_uid=f"messaging.orm_hooks.{field}"
+    )
+
+
+def _related_keys(
+    field: Any, through: type[Model], instance: Model, reverse: bool, using: str
+) -> set[Any]:
+    """Return the keys of the rows that a row is related to, from either side."""
+    ends = field.m2m_field_name(), field.m2m_reverse_field_name()
+    here, there = reversed(ends) if reverse else ends
+    rows: QuerySet[Any] = QuerySet(model=through, using=using)
+    return set(rows.filter(**{here: instance}).values_list(there, flat=True))
+
+
+def _owners(
+    field: Any, instance: Model, reverse: bool, others: set[Any]
+) -> Sequence[Any]:
+    """Return the keys of the rows whose field changes with their relation to others."""
+    if reverse or not others:
+        return list(others)
+    both = others if field.remote_field.symmetrical else set()
+    return [instance.pk, *(both - {instance.pk})]
 
 
 def _emit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from tests.support.shop.models import (
     Line,
     Order,
     Place,
+    Product,
     Restaurant,
     UrgentOrder,
     Watch,
@@ -358,6 +359,66 @@ def test_rows_that_a_manager_filters_out_emit_events() -> None:
 
     assert len(emitted()) == 3
     assert not Order.everything.filter(pk=order.pk).exists()
+
+
+def test_a_row_that_its_manager_hides_once_it_is_changed_emits_an_event() -> None:
+    with suppressed():
+        shop = Customer.objects.create(name="closed")
+        gone, moved, kept = (Product.objects.create(name=name) for name in "abc")
+
+    gone.deleted = True
+    gone.save()
+    moved.shop = shop
+    moved.save(update_fields=["shop"])
+    kept.save()
+
+    assert [(key, body["name"], body["deleted"]) for key, body in emitted()] == [
+        ("shop.product.updated", "a", True),
+        ("shop.product.updated", "b", False),
+        ("shop.product.updated", "c", False),
+    ]
+
+
+def test_changes_of_many_to_many_fields_emit_events_of_their_row() -> None:
+    ann, bob = (Customer.objects.create(name=name) for name in ("Ann", "Bob"))
+    with suppressed():
+        a, b = (Product.objects.create(name=name) for name in "ab")
+
+    def updated(change: Callable[[], None]) -> list[str]:
+        change()
+        return sorted(body["name"] for _, body in emitted())
+
+    assert updated(lambda: a.buyers.add(ann, bob)) == ["a"]
+    assert updated(lambda: a.buyers.add(ann)) == []
+    assert updated(lambda: a.buyers.set([bob.pk])) == ["a"]
+    assert updated(lambda: ann.bought.add(a, b)) == ["a", "b"]
+    assert updated(lambda: a.buyers.remove(ann)) == ["a"]
+    assert updated(lambda: bob.bought.clear()) == ["a"]
+    assert updated(lambda: a.buyers.clear()) == []
+    assert updated(lambda: b.buyers.clear()) == ["b"]
+    assert set(updated(lambda: a.similar.add(b))) == {"a", "b"}
+    assert set(updated(lambda: a.similar.clear())) == {"a", "b"}
+    with suppressed():
+        assert updated(lambda: a.buyers.add(bob)) == []
+
+
+def test_rows_of_a_published_through_model_emit_events() -> None:
+    with suppressed():
+        ann = Customer.objects.create(name="Ann")
+        product = Product.objects.create(name="a")
+
+    product.sellers.add(ann, through_defaults={"price": 7})
+    product.sellers.clear()
+
+    messages = emitted()
+    assert sorted(key for key, _ in messages) == [
+        "shop.offer.created",
+        "shop.offer.deleted",
+        "shop.product.updated",
+        "shop.product.updated",
+    ]
+    prices = {body["price"] for key, body in messages if "offer" in key}
+    assert prices == {7}
 
 
 def test_get_or_create_and_update_or_create_emit_events() -> None:

@@ -106,6 +106,47 @@ class Restaurant(Place):
     stars = models.IntegerField()
 
 
+class ShownManager(models.Manager):
+    """The rows that are not deleted."""
+
+    def get_queryset(self) -> models.QuerySet:
+        return super().get_queryset().exclude(shop__name="closed").filter(deleted=False)
+
+
+@publishes(fields=["id", "name", "deleted", "tagged_at"])
+class Product(models.Model):
+    """A model with soft deletion, related to itself and to others."""
+
+    # Before the key, as a mixin may have it.
+    tagged_at = models.DateTimeField(db_default=Now())
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=50)
+    deleted = models.BooleanField(default=False)
+    shop = models.ForeignKey(Customer, models.CASCADE, null=True)
+    buyers = models.ManyToManyField(Customer, related_name="bought")
+    sellers = models.ManyToManyField(Customer, through="Offer", related_name="sold")
+    similar = models.ManyToManyField("self")
+
+    objects = ShownManager()
+    everything = models.Manager()  # noqa: DJ012 ruff knows the name `objects` only
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@publishes(fields=["product_id", "customer_id", "price"])
+class Offer(models.Model):
+    product = models.ForeignKey(Product, models.CASCADE)
+    customer = models.ForeignKey(Customer, models.CASCADE)
+    price = models.IntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"{self.product_id} {self.customer_id}"
+
+
 @publishes(fields=["id", "key", "text"])
 class Note(models.Model):
     key = models.CharField(max_length=20)
