@@ -17,17 +17,15 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model, QuerySet
-from django.db.models.fields.related import lazy_related_operation
-from django.db.models.signals import class_prepared, m2m_changed, pre_delete
+from django.db.models.expressions import DatabaseDefault
+from django.db.models.signals import class_prepared, pre_delete
 from django.db.models.sql import UpdateQuery
 
 from messaging.exceptions import Unpublishable
 
-from .publication import Publication, publication_of
+from .publication import Publication, chunks, publication_of
+from .relations import watch_relations
 from .suppression import is_suppressed
-
-#: Rows that one statement selects by key, and whose events are in memory at a time.
-CHUNK = 500
 
 _wrapped: set[str] = set()
 
@@ -40,11 +38,7 @@ def watch(model: type[Model]) -> None:
         class_prepared.connect(_watch_proxy, dispatch_uid="messaging.orm_hooks")
     for one in (model, *_subclasses(model)):
         _watch_deletions(one)
-    for field in model._meta.local_many_to_many:
-        # The `through` model may be named before it is defined.
-        lazy_related_operation(
-            _watch_relation, model, field.remote_field.through, field=field
-        )
+    watch_relations(model)
 
 
 def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
@@ -112,7 +106,30 @@ def _insert(
                 f"{publication.model._meta.label}: set them before saving."
             )
         _emit(publication, "created", alias, keys)
+        _set_defaults(publication, alias, objs, keys)
     return result
+
+
+def _set_defaults(
+    publication: Publication, using: str, objs: Sequence[Model], keys: Sequence[Any]
+) -> None:
+    """
+    Set the fields for which the database has chosen the value, as in the row.
+
+    On a database without RETURNING, Django leaves an expression there. The object could
+    not be serialised, and its next `save` would choose another value.
+    """
+    fields = publication.model._meta.concrete_fields
+    names = [field.attname for field in fields if field.has_db_default()]
+    if not names or connections[using].features.can_return_columns_from_insert:
+        return
+    for chunk in chunks(list(zip(keys, objs, strict=True))):
+        rows = publication.rows(using, [key for key, _ in chunk])
+        stored = {key: values for key, *values in rows.values_list("pk", *names)}
+        for key, obj in chunk:
+            for name, value in zip(names, stored[key], strict=True):
+                if isinstance(getattr(obj, name), DatabaseDefault):
+                    setattr(obj, name, value)
 
 
 def _update(
@@ -191,7 +208,7 @@ def _raw_delete(
     with transaction.atomic(using=using, savepoint=False):
         for keys in _locked(publication, queryset.using(using)):
             _emit(publication, "deleted", using, keys)
-            count += original(_rows(publication, using, keys), using)
+            count += original(publication.rows(using, keys), using)
     return count
 
 
@@ -204,71 +221,19 @@ def _before_deletion(
         publication.check(using)
         # A row that another transaction has deleted is not selected: it emitted the
         # event.
-        publication.emit("deleted", _rows(publication, using, [instance.pk]))
-
-
-def _watch_relation(model: type[Model], through: type[Model], *, field: Any) -> None:
-    """Emit the events of rows whose many-to-many field changes."""
-
-    def changed(
-        instance: Model,
-        action: str,
-        reverse: bool,
-        pk_set: set[Any] | None,
-        using: str,
-        **_: Any,
-    ) -> None:
-        publication = None if is_suppressed() else publication_of(model)
-        if publication and action in ("post_add", "post_remove", "pre_clear"):
-            publication.check(using)
-            others = pk_set
-            if others is None:
-                others = _related_keys(field, through, instance, reverse, using)
-            for keys in _chunks(_owners(field, instance, reverse, others)):
-                # Keys of rows that do not exist may be removed, too.
-                publication.emit("updated", _rows(publication, using, keys))
-
-    m2m_changed.connect(
-        changed, through, weak=False, dispatch_uid=f"messaging.orm_hooks.{field}"
-    )
-
-
-def _related_keys(
-    field: Any, through: type[Model], instance: Model, reverse: bool, using: str
-) -> set[Any]:
-    """Return the keys of the rows that a row is related to, from either side."""
-    ends = field.m2m_field_name(), field.m2m_reverse_field_name()
-    here, there = reversed(ends) if reverse else ends
-    rows: QuerySet[Any] = QuerySet(model=through, using=using)
-    return set(rows.filter(**{here: instance}).values_list(there, flat=True))
-
-
-def _owners(
-    field: Any, instance: Model, reverse: bool, others: set[Any]
-) -> Sequence[Any]:
-    """Return the keys of the rows whose field changes with their relation to others."""
-    if reverse or not others:
-        return list(others)
-    both = others if field.remote_field.symmetrical else set()
-    return [instance.pk, *(both - {instance.pk})]
+        publication.emit("deleted", publication.rows(using, [instance.pk]))
 
 
 def _emit(
     publication: Publication, action: str, using: str, keys: Sequence[Any]
 ) -> None:
-    for chunk in _chunks(keys):
-        emitted = publication.emit(action, _rows(publication, using, chunk))
+    for chunk in chunks(keys):
+        emitted = publication.emit(action, publication.rows(using, chunk))
         if emitted != len(set(chunk)):
             raise Unpublishable(
                 f"Of {len(chunk)} rows of {publication.model._meta.label} that were "
                 f"{action}, only {emitted} can be read back."
             )
-
-
-def _rows(publication: Publication, using: str, keys: Sequence[Any]) -> QuerySet[Any]:
-    """Return the current rows, locked, including those that managers filter out."""
-    rows: QuerySet[Any] = QuerySet(model=publication.model, using=using)
-    return rows.select_for_update().filter(pk__in=keys)
 
 
 def _locked(
@@ -280,10 +245,10 @@ def _locked(
     if queryset.query.group_by is None and not queryset.query.distinct:
         found = _lock(found)
     keys = list(dict.fromkeys(found))
-    for chunk in _chunks(keys):
+    for chunk in chunks(keys):
         if not found.query.select_for_update:
             chunk = list(
-                _rows(publication, queryset.db, chunk).values_list("pk", flat=True)
+                publication.rows(queryset.db, chunk).values_list("pk", flat=True)
             )
         yield chunk
 
@@ -293,11 +258,6 @@ def _lock(queryset: QuerySet[Any]) -> QuerySet[Any]:
     features = connections[queryset.db].features
     of = ("self",) if features.has_select_for_update_of else ()
     return queryset.select_for_update(of=of)
-
-
-def _chunks(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(keys), CHUNK):
-        yield keys[start : start + CHUNK]
 
 
 def _is_known(key: object) -> bool:

@@ -17,6 +17,8 @@ from messaging.message import PARTITION_KEY, Envelope
 
 #: Routing key and event type by default.
 DEFAULT_NAME = "{app}.{model}.{action}"
+#: Rows that one statement selects by key, and whose events are in memory at a time.
+CHUNK = 500
 #: Databases on which inbox and outbox are tested.
 VENDORS = ("mysql", "postgresql", "sqlite")
 
@@ -78,6 +80,11 @@ class Publication:
         _checked.add(self)
         if problem := _database_problem(self.model._meta.label, alias):
             raise Unpublishable(problem)
+
+    def rows(self, using: str, keys: Sequence[Any]) -> QuerySet[Any]:
+        """Return the current rows, locked, including those that managers filter out."""
+        rows: QuerySet[Any] = QuerySet(model=self.model, using=using)
+        return rows.select_for_update().filter(pk__in=keys)
 
     def emit(self, action: str, rows: QuerySet[Any]) -> int:
         """
@@ -147,6 +154,12 @@ def publication_of(model: type[Model]) -> Publication | None:
         if parent in publications:
             return publications[parent]
     return None
+
+
+def chunks(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield keys in lists of at most `CHUNK`."""
+    for start in range(0, len(keys), CHUNK):
+        yield keys[start : start + CHUNK]
 
 
 def _database_problem(label: str, alias: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.support.shop.models import (
     Place,
     Product,
     Restaurant,
+    Stamp,
     UrgentOrder,
     Watch,
 )
@@ -235,15 +237,54 @@ def test_bulk_create_works_if_the_database_returns_one_key_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MySQL is such a database."""
-    features = type(connection.features)
-    monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+    features = connection.features
+    monkeypatch.setattr(type(features), "can_return_rows_from_bulk_insert", False)
     if connection.vendor != "postgresql":
+        # Not of the class, where it is a cached property.
         monkeypatch.setattr(features, "can_return_columns_from_insert", False)
 
     Order.objects.bulk_create([Order(reference=name) for name in "abc"])
     Order.objects.create(reference="d")
 
     assert references("created") == ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def without_returning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that returns no columns of new rows, such as MySQL."""
+    features = connection.features
+    monkeypatch.setattr(type(features), "can_return_rows_from_bulk_insert", False)
+    if connection.vendor == "postgresql":
+        pytest.skip("PostgreSQL has no other way to return keys")
+    monkeypatch.setattr(features, "can_return_columns_from_insert", False)
+    for model in (Order, Product, Stamp):
+        monkeypatch.setitem(
+            model._meta.__dict__,
+            "db_returning_fields",
+            [field for field in [model._meta.pk] if field.db_returning],
+        )
+
+
+def test_values_that_the_database_chooses_are_those_of_the_row(
+    without_returning: None,
+) -> None:
+    product = Product.objects.create(name="a")
+    chosen = product.tagged_at
+    product.name = "b"
+    product.save()
+    stamp = Stamp.objects.create()
+    bulk = Order.objects.bulk_create([Order(reference=name) for name in "ab"])
+
+    found = Product.objects.get()
+    assert found.tagged_at == chosen
+    first, second, third, *_ = [body for _, body in emitted()]
+    at = serializers.serialize("python", [product])[0]["fields"]["tagged_at"]
+    assert at == chosen
+    assert datetime.fromisoformat(first["tagged_at"]) == chosen
+    assert datetime.fromisoformat(second["tagged_at"]) == chosen
+    assert datetime.fromisoformat(third["at"]) == stamp.at == Stamp.objects.get().at
+    rows = Order.objects.order_by("pk").values_list("placed_at", flat=True)
+    assert [order.placed_at for order in bulk] == list(rows)
 
 
 @pytest.mark.parametrize(
@@ -627,6 +668,11 @@ def test_a_model_is_published_once_and_not_by_proxy(
 ) -> None:
     with pytest.raises(ImproperlyConfigured):
         publishes(model, fields="__all__")
+
+
+def test_the_table_of_a_many_to_many_field_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ImproperlyConfigured, match="`through` model of your own"):
+        publishes(Product.buyers.through, fields="__all__")
 
 
 def test_the_topology_has_the_exchanges_of_published_models() -> None:

@@ -147,6 +147,17 @@ class Offer(models.Model):
         return f"{self.product_id} {self.customer_id}"
 
 
+@publishes(fields="__all__")
+class Stamp(models.Model):
+    """A row whose key is known before it is inserted, but not its time."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return str(self.at)
+
+
 @publishes(fields=["id", "key", "text"])
 class Note(models.Model):
     key = models.CharField(max_length=20)
