@@ -129,7 +129,6 @@ class Processor:
         return None
 
     def _block_keys(self, part: Part) -> None:
-        """Block the keys of what is parked for the rest of the batch."""
         parked = in_states(part, State.RETRY, State.BLOCKED)
         self._blocked_keys |= {context.key for context in parked}
 
