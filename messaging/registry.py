@@ -262,7 +262,8 @@ def projects(
     Register the function that writes a queue's committed effects to a second store.
 
     It is called with a list of `Applied` after the commit and before the
-    acknowledgement, and again for every redelivery: it must be idempotent.
+    acknowledgement, and again for every redelivery: it must be idempotent. After a
+    crash, a later message of a key may come first: compare versions if order matters.
 
     While its store is unavailable it raises Django's `OperationalError` or
     `InterfaceError`, `ConnectionError` or `TimeoutError`, and the messages wait.
