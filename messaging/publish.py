@@ -31,7 +31,8 @@ def publish(
     has confirmed each, within `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`). The
     outcome goes to the queue `reply_to`.
 
-    Raises `TooLarge`, `Unroutable`, `Unconfirmed` or another `PublishError`. After
+    Raises `InvalidMessage` for a message that consumers would not receive as it is, and
+    `TooLarge`, `Unroutable`, `Unconfirmed` or another `PublishError`. After
     `Unconfirmed` the broker may have the messages; publishing one again under the same
     `message_id` is safe.
     """
