@@ -195,6 +195,8 @@ def listens(
             f"{queue} listens to events, which define their body and key: give "
             "exchanges, `body` and `key` to a queue of their own."
         )
+    if key is not None:
+        refuse_deferred(key)
     classes: list[type[Message]] = [*events] or [received_as(body or bytes, key)]
 
     def register(function: Function) -> Function:
@@ -217,7 +219,7 @@ def _register(
     event_type = event_type_of(message)
 
     def register(function: Function) -> Function:
-        refuse_async(function)
+        refuse_deferred(function)
         others = handlers.setdefault(queue, {})
         any_body = any(issubclass(h.message, Received) for h in others.values())
         if any_body or (others and issubclass(message, Received)):
@@ -236,11 +238,21 @@ def _register(
     return register
 
 
-def refuse_async(function: Callable[..., Any]) -> None:
-    """Raise `ImproperlyConfigured` for a coroutine function."""
-    if inspect.iscoroutinefunction(function):
+def refuse_deferred(function: Callable[..., Any]) -> None:
+    """Raise `ImproperlyConfigured` for a function whose body a call does not run."""
+    name = getattr(function, "__qualname__", repr(function))
+    instance: Any = function  # of a class with `__call__`, perhaps
+    bodies = (function, instance.__call__)
+    if any(map(inspect.iscoroutinefunction, bodies)):
         raise ImproperlyConfigured(
-            f"{function.__qualname__} is async: wrap it in asgiref's async_to_sync."
+            f"{name} is async: wrap it in asgiref's async_to_sync."
+        )
+    if any(map(inspect.isgeneratorfunction, bodies)) or any(
+        map(inspect.isasyncgenfunction, bodies)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} is a generator, so that a call runs none of it: return its result "
+            "instead of using yield."
         )
 
 
@@ -273,7 +285,7 @@ def projects(
     """
 
     def register(function: Function) -> Function:
-        refuse_async(function)
+        refuse_deferred(function)
         if queue in projections:
             raise ImproperlyConfigured(f"{queue} has two projections.")
         projections[queue] = Projection(function, database)

@@ -14,8 +14,6 @@ from messaging import (
     checks,
     fanout,
     handles,
-    listens,
-    projects,
     publishes,
     registry,
     serves,
@@ -67,18 +65,6 @@ def test_wrong_settings_are_reported_although_models_are_published(
         assert set(found()) == {"E002"}
     finally:
         publications.pop(User, None)
-
-
-@pytest.mark.parametrize(
-    "register",
-    [listens("q", body=str), serves("s"), projects("q")],
-    ids=["listens", "serves", "projects"],
-)
-def test_an_async_handler_is_refused_when_it_is_registered(register: Any) -> None:
-    async def handler(message: Message) -> None: ...
-
-    with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
-        register(handler)
 
 
 def test_settings_that_are_not_a_dictionary_are_refused(settings: Any) -> None:
