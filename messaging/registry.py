@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import Event, Message
+from .message import SHORT, Event, Message
 from .received import Received, received_as
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The exchange types of AMQP 0-9-1; each has a function of that name below.
 TYPES = ("fanout", "direct", "topic", "headers")
+#: Characters of an event type at most: the length of the columns that store it.
+MAX_TYPE = 100
 #: Values of `x-match`, the argument of a headers binding: all headers must match, or
 #: any; without `-with-x`, headers that begin with "x-" are ignored.
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
@@ -257,14 +259,42 @@ def refuse_deferred(function: Callable[..., Any]) -> None:
 
 
 def event_type_of(message: type[Message]) -> str:
-    """Return the event type of a message class."""
-    event_type = message.model_fields["event_type"].default
-    if not isinstance(event_type, str):
+    """
+    Return the event type of a message class.
+
+    Raises `ImproperlyConfigured` if it has none or several, if the field has an alias,
+    and for a type that cannot be stored or routed.
+    """
+    field = message.model_fields["event_type"]
+    event_type = field.default
+    types = get_args(field.annotation)
+    is_literal = get_origin(field.annotation) is Literal
+    if not is_literal or not isinstance(event_type, str) or types != (event_type,):
         raise ImproperlyConfigured(
-            f"{message.__qualname__} has no event type: add "
+            f"{message.__qualname__} must have one event type: declare it as "
             '`event_type: Literal["..."] = "..."`.'
         )
+    aliases = (field.alias, field.validation_alias, field.serialization_alias)
+    if any(alias not in (None, "event_type") for alias in aliases):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__}.event_type has an alias, but bodies have the type "
+            'under its own name: declare it with `Field("...", alias="event_type")`.'
+        )
+    if problem := problem_of_type(event_type):
+        raise ImproperlyConfigured(f"{message.__qualname__}: {problem}")
     return event_type
+
+
+def problem_of_type(event_type: str) -> str | None:
+    """Return why a text cannot be an event type, or None if it can."""
+    if "\0" in event_type or {"*", "#"} & set(event_type.split(".")):
+        return f"an event type has no NUL, and no word * or #: {event_type!r}"
+    if not 0 < len(event_type) <= MAX_TYPE or len(event_type.encode()) > SHORT:
+        return (
+            f"an event type has 1 to {MAX_TYPE} characters, and {SHORT} bytes at most: "
+            f"{event_type[:40]!r}..."
+        )
+    return None
 
 
 def projects(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
@@ -53,6 +53,15 @@ def test_a_queue_that_is_handled_and_served_is_reported(
     serves("users", queue="users_queue")(lambda: None)
 
     assert "users_queue" in found()["E012"].msg
+
+
+@pytest.mark.parametrize(("length", "expected"), [(250, set()), (251, {"E013"})])
+def test_the_name_of_a_queue_leaves_room_for_that_of_its_dead_letters(
+    length: int, expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.handlers, "q" * length, {})
+
+    assert set(found()) == expected
 
 
 def test_wrong_settings_are_reported_although_models_are_published(
@@ -164,7 +173,7 @@ def test_a_message_without_queue_or_type_has_no_handler() -> None:
         queue = "x"
 
     class Homeless(Message):
-        event_type: str = "x"
+        event_type: Literal["x"] = "x"
 
     with pytest.raises(ImproperlyConfigured, match="event type"):
         handles(Nameless)
