@@ -246,8 +246,13 @@ class Envelope:
     @property
     def key(self) -> str:
         """Envelopes with the same key are published from the outbox in order."""
+        return self.partition_key or f"{self.exchange} {self.routing_key}"
+
+    @property
+    def partition_key(self) -> str | None:
+        """The header of that name as text, or None if it is missing, None or ""."""
         given = self.headers.get(PARTITION_KEY)
-        return str(given or f"{self.exchange} {self.routing_key}")
+        return None if given is None else storable(given) or None
 
     @property
     def unusual(self) -> dict[str, Any]:

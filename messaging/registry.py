@@ -181,8 +181,9 @@ def listens(
     or a `Received` whose `body` is of the given type: `bytes`, `str` for UTF-8 text, or
     any type that pydantic validates from JSON. What does not parse is dead-lettered.
 
-    Messages for which `key` returns the same value, or which have the same header
-    `partition_key`, take effect in order. With `alone=True` messages are handled one at
+    Messages for which `key` returns the same value take effect in order. Those for
+    which it returns None, or all without `key`, do so if their header `partition_key`
+    is the same. With `alone=True` messages are handled one at
     a time, each in its own transaction: for slow effects, or ones without rollback.
     """
     events = [one for one in wanted if isinstance(one, type) and issubclass(one, Event)]
