@@ -59,7 +59,8 @@ def send(
 
     `body` is bytes, a string, or what JSON can represent; `properties` are the other
     fields of `Envelope`. Raises what `publish` raises, and `PublishError` for what AMQP
-    cannot carry; with `mandatory=False` a message that no queue takes is no error.
+    cannot carry, or for a `priority` on the way to a queue with handlers; with
+    `mandatory=False` a message that no queue takes is no error.
     """
     properties |= {"exchange": exchange, "headers": headers or {}}
     envelope = pack(body, routing_key=routing_key, **properties)
