@@ -310,6 +310,12 @@ def _problems_of_database() -> Iterator[CheckMessage]:
             hint=f"It can in {', '.join(VENDORS)}.",
             id="messaging.E005",
         )
+    elif not django_settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False, but the tables of messaging store times in UTC.",
+            hint="Set it to True; TIME_ZONE may stay as it is.",
+            id="messaging.E006",
+        )
     elif connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
         yield Warning(
             "With ATOMIC_REQUESTS every view is a transaction: what it publishes waits "

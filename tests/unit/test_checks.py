@@ -144,6 +144,12 @@ def test_an_unknown_or_unsuitable_database_is_refused(settings: Any) -> None:
     assert "mongodb" in found()["E005"].msg
 
 
+def test_settings_without_time_zones_are_refused(settings: Any) -> None:
+    settings.USE_TZ = False
+
+    assert set(found()) == {"E006"}
+
+
 def test_weak_settings_raise_warnings(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
