@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed
-from messaging.message import PARTITION_KEY, Envelope
+from messaging.message import Envelope
 
 from .client import declare
 from .confirms import ConfirmChannel
@@ -115,7 +115,7 @@ def deadline_after(timeout: float | None) -> float:
 
 def ordering_key(envelope: Envelope) -> str:
     """Return the key of the envelopes that must be confirmed one after the other."""
-    return str(envelope.headers.get(PARTITION_KEY) or envelope.message_id)
+    return str(envelope.partition_key or envelope.message_id)
 
 
 def rounds(items: Iterable[T], key: Callable[[T], str]) -> list[dict[str, T]]:
