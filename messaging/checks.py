@@ -18,10 +18,11 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
 from .conf import BY_QUEUE, DEFAULTS, settings
+from .message import SHORT
 from .outbox.publication import VENDORS, publications
 from .registry import Exchange, handlers
 from .rpc.server import served
-from .topology import declared
+from .topology import DEAD, dead_queue, declared
 
 Rule = Callable[[Any], bool]
 
@@ -202,7 +203,7 @@ def check_published_models(
 def check_queues_and_exchanges(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check that no exchange or queue is declared in two ways."""
+    """Check names, and that no exchange or queue is declared in two ways."""
     if _has_wrong_settings():
         return
     wanted = {x for x in declared() if isinstance(x, Exchange) and not x.passive}
@@ -221,6 +222,13 @@ def check_queues_and_exchanges(
                 f"{one.name!r} is served through {one.queue}, which has handlers.",
                 hint="Give @serves a queue of its own.",
                 id="messaging.E012",
+            )
+    for queue in handlers:
+        if len(dead_queue(queue).encode()) > SHORT:
+            yield Error(
+                f"The name of {queue[:40]!r}... is too long.",
+                hint=f"With {DEAD} it may take {SHORT} bytes.",
+                id="messaging.E013",
             )
 
 
@@ -301,6 +309,12 @@ def _problems_of_database() -> Iterator[CheckMessage]:
             f"MESSAGING['DATABASE'] is of type {vendor}, where no inbox can be kept.",
             hint=f"It can in {', '.join(VENDORS)}.",
             id="messaging.E005",
+        )
+    elif not django_settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False, but the tables of messaging store times in UTC.",
+            hint="Set it to True; TIME_ZONE may stay as it is.",
+            id="messaging.E006",
         )
     elif connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
         yield Warning(

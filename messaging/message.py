@@ -35,6 +35,10 @@ SHORT = 255
 PARTITION_KEY = "partition_key"
 #: What is wrong with a message whose partition key cannot be read.
 NO_KEY = "It has no partition key."
+#: What is wrong with a message that has no JSON.
+UNENCODABLE = "It cannot be encoded as JSON."
+#: What is wrong with a field that consumers would receive with another value.
+CHANGED = "Encoded as JSON and decoded, it has another value."
 #: Properties that most messages do not have.
 RARE = (
     "content_type",
@@ -66,10 +70,16 @@ class Message(BaseModel):
             queue: ClassVar = "users_queue"
             user_id: Annotated[int, Field(ge=1)]
 
-    Fields that are None are left out of the body; unknown fields are ignored.
+    Fields that are None by default are left out of the body while they are None;
+    unknown fields are ignored.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,  # JSON has no such numbers
+    )
 
     event_type: str
     #: The queue that takes this message.
@@ -98,8 +108,23 @@ class Message(BaseModel):
         return conditional
 
     def encode(self) -> bytes:
-        """Return the JSON body, as UTF-8."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """
+        Return the JSON body, as UTF-8.
+
+        Raises `InvalidMessage` if `decode` would not return the same fields for it.
+        """
+        omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
+        body = validated(lambda: self._as_json(omitted), UNENCODABLE)
+        decoded = type(self).decode(body)
+        changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
+        if changed or decoded.model_extra != self.model_extra:
+            raise InvalidMessage({name: [CHANGED] for name in changed or [""]})
+        return body
+
+    def _as_json(self, omitted: set[str]) -> bytes:
+        # Without warnings about values that `decode` refuses.
+        text = self.model_dump_json(by_alias=True, exclude=omitted, warnings=False)
+        return text.encode()
 
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
@@ -178,6 +203,13 @@ def key_of(message: Message) -> str:
 
 
 @cache
+def _optional(message: type[Message]) -> frozenset[str]:
+    """Return the names of the fields that are None by default."""
+    fields = message.model_fields.items()
+    return frozenset(name for name, field in fields if field.default is None)
+
+
+@cache
 def _adapter(classes: tuple[type[Message], ...]) -> TypeAdapter[Message]:
     union: Any = classes[0]
     for other in classes[1:]:
@@ -214,8 +246,13 @@ class Envelope:
     @property
     def key(self) -> str:
         """Envelopes with the same key are published from the outbox in order."""
+        return self.partition_key or f"{self.exchange} {self.routing_key}"
+
+    @property
+    def partition_key(self) -> str | None:
+        """The header of that name as text, or None if it is missing, None or ""."""
         given = self.headers.get(PARTITION_KEY)
-        return str(given or f"{self.exchange} {self.routing_key}")
+        return None if given is None else storable(given) or None
 
     @property
     def unusual(self) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def publish(
     has confirmed each, within `timeout` seconds (`MESSAGING["CONFIRM_TIMEOUT"]`). The
     outcome goes to the queue `reply_to`.
 
-    Raises `TooLarge`, `Unroutable`, `Unconfirmed` or another `PublishError`. After
-    `Unconfirmed` the broker may have the messages; publishing one again under the same
-    `message_id` is safe.
+    Raises `InvalidMessage` for a message that would not arrive as it is, `TooLarge`,
+    `Unroutable`, `Unconfirmed` or another `PublishError`. After `Unconfirmed` the
+    broker may have the messages; repeating one under its `message_id` is safe.
     """
     if message_id is not None and len(messages) != 1:
         raise TypeError("message_id identifies one message: publish the others apart.")
@@ -58,7 +58,8 @@ def send(
 
     `body` is bytes, a string, or what JSON can represent; `properties` are the other
     fields of `Envelope`. Raises what `publish` raises, and `PublishError` for what AMQP
-    cannot carry; with `mandatory=False` a message that no queue takes is no error.
+    cannot carry, or a `priority` to a queue with handlers. With `mandatory=False` it is
+    no error if no queue takes the message.
     """
     properties |= {"exchange": exchange, "headers": headers or {}}
     envelope = pack(body, routing_key=routing_key, **properties)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
 from .exceptions import InvalidMessage
-from .message import NO_KEY, PARTITION_KEY, Envelope, Message, validated
+from .message import NO_KEY, Envelope, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
@@ -73,12 +73,13 @@ class Received(Message, Generic[Body]):
         return cls.model_construct(**parts, key=key)  # type: ignore[return-value]
 
     def _find_key(self) -> str:
-        sent = self.headers.get(PARTITION_KEY) or self.envelope.message_id
-        if self.key_of is None:
-            digest = hashlib.blake2b(self.envelope.body, digest_size=16)
-            return storable(sent or digest.hexdigest())
         key_of = type(self).key_of
-        return validated(lambda: storable(key_of(self)), NO_KEY)  # type: ignore[misc]
+        key = None if key_of is None else validated(lambda: key_of(self), NO_KEY)
+        if key is not None:
+            return storable(key)
+        if sent := self.envelope.partition_key or self.envelope.message_id:
+            return storable(sent)
+        return hashlib.blake2b(self.envelope.body, digest_size=16).hexdigest()
 
 
 def received_as(
@@ -89,7 +90,9 @@ def received_as(
 
     class ReceivedBody(Received[Any]):
         reader: ClassVar[Reader] = staticmethod(read)
-        key_of: ClassVar[Callable[[Any], object] | None] = key and staticmethod(key)
+        key_of: ClassVar[Callable[[Any], object] | None] = (
+            None if key is None else staticmethod(key)
+        )
 
     return ReceivedBody
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import Event, Message
+from .message import SHORT, Event, Message
 from .received import Received, received_as
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The exchange types of AMQP 0-9-1; each has a function of that name below.
 TYPES = ("fanout", "direct", "topic", "headers")
+#: Characters of an event type at most: the length of the columns that store it.
+MAX_TYPE = 100
 #: Values of `x-match`, the argument of a headers binding: all headers must match, or
 #: any; without `-with-x`, headers that begin with "x-" are ignored.
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
@@ -179,8 +181,9 @@ def listens(
     or a `Received` whose `body` is of the given type: `bytes`, `str` for UTF-8 text, or
     any type that pydantic validates from JSON. What does not parse is dead-lettered.
 
-    Messages for which `key` returns the same value, or which have the same header
-    `partition_key`, take effect in order. With `alone=True` messages are handled one at
+    Messages for which `key` returns the same value take effect in order. Those for
+    which it returns None, or all without `key`, do so if their header `partition_key`
+    is the same. With `alone=True` messages are handled one at
     a time, each in its own transaction: for slow effects, or ones without rollback.
     """
     events = [one for one in wanted if isinstance(one, type) and issubclass(one, Event)]
@@ -195,6 +198,8 @@ def listens(
             f"{queue} listens to events, which define their body and key: give "
             "exchanges, `body` and `key` to a queue of their own."
         )
+    if key is not None:
+        refuse_deferred(key)
     classes: list[type[Message]] = [*events] or [received_as(body or bytes, key)]
 
     def register(function: Function) -> Function:
@@ -217,7 +222,7 @@ def _register(
     event_type = event_type_of(message)
 
     def register(function: Function) -> Function:
-        refuse_async(function)
+        refuse_deferred(function)
         others = handlers.setdefault(queue, {})
         any_body = any(issubclass(h.message, Received) for h in others.values())
         if any_body or (others and issubclass(message, Received)):
@@ -236,23 +241,61 @@ def _register(
     return register
 
 
-def refuse_async(function: Callable[..., Any]) -> None:
-    """Raise `ImproperlyConfigured` for a coroutine function."""
-    if inspect.iscoroutinefunction(function):
+def refuse_deferred(function: Callable[..., Any]) -> None:
+    """Raise `ImproperlyConfigured` for a function whose body a call does not run."""
+    name = getattr(function, "__qualname__", repr(function))
+    instance: Any = function  # of a class with `__call__`, perhaps
+    bodies = (function, instance.__call__)
+    if any(map(inspect.iscoroutinefunction, bodies)):
         raise ImproperlyConfigured(
-            f"{function.__qualname__} is async: wrap it in asgiref's async_to_sync."
+            f"{name} is async: wrap it in asgiref's async_to_sync."
+        )
+    if any(map(inspect.isgeneratorfunction, bodies)) or any(
+        map(inspect.isasyncgenfunction, bodies)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} is a generator, so that a call runs none of it: return its result "
+            "instead of using yield."
         )
 
 
 def event_type_of(message: type[Message]) -> str:
-    """Return the event type of a message class."""
-    event_type = message.model_fields["event_type"].default
-    if not isinstance(event_type, str):
+    """
+    Return the event type of a message class.
+
+    Raises `ImproperlyConfigured` if it has none or several, if the field has an alias,
+    and for a type that cannot be stored or routed.
+    """
+    field = message.model_fields["event_type"]
+    event_type = field.default
+    types = get_args(field.annotation)
+    is_literal = get_origin(field.annotation) is Literal
+    if not is_literal or not isinstance(event_type, str) or types != (event_type,):
         raise ImproperlyConfigured(
-            f"{message.__qualname__} has no event type: add "
+            f"{message.__qualname__} must have one event type: declare it as "
             '`event_type: Literal["..."] = "..."`.'
         )
+    aliases = (field.alias, field.validation_alias, field.serialization_alias)
+    if any(alias not in (None, "event_type") for alias in aliases):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__}.event_type has an alias, but bodies have the type "
+            'under its own name: declare it with `Field("...", alias="event_type")`.'
+        )
+    if problem := problem_of_type(event_type):
+        raise ImproperlyConfigured(f"{message.__qualname__}: {problem}")
     return event_type
+
+
+def problem_of_type(event_type: str) -> str | None:
+    """Return why a text cannot be an event type, or None if it can."""
+    if "\0" in event_type or {"*", "#"} & set(event_type.split(".")):
+        return f"an event type has no NUL, and no word * or #: {event_type!r}"
+    if not 0 < len(event_type) <= MAX_TYPE or len(event_type.encode()) > SHORT:
+        return (
+            f"an event type has 1 to {MAX_TYPE} characters, and {SHORT} bytes at most: "
+            f"{event_type[:40]!r}..."
+        )
+    return None
 
 
 def projects(
@@ -262,7 +305,8 @@ def projects(
     Register the function that writes a queue's committed effects to a second store.
 
     It is called with a list of `Applied` after the commit and before the
-    acknowledgement, and again for every redelivery: it must be idempotent.
+    acknowledgement, and again for every redelivery: it must be idempotent. After a
+    crash, a later message of a key may come first: compare versions if order matters.
 
     While its store is unavailable it raises Django's `OperationalError` or
     `InterfaceError`, `ConnectionError` or `TimeoutError`, and the messages wait.
@@ -272,7 +316,7 @@ def projects(
     """
 
     def register(function: Function) -> Function:
-        refuse_async(function)
+        refuse_deferred(function)
         if queue in projections:
             raise ImproperlyConfigured(f"{queue} has two projections.")
         projections[queue] = Projection(function, database)

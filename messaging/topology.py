@@ -83,6 +83,14 @@ def partition_count(queue: str) -> int:
     return wanted
 
 
+def keeps_order(exchange: str, routing_key: str) -> bool:
+    """Return whether messages sent there may reach a queue that has handlers."""
+    if not exchange:
+        return any(routing_key in partition_names(queue) for queue in handlers)
+    own = {one.exchange.name for several in sources.values() for one in several}
+    return exchange in own | event_exchanges.keys() | {settings.EVENTS_EXCHANGE}
+
+
 # Names of dead letter queues
 
 

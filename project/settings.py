@@ -32,11 +32,14 @@ if OPEN_ACCESS and not DEBUG:
         "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
-SECRET_KEY = env.str(
-    "SECRET_KEY",
-    # So that `make run` asks nothing; production must set its own.
-    **({"default": "insecure-development-key-of-at-least-32-bytes"} if DEBUG else {}),
-)
+# A default so that `make run` asks nothing; production must set its own.
+DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes" if DEBUG else ""
+SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "There is no SECRET_KEY. To try the project, run `make run`; to set it up, "
+        "copy .env.example to .env and fill it in."
+    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 

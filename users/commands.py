@@ -36,7 +36,7 @@ class UserCommand(Message):
     """Base class of the commands about users."""
 
     queue: ClassVar = "users_queue"
-    view_name: ClassVar = "user-detail"
+    view_name: ClassVar = "user-detail"  # /operations/ links to it
 
 
 class UserCreate(UserCommand):

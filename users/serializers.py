@@ -49,7 +49,7 @@ class UserCreateSerializer(MessageSerializer):
         fields = EDITABLE
 
     def extra_values(self) -> dict[str, Any]:
-        """Return the time of the request, as that of the creation."""
+        """Return the time of the request as `fecha_creacion`."""
         return {"fecha_creacion": timezone.now()}
 
 

@@ -279,4 +279,8 @@ def parameters(name: str) -> pika.URLParameters:
 def broker_address() -> str:
     """Return host, port and virtual host of the broker, without credentials."""
     url = urlsplit(settings.URL)
-    return f"{url.hostname}:{url.port or 5672}{url.path or '/'}"
+    host = url.hostname or "localhost"
+    if ":" in host:  # IPv6
+        host = f"[{host}]"
+    port = url.port or (5671 if url.scheme == "amqps" else 5672)
+    return f"{host}:{port}{url.path or '/'}"

@@ -14,6 +14,7 @@ from pika.exceptions import AMQPError
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge
 from messaging.message import SHORT, Envelope
+from messaging.topology import keeps_order
 
 #: Bytes of all properties together: they must fit into one frame of 128 KiB, or the
 #: broker closes the connection.
@@ -86,8 +87,19 @@ def check_lengths(envelope: Envelope) -> None:
             raise PublishError(f"{name} takes {SHORT} bytes at most: {value[:40]}...")
 
 
+def check_priority(envelope: Envelope) -> None:
+    """Raise `PublishError` if an envelope could overtake others of its key."""
+    if envelope.priority is None:
+        return
+    if keeps_order(envelope.exchange, envelope.routing_key):
+        raise PublishError(
+            f"{envelope.exchange or envelope.routing_key} leads to a queue that keeps "
+            "the order of its messages: leave `priority` out."
+        )
+
+
 def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Envelope:
-    """Build the envelope of a body; raises `PublishError` if AMQP cannot carry it."""
+    """Build the envelope of a body; raises `PublishError` if it cannot be sent so."""
     encoded, content_type = encode_body(body)
     properties.setdefault("content_type", content_type)
     message_id = message_id or str(uuid.uuid4())
@@ -96,4 +108,5 @@ def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Enve
     except TypeError as error:
         raise PublishError(f"There is no such property: {error}") from None
     check_lengths(envelope)
+    check_priority(envelope)
     return envelope

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed
-from messaging.message import PARTITION_KEY, Envelope
+from messaging.message import Envelope
 
 from .client import declare
 from .confirms import ConfirmChannel
@@ -38,23 +38,23 @@ class Publisher:
         self,
         *envelopes: Envelope,
         timeout: float | None = None,
-        limit: bool = True,
         in_turn: bool = False,
     ) -> None:
         """
-        Publish in order and return when the broker has confirmed each envelope.
+        Publish envelopes and return when the broker has confirmed each.
 
-        With `in_turn` those of one partition key are confirmed one after the other (see
-        `rounds`). `timeout` (default `MESSAGING["CONFIRM_TIMEOUT"]`) is for all.
+        They are sent in order; with `in_turn` those of one partition key are also
+        confirmed one after the other (see `rounds`). `timeout` (default
+        `MESSAGING["CONFIRM_TIMEOUT"]`) is for all.
 
         Raises, before anything is sent, `TooLarge` for a body over
-        `MESSAGING["MAX_BODY"]` (unless `limit` is false) and `PublishError` for
-        properties that cannot be encoded; after that `Unroutable` when no queue takes a
-        mandatory message, `Unconfirmed` when the time is up, and `PublishError` when
-        the broker refuses a message. Nothing is sent after an error.
+        `MESSAGING["MAX_BODY"]` and `PublishError` for properties that cannot be
+        encoded; after that `Unroutable` when no queue takes a mandatory message,
+        `Unconfirmed` when the time is up, and `PublishError` when the broker refuses a
+        message. No further round is sent after an error.
         """
         deadline = deadline_after(timeout)
-        if limit and any(len(one.body) > settings.MAX_BODY for one in envelopes):
+        if any(len(one.body) > settings.MAX_BODY for one in envelopes):
             raise TooLarge
         steps = [envelopes]
         if in_turn:
@@ -95,7 +95,7 @@ class Publisher:
         return self.problem() or self.channel.last_problem
 
     def problem(self, patience: float = 0.0) -> str | None:
-        """Return why nothing can be published, after `patience` seconds, or None."""
+        """Return why nothing can be published within `patience` seconds, or None."""
         return self.connection.problem(patience)
 
     def declare(self) -> None:
@@ -103,7 +103,7 @@ class Publisher:
         declare()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close the connection; callers that still wait get `Unconfirmed` in time."""
+        """Close the connection; callers that wait get `Unconfirmed` in the end."""
         self.connection.close(timeout)
 
 
@@ -115,7 +115,7 @@ def deadline_after(timeout: float | None) -> float:
 
 def ordering_key(envelope: Envelope) -> str:
     """Return the key of the envelopes that must be confirmed one after the other."""
-    return str(envelope.headers.get(PARTITION_KEY) or envelope.message_id)
+    return str(envelope.partition_key or envelope.message_id)
 
 
 def rounds(items: Iterable[T], key: Callable[[T], str]) -> list[dict[str, T]]:

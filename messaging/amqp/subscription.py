@@ -1,8 +1,8 @@
 """
 The deliveries of one partition.
 
-The first half of `Subscription` is called in the thread of the consumer. The second
-half runs in the connection's I/O thread, which alone touches the channel.
+The public methods in the first half of `Subscription` may be called from any thread.
+The second half runs in the connection's I/O thread, which alone touches the channel.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ class Subscription:
     """
     Consumes one partition on a channel of its own, while this process holds it.
 
-    The prefetch never changes. When a consumer is lost, the queue puts what it had in
-    hand behind what others returned before: the few messages of a consumer that asked
-    for less would end up behind the rest. So large bodies go to disk instead.
+    The prefetch is constant. Lowering it to save memory would return messages behind
+    others that were returned before, out of order. So large bodies go to disk instead.
     """
 
     def __init__(self, queue: str, name: str = "") -> None:
@@ -113,7 +112,7 @@ class Subscription:
             self._buffer.add(delivery, body)
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
-        # On another channel the tag means another message; this one comes again.
+        # Tags belong to their channel. If it is closed, the broker redelivers.
         if (channel := batch[-1].channel).is_open:
             channel.basic_ack(batch[-1].tag, multiple=True)
 
@@ -127,7 +126,7 @@ class Subscription:
             close(channel)
 
     def closed(self, error: Exception) -> float:
-        """Forget what the broker will deliver again."""
+        """Forget what will be redelivered; return the pause before a new channel."""
         self._forget()
         if getattr(error, "reply_code", None) in NORMAL:
             return 0.0

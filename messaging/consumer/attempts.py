@@ -26,10 +26,12 @@ from .context import Batch
 logger = logging.getLogger(__name__)
 
 #: Processes that may die of one message, in addition to the first, which leaves no
-#: mark. A lower limit would condemn messages that were in work at a power failure.
-MAX_DEATHS = 3
-#: How many messages are tried together, by the number of processes that have died.
-PORTIONS = {1: 22, 2: 1}
+#: mark. The last three die with the message alone in hand: a process may also be killed
+#: while it happens to wait for a frozen server, and that must not condemn a message.
+MAX_DEATHS = 5
+#: How many messages are tried together, by the number of processes that have died;
+#: one if there are more.
+PORTIONS = {1: 22}
 
 
 def narrow(batch: Batch, worker: str) -> None:

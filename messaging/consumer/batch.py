@@ -125,9 +125,12 @@ class Processor:
                 context.reset()  # what was decided is rolled back
             raise
         self.circuit.count(outcomes)
+        self._block_keys(part)
+        return None
+
+    def _block_keys(self, part: Part) -> None:
         parked = in_states(part, State.RETRY, State.BLOCKED)
         self._blocked_keys |= {context.key for context in parked}
-        return None
 
     def _handle(self, part: Part) -> None:
         """Call the handlers with runs of messages of one type, in their order."""
@@ -182,4 +185,5 @@ class Processor:
         with transaction.atomic(using=settings.DATABASE):
             self.lease.lock()
             self._record([c for c in part if c.state is not State.NEW])
+        self._block_keys(part)
         return rest

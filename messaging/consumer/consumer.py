@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.db import Error as DatabaseFailure
 from django.db import connections
@@ -154,7 +155,8 @@ class Consumer:
         is_expected = isinstance(error, SERVER_FAILURES)
         logger.warning("%s must wait: %s", self.name, error, exc_info=not is_expected)
         # The connections may be in any state: the next attempt opens new ones.
-        connections.close_all()
+        with suppress(Exception):
+            connections.close_all()
         self._stopping.wait(self._pause())
 
     def _drop_subscription(self) -> None:

@@ -71,7 +71,7 @@ class Context:
         self.delivery = delivery
         self.row = row
         self.id = delivery.inbox_id
-        #: An inbox row of its id that was written later is its own.
+        #: Without `message_id`, an inbox row written after this is about this delivery.
         self.received_at = row.parked_at if row else datetime.now(UTC)
         self.message: Message | None = None
         self.key = ""

@@ -25,12 +25,12 @@ from messaging.registry import handlers, messages_of
 from .formatting import printable
 from .query import portions
 
-#: Properties that a replay keeps. `reply_to` is not: its client no longer waits.
+#: Properties that a replay keeps. `reply_to` is not: its client no longer waits; nor is
+#: `priority`, with which it would overtake others of its key.
 KEPT = (
     "type",
     "content_type",
     "content_encoding",
-    "priority",
     "app_id",
     "correlation_id",
 )

@@ -17,7 +17,7 @@ from django.db.models import Model
 
 from messaging.conf import settings
 from messaging.message import SHORT
-from messaging.registry import event_exchanges
+from messaging.registry import event_exchanges, problem_of_type
 
 from . import orm_hooks
 from .publication import DEFAULT_NAME, Publication, publications
@@ -153,6 +153,10 @@ def _check_names(publication: Publication) -> None:
             raise ImproperlyConfigured(
                 f"{label}: {pattern!r} becomes longer than {SHORT} bytes."
             )
+    for action in ACTIONS if publication.event_type else ():
+        name = publication.expand(publication.event_type or "", action)
+        if problem := problem_of_type(name):
+            raise ImproperlyConfigured(f"{label}: {problem}")
 
 
 def _known_type(publication: Publication) -> str:

@@ -19,7 +19,7 @@ from messaging.backoff import Backoff
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import InvalidCall, PublishError, Reject, Unconfirmed
-from messaging.registry import Function, refuse_async
+from messaging.registry import Function, refuse_deferred
 from messaging.worker import run_until_stopped
 
 from .arguments import Parameters
@@ -98,7 +98,7 @@ def serves(
         raise ImproperlyConfigured("@serves needs a name and a queue.")
 
     def register(function: Function) -> Function:
-        refuse_async(function)
+        refuse_deferred(function)
         queues = {one.queue: one for one in served.values()}
         other = served.get(name) or queues.get(queue or name)
         if other is not None:

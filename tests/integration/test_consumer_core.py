@@ -413,3 +413,43 @@ def test_pruning_spares_what_is_to_be_projected(is_given_up: bool) -> None:
     else:
         retry()
     assert applied() == stored == [1]
+
+
+def test_a_consumer_outlives_a_projection_that_closes_the_driver_connection() -> None:
+    def close(ones: list[Applied]) -> None:
+        connection.connection.close()
+        raise OperationalError("away")
+
+    project_with(close)
+    consumer = Consumer(QUEUE)
+    consumer.processor = Processor(HeldLease(QUEUE))
+    waits: list[float] = []
+
+    def wait(timeout: float) -> None:
+        waits.append(timeout)
+        if len(waits) == 3:
+            consumer.stop()
+
+    consumer._stopping.wait = wait  # type: ignore[assignment,method-assign]
+    one = delivery(odd(0))
+    consumer.subscription._buffer.add(one, one.envelope.body)
+    consumer.run()
+    assert len(waits) == 3
+
+
+def test_a_message_blocks_its_key_beyond_a_transaction_that_a_handler_has_ended() -> (
+    None
+):
+    process(
+        Context(delivery(trial(99, "K", "asks for another try"))),
+        Context(delivery(trial(1, "K", "raises"))),
+        Context(delivery(trial(97, "L", "asks for another try"))),
+        Context(delivery(trial(2, "L", "commits through the driver"))),
+        Context(delivery(trial(3, "K"))),
+    )
+    Parked.objects.exclude(attempts=0).delete()
+    contexts = [Context(r.delivery(QUEUE), r) for r in Parked.objects.order_by("id")]
+    assert [c.message.number for c in contexts if c.message] == [1, 2, 3]
+    process(*contexts, is_parked=True)
+    assert [c.state for c in contexts] == [State.RETRY, State.FAILED, State.BLOCKED]
+    assert applied() == [2]

@@ -6,11 +6,13 @@ Programs of the project that break one guarantee, for the crash lab to detect.
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +22,14 @@ from django.db import connections
 from pymongo import UpdateOne
 
 
+def replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
+    """Replace a function of the project; raise `TypeError` if it has changed."""
+    original = inspect.signature(getattr(owner, name)).parameters
+    if len(inspect.signature(function).parameters) != len(original):
+        raise TypeError(f"{name} now takes: {', '.join(original)}")
+    setattr(owner, name, function)
+
+
 def acknowledge_first() -> None:
     """Acknowledge messages on arrival, and commit their effects later."""
     from messaging.amqp.subscription import Subscription
@@ -27,26 +37,26 @@ def acknowledge_first() -> None:
 
     arrived, process = Subscription._arrived, Processor.process
 
-    def arrive(self: Any, channel: Any, method: Any, *parts: Any) -> None:
-        arrived(self, channel, method, *parts)
+    def arrive(self: Any, channel: Any, method: Any, props: Any, body: bytes) -> None:
+        arrived(self, channel, method, props, body)
         if channel.is_open:
             channel.basic_ack(method.delivery_tag)
 
-    def process_late(*arguments: Any) -> None:
+    def process_late(self: Any, batch: Any) -> None:
         time.sleep(0.3)
-        process(*arguments)
+        process(self, batch)
 
-    Subscription._arrived = arrive
-    Subscription.acknowledge = lambda self, batch: None
-    Processor.process = process_late
+    replace(Subscription, "_arrived", arrive)
+    replace(Subscription, "acknowledge", lambda self, batch: None)
+    replace(Processor, "process", process_late)
 
 
 def skip_inbox() -> None:
     """Neither read nor write the inbox."""
     from messaging.consumer import inbox
 
-    inbox.recognise = lambda part: None
-    inbox.record = lambda part: None
+    replace(inbox, "recognise", lambda part: None)
+    replace(inbox, "record", lambda part: None)
 
 
 def publish_blindly() -> None:
@@ -60,7 +70,7 @@ def publish_blindly() -> None:
         while self._unconfirmed:
             self._unconfirmed.popitem()[1].settle()
 
-    ConfirmChannel._flush = flush_blindly
+    replace(ConfirmChannel, "_flush", flush_blindly)
 
 
 def ignore_versions() -> None:
@@ -69,7 +79,7 @@ def ignore_versions() -> None:
 
     So does a process that was given up and works on.
     """
-    from reports import documents, handlers
+    from reports import documents, projection
 
     write_documents = documents.write_documents
 
@@ -87,8 +97,8 @@ def ignore_versions() -> None:
         again = [write for write in writes if random.random() < 0.5]
         threading.Thread(target=write_again, args=(again,), daemon=True).start()
 
-    documents.Write.operation = operation
-    handlers.write_documents = write_twice
+    replace(documents.Write, "operation", operation)
+    replace(projection, "write_documents", write_twice)
 
 
 def ignore_key() -> None:
@@ -96,15 +106,15 @@ def ignore_key() -> None:
     from messaging.consumer import parking
     from messaging.consumer.context import State, in_states
 
-    parking.find_blocked = lambda lease, part: None
-    parking.hold_back = lambda run, part: in_states(run, State.NEW)
+    replace(parking, "find_blocked", lambda lease, part: None)
+    replace(parking, "hold_back", lambda run, part, blocked: in_states(run, State.NEW))
 
 
 def blame_all() -> None:
     """Blame the first of the messages that fail together, and drop the others."""
     from messaging.consumer import policy
 
-    policy.split = lambda part, suspect: [part[:1]]
+    replace(policy, "split", lambda part, suspect: [part[:1]])
 
 
 def ignore_epoch() -> None:
@@ -113,9 +123,9 @@ def ignore_epoch() -> None:
     from messaging.consumer.consumer import Consumer
     from messaging.models import session_locks
 
-    HeldLease.lock = lambda self: None
-    Consumer.request_release = lambda self: None
-    session_locks.end_session = lambda using, name: None
+    replace(HeldLease, "lock", lambda self: None)
+    replace(Consumer, "request_release", lambda self: None)
+    replace(session_locks, "end_session", lambda using, name: None)
 
 
 SABOTAGES = {

@@ -161,7 +161,7 @@ def test_an_unreadable_body_is_refused(
     envelope = envelope_for(name, None, 5).copy(body=body, **properties)
 
     with replies().expected(str(envelope.correlation_id), 5) as answer:
-        publisher().publish(envelope, limit=False)
+        publisher().outcomes(envelope)
         with pytest.raises(InvalidCall):
             answer.result(5).value()
 

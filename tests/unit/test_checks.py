@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
@@ -14,8 +14,6 @@ from messaging import (
     checks,
     fanout,
     handles,
-    listens,
-    projects,
     publishes,
     registry,
     serves,
@@ -57,6 +55,15 @@ def test_a_queue_that_is_handled_and_served_is_reported(
     assert "users_queue" in found()["E012"].msg
 
 
+@pytest.mark.parametrize(("length", "expected"), [(250, set()), (251, {"E013"})])
+def test_the_name_of_a_queue_leaves_room_for_that_of_its_dead_letters(
+    length: int, expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.handlers, "q" * length, {})
+
+    assert set(found()) == expected
+
+
 def test_wrong_settings_are_reported_although_models_are_published(
     settings: Any,
 ) -> None:
@@ -67,18 +74,6 @@ def test_wrong_settings_are_reported_although_models_are_published(
         assert set(found()) == {"E002"}
     finally:
         publications.pop(User, None)
-
-
-@pytest.mark.parametrize(
-    "register",
-    [listens("q", body=str), serves("s"), projects("q")],
-    ids=["listens", "serves", "projects"],
-)
-def test_an_async_handler_is_refused_when_it_is_registered(register: Any) -> None:
-    async def handler(message: Message) -> None: ...
-
-    with pytest.raises(ImproperlyConfigured, match="async_to_sync"):
-        register(handler)
 
 
 def test_settings_that_are_not_a_dictionary_are_refused(settings: Any) -> None:
@@ -149,6 +144,12 @@ def test_an_unknown_or_unsuitable_database_is_refused(settings: Any) -> None:
     assert "mongodb" in found()["E005"].msg
 
 
+def test_settings_without_time_zones_are_refused(settings: Any) -> None:
+    settings.USE_TZ = False
+
+    assert set(found()) == {"E006"}
+
+
 def test_weak_settings_raise_warnings(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +179,7 @@ def test_a_message_without_queue_or_type_has_no_handler() -> None:
         queue = "x"
 
     class Homeless(Message):
-        event_type: str = "x"
+        event_type: Literal["x"] = "x"
 
     with pytest.raises(ImproperlyConfigured, match="event type"):
         handles(Nameless)

@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
+from messaging.amqp.publisher import ordering_key
 from messaging.message import Envelope
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
@@ -91,6 +92,14 @@ def test_a_listener_of_a_queue_alone_needs_no_exchange() -> None:
         # What the listener says wins over what the sender says.
         ({"headers": {"partition_key": "theirs"}}, lambda got: got.body["n"], "7"),
         ({"headers": {"partition_key": "theirs"}}, None, "theirs"),
+        # Zero is a key.
+        ({"headers": {"partition_key": "theirs"}}, lambda got: 0, "0"),
+        ({"headers": {"partition_key": 0}}, None, "0"),
+        # None is not, and says nothing about the order.
+        ({"headers": {"partition_key": "theirs"}}, lambda got: None, "theirs"),
+        ({"message_id": "id"}, lambda got: None, "id"),
+        ({"message_id": "id", "headers": {"partition_key": None}}, None, "id"),
+        ({"message_id": "id", "headers": {"partition_key": ""}}, None, "id"),
         # Without either, nothing waits for it.
         ({"message_id": "id"}, None, "id"),
         # As every database can keep it.
@@ -110,3 +119,19 @@ def test_the_partition_key_of_a_message_of_another_program(
 def test_a_message_without_the_key_of_its_listener_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="KeyError"):
         received_as(dict, lambda got: got.body["n"]).decode(b"{}")
+
+
+@pytest.mark.parametrize("key", [None, lambda got: None, lambda got: got.body["n"]])
+def test_messages_of_other_programs_without_a_key_are_independent(key: Any) -> None:
+    bodies = (b'{"n": null, "text": "a"}', b'{"n": null, "text": "b"}')
+
+    first, second = (received_as(dict, key).decode(body) for body in bodies)
+
+    assert first.partition_key != second.partition_key
+
+
+def test_a_key_of_zero_keeps_the_order_of_publishing() -> None:
+    zero, other = (Envelope(b"", "q", headers={"partition_key": n}) for n in (0, 1))
+
+    assert (zero.key, other.key) == ("0", "1")
+    assert ordering_key(zero) == "0"

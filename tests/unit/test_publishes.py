@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from messaging import Unpublishable, publishes
 from messaging.outbox.publication import publications
 from reports.models import Report
+from users.models import User
 
 
 def test_a_model_in_mongodb_is_refused_with_the_reason() -> None:
@@ -18,3 +20,11 @@ def test_a_model_in_mongodb_is_refused_with_the_reason() -> None:
     finally:
         del publications[Report]
     assert "Publish a message from the code that makes the change" in problem
+
+
+@pytest.mark.parametrize("event_type", ["{action}" + "a" * 94, "user.*.{action}"])
+def test_an_event_type_that_no_listener_can_have_is_refused(event_type: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="an event type has"):
+        publishes(User, fields=["email"], event_type=event_type)
+
+    assert User not in publications
