@@ -18,7 +18,7 @@ from messaging.lab.processes import free_port, lives
 from project import run
 from tests.support import BASE
 
-PARTS = ["manage.py", "messaging", "project", "reports", "users"]
+PARTS = ["manage.py", "examples", "messaging", "project", "reports", "users"]
 SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "PORT", run.MARK]
 
 
