@@ -116,6 +116,8 @@ class Message(BaseModel):
         omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
         body = validated(lambda: self._as_json(omitted), UNENCODABLE)
         decoded = type(self).decode(body)
+        if decoded == self:
+            return body
         changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
         if changed or decoded.model_extra != self.model_extra:
             raise InvalidMessage({name: [CHANGED] for name in changed or [""]})
