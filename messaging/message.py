@@ -31,6 +31,8 @@ FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 #: Maximum length in bytes of names and text properties in AMQP 0-9-1, which are short
 #: strings (section 4.2.5.3).
 SHORT = 255
+#: Maximum characters of an event type: the length of the columns that store it.
+TYPE_LENGTH = 100
 #: Header that holds the partition key of a message.
 PARTITION_KEY = "partition_key"
 #: What is wrong with a message whose partition key cannot be read.

@@ -9,15 +9,13 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import SHORT, Event, Message
+from .message import SHORT, TYPE_LENGTH, Event, Message
 from .received import Received, received_as
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The exchange types of AMQP 0-9-1; each has a function of that name below.
 TYPES = ("fanout", "direct", "topic", "headers")
-#: Characters of an event type at most: the length of the columns that store it.
-MAX_TYPE = 100
 #: Values of `x-match`, the argument of a headers binding: all headers must match, or
 #: any; without `-with-x`, headers that begin with "x-" are ignored.
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
@@ -290,10 +288,10 @@ def problem_of_type(event_type: str) -> str | None:
     """Return why a text cannot be an event type, or None if it can."""
     if "\0" in event_type or {"*", "#"} & set(event_type.split(".")):
         return f"an event type has no NUL, and no word * or #: {event_type!r}"
-    if not 0 < len(event_type) <= MAX_TYPE or len(event_type.encode()) > SHORT:
+    if not 0 < len(event_type) <= TYPE_LENGTH or len(event_type.encode()) > SHORT:
         return (
-            f"an event type has 1 to {MAX_TYPE} characters, and {SHORT} bytes at most: "
-            f"{event_type[:40]!r}..."
+            f"an event type has 1 to {TYPE_LENGTH} characters, and {SHORT} bytes at "
+            f"most: {event_type[:40]!r}..."
         )
     return None
 

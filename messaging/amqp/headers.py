@@ -9,6 +9,7 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
+from messaging.message import SHORT
 from messaging.text import storable
 
 #: Prefixes of the headers that the broker adds to dead letters. Old brokers drop a
@@ -79,7 +80,9 @@ def to_json(value: Any) -> Any:
             return {"$decimal": str(value)}
         case dict():
             # Marked as well, so that a table with a key "$time" is not read as a time.
-            return {"$table": {storable(k, 255): to_json(v) for k, v in value.items()}}
+            return {
+                "$table": {storable(k, SHORT): to_json(v) for k, v in value.items()}
+            }
         case list():
             return [to_json(item) for item in value]
         case str():

@@ -54,8 +54,8 @@ class State(Enum):
     FORWARDED = auto()
 
 
-#: Characters of a key and of an event type, in every table.
-KEY_LENGTH, TYPE_LENGTH = 300, 100
+#: Characters of a key, in every table.
+KEY_LENGTH = 300
 #: States of a message whose outcome is committed.
 DECIDED = (State.DONE, State.FAILED, State.KNOWN)
 

@@ -16,16 +16,10 @@ from django.utils.translation import gettext as _
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.dead_letters.letters import Failure
-from messaging.message import REDELIVERED
+from messaging.message import REDELIVERED, TYPE_LENGTH
 from messaging.models import Inbox
 
-from .context import (
-    KEY_LENGTH,
-    TYPE_LENGTH,
-    Context,
-    State,
-    in_states,
-)
+from .context import KEY_LENGTH, Context, State, in_states
 
 
 def recognise(part: Sequence[Context]) -> None:

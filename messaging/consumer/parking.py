@@ -17,19 +17,12 @@ from django.db import transaction
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
+from messaging.message import TYPE_LENGTH
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
 from messaging.text import storable
 
-from .context import (
-    DECIDED,
-    KEY_LENGTH,
-    TYPE_LENGTH,
-    Context,
-    Part,
-    State,
-    in_states,
-)
+from .context import DECIDED, KEY_LENGTH, Context, Part, State, in_states
 from .inbox import may_be_known
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from messaging.conf import settings
 from messaging.database import is_out_of_space
-from messaging.dead_letters.letters import Failure
+from messaging.dead_letters.letters import REASON_LENGTH, Failure
 from messaging.exceptions import NotYet, Reject, Retry
 from messaging.text import describe, storable
 
@@ -22,8 +22,6 @@ from messaging.text import describe, storable
 MAX_SERVER_FAILURES = 3
 #: Seconds until the second attempt of a message whose dependency may arrive any moment.
 SOON = 0.05
-#: Characters of a reason.
-REASON_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)

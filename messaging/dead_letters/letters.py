@@ -11,7 +11,14 @@ from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
 from messaging.conf import settings
-from messaging.message import PROPERTIES, REPLAYS, Delivery, Envelope
+from messaging.message import (
+    PROPERTIES,
+    REPLAYS,
+    SHORT,
+    TYPE_LENGTH,
+    Delivery,
+    Envelope,
+)
 from messaging.models import DeadLetter
 from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
 from messaging.text import storable
@@ -21,8 +28,8 @@ from messaging.text import storable
 NAMELESS = uuid.UUID("0b5f3d0c-2a4e-5c41-8a55-7d1f1f0e9a63")
 #: Maximum bytes of a frame, and so of all headers of a message.
 FRAME_SIZE = 128 * 1024
-#: Maximum characters of columns of `DeadLetter`.
-ID_LENGTH, TYPE_LENGTH, REASON_LENGTH = 255, 100, 1000
+#: Maximum characters of a reason.
+REASON_LENGTH = 1000
 
 #: Kind and reason for each of the broker's reasons in `x-death`
 #: (https://www.rabbitmq.com/docs/dlx#effects).
@@ -65,7 +72,7 @@ def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
         kind=failure.kind,
         code=failure.code,
         reason=storable(failure.reason, REASON_LENGTH),
-        exception=storable(failure.exception, ID_LENGTH),
+        exception=storable(failure.exception, SHORT),
         failed_at=datetime.now(UTC),
     )
 
@@ -95,12 +102,12 @@ def _letter(
     # id that identifies it to the inbox as exchange and id did.
     named = envelope.copy(message_id=message_id, exchange=exchange)
     inbox_id = Delivery(named, queue, tag=0).inbox_id
-    is_sendable = not exchange and len(message_id.encode()) <= ID_LENGTH
+    is_sendable = not exchange and len(message_id.encode()) <= SHORT
     replay_id = message_id if is_sendable else inbox_id
     letter = DeadLetter(
         id=digest(queue, replay_id, envelope.body),
         queue=queue,
-        message_id=storable(message_id, ID_LENGTH),
+        message_id=storable(message_id, SHORT),
         replay_id=replay_id,
         event_type=event_type(envelope),
         properties=json.dumps(properties(envelope), ensure_ascii=False),
@@ -169,12 +176,12 @@ def properties(envelope: Envelope) -> dict[str, Any]:
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     if envelope.exchange:
         headers |= {
-            ORIGIN_EXCHANGE: storable(envelope.exchange, ID_LENGTH),
-            ORIGIN_ROUTING_KEY: storable(envelope.routing_key, ID_LENGTH),
+            ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),
+            ORIGIN_ROUTING_KEY: storable(envelope.routing_key, SHORT),
         }
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
     return {name: value for name, value in given.items() if value is not None} | {
         "headers": {
-            storable(name, ID_LENGTH): to_json(value) for name, value in headers.items()
+            storable(name, SHORT): to_json(value) for name, value in headers.items()
         }
     }

@@ -12,14 +12,9 @@ from pydantic import AliasChoices, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from messaging import Event, Message, fanout, handles, listens, projects, serves
+from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter, Inbox, Parked
-from messaging.registry import (
-    MAX_TYPE,
-    event_type_of,
-    handlers,
-    projections,
-    sources,
-)
+from messaging.registry import event_type_of, handlers, projections, sources
 from messaging.rpc.server import served
 from users.commands import UserCreate
 
@@ -162,7 +157,7 @@ def of_type(text: str) -> type[Event]:
     "text",
     [
         "",
-        "a" * (MAX_TYPE + 1),
+        "a" * (TYPE_LENGTH + 1),
         # Routing keys are limited in bytes.
         "\N{GRINNING FACE}" * 64,
         "a\0",
@@ -177,12 +172,12 @@ def test_an_event_type_that_cannot_be_stored_or_routed_is_refused(text: str) -> 
 
 
 def test_the_longest_event_type_fits_into_its_columns() -> None:
-    text = "a" * MAX_TYPE
+    text = "a" * TYPE_LENGTH
     models = (DeadLetter, Inbox, Parked)
     columns = [model._meta.get_field("event_type") for model in models]
 
     assert event_type_of(of_type(text)) == text
-    assert {field.max_length for field in columns} == {MAX_TYPE}
+    assert {field.max_length for field in columns} == {TYPE_LENGTH}
 
 
 def test_a_base_class_may_choose_other_names_for_all_fields_but_the_type() -> None:
