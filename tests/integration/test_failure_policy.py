@@ -45,6 +45,7 @@ from tests.support.trials import (
     status,
     stored,
     trial,
+    trials_around,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -56,10 +57,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 def test_whatever_a_handler_does_the_others_are_applied_in_order(
     fault: str, place: int
 ) -> None:
-    # The message at fault stands before another of its key.
-    bodies = [trial(number) for number in range(SIZE)]
-    bodies[place] = trial(place, fault=fault)
-    bodies.insert(place + 1, trial(SIZE, name=f"name {place}"))
+    bodies = trials_around(fault, place)
     contexts = [Context(delivery(body)) for body in bodies]
     culprit = contexts[place]
 
@@ -134,9 +132,7 @@ def test_a_publisher_is_told_of_a_message_that_cannot_be_checked(fault: str) -> 
 def test_a_projection_that_fails_is_repeated_alone_and_then_a_letter_of_its_own_kind(
     fault: str, place: int
 ) -> None:
-    bodies = [trial(number) for number in range(SIZE)]
-    bodies[place] = trial(place, fault=fault)
-    bodies.insert(place + 1, trial(SIZE, name=f"name {place}"))
+    bodies = trials_around(fault, place)
     contexts = [Context(delivery(body)) for body in bodies]
     culprit = contexts[place]
 

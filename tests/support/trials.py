@@ -221,6 +221,14 @@ def trial(number: int, name: str = "", fault: str = "") -> dict[str, Any]:
     }
 
 
+def trials_around(fault: str, place: int) -> list[dict[str, Any]]:
+    """The bodies of `SIZE` messages, one with a fault before another of its key."""
+    bodies = [trial(number) for number in range(SIZE)]
+    bodies[place] = trial(place, fault=fault)
+    bodies.insert(place + 1, trial(SIZE, name=f"name {place}"))
+    return bodies
+
+
 def applied() -> list[int]:
     """The numbers of the messages that have an effect, in its order."""
     rows = Outbox.objects.filter(type="trial.ran").order_by("id")
