@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from django.utils.translation import gettext as _
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .exceptions import InvalidMessage
@@ -89,7 +90,8 @@ class Message(BaseModel):
     #: Name of the URL that shows what the message was about, given its reference.
     view_name: ClassVar[str | None] = None
 
-    _if_version: int | None = PrivateAttr(default=None)
+    # Not a private attribute: pydantic would set one up for every message.
+    _if_version: ClassVar[int | None] = None
 
     @property
     def partition_key(self) -> str:
@@ -106,7 +108,7 @@ class Message(BaseModel):
         if version is None:
             return self
         conditional = self.model_copy()
-        conditional._if_version = version
+        conditional.__dict__["_if_version"] = version
         return conditional
 
     def encode(self) -> bytes:
@@ -118,7 +120,7 @@ class Message(BaseModel):
         omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
         body = validated(lambda: self._as_json(omitted), UNENCODABLE)
         decoded = type(self).decode(body)
-        if decoded == self:
+        if (decoded.__dict__, decoded.model_extra) == (self.__dict__, self.model_extra):
             return body
         changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
         if changed or decoded.model_extra != self.model_extra:
@@ -261,16 +263,19 @@ class Envelope:
     @property
     def unusual(self) -> dict[str, Any]:
         """The rare properties that differ from their defaults."""
-        given = ((name, getattr(self, name)) for name in RARE_DEFAULTS)
-        return {name: v for name, v in given if v != RARE_DEFAULTS[name]}
+        given = _unusual_of(self)
+        if given == _USUAL:
+            return {}  # nearly always
+        values = zip(UNUSUAL, given, _USUAL, strict=True)
+        return {name: value for name, value, usual in values if value != usual}
 
     def copy(self, **changes: Any) -> Envelope:
         """Return a copy with `changes`."""
         return replace(self, **changes)
 
 
-#: The default values of what the outbox keeps in one column, by name.
-RARE_DEFAULTS = {name: Envelope.__dataclass_fields__[name].default for name in UNUSUAL}
+_unusual_of = attrgetter(*UNUSUAL)
+_USUAL = _unusual_of(Envelope(b"", ""))
 
 
 @dataclass(frozen=True, slots=True)

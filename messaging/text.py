@@ -10,6 +10,8 @@ def storable(value: object, length: int | None = None) -> str:
     Bytes are decoded as UTF-8. What cannot be stored is written as an escape such as
     `\xff`. Never raises, whatever the `__str__` of a value does.
     """
+    if type(value) is str and value.isprintable():
+        return value[:length]  # nearly all
     if isinstance(value, bytes | bytearray):
         text = value.decode(errors="backslashreplace")
     else:
