@@ -30,6 +30,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_IN_FLIGHT": 2000,
     #: Seconds between heartbeats of a connection; a dead peer is detected after two.
     "HEARTBEAT": 15,
+    #: The same for the connections of consumers: what a frozen process has in hand is
+    #: given to another one when they are missed.
+    "CONSUMER_HEARTBEAT": 3,
     #: Maximum number of unacknowledged messages of a consumer. Its largest batch is one
     #: half; the other half arrives meanwhile. It must be the same for all consumers of
     #: a queue, and must not be lowered while messages wait: see `Subscription`.

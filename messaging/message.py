@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -26,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Namespace of the UUIDs derived from a `message_id` that is not a UUID itself.
-FOREIGN_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
+#: Namespace of the primary keys in the inbox.
+INBOX_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
 
 #: Maximum length in bytes of names and text properties in AMQP 0-9-1, which are short
 #: strings (section 4.2.5.3).
@@ -55,12 +54,31 @@ RARE = (
 PROPERTIES = ("message_id", "type", "timestamp", *RARE)
 #: Attributes of an envelope that the outbox stores in one JSON column.
 UNUSUAL = (*RARE, "expiration", "user_id", "persistent")
+#: The exchange that routes to partitions. Only this package publishes to it, so that
+#: its own headers are believed in what comes from there, and nowhere else.
+PARTITIONS = "messaging.partitions"
 #: Header that holds the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
 #: Header that counts how often an operator has requeued a message.
 REPLAYS = "replays"
-#: Header that marks a forwarded message without an id as redelivered.
+#: Header with the id that a message without `message_id` got when it was forwarded.
+ASSIGNED_ID = "assigned-id"
+#: Header that marks a forwarded message without `message_id` as redelivered.
 REDELIVERED = "redelivered"
+#: Headers that record how a forwarded or requeued message was published originally.
+ORIGIN_EXCHANGE = "origin-exchange"
+ORIGIN_ROUTING_KEY = "origin-routing-key"
+ORIGIN_USER = "origin-user-id"
+#: The headers that only this package sets.
+OWN = (
+    IF_VERSION,
+    REPLAYS,
+    ASSIGNED_ID,
+    REDELIVERED,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+)
 
 
 class Message(BaseModel):
@@ -261,6 +279,13 @@ class Envelope:
         return None if given is None else storable(given) or None
 
     @property
+    def own(self) -> dict[str, Any]:
+        """Its headers of this package; {} unless it came through `PARTITIONS`."""
+        if self.exchange != PARTITIONS:
+            return {}
+        return {name: self.headers[name] for name in OWN if name in self.headers}
+
+    @property
     def unusual(self) -> dict[str, Any]:
         """The rare properties that differ from their defaults."""
         given = _unusual_of(self)
@@ -286,29 +311,38 @@ class Delivery:
     #: The logical queue, as in the registry.
     queue: str
     tag: int
-    #: The broker's name of the partition it came from; "" if unknown.
+    #: The broker's name of the queue or partition it came from; "" if unknown.
     source: str = ""
     #: The channel to which `tag` belongs.
     channel: Any = None
     redelivered: bool = False
     #: Name of the subscription; unique together with `tag`.
     consumer_tag: str = ""
+    #: The id of a message without `message_id`, which it got on its way or gets here.
+    assigned_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Assign an id to a message that has none."""
+        if self.envelope.message_id is None and not self.assigned_id:
+            assigned = self.envelope.own.get(ASSIGNED_ID) or str(uuid.uuid4())
+            object.__setattr__(self, "assigned_id", assigned)
+
+    @property
+    def message_id(self) -> str:
+        """The `message_id` of its sender, or the assigned one."""
+        return self.envelope.message_id or self.assigned_id
 
     @property
     def inbox_id(self) -> str:
-        """
-        The primary key of the message in the inbox, in the form of a UUID.
+        """The primary key of the message in the inbox."""
+        return inbox_id(self.queue, self.message_id)
 
-        That is its `message_id`; one that is not a UUID is mapped to one, and a message
-        without an id is identified by the digest of its body. A message that came
-        through an exchange may be in several queues, and each handles it once.
-        """
-        given = self.envelope.message_id
-        if given is None:
-            given = hashlib.blake2b(self.envelope.body, digest_size=16).hexdigest()
-        if self.envelope.exchange:
-            given = f"{given} in {self.queue}"
-        try:
-            return str(uuid.UUID(given))
-        except ValueError:
-            return str(uuid.uuid5(FOREIGN_IDS, given))
+
+def inbox_id(queue: str, message_id: str) -> str:
+    """
+    Return the primary key in the inbox of a message, in the form of a UUID.
+
+    An id identifies a message within its queue: what comes through an exchange may be
+    in several queues, and each handles it once.
+    """
+    return str(uuid.uuid5(INBOX_IDS, f"{message_id} in {queue}"))

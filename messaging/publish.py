@@ -13,7 +13,8 @@ from .amqp.encoding import Properties, pack
 from .amqp.publisher import publisher
 from .conf import settings
 from .exceptions import TooLarge
-from .message import PARTITION_KEY, SHORT, Envelope, Event, Message, key_of
+from .message import PARTITION_KEY, PARTITIONS, SHORT, Envelope, Event, Message, key_of
+from .registry import handlers
 
 
 def publish(
@@ -73,15 +74,22 @@ def envelope_for(
     headers: dict[str, Any] | None = None,
     reply_to: str | None = None,
 ) -> Envelope:
-    """Build the envelope of a command for its partition, or that of an event."""
+    """
+    Build the envelope of an event, or of a command.
+
+    A command goes straight to its partition if this project handles it. Otherwise it
+    goes to the public queue: what is behind it is the business of its owner.
+    """
     if not isinstance(message, Message):
         raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
     key = key_of(message)
     is_event = isinstance(message, Event)
     if is_event:
         exchange, routing_key = settings.EVENTS_EXCHANGE, message.event_type
+    elif message.queue in handlers:
+        exchange, routing_key = PARTITIONS, topology.partition_for(message.queue, key)
     else:
-        exchange, routing_key = "", topology.partition_for(message.queue, key)
+        exchange, routing_key = "", message.queue
     message_id = message_id or str(uuid.uuid4())
     return Envelope(
         message.encode(),

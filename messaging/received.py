@@ -10,17 +10,23 @@ from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
 from .exceptions import InvalidMessage
-from .message import NO_KEY, Envelope, Message, validated
+from .message import (
+    NO_KEY,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    OWN,
+    PARTITIONS,
+    REPLAYS,
+    Envelope,
+    Message,
+    validated,
+)
 from .text import storable
 
 Body = TypeVar("Body")
 #: Converts the bytes of a body into the value that handlers receive.
 Reader = Callable[[bytes], Any]
-
-#: Headers of a message that is sent directly to a queue (requeued, or forwarded from
-#: another partition): the exchange and routing key of its original publication.
-ORIGIN_EXCHANGE = "origin-exchange"
-ORIGIN_ROUTING_KEY = "origin-routing-key"
 
 
 class Received(Message, Generic[Body]):
@@ -38,6 +44,8 @@ class Received(Message, Generic[Body]):
     #: Body and properties as delivered.
     envelope: InstanceOf[Envelope]
     key: str = ""
+    #: How often an operator has sent it again.
+    replays: int = 0
 
     #: Set by `received_as`.
     reader: ClassVar[Reader]
@@ -66,8 +74,12 @@ class Received(Message, Generic[Body]):
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
         """Parse the body; raises `InvalidMessage`."""
-        envelope = at_origin(envelope or Envelope(body, "", message_id=None))
-        parts = {"body": cls.reader(body), "envelope": envelope}
+        given = envelope or Envelope(body, "", message_id=None)
+        parts = {
+            "body": cls.reader(body),
+            "envelope": at_origin(given),
+            "replays": given.own.get(REPLAYS, 0),
+        }
         key = cls.model_construct(**parts)._find_key()
         # pydantic's mypy plugin takes `Self` for this class, not for a subclass.
         return cls.model_construct(**parts, key=key)  # type: ignore[return-value]
@@ -117,25 +129,15 @@ def read_text(raw: bytes) -> str:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
 
 
-def origin_of(envelope: Envelope) -> dict[str, str]:
-    """Return headers that record where an envelope was published originally."""
-    if not envelope.exchange:
-        return {}
-    return {
-        ORIGIN_EXCHANGE: envelope.exchange,
-        ORIGIN_ROUTING_KEY: envelope.routing_key,
-    }
-
-
 def at_origin(envelope: Envelope) -> Envelope:
-    """Return an envelope with the exchange and key of its original publication."""
-    exchange = envelope.headers.get(ORIGIN_EXCHANGE)
-    key = envelope.headers.get(ORIGIN_ROUTING_KEY)
-    if not (isinstance(exchange, str) and isinstance(key, str)):
-        return envelope
-    rest = {
-        name: value
-        for name, value in envelope.headers.items()
-        if name not in (ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY)
-    }
-    return envelope.copy(exchange=exchange, routing_key=key, headers=rest)
+    """Return an envelope as it was published, without headers of this package."""
+    own = envelope.own
+    headers = {n: v for n, v in envelope.headers.items() if n not in OWN}
+    if envelope.exchange != PARTITIONS:
+        return envelope.copy(headers=headers)
+    return envelope.copy(
+        exchange=own.get(ORIGIN_EXCHANGE, ""),
+        routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
+        user_id=own.get(ORIGIN_USER),
+        headers=headers,
+    )

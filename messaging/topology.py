@@ -1,8 +1,10 @@
 """
 Every queue, exchange, binding and partition: names, arguments and declaration.
 
-A queue is the logical one that handlers name, and has one or more partitions, each a
-queue of the broker. The arguments of a queue can only be changed by deleting it.
+A queue is the logical one that handlers name. At the broker it is the public queue of
+that name, to which other programs publish, and one or more partitions, from which
+messages are handled: an ingress forwards from the one to the others. The arguments of a
+queue can only be changed by deleting it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import settings
+from .message import PARTITIONS
 from .registry import (
     Exchange,
     Source,
@@ -40,6 +43,8 @@ class Queue:
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     durable: bool = True
+    #: Whether it belongs to other programs as well: it is used as it is.
+    is_public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,13 @@ def partition_names(queue: str) -> list[str]:
 
 
 def partition_name(queue: str, number: int) -> str:
-    """Return the name of a partition at the broker; the first is named as the queue."""
-    return f"{queue}.{number}" if number else queue
+    """Return the name of a partition at the broker."""
+    return queue if is_dead_queue(queue) else f"{queue}.{number}"
+
+
+def consumed_names(queue: str) -> list[str]:
+    """Return the names of the public queue, if there is one, and of all partitions."""
+    return list(dict.fromkeys([queue, *partition_names(queue)]))
 
 
 def partition_count(queue: str) -> int:
@@ -86,9 +96,10 @@ def partition_count(queue: str) -> int:
 def keeps_order(exchange: str, routing_key: str) -> bool:
     """Return whether messages sent there may reach a queue that has handlers."""
     if not exchange:
-        return any(routing_key in partition_names(queue) for queue in handlers)
+        return any(routing_key in consumed_names(queue) for queue in handlers)
     own = {one.exchange.name for several in sources.values() for one in several}
-    return exchange in own | event_exchanges.keys() | {settings.EVENTS_EXCHANGE}
+    own |= {PARTITIONS, settings.EVENTS_EXCHANGE}
+    return exchange in own | event_exchanges.keys()
 
 
 # Names of dead letter queues
@@ -117,31 +128,44 @@ def declared() -> Iterator[Queue | Exchange | Binding]:
     for name, kind in ({settings.EVENTS_EXCHANGE: "topic"} | event_exchanges).items():
         yield Exchange(name, kind)
     for queue in sorted(handlers):
-        for partition in partition_names(queue):
-            yield from needed_by(queue, partition)
+        for name in consumed_names(queue):
+            yield from needed_by(queue, name)
 
 
-def needed_by(queue: str, partition: str = "") -> Iterator[Queue | Exchange | Binding]:
-    """Yield what the consumer of a partition declares, in the order to declare it."""
+def needed_by(queue: str, name: str) -> Iterator[Queue | Exchange | Binding]:
+    """
+    Yield what a consumer declares, in the order to declare it.
+
+    `name` is that of the public queue, of a partition, or of a queue of dead letters.
+    """
     if is_dead_queue(queue):
         yield dead_letter_queue(origin(queue))
         return
-    yield dead_letter_queue(queue)
-    yield work_queue(queue, partition)
-    # Exchanges route to the first partition only, whose consumer forwards.
-    if partition not in ("", queue):
+    if name == queue:
+        yield Queue(queue, is_public=True)
         return
+    yield dead_letter_queue(queue)
+    yield work_queue(queue, name)
+    yield Exchange(PARTITIONS, "direct")
+    yield Binding(name, PARTITIONS, name)
+    # Exchanges route to the first partition only, whose consumer forwards.
+    if name == partition_name(queue, 0):
+        yield from _bound_to(queue, name)
+
+
+def _bound_to(queue: str, name: str) -> Iterator[Exchange | Binding]:
+    """Yield what routes events, and messages of other exchanges, to a partition."""
     if queue in bindings:
         yield Exchange(settings.EVENTS_EXCHANGE, "topic")
         for key in bindings[queue]:
-            yield Binding(queue, settings.EVENTS_EXCHANGE, key)
+            yield Binding(name, settings.EVENTS_EXCHANGE, key)
     for source in sources.get(queue, ()):
-        yield from bound(queue, source)
+        yield from bound(name, source)
 
 
-def work_queue(queue: str, partition: str = "") -> Queue:
+def work_queue(queue: str, partition: str) -> Queue:
     """
-    Return the queue of commands, or one of its partitions by name.
+    Return a partition of a queue, by name.
 
     The single active consumer keeps the order. At the delivery limit a message that
     kills its consumers is dead-lettered, at least once
@@ -159,7 +183,7 @@ def work_queue(queue: str, partition: str = "") -> Queue:
             "x-delivery-limit": settings.DELIVERY_LIMIT,
             "x-dead-letter-strategy": "at-least-once",
         }
-    return Queue(partition or queue, arguments)
+    return Queue(partition, arguments)
 
 
 def dead_letter_queue(queue: str) -> Queue:
@@ -182,7 +206,9 @@ def declare(channel: Any, item: Queue | Exchange | Binding) -> None:
     match item:
         case Exchange(name, kind, durable, passive):
             channel.exchange_declare(name, kind, passive=passive, durable=durable)
-        case Queue(name, arguments, durable):
-            channel.queue_declare(name, durable=durable, arguments=arguments)
+        case Queue(name, arguments, durable, is_public):
+            channel.queue_declare(
+                name, durable=durable, arguments=arguments, passive=is_public
+            )
         case Binding(queue, exchange, key, arguments):
             channel.queue_bind(queue, exchange, key, arguments)

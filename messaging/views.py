@@ -32,7 +32,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     except OperationUnknown:
         return JsonResponse({"detail": _("There is no such operation.")}, status=404)
     try:
-        row = Inbox.objects.using(settings.DATABASE).filter(pk=message_id).first()
+        row = Inbox.objects.using(settings.DATABASE).of_message(message_id)
     except DatabaseError as error:
         logger.error("An operation cannot be read: %s", describe(error, 500))
         text = _("The database is not available at the moment.")

@@ -24,7 +24,7 @@ from messaging.models.lease import Lease
 from messaging.models.parked import Parked
 from messaging.registry import handlers
 from messaging.text import describe
-from messaging.topology import dead_queue, partition_names
+from messaging.topology import consumed_names, dead_queue
 from project.health import answering
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def in_the_broker() -> Families:
     consumers = gauge("messaging_queue_consumers", "Active consumers.", "queue")
     with connect("metrics") as client:
         for queue in sorted(handlers):
-            for name in [*partition_names(queue), dead_queue(queue)]:
+            for name in [*consumed_names(queue), dead_queue(queue)]:
                 if state := queue_state(client, name):
                     ready.add_metric([name], state.ready)
                     consumers.add_metric([name], state.consumers)

@@ -9,8 +9,8 @@ logger = logging.getLogger(__name__)
 
 #: Reply codes of a channel and of a connection that this process itself has closed.
 NORMAL = (0, 200)
-#: Reply codes for what does not exist, and for what exists with other arguments.
-NOT_FOUND, PRECONDITION_FAILED = 404, 406
+#: Reply codes for what is not permitted, is missing, or exists with other arguments.
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
 
 
 class ChannelUser(Protocol):

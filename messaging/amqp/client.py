@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pika
@@ -108,7 +108,19 @@ class Client:
         """
         with self.channel() as channel:
             for item in items:
-                topology.declare(channel, item)
+                if isinstance(item, topology.Queue) and item.is_public:
+                    self._find_or_declare(item)
+                else:
+                    topology.declare(channel, item)
+
+    def _find_or_declare(self, queue: topology.Queue) -> None:
+        try:
+            with self.channel() as channel:
+                topology.declare(channel, queue)
+        except NotThere:
+            # Another program may declare it in between, in its own way.
+            with suppress(TopologyMismatch), self.channel() as channel:
+                topology.declare(channel, replace(queue, is_public=False))
 
     def bind(self, queue: str, *sources: Source) -> None:
         """Bind a queue to `sources`, whose exchanges are declared."""

@@ -17,7 +17,7 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from messaging.conf import settings
-from messaging.exceptions import PublishError, Unroutable
+from messaging.exceptions import PublishError, Unconfirmed, Unroutable
 
 from .channels import NOT_FOUND
 from .connection import Connection
@@ -124,6 +124,10 @@ class ConfirmChannel:
     def _send(self, outgoing: Outgoing) -> None:
         assert self._channel is not None  # checked by `_may_send`
         envelope = outgoing.envelope
+        source = outgoing.request.while_open
+        if source is not None and not source.is_open:
+            outgoing.settle(Unconfirmed("The channel it came by is closed."))
+            return
         try:
             self._channel.basic_publish(
                 envelope.exchange,

@@ -49,10 +49,14 @@ class Connection:
     A connection that recovers: each of its `users` gets a new channel every time.
 
     The first half is called in any thread, what follows the comment in the I/O thread.
+    `heartbeat` is in seconds (`MESSAGING["HEARTBEAT"]`).
     """
 
-    def __init__(self, name: str, *users: ChannelUser) -> None:
+    def __init__(
+        self, name: str, *users: ChannelUser, heartbeat: int | None = None
+    ) -> None:
         self.name = name
+        self._heartbeat = heartbeat
         self._users = users
         self._channels: list[RecoveringChannel] = []
         self._closing = threading.Event()
@@ -127,7 +131,7 @@ class Connection:
     def _connect_and_serve(self) -> None:
         """Connect, and serve the connection until it is lost."""
         connection = Stream(
-            parameters(self.name),
+            parameters(self.name, self._heartbeat),
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
@@ -266,10 +270,10 @@ def readable(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def parameters(name: str) -> pika.URLParameters:
+def parameters(name: str, heartbeat: int | None = None) -> pika.URLParameters:
     """Return the parameters of a connection that the console shows as `name`."""
     result = pika.URLParameters(settings.URL)
-    result.heartbeat = settings.HEARTBEAT
+    result.heartbeat = heartbeat or settings.HEARTBEAT
     result.socket_timeout = 5
     result.stack_timeout = 10
     result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}

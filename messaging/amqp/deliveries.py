@@ -6,13 +6,14 @@ A `DeliveryBuffer` is filled in the I/O thread and emptied in the consumer's thr
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from messaging.message import Delivery, Envelope
+from messaging.message import SHORT, Delivery, Envelope
 from messaging.text import storable
 
 from .spool import Spool
@@ -56,12 +57,10 @@ class DeliveryBuffer:
         """
         Wait for deliveries and return the first ones, at most `limit`.
 
-        A batch has only redelivered messages or none. Equal bodies without a
-        `message_id`, which share an inbox row, are never in one batch. Unless it is a
-        single message, its bodies take no more than the room of the buffer.
+        A batch has only redelivered messages or none. Unless it is a single message,
+        its bodies take no more than the room of the buffer.
         """
         batch: list[Delivery] = []
-        nameless: set[bytes] = set()
         room = self._room
         with self._changed:
             self._changed.wait_for(lambda: self._deliveries or self._is_awake, timeout)
@@ -73,10 +72,6 @@ class DeliveryBuffer:
                 if batch and self._bodies.next_size > room:
                     break
                 body = self._bodies.peek()
-                if delivery.envelope.message_id is None:
-                    if body in nameless:
-                        break
-                    nameless.add(body)
                 room -= len(body)
                 self._bodies.drop()
                 self._deliveries.popleft()
@@ -106,7 +101,7 @@ def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
         body=body,
         routing_key=method.routing_key,
         exchange=method.exchange,
-        message_id=properties.message_id and storable(properties.message_id),
+        message_id=properties.message_id and _id(properties.message_id),
         type=properties.type,
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,
@@ -115,8 +110,20 @@ def envelope_of(method: Any, properties: Any, body: bytes) -> Envelope:
         app_id=properties.app_id,
         correlation_id=properties.correlation_id,
         reply_to=properties.reply_to,
+        user_id=properties.user_id,
         headers=properties.headers or {},
     )
+
+
+def _id(given: str | bytes) -> str:
+    """Return a `message_id` as text that AMQP can carry."""
+    text = storable(given)
+    encoded = text.encode()
+    if len(encoded) <= SHORT:
+        return text
+    # Escapes have made it longer.
+    end = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+    return f"{encoded[: SHORT - 33].decode(errors='ignore')}~{end}"
 
 
 def moment(timestamp: int | None) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import uuid
 from typing import Any
@@ -14,11 +15,18 @@ from pika.exceptions import AMQPError
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge
 from messaging.message import SHORT, Envelope
+from messaging.text import storable
 from messaging.topology import keeps_order
+
+from .headers import fitting
+
+logger = logging.getLogger(__name__)
 
 #: Bytes of all properties together: they must fit into one frame of 128 KiB, or the
 #: broker closes the connection.
 MAX_PROPERTIES = 128 * 1024 - 64
+#: Bytes of all properties but the headers of other programs.
+ROOM = 8 * 1024
 #: What pika raises for values that do not fit into its frames, and on closed channels.
 UNSENDABLE = (
     AMQPError,
@@ -77,6 +85,38 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
     def encode(self) -> list[bytes]:
         """Return the encoded properties, as a list that pika may change."""
         return list(self._pieces)
+
+
+def with_headers(envelope: Envelope, headers: dict[Any, Any]) -> Envelope:
+    """
+    Return an envelope with headers of another program beside its own, if they fit.
+
+    pika decodes some that it cannot encode, and all must fit into one frame. What
+    cannot be sent is left out, and the log names it.
+    """
+    complete = envelope.copy(headers=headers | envelope.headers)
+    try:
+        Properties(complete)
+    except PublishError:
+        kept = {n: v for n, v in headers.items() if _is_encodable(n, v)}
+        kept = fitting(kept, MAX_PROPERTIES - ROOM)
+        lost = [storable(name, 40) for name in headers if name not in kept]
+        logger.warning(
+            "A message to %s goes on without %d headers that cannot be sent: %s",
+            envelope.routing_key,
+            len(lost),
+            ", ".join(lost[:10]),
+        )
+        return envelope.copy(headers=kept | envelope.headers)
+    return complete
+
+
+def _is_encodable(name: object, value: object) -> bool:
+    try:
+        pika.BasicProperties(headers={name: value}).encode()
+    except UNSENDABLE:
+        return False
+    return True
 
 
 def check_lengths(envelope: Envelope) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from messaging.exceptions import PublishError
 from messaging.message import Envelope
@@ -16,12 +17,18 @@ from .encoding import Properties
 
 
 class PublishRequest:
-    """The envelopes that one caller publishes together and waits for."""
+    """
+    The envelopes that one caller publishes together and waits for.
 
-    __slots__ = ("_done", "_left", "given_up", "outgoing")
+    `while_open` is a channel of the same connection, if they must not be sent after it
+    is closed.
+    """
 
-    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+    __slots__ = ("_done", "_left", "given_up", "outgoing", "while_open")
+
+    def __init__(self, envelopes: Sequence[Envelope], while_open: Any = None) -> None:
         self.outgoing = [Outgoing(self, envelope) for envelope in envelopes]
+        self.while_open = while_open
         #: Whether the caller no longer waits: nothing may be sent any more.
         self.given_up = False
         self._left = sum(not one.is_settled for one in self.outgoing)

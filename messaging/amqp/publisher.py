@@ -10,12 +10,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from messaging.conf import settings
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed
 from messaging.message import Envelope
 
+from .channels import ChannelUser
 from .client import declare
 from .confirms import ConfirmChannel
 from .connection import Connection
@@ -26,11 +27,20 @@ T = TypeVar("T")
 
 
 class Publisher:
-    """Publishes with confirms; many threads share its connection."""
+    """
+    Publishes with confirms; many threads share its connection.
 
-    def __init__(self, name: str = "publisher") -> None:
+    `users` are what else uses this connection.
+    """
+
+    def __init__(
+        self,
+        name: str = "publisher",
+        *users: ChannelUser,
+        heartbeat: int | None = None,
+    ) -> None:
         self.channel = ConfirmChannel()
-        self.connection = Connection(name, self.channel)
+        self.connection = Connection(name, self.channel, *users, heartbeat=heartbeat)
         self.channel.attach(self.connection)
         self.connection.start()
 
@@ -68,10 +78,19 @@ class Publisher:
                 raise error
 
     def outcomes(
-        self, *envelopes: Envelope, timeout: float | None = None
+        self,
+        *envelopes: Envelope,
+        timeout: float | None = None,
+        while_open: Any = None,
     ) -> list[PublishError | None]:
-        """Publish bodies of any size and return each envelope's error, or None."""
-        return self.send_and_wait(PublishRequest(envelopes), deadline_after(timeout))
+        """
+        Publish bodies of any size and return each envelope's error, or None.
+
+        With `while_open`, a channel of the same connection, nothing is sent once that
+        channel is closed.
+        """
+        request = PublishRequest(envelopes, while_open)
+        return self.send_and_wait(request, deadline_after(timeout))
 
     def send_and_wait(
         self, request: PublishRequest, deadline: float

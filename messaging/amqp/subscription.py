@@ -40,7 +40,7 @@ class Subscription:
         self.queue = queue
         #: The broker's name of the partition.
         self.name = name or queue
-        room = settings.PREFETCH_BYTES // topology.partition_count(queue)
+        room = settings.PREFETCH_BYTES // len(topology.consumed_names(queue))
         self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
@@ -93,10 +93,13 @@ class Subscription:
         """Declare, so that a deleted queue is created again, and consume if wanted."""
         self._channel = channel
         self._opened_at = time.monotonic()
-        for item in topology.needed_by(self.queue, self.name):
-            topology.declare(channel, item)
         channel.add_on_cancel_callback(self._cancelled)
         channel.basic_qos(prefetch_count=settings.PREFETCH)
+        self._prepare(channel)
+
+    def _prepare(self, channel: Any) -> None:
+        for item in topology.needed_by(self.queue, self.name):
+            topology.declare(channel, item)
         self._consume()
 
     def _consume(self) -> None:

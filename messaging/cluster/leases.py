@@ -7,8 +7,9 @@ from typing import Any
 from django.db import connections
 
 from messaging.conf import settings
-from messaging.models import session_locks
+from messaging.models import LastNameless, session_locks
 from messaging.models.lease import Lease, lock_name
+from messaging.topology import partition_name
 
 
 class HeldLease:
@@ -23,14 +24,27 @@ class HeldLease:
         self, queue: str, name: str = "", worker: str = "", epoch: int = 0
     ) -> None:
         self.queue = queue
-        #: The broker's name of the partition.
-        self.name = name or queue
+        #: The broker's name of the partition; by default, of the first one.
+        self.name = name or partition_name(queue, 0)
         #: The id of the worker that holds it.
         self.worker = worker
         self.epoch = epoch
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._session: Any = None
+        self._has_nameless: bool | None = None
+
+    @property
+    def has_nameless(self) -> bool:
+        """Whether messages without `message_id` are remembered of this queue."""
+        if self._has_nameless is None:
+            rows = LastNameless.objects.using(settings.DATABASE)
+            self._has_nameless = rows.filter(queue=self.queue).exists()
+        return self._has_nameless
+
+    @has_nameless.setter
+    def has_nameless(self, value: bool) -> None:
+        self._has_nameless = value
 
     def lock(self) -> None:
         """

@@ -23,7 +23,8 @@ from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
 from messaging.registry import Exchange, handlers
 
-from .resizing import OFFLINE, delete, obstacles, queue_state, resize
+from .moving import is_old, is_own, move, replace_public
+from .resizing import OFFLINE, busy, delete, obstacles, queue_state, resize
 
 #: What to do about arguments, which cannot be changed.
 REPLACE = (
@@ -38,7 +39,7 @@ GAP = 8
 class Step:
     """One difference, and the action that removes it."""
 
-    #: "make", "replace", "record", "divide" or "delete".
+    #: "make", "move", "replace", "record", "divide" or "delete".
     action: str
     #: The queue or exchange that it changes.
     name: str
@@ -67,6 +68,7 @@ def plan(client: Client) -> Iterator[Step]:
         yield from _missing(client, exchange)
     for queue in sorted(handlers):
         yield from _missing(client, topology.dead_letter_queue(queue))
+        yield from _missing(client, topology.Queue(queue, is_public=True))
         yield from _of_queue(client, queue)
 
 
@@ -120,8 +122,9 @@ def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
                 channel.queue_declare(item.name, passive=True)
     except NotThere:
         return False
-    # Declaring what exists changes nothing, but compares the arguments.
-    client.declare(item)
+    if not getattr(item, "is_public", False):
+        # Declaring what exists changes nothing, but compares the arguments.
+        client.declare(item)
     return True
 
 
@@ -131,17 +134,18 @@ def _of_queue(client: Client, queue: str) -> Iterator[Step]:
         # Before the first migration nothing can have been consumed.
         recorded = _recorded(queue) if _is_migrated() else wanted
     except DatabaseFailure as error:
-        # The first partition always exists; the database knows about the others.
-        yield from _missing(client, topology.work_queue(queue))
         text = f"compare {queue} with its leases"
         why = f"the database {settings.DATABASE!r} is away: {error}"
         yield Step("record", queue, text, (why,), "Bring the database back.")
         return
+    if is_old(queue, recorded):
+        yield _move(client, queue, recorded)
+        return
+    recorded = [name for name in recorded if name != queue]
     surplus = list(_surplus(client, queue, {*wanted, *recorded}))
     if not recorded:
         # Nothing was consumed yet, but something may have been published.
-        first = [queue] if queue_state(client, queue) else []
-        recorded = [*first, *surplus] or wanted
+        recorded = surplus or wanted
         yield _record(queue, recorded)
         surplus = [name for name in surplus if name not in recorded]
     for name in wanted:
@@ -151,6 +155,8 @@ def _of_queue(client: Client, queue: str) -> Iterator[Step]:
         yield _division(client, queue, recorded, wanted)
     for name in surplus:
         yield _deletion(client, queue, name)
+    if is_own(client, queue):
+        yield _replacement(client, queue)
 
 
 def _recorded(queue: str) -> list[str]:
@@ -165,7 +171,7 @@ def _is_migrated() -> bool:
 def _surplus(client: Client, queue: str, known: Iterable[str]) -> Iterator[str]:
     """Yield the names of partitions that the broker has beside the known ones."""
     others = {*known, *handlers}
-    number, missing = 1, 0
+    number, missing = 0, 0
     while missing < GAP:
         name = topology.partition_name(queue, number)
         number += 1
@@ -183,7 +189,39 @@ def _record(queue: str, names: Sequence[str]) -> Step:
         "record",
         queue,
         f"record that {queue} has {_count(names)}",
-        act=lambda _: Lease.objects.using(settings.DATABASE).enrol(queue, names),
+        act=lambda _: Lease.objects.using(settings.DATABASE).enrol(
+            queue, [queue, *names]
+        ),
+    )
+
+
+def _move(client: Client, queue: str, recorded: Sequence[str]) -> Step:
+    return Step(
+        "move",
+        queue,
+        f"move {queue} to {topology.partition_name(queue, 0)}, with its messages, and "
+        f"use {queue} for other programs",
+        tuple(busy(client, queue, recorded)),
+        "Stop everything of this project that publishes or consumes; then apply.",
+        lambda client: move(client, queue),
+    )
+
+
+def _replacement(client: Client, queue: str) -> Step:
+    state = queue_state(client, queue)
+    why = []
+    if state and state.ready:
+        why.append(f"{queue} holds {state.ready} messages")
+    if state and state.consumers:
+        why.append(f"{queue} has a consumer")
+    return Step(
+        "replace",
+        queue,
+        f"replace the queue {queue}, which has the arguments of a partition, so that "
+        "clients which declare it without any get in",
+        tuple(why),
+        "It works as it is. To replace it, stop what consumes it and publishes to it.",
+        lambda client: replace_public(client, queue),
     )
 
 
@@ -216,8 +254,8 @@ def _deletion(client: Client, queue: str, name: str) -> Step:
         name,
         f"delete {name}: {queue} has no such partition",
         tuple(why),
-        f"Find out who uses it. Messages may be moved to {queue}, whose consumers "
-        "forward them to their partitions.",
+        f"Find out who uses it. Messages may be moved to {queue}, whose ingress "
+        "forwards them to their partitions.",
         lambda client: delete(client, queue, name),
     )
 

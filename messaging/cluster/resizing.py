@@ -11,6 +11,7 @@ from messaging import topology
 from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import MessagingError, NotThere
+from messaging.message import PARTITIONS
 from messaging.models.lease import Lease, Worker
 from messaging.models.outbox import Outbox
 from messaging.models.parked import Parked
@@ -56,25 +57,31 @@ def obstacles(client: Client, queue: str, names: Iterable[str]) -> Iterator[str]
     every consumer that holds one.
     """
     names = list(names)
-    workers = Worker.objects.using(settings.DATABASE).living()
-    if busy := [worker.name for worker in workers if queue in worker.queues]:
-        yield f"{queue} is consumed by {', '.join(busy)}"
+    yield from busy(client, queue, names)
     for name in names:
         state = queue_state(client, name)
-        if state is None:
-            continue
-        if state.consumers and not busy:
-            yield f"{name} has a consumer"
-        if state.ready:
+        if state and state.ready:
             yield f"{name} holds {state.ready} messages"
     parked = Parked.objects.using(settings.DATABASE).filter(partition__in=names)
     if count := parked.count():
         yield f"{count} messages of {queue} are parked"
     unpublished = Outbox.objects.using(settings.DATABASE).filter(
-        exchange="", routing_key__in=names
+        exchange=PARTITIONS, routing_key__in=names
     )
     if count := unpublished.count():
         yield f"{count} messages for {queue} are in the outbox"
+
+
+def busy(client: Client, queue: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield who consumes these partitions."""
+    workers = Worker.objects.using(settings.DATABASE).living()
+    if consuming := [worker.name for worker in workers if queue in worker.queues]:
+        yield f"{queue} is consumed by {', '.join(consuming)}"
+        return
+    for name in names:
+        state = queue_state(client, name)
+        if state and state.consumers:
+            yield f"{name} has a consumer"
 
 
 def resize(client: Client, queue: str) -> None:
@@ -90,18 +97,18 @@ def resize(client: Client, queue: str) -> None:
     with transaction.atomic(using=settings.DATABASE):
         list(leases.filter(queue=queue).select_for_update())
         # Read again: the call that held the lock may have replaced these rows.
-        old = leases.partitions_of(queue)
+        old = [name for name in leases.partitions_of(queue) if name != queue]
         if set(old) == set(wanted):
             return
         if why := list(obstacles(client, queue, {*old, *wanted})):
             raise Refused(f"{queue} is left as it is: {'; '.join(why)}. {OFFLINE}")
         for name in wanted:
-            client.declare(topology.work_queue(queue, name))
+            client.declare(*topology.needed_by(queue, name))
         # From the last one down, so that an interruption leaves no gap.
         for name in reversed(old):
             if name not in wanted:
                 delete(client, queue, name)
-        leases.replace(queue, wanted)
+        leases.replace(queue, topology.consumed_names(queue))
 
 
 def delete(client: Client, queue: str, name: str) -> None:

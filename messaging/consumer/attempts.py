@@ -41,11 +41,11 @@ def narrow(batch: Batch, worker: str) -> None:
     Messages of which too many processes have died are given up.
     """
     close_stale_connections()
-    ids = [context.id for context in batch.contexts]
+    ids = [context.mark for context in batch.contexts]
     deaths = deaths_of(ids, worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     for context in batch.contexts:
-        if failure := poison(context.id, deaths):
+        if failure := poison(context.mark, deaths):
             context.refuse(failure)
 
 

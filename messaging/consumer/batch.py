@@ -17,6 +17,7 @@ from itertools import groupby
 
 from django.db import transaction
 
+from messaging.amqp.publisher import Publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
@@ -27,7 +28,7 @@ from messaging.registry import Handler, handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
-from .context import DECIDED, Batch, Context, Part, State, in_states
+from .context import DECIDED, Batch, Part, State, in_states
 from .policy import FailurePolicy, Step, portions
 from .projection import projectable, projecting
 from .retry import Decision
@@ -37,13 +38,16 @@ logger = logging.getLogger(__name__)
 
 
 class Processor:
-    """Processes the batches of one partition, under its lease, in one thread."""
+    """
+    Processes the batches of one partition, under its lease, in one thread.
 
-    #: Decodes a delivery.
-    context: type[Context] = Context
+    It is also the ingress of a public queue, where every message is misrouted; they are
+    forwarded through `gateway`.
+    """
 
-    def __init__(self, lease: HeldLease) -> None:
+    def __init__(self, lease: HeldLease, gateway: Publisher | None = None) -> None:
         self.lease = lease
+        self._gateway = gateway
         self.circuit = CircuitBreaker(lease.queue)
         # Arrivals and parked messages take turns: each has its failures in a row.
         self._policies = [FailurePolicy(lease.queue) for _kind in range(2)]
@@ -71,9 +75,11 @@ class Processor:
         started = time.monotonic()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
-        ids = [context.id for context in batch.contexts]
+        ids = [context.mark for context in batch.contexts]
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
+            for context in batch.contexts:
+                context.decode()
             misrouted = in_states(batch.contexts, State.MISROUTED)
             self._policy.run(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
@@ -97,7 +103,7 @@ class Processor:
         if decision is not None:
             part[0].refuse(Failure("rejected", decision.reason))
             return
-        routing.forward(part)
+        routing.forward(part, self._gateway)
 
     def _apply(self, part: Part, decision: Decision | None) -> Part | None:
         """
@@ -172,7 +178,7 @@ class Processor:
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""
-        inbox.record(part)
+        inbox.record(self.lease, part)
         parking.record(self.lease, part)
         failed = in_states(part, State.FAILED)
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])

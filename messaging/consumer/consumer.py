@@ -10,6 +10,8 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
+from messaging.amqp.public_queue import PublicSubscription
+from messaging.amqp.publisher import Publisher
 from messaging.amqp.subscription import Subscription
 from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
@@ -37,11 +39,19 @@ class Consumer:
     the thread of `run`.
     """
 
-    def __init__(self, queue: str, name: str = "") -> None:
+    def __init__(self, queue: str, name: str) -> None:
         self.queue = queue
         #: The broker's name of the partition.
-        self.name = name or queue
-        self.subscription = Subscription(queue, self.name)
+        self.name = name
+        #: Whether it is the ingress of the public queue.
+        self.is_ingress = name == queue and not is_dead_queue(queue)
+        self.subscription: Subscription
+        if self.is_ingress:
+            self.subscription = PublicSubscription(queue)
+        else:
+            self.subscription = Subscription(queue, name)
+        #: Publishes what an ingress forwards.
+        self.gateway: Publisher | None = None
         #: None without a lease.
         self.processor: Processor | None = None
         #: Called when the partition has been released.
@@ -64,7 +74,7 @@ class Consumer:
         """Begin to consume the partition."""
         self._is_release_requested = False
         make = Archiver if is_dead_queue(self.queue) else Processor
-        self.processor = make(lease)
+        self.processor = make(lease, self.gateway)
         self.subscription.begin()
         self.subscription.wake()
 
@@ -137,7 +147,7 @@ class Consumer:
     def _take(self, processor: Processor, timeout: float | None) -> bool:
         """Take messages from the subscription, and return whether there are any."""
         deliveries = self.subscription.take(processor.limit, timeout)
-        self._pending = [processor.context(delivery) for delivery in deliveries]
+        self._pending = [Context(delivery) for delivery in deliveries]
         return bool(self._pending)
 
     def _parked(self, processor: Processor) -> Batch | None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 
 from messaging.conf import settings
-from messaging.dead_letters.letters import Failure
+from messaging.dead_letters.letters import Failure, digest
 from messaging.exceptions import InvalidMessage
 from messaging.message import (
+    ASSIGNED_ID,
     IF_VERSION,
+    REDELIVERED,
     REPLAYS,
     Delivery,
     Message,
@@ -70,14 +72,19 @@ class Context:
     def __init__(self, delivery: Delivery, row: Parked | None = None) -> None:
         self.delivery = delivery
         self.row = row
-        self.id = delivery.inbox_id
-        #: Without `message_id`, an inbox row written after this is about this delivery.
-        self.received_at = row.parked_at if row else datetime.now(UTC)
+        #: Its primary key in the inbox.
+        self.id = row.message_id if row else delivery.inbox_id
         self.message: Message | None = None
         self.key = ""
         #: Why it was given up before any handler could see it.
         self.refusal: Failure | None = None
         self._is_misrouted = False
+        self.reset()
+
+    def decode(self) -> None:
+        """Parse the body, unless that is done or the message was given up."""
+        if self.message or self.refusal:
+            return
         try:
             self._decode()
         except BaseException as error:  # noqa: BLE001 validators are users' code
@@ -92,7 +99,7 @@ class Context:
             )
         message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
         self.key = key_of(message)
-        self.message = message.expecting(envelope.headers.get(IF_VERSION))
+        self.message = message.expecting(envelope.own.get(IF_VERSION))
         partition = partition_for(self.delivery.queue, self.key)
         self._is_misrouted = self.delivery.source not in ("", partition)
 
@@ -161,6 +168,11 @@ class Context:
         return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
+    def is_poison(self) -> bool:
+        """Whether too many processes have died of it."""
+        return self.refusal is not None and self.refusal.kind == "poison"
+
+    @property
     def is_large(self) -> bool:
         """Whether its body is larger than that of any message that is applied."""
         return len(self.delivery.envelope.body) > int(settings.MAX_BODY)
@@ -171,14 +183,37 @@ class Context:
         return self.message.event_type if self.message else ""
 
     @property
-    def has_message_id(self) -> bool:
-        """Whether its sender gave it a `message_id`."""
-        return self.delivery.envelope.message_id is not None
+    def message_id(self) -> str:
+        """The id by which people find it: its `message_id`, or the one it was given."""
+        return self.delivery.message_id
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether its sender gave it no `message_id`."""
+        return self.delivery.envelope.message_id is None
+
+    @property
+    def is_again(self) -> bool:
+        """Whether the broker says that it may have been delivered before."""
+        return self.delivery.redelivered or REDELIVERED in self.delivery.envelope.own
+
+    @property
+    def key_id(self) -> str:
+        """A digest of its queue and key."""
+        return digest(self.delivery.queue, self.key)
+
+    @property
+    def mark(self) -> str:
+        """An id that is the same at every delivery; of a body if it has none."""
+        envelope = self.delivery.envelope
+        if self.row or envelope.message_id or ASSIGNED_ID in envelope.own:
+            return self.id
+        return digest(envelope.body)
 
     @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
-        count = self.delivery.envelope.headers.get(REPLAYS)
+        count = self.delivery.envelope.own.get(REPLAYS)
         return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from messaging.amqp.publisher import Publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
@@ -10,25 +11,16 @@ from messaging.dead_letters.letters import letter_from_queue
 from messaging.topology import origin
 
 from .batch import Processor
-from .context import Batch, Context, Part
+from .context import Batch, Part
 from .policy import Step
 from .retry import Decision
-
-
-class UndecodedContext(Context):
-    """A message of any body, which no handler sees."""
-
-    def _decode(self) -> None:
-        """Leave the body as it is."""
 
 
 class Archiver(Processor):
     """Archives dead letters instead of handling messages."""
 
-    context = UndecodedContext
-
-    def __init__(self, lease: HeldLease) -> None:
-        super().__init__(lease)
+    def __init__(self, lease: HeldLease, gateway: Publisher | None = None) -> None:
+        super().__init__(lease, gateway)
         lease.has_parked = False
         self._archiving = Step(self._archive, lambda: answers(settings.DATABASE))
 

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
+from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.dead_letters.letters import Failure
-from messaging.message import REDELIVERED, TYPE_LENGTH
-from messaging.models import Inbox
+from messaging.dead_letters.letters import Failure, digest
+from messaging.message import TYPE_LENGTH
+from messaging.models import Inbox, LastNameless
 
 from .context import KEY_LENGTH, Context, State, in_states
 
@@ -26,10 +27,15 @@ def recognise(part: Sequence[Context]) -> None:
     """Find the messages that were decided before, in this part or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
+    last = _last_nameless(part)
     earlier: set[str] = set()
     for context in part:
         context.inbox_row = known.get(context.id)
-        state = identify(context, context.inbox_row, is_repeated=context.id in earlier)
+        state = identify(
+            context,
+            context.inbox_row,
+            is_repeated=context.id in earlier or is_last(context, last),
+        )
         if state is State.KNOWN:
             assert context.inbox_row is not None  # `identify` has checked
             context.adopt(context.inbox_row)
@@ -43,24 +49,44 @@ def recognise(part: Sequence[Context]) -> None:
 
 def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State:
     """
-    Return KNOWN for a message that was decided before, REPEATED for one that stands
-    earlier in its batch, and else NEW. `row` is the inbox row of its id, if any.
+    Return KNOWN for a message that was decided before, REPEATED for one that repeats
+    an earlier one, and else NEW. `row` is the inbox row of its id, if any.
     """
-    if row is not None and _is_own(context, row):
+    if row is not None:
         # It is applied again only if an operator requeues it; if just its projection
         # has failed, not even then.
         if row.status == row.Status.DONE or context.replays <= row.replays:
             return State.KNOWN
         if row.kind == "projection":
             return State.KNOWN
-    return State.REPEATED if context.has_message_id and is_repeated else State.NEW
+    return State.REPEATED if is_repeated else State.NEW
 
 
-def _is_own(context: Context, row: Inbox) -> bool:
-    """Whether an inbox row with the id of a message is about that very message."""
-    if context.row is not None and not context.has_message_id:
-        return context.row.is_applied
-    return may_be_known(context, row.processed_at)
+def _last_nameless(part: Iterable[Context]) -> dict[str, str | None]:
+    """Return the body of the last message of each key that may have come again."""
+    again = {c.key_id for c in part if _may_be_last(c)}
+    return LastNameless.objects.using(settings.DATABASE).bodies(again) if again else {}
+
+
+def _may_be_last(context: Context) -> bool:
+    return context.is_nameless and context.is_again and context.row is None
+
+
+def is_last(context: Context, last: dict[str, str | None]) -> bool:
+    """
+    Whether a message without `message_id` is the last of its key once more.
+
+    After a crash, a broker delivers messages again that were acknowledged, and marks
+    those as redelivered that were not: an earlier one of the key is applied again, in
+    order, so that nothing is lost and the end state is right.
+    """
+    if not last:
+        return False
+    body = digest(context.delivery.envelope.body) if context.is_nameless else None
+    is_last = _may_be_last(context) and last.get(context.key_id) == body
+    if context.key_id in last:
+        last[context.key_id] = body
+    return is_last
 
 
 def _is_expired(context: Context, oldest: datetime) -> bool:
@@ -70,20 +96,7 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
     return context.row is None and sent is not None and sent < oldest
 
 
-def may_be_known(context: Context, at: datetime) -> bool:
-    """
-    Whether a row of its id that was written `at` that time is about the same message.
-
-    Equal bodies without `message_id` may be two requests, unless the broker says that
-    this one was delivered before, or the row is younger than its arrival: then it comes
-    from an earlier attempt at the same batch.
-    """
-    delivery = context.delivery
-    is_again = delivery.redelivered or REDELIVERED in delivery.envelope.headers
-    return context.has_message_id or is_again or at >= context.received_at
-
-
-def record(part: Iterable[Context]) -> None:
+def record(lease: HeldLease, part: Iterable[Context]) -> None:
     """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
     inbox = Inbox.objects.using(settings.DATABASE)
@@ -93,6 +106,7 @@ def record(part: Iterable[Context]) -> None:
     rows = {context.id: _values(context, now) for context in decided}
     if not rows:
         return
+    _record_last(lease, decided)
     try:
         with transaction.atomic(using=settings.DATABASE):
             insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
@@ -101,6 +115,20 @@ def record(part: Iterable[Context]) -> None:
         raise OperationalError(
             "Another consumer has just recorded one of these."
         ) from error
+
+
+def _record_last(lease: HeldLease, decided: Sequence[Context]) -> None:
+    """Remember the last message of each key, if it has no `message_id`."""
+    if any(context.is_nameless for context in decided):
+        lease.has_nameless = True
+    if not lease.has_nameless:
+        return
+    last = {
+        c.key_id: digest(c.delivery.envelope.body) if c.is_nameless else None
+        for c in decided
+    }
+    rows = LastNameless.objects.using(settings.DATABASE)
+    rows.replace(lease.queue, last)
 
 
 def _values(context: Context, now: datetime) -> tuple[object, ...]:

@@ -23,7 +23,6 @@ from messaging.models.parked import digest_of, properties_of
 from messaging.text import storable
 
 from .context import DECIDED, KEY_LENGTH, Context, Part, State, in_states
-from .inbox import may_be_known
 
 
 def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
@@ -32,11 +31,11 @@ def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     arrived = [c for c in in_states(part, State.NEW, State.KNOWN) if c.row is None]
     if not arrived:
         return
-    times, digests = Parked.objects.using(settings.DATABASE).beside(
+    ids, digests = Parked.objects.using(settings.DATABASE).beside(
         lease.name, (c.id for c in arrived), (digest_of(c.key) for c in arrived)
     )
     for context in arrived:
-        if context.id in times and may_be_known(context, times[context.id]):
+        if context.id in ids:
             context.state = State.REPEATED
         elif context.state is State.NEW and digest_of(context.key) in digests:
             context.block()
@@ -83,14 +82,6 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
             again.append(row)
     if again:
         parked.reschedule(again)
-    # The inbox cannot tell two equal bodies without `message_id` apart.
-    nameless = [
-        c.row
-        for c in in_states(part, *DECIDED)
-        if c.row is not None and not c.has_message_id
-    ]
-    if nameless:
-        parked.mark_applied(nameless)
 
 
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
@@ -117,7 +108,7 @@ def _values(partition: str, context: Context, now: datetime) -> tuple[Any, ...]:
         now,
         context.is_applied,
         len(envelope.body),
-        properties_of(envelope),
+        properties_of(context.delivery),
         envelope.body,
     )
 

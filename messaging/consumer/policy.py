@@ -110,7 +110,7 @@ class FailurePolicy:
             logger.warning(
                 "Attempt %d of message %s failed: %s",
                 first.attempts + 1,
-                first.id,
+                first.message_id,
                 describe(error),
                 # Where it failed is logged once, and when it is given up.
                 exc_info=first.attempts == 0 or isinstance(decision, Failure),

@@ -6,10 +6,11 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from django.db import connections
+from django.db import connections as databases
 
 from messaging import topology
 from messaging.amqp.connection import Connection
+from messaging.amqp.publisher import Publisher
 from messaging.backoff import Backoff
 from messaging.cluster.coordinator import Coordinator
 from messaging.conf import settings
@@ -35,14 +36,11 @@ def run_consumers(queues: list[str]) -> int:
     if not enrol(queues):
         return 0
     consumers = [
-        Consumer(queue, partition)
+        Consumer(queue, name)
         for queue in queues
-        for partition in topology.partition_names(queue)
+        for name in topology.consumed_names(queue)
     ]
-    connection = Connection("consumer", *(c.subscription for c in consumers))
-    for consumer in consumers:
-        consumer.subscription.attach(connection)
-    connection.start()
+    connections = connect(consumers)
     coordinator = Coordinator(consumers)
 
     def stop() -> None:
@@ -51,7 +49,30 @@ def run_consumers(queues: list[str]) -> int:
             consumer.stop()
 
     with coordinator:
-        return run_until_stopped([c.run for c in consumers], stop, connection)
+        return run_until_stopped([c.run for c in consumers], stop, *connections)
+
+
+def connect(consumers: Sequence[Consumer]) -> list[Connection]:
+    """
+    Start the connections of consumers.
+
+    What an ingress takes and what it forwards share one, so that both end together: a
+    process that was frozen and replaced can send nothing more.
+    """
+    heartbeat = settings.CONSUMER_HEARTBEAT
+    ingresses = [c for c in consumers if c.is_ingress]
+    others = [c.subscription for c in consumers if not c.is_ingress]
+    connection = Connection("consumer", *others, heartbeat=heartbeat)
+    connection.start()
+    gateway = Publisher(
+        "ingress", *(c.subscription for c in ingresses), heartbeat=heartbeat
+    )
+    for consumer in consumers:
+        consumer.gateway = gateway if consumer.is_ingress else None
+        consumer.subscription.attach(
+            gateway.connection if consumer.is_ingress else connection
+        )
+    return [connection, gateway.connection]
 
 
 def enrol(queues: Sequence[str]) -> bool:
@@ -91,7 +112,7 @@ def _enrol(
         try:
             for queue in queues:
                 leases = Lease.objects.using(settings.DATABASE)
-                leases.enrol(queue, topology.partition_names(queue))
+                leases.enrol(queue, topology.consumed_names(queue))
             break
         except TopologyMismatch as error:
             refusals.append(error)
@@ -101,6 +122,6 @@ def _enrol(
             logger.warning(
                 "The leases cannot be read: %s", error, exc_info=not is_expected
             )
-            connections.close_all()
+            databases.close_all()
             stopping.wait(pause())
-    connections.close_all()
+    databases.close_all()

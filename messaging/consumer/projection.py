@@ -33,7 +33,7 @@ def projectable(contexts: Iterable[Context]) -> Part:
         for context in contexts
         if context.state in (State.DONE, State.KNOWN)
         and context.failure is None
-        and context.message is not None
+        and (context.message is not None or context.is_poison)
     ]
 
 
@@ -48,7 +48,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             _set_aside(part[0], decision)
             return
         for context in projectable(part):
-            if context.refusal is not None and context.refusal.kind == "poison":
+            if context.is_poison and context.refusal:
                 # Its handler has succeeded: it is the projection that kills.
                 _set_aside(context, replace(context.refusal, kind="projection"))
         if ready := projectable(part):

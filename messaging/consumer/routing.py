@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 
-from messaging.amqp.publisher import publisher, rounds
-from messaging.exceptions import PublishError
-from messaging.message import REDELIVERED, Envelope
-from messaging.received import Received, origin_of
+from messaging.amqp.encoding import with_headers
+from messaging.amqp.headers import original
+from messaging.amqp.publisher import Publisher, publisher, rounds
+from messaging.exceptions import MessagingError, PublishError, Unroutable
+from messaging.message import (
+    ASSIGNED_ID,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    PARTITIONS,
+    REDELIVERED,
+    Envelope,
+)
+from messaging.received import at_origin
 from messaging.topology import partition_for
 
 from .context import Context, State, in_states
@@ -19,9 +30,12 @@ logger = logging.getLogger(__name__)
 REPLY_TIMEOUT = 1.0
 
 
-def forward(contexts: Iterable[Context]) -> None:
+def forward(contexts: Iterable[Context], gateway: Publisher | None) -> None:
     """
     Send messages to the partitions to which they belong, those of one key in order.
+
+    With a `gateway`, a publisher on the connection they came by, nothing is sent once
+    the channel they came by is closed: by then another process may have them.
 
     Raises a `PublishError` if the broker does not take all; those that it has taken are
     not sent again.
@@ -29,28 +43,43 @@ def forward(contexts: Iterable[Context]) -> None:
     misrouted = in_states(contexts, State.MISROUTED)
     for step in rounds(misrouted, key=lambda context: context.key):
         envelopes = [_forwarded(context) for context in step.values()]
-        outcomes = publisher().outcomes(*envelopes)
+        if gateway is None:
+            outcomes = publisher().outcomes(*envelopes)
+        else:
+            source = misrouted[0].delivery.channel
+            outcomes = gateway.outcomes(*envelopes, while_open=source)
         for context, error in zip(step.values(), outcomes, strict=True):
             if error is None:
                 context.state = State.FORWARDED
         for error in filter(None, outcomes):
+            if isinstance(error, Unroutable):
+                with suppress(MessagingError):
+                    publisher().declare()  # the next attempt finds it
             raise error
 
 
 def _forwarded(context: Context) -> Envelope:
-    envelope = context.delivery.envelope
-    headers = envelope.headers
-    if not context.has_message_id and context.delivery.redelivered:
-        headers = headers | {REDELIVERED: True}
-    if isinstance(context.message, Received):
-        headers = headers | origin_of(envelope)
-    return envelope.copy(
-        exchange="",
-        routing_key=partition_for(context.delivery.queue, context.key),
-        message_id=context.id if context.has_message_id else None,
-        headers=headers,
+    """Return what is sent of a message: nothing that would route it elsewhere."""
+    delivery = context.delivery
+    given = at_origin(delivery.envelope)
+    own = delivery.envelope.own | {
+        ORIGIN_EXCHANGE: given.exchange,
+        ORIGIN_ROUTING_KEY: given.routing_key,
+    }
+    if given.user_id:
+        own[ORIGIN_USER] = given.user_id
+    if given.message_id is None:
+        own[ASSIGNED_ID] = delivery.message_id
+        own |= {REDELIVERED: True} if context.is_again else {}
+    envelope = given.copy(
+        exchange=PARTITIONS,
+        routing_key=partition_for(delivery.queue, context.key),
+        priority=None,  # it would overtake others of its key
+        user_id=None,  # the broker accepts only that of this connection
+        headers=own,
         mandatory=True,
     )
+    return with_headers(envelope, original(given.headers))
 
 
 def reply(contexts: Iterable[Context]) -> None:

@@ -50,7 +50,7 @@ def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
     for delivery, failure in failed:
         logger.error(
             "Message %s of %s is a dead letter (%s): %s",
-            delivery.inbox_id,
+            delivery.message_id,
             delivery.queue,
             failure.kind,
             failure.reason,

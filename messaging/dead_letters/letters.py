@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
 from messaging.conf import settings
 from messaging.message import (
+    ASSIGNED_ID,
+    IF_VERSION,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
     PROPERTIES,
     REPLAYS,
     SHORT,
@@ -20,7 +24,7 @@ from messaging.message import (
     Envelope,
 )
 from messaging.models import DeadLetter
-from messaging.received import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY
+from messaging.received import at_origin
 from messaging.text import storable
 
 #: Namespace of the ids of messages without `message_id` that the broker dead-lettered:
@@ -65,10 +69,7 @@ def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
     if failure.is_unstorable:
         envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), headers={})
     return _letter(
-        envelope,
-        delivery.queue,
-        envelope.message_id or str(uuid.uuid4()),
-        envelope.exchange,
+        replace(delivery, envelope=envelope),
         kind=failure.kind,
         code=failure.code,
         reason=storable(failure.reason, REASON_LENGTH),
@@ -82,41 +83,36 @@ def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
     death = _last_death(envelope.headers)
     kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
     at = death.get("time")
+    published = _as_published(envelope, death)
+    assigned = published.own.get(ASSIGNED_ID)
     nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
-    return _letter(
-        _as_published(envelope, death),
-        queue,
-        envelope.message_id or str(nameless),
-        storable(death.get("exchange", "")),
+    letter = _letter(
+        Delivery(published, queue, 0, assigned_id=assigned or str(nameless)),
         kind=kind,
         code="failed",
         reason=reason,
         failed_at=at if isinstance(at, datetime) else datetime.now(UTC),
     )
+    if envelope.message_id is None and not assigned:
+        letter.inbox_id = None  # no inbox row can be about it
+    return letter
 
 
-def _letter(
-    envelope: Envelope, queue: str, message_id: str, exchange: str, **failure: Any
-) -> DeadLetter:
-    # A message that came through an exchange is requeued to this queue only, under an
-    # id that identifies it to the inbox as exchange and id did.
-    named = envelope.copy(message_id=message_id, exchange=exchange)
-    inbox_id = Delivery(named, queue, tag=0).inbox_id
-    is_sendable = not exchange and len(message_id.encode()) <= SHORT
-    replay_id = message_id if is_sendable else inbox_id
+def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
+    envelope, queue = delivery.envelope, delivery.queue
+    message_id = delivery.message_id
     letter = DeadLetter(
-        id=digest(queue, replay_id, envelope.body),
+        id=digest(queue, message_id, envelope.body),
         queue=queue,
         message_id=storable(message_id, SHORT),
-        replay_id=replay_id,
         event_type=event_type(envelope),
         properties=json.dumps(properties(envelope), ensure_ascii=False),
         size=len(envelope.body),
-        replays=count(envelope.headers.get(REPLAYS)),
+        replays=count(envelope.own.get(REPLAYS)),
         archived_at=datetime.now(UTC),
         **failure,
     )
-    letter.inbox_id = inbox_id if envelope.message_id is not None else None
+    letter.inbox_id = delivery.inbox_id
     letter.body = envelope.body
     letter.note_failure()
     return letter
@@ -173,7 +169,11 @@ def event_type(envelope: Envelope) -> str:
 
 def properties(envelope: Envelope) -> dict[str, Any]:
     """Return the properties of a message in a form that JSON can represent."""
+    condition = envelope.own.get(IF_VERSION)
+    envelope = at_origin(envelope)
     headers = fitting(original(envelope.headers), FRAME_SIZE)
+    if condition is not None:
+        headers[IF_VERSION] = condition
     if envelope.exchange:
         headers |= {
             ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),

@@ -16,7 +16,16 @@ from messaging import topology
 from messaging.amqp.headers import from_json
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage
-from messaging.message import PARTITION_KEY, REPLAYS, Envelope, Message, decode
+from messaging.message import (
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    PARTITION_KEY,
+    PARTITIONS,
+    REPLAYS,
+    Envelope,
+    Message,
+    decode,
+)
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received
@@ -103,11 +112,13 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
         if not isinstance(message, Received):
             kept["type"] = message.event_type
             headers[PARTITION_KEY] = message.partition_key
+    origin = {ORIGIN_EXCHANGE: "", ORIGIN_ROUTING_KEY: letter.queue}
     return Envelope(
         letter.body if body is None else body,
         topology.partition_for(letter.queue, str(headers.get(PARTITION_KEY, ""))),
-        message_id=letter.replay_id,
-        headers=headers | {REPLAYS: letter.replays + 1},
+        exchange=PARTITIONS,
+        message_id=letter.message_id,
+        headers=origin | headers | {REPLAYS: letter.replays + 1},
         **kept,
     )
 

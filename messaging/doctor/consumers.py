@@ -25,7 +25,7 @@ def consumers() -> Iterator[Finding]:
 def _of_queue(client: Client, queue: str) -> Iterator[Finding]:
     found = {
         name: state
-        for name in topology.partition_names(queue)
+        for name in topology.consumed_names(queue)
         if (state := queue_state(client, name))
     }
     idle = {name: state.ready for name, state in found.items() if not state.consumers}

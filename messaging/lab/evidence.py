@@ -56,8 +56,8 @@ def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
 
 
 def partition_names() -> list[str]:
-    """Return the names of the partitions of all queues."""
-    return [name for queue in handlers for name in topology.partition_names(queue)]
+    """Return the names of all public queues and partitions."""
+    return [name for queue in handlers for name in topology.consumed_names(queue)]
 
 
 def dead_letters() -> list[DeadLetter]:

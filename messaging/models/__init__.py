@@ -8,7 +8,7 @@ from messaging.database import PrunableQuerySet
 
 from .attempt import Attempt
 from .dead_letter import DeadLetter, DeadLetterPart
-from .inbox import Inbox
+from .inbox import Inbox, LastNameless
 from .lease import Lease, Worker
 from .ledger import Ledger
 from .outbox import Outbox, OutboxShard
@@ -19,6 +19,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterPart",
     "Inbox",
+    "LastNameless",
     "Lease",
     "Ledger",
     "Outbox",

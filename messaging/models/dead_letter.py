@@ -65,14 +65,11 @@ class DeadLetter(models.Model):
         REQUEUED = "requeued", _("requeued")
         DISCARDED = "discarded", _("discarded")
 
-    #: A digest of queue, replay id and body, which identify a dead letter.
+    #: A digest of queue, message id and body, which identify a dead letter.
     id = models.CharField(max_length=32, primary_key=True)
     queue = models.CharField(_("queue"), max_length=255)
-    #: Generated if the sender set none.
+    #: The assigned one if the sender set none.
     message_id = models.CharField("message id", max_length=255, db_index=True)
-    #: The message id under which it is requeued: it identifies the same message to the
-    #: inbox as that of the original.
-    replay_id = models.CharField(max_length=255)
     event_type = models.CharField(_("event type"), max_length=100, default="")
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     code = models.CharField(_("code"), max_length=20, default="")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Self
 
 from django.db import models
 
 from messaging.database import PrunableQuerySet
+from messaging.message import inbox_id
+from messaging.registry import handlers
 
 from .dead_letter import DeadLetter
 from .parked import Parked
@@ -30,6 +32,11 @@ class InboxQuerySet(PrunableQuerySet):
         applied = Parked.objects.using(self.db).filter(is_applied=True)
         return rows.exclude(pk__in=applied.values("message_id"))
 
+    def of_message(self, message_id: str) -> Inbox | None:
+        """Return the row of a message, whatever its queue; None if there is none."""
+        ids = [inbox_id(queue, message_id) for queue in handlers]
+        return self.filter(pk__in=ids).order_by("processed_at").first()
+
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Return the rows of `ids`, by id, for those that have been handled."""
         return self.in_bulk(list(ids))
@@ -49,7 +56,7 @@ class Inbox(models.Model):
         DONE = "done"
         FAILED = "failed"
 
-    # Text, because MariaDB's UUID type refuses some that other programs send.
+    #: See `inbox_id`. Text, because MariaDB's UUID type refuses some versions.
     message_id = models.CharField(max_length=36, primary_key=True)
     event_type = models.CharField(max_length=100)
     #: The partition key; not indexed, as queries always restrict the time as well.
@@ -85,3 +92,45 @@ class Inbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"
+
+
+class LastNamelessQuerySet(PrunableQuerySet):
+    """The last messages of keys."""
+
+    moment = "processed_at"
+
+    def bodies(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """Return the digests of bodies by key; None where the last one had an id."""
+        keys = list(keys)
+        found = dict(self.filter(pk__in=keys).values_list("key", "body"))
+        return {key: found.get(key) for key in keys}
+
+    def replace(self, queue: str, last: Mapping[str, str | None]) -> None:
+        """Record the last messages of keys; None for one with a `message_id`."""
+        self.filter(pk__in=last).delete()
+        now = datetime.now(UTC)
+        self.bulk_create(
+            LastNameless(key=key, queue=queue, body=body, processed_at=now)
+            for key, body in last.items()
+            if body is not None
+        )
+
+
+class LastNameless(models.Model):
+    """
+    The last decided message of a key, if it had no `message_id`.
+
+    Its redelivery is recognised by its body, and only while it is the last.
+    """
+
+    #: A digest of queue and partition key.
+    key = models.CharField(max_length=32, primary_key=True)
+    queue = models.CharField(max_length=255, db_index=True)
+    #: A digest of its body.
+    body = models.CharField(max_length=32)
+    processed_at = models.DateTimeField(db_index=True)
+
+    objects = LastNamelessQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.queue} {self.key}"

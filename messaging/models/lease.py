@@ -75,15 +75,15 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
 
     def enrol(self, queue: str, partitions: Sequence[str]) -> None:
         """
-        Create the leases of a queue's partitions where they are missing.
+        Create the leases of a queue and its partitions where they are missing.
 
-        Raises `TopologyMismatch` when the queue has another number of partitions.
+        Raises `TopologyMismatch` when the queue has other partitions.
         """
         known = set(self.filter(queue=queue).values_list("name", flat=True))
         if known and known != set(partitions):
             raise TopologyMismatch(
-                f"The number of partitions of {queue} is {len(known)}, and the "
-                f"settings want {len(partitions)}: run `manage.py topology plan`."
+                f"The leases of {queue} are {', '.join(sorted(known))}, and the "
+                f"settings want {', '.join(partitions)}: run `manage.py topology plan`."
             )
         self.bulk_create(
             (Lease(name=name, queue=queue) for name in partitions if name not in known),
@@ -97,7 +97,7 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
             self.bulk_create(Lease(name=name, queue=queue) for name in partitions)
 
     def partitions_of(self, queue: str) -> list[str]:
-        """Return the partitions of a queue that have leases, in their order."""
+        """Return the names of a queue that have leases, in their order."""
         names = self.filter(queue=queue).values_list("name", flat=True)
         return sorted(names, key=lambda name: (len(name), name))
 

@@ -71,14 +71,14 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
 
     def beside(
         self, partition: str, ids: Iterable[str], digests: Iterable[str]
-    ) -> tuple[dict[str, datetime], set[str]]:
-        """Return when which of `ids`, and which of the keys' `digests`, are parked."""
-        fields = ("message_id", "digest", "parked_at")
+    ) -> tuple[set[str], set[str]]:
+        """Return which of `ids`, and which of the keys' `digests`, are parked."""
+        fields = ("message_id", "digest")
         rows = self.filter(partition=partition).order_by("id").values_list(*fields)
         same = rows.filter(message_id__in=set(ids))
         behind = rows.filter(digest__in=set(digests))
         parked = [*same, *behind]
-        return {row[0]: row[2] for row in parked}, {row[1] for row in parked}
+        return {row[0] for row in parked}, {row[1] for row in parked}
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Insert rows with the values of `Parked.COLUMNS`, in that order."""
@@ -88,10 +88,6 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         """Save the fields that an attempt has changed."""
         fields = ["attempts", "due_at", "error", "is_applied"]
         self.bulk_update(rows, fields, batch_size=100)
-
-    def mark_applied(self, rows: Sequence[Parked]) -> None:
-        """Record that the effects of rows are committed."""
-        self.filter(pk__in=[row.pk for row in rows]).update(is_applied=True)
 
     def settle(self, rows: Sequence[Parked]) -> None:
         """Delete rows of one partition, and make the next row of each key due."""
@@ -179,6 +175,7 @@ class Parked(models.Model):
     def delivery(self, queue: str) -> Delivery:
         """Return the delivery to retry, from the logical queue `queue`."""
         properties = json.loads(self.properties)
+        assigned_id = properties.pop("assigned_id", "")
         return Delivery(
             Envelope(
                 bytes(self.body),
@@ -188,6 +185,7 @@ class Parked(models.Model):
             tag=0,
             source=self.partition,
             consumer_tag=f"parked {self.pk}",
+            assigned_id=assigned_id,
         )
 
 
@@ -196,6 +194,8 @@ def digest_of(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def properties_of(envelope: Envelope) -> str:
+def properties_of(delivery: Delivery) -> str:
     """Return as JSON what `Parked.delivery` needs besides the body."""
-    return json.dumps({name: to_json(getattr(envelope, name)) for name in KEPT})
+    envelope = delivery.envelope
+    kept = {name: to_json(getattr(envelope, name)) for name in KEPT}
+    return json.dumps(kept | {"assigned_id": delivery.assigned_id})

@@ -63,7 +63,7 @@ class MemoryBroker:
         for item in topology.declared():
             self.declare(item)
         for queue in handlers:
-            self._queue_of |= dict.fromkeys(topology.partition_names(queue), queue)
+            self._queue_of |= dict.fromkeys(topology.consumed_names(queue), queue)
         self._consumers = {
             name: MemoryConsumer(queue, name, self._queues[name])
             for name, queue in self._queue_of.items()

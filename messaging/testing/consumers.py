@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
@@ -81,18 +82,8 @@ class MemoryConsumer:
             self._process(due)
 
     def _next_batch(self) -> list[Delivery]:
-        """Return the next deliveries, without two equal bodies that have no id."""
-        limit = self._processor.limit
-        batch: list[Delivery] = []
-        nameless: set[bytes] = set()
-        for delivery in self._waiting:
-            envelope = delivery.envelope
-            if len(batch) == limit or envelope.body in nameless:
-                break
-            if envelope.message_id is None:
-                nameless.add(envelope.body)
-            batch.append(delivery)
-        return batch
+        """Return the next deliveries."""
+        return list(islice(self._waiting, self._processor.limit))
 
     def _succeed(self, deliveries: Sequence[Delivery]) -> None:
         batch = Batch([Context(delivery) for delivery in deliveries])

@@ -22,11 +22,8 @@ from messaging import (
 )
 from messaging.consumer.context import Context, State
 from messaging.exceptions import InvalidMessage
-from messaging.message import Delivery
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.registry import handlers
-from messaging.topology import partition_for
-from tests.support.broker import Broker
 from tests.support.trials import (
     EFFECTS,
     FINAL,
@@ -39,6 +36,7 @@ from tests.support.trials import (
     delivery,
     fail,
     process,
+    replay,
     retry,
     run_sql,
     run_trials,
@@ -74,7 +72,7 @@ def test_whatever_a_handler_does_the_others_are_applied_in_order(
     assert applied().count(place) == (fault in EFFECTS)
     assert sorted(stored) == sorted([*others, SIZE])
     letter = DeadLetter.objects.get()
-    assert letter.message_id == culprit.id
+    assert letter.message_id == culprit.message_id
     assert letter.kind == ("rejected" if fault in FINAL else "exhausted")
     assert Inbox.objects.get(pk=culprit.id).status == "failed"
     assert not Parked.objects.exists()
@@ -148,16 +146,14 @@ def test_a_projection_that_fails_is_repeated_alone_and_then_a_letter_of_its_own_
     assert status(culprit) == "queued"
     retry()
     letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.kind) == (culprit.id, "projection")
+    assert (letter.message_id, letter.kind) == (culprit.message_id, "projection")
     assert status(culprit) == "failed"
     assert stored == [*others, SIZE]
     assert sorted(applied()) == list(range(SIZE + 1))
 
     # To send it again repeats just the projection.
     budget["projection"] = 0
-    again = delivery(
-        bodies[place], message_id=culprit.id, headers={"replays": letter.replays + 1}
-    )
+    again = replay(bodies[place], culprit.message_id, letter.replays + 1)
     process(Context(again))
 
     assert stored == [*others, SIZE, place]
@@ -222,29 +218,6 @@ def test_a_message_that_fails_blocks_its_key_in_later_transactions_of_its_batch(
     ]
     retry()
     assert applied() == stored == [0, 2, 3, 4]
-
-
-@pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
-@pytest.mark.usefixtures("queue")
-def test_what_cannot_be_forwarded_is_set_aside(
-    broker: Broker, place: int, settings: Any
-) -> None:
-    settings.MESSAGING = settings.MESSAGING | {"QUEUES": {QUEUE: {"PARTITIONS": 2}}}
-    ours = [n for n in range(40) if partition_for(QUEUE, f"name {n}") == QUEUE][:SIZE]
-    stray = next(n for n in range(40) if partition_for(QUEUE, f"name {n}") != QUEUE)
-    deliveries = [delivery(trial(number)) for number in ours]
-    # With what is added, the headers no longer fit into a frame.
-    deliveries.insert(place, delivery(trial(stray), headers={"large": "x" * 131_000}))
-    contexts = [
-        Context(Delivery(d.envelope, QUEUE, tag=1, source=QUEUE)) for d in deliveries
-    ]
-    assert contexts[place].state is State.MISROUTED
-
-    process(*contexts)
-
-    assert applied() == ours
-    assert contexts[place].state is State.FAILED
-    assert DeadLetter.objects.get().kind == "rejected"
 
 
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])

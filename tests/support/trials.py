@@ -30,11 +30,13 @@ from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
 from messaging.exceptions import SERVER_FAILURES
-from messaging.message import Delivery, Envelope
+from messaging.message import PARTITIONS, REPLAYS, Delivery, Envelope
 from messaging.models import Inbox, Outbox, Parked
 from messaging.operations import Outcome
 
 QUEUE = "trial_queue"
+#: Its first partition.
+PARTITION = f"{QUEUE}.0"
 #: Messages of a batch, of which one is at fault.
 SIZE = 5
 
@@ -211,6 +213,14 @@ def delivery(body: dict[str, Any] | bytes, **properties: Any) -> Delivery:
     return Delivery(Envelope(content, QUEUE, **properties), QUEUE, tag=1)
 
 
+def replay(
+    body: dict[str, Any] | bytes, message_id: str, count: int = 1, **headers: Any
+) -> Delivery:
+    """A message that an operator has sent again."""
+    given = headers | {REPLAYS: count}
+    return delivery(body, exchange=PARTITIONS, message_id=message_id, headers=given)
+
+
 def trial(number: int, name: str = "", fault: str = "") -> dict[str, Any]:
     """The body of a message."""
     return {
@@ -237,7 +247,7 @@ def applied() -> list[int]:
 
 def process(*contexts: Context, tries: int = 10, is_parked: bool = False) -> int:
     """Process a batch as a consumer does; return how often a server was waited for."""
-    processor = Processor(HeldLease(QUEUE))
+    processor = Processor(HeldLease(QUEUE, PARTITION))
     for waits in range(tries):
         try:
             processor.process(Batch(list(contexts), is_parked))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from messaging.consumer.context import Context, State
-from messaging.consumer.inbox import identify, may_be_known
-from messaging.message import REDELIVERED, REPLAYS, Delivery, Envelope
+from messaging.consumer.inbox import identify, is_last
+from messaging.dead_letters.letters import digest
+from messaging.message import (
+    ASSIGNED_ID,
+    PARTITIONS,
+    REDELIVERED,
+    REPLAYS,
+    Delivery,
+    Envelope,
+)
 from messaging.models import Inbox, Parked
 
 BODY = json.dumps({"event_type": "user.delete", "user_id": 1}).encode()
@@ -27,25 +34,18 @@ class Case:
     expected: State
     #: The inbox row of its id: "done", "failed", "projection", or None.
     row: str | None = None
-    #: Seconds from the arrival of this delivery to the row.
-    row_after: float = -60
     row_replays: int = 0
-    message_id: str | None = NAME
-    redelivered: bool = False
     headers: tuple[tuple[str, Any], ...] = ()
-    #: Whether the delivery comes from the table of parked messages, and applied.
+    #: Whether the delivery comes from the table of parked messages.
     parked: bool = False
-    applied: bool = False
     repeated: bool = False
 
 
 CASES = [
     Case("a first delivery", State.NEW),
-    Case("delivered again, applied", State.KNOWN, "done", redelivered=True),
-    Case("delivered again, given up", State.KNOWN, "failed", redelivered=True),
-    Case("sent again by its publisher", State.KNOWN, "done"),
+    Case("delivered again, applied", State.KNOWN, "done"),
+    Case("delivered again, given up", State.KNOWN, "failed"),
     Case("sent twice, in one batch", State.REPEATED, repeated=True),
-    Case("forwarded twice, applied", State.KNOWN, "done"),
     Case(
         "given up, sent again by an operator",
         State.NEW,
@@ -73,90 +73,88 @@ CASES = [
     ),
     Case("parked, and tried again", State.NEW, parked=True),
     Case("parked, committed before a crash", State.KNOWN, "done", parked=True),
-    Case("without id: a first delivery", State.NEW, message_id=None),
-    Case(
-        "without id: an equal body, sent on purpose", State.NEW, "done", message_id=None
-    ),
-    Case(
-        "without id: equal bodies in one batch",
-        State.NEW,
-        message_id=None,
-        repeated=True,
-    ),
-    Case(
-        "without id: delivered again",
-        State.KNOWN,
-        "done",
-        message_id=None,
-        redelivered=True,
-    ),
-    Case(
-        "without id: delivered again, then forwarded",
-        State.KNOWN,
-        "done",
-        message_id=None,
-        headers=((REDELIVERED, True),),
-    ),
-    Case(
-        "without id: committed by this process, its batch processed again",
-        State.KNOWN,
-        "done",
-        message_id=None,
-        row_after=1,
-    ),
-    Case(
-        "without id: parked, while an equal body was applied",
-        State.NEW,
-        "done",
-        message_id=None,
-        row_after=1,
-        parked=True,
-    ),
-    Case(
-        "without id: parked, committed before a crash",
-        State.KNOWN,
-        "done",
-        message_id=None,
-        parked=True,
-        applied=True,
-    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.what for case in CASES])
 def test_what_makes_two_deliveries_the_same_message(case: Case) -> None:
     envelope = Envelope(
-        BODY, "users_queue", message_id=case.message_id, headers=dict(case.headers)
+        BODY, "users_queue.0", PARTITIONS, NAME, headers=dict(case.headers)
     )
-    delivery = Delivery(envelope, "users_queue", 1, redelivered=case.redelivered)
-    now = timezone.now()
-    row = Parked(parked_at=now, is_applied=case.applied) if case.parked else None
-    context = Context(delivery, row)
+    row = Parked(message_id="x", parked_at=timezone.now()) if case.parked else None
+    context = Context(Delivery(envelope, "users_queue", 1), row)
     known = case.row and Inbox(
         status="done" if case.row == "done" else "failed",
         kind="projection" if case.row == "projection" else "",
         replays=case.row_replays,
-        processed_at=now + timedelta(seconds=case.row_after),
     )
 
     assert identify(context, known or None, is_repeated=case.repeated) is case.expected
 
 
+def arrived(
+    message_id: str | None = NAME,
+    *,
+    exchange: str = PARTITIONS,
+    queue: str = "users_queue",
+    redelivered: bool = False,
+    headers: dict[str, Any] | None = None,
+) -> Context:
+    envelope = Envelope(BODY, "", exchange, message_id, headers=headers or {})
+    context = Context(Delivery(envelope, queue, 1, redelivered=redelivered))
+    context.decode()
+    return context
+
+
+def test_an_id_identifies_a_message_within_its_queue() -> None:
+    assert arrived().id == arrived(exchange="").id
+    assert arrived().id != arrived(queue="reports_queue").id
+
+
+def test_a_message_without_id_gets_one_when_it_is_forwarded_and_keeps_it() -> None:
+    assert arrived(None).id != arrived(None).id
+    forwarded = arrived(None, headers={ASSIGNED_ID: "a"})
+    assert forwarded.id == arrived(None, headers={ASSIGNED_ID: "a"}).id
+    assert forwarded.message_id == "a"
+
+
+@pytest.mark.parametrize("name", [ASSIGNED_ID, REPLAYS, REDELIVERED])
+def test_headers_of_this_package_are_not_believed_if_others_may_set_them(
+    name: str,
+) -> None:
+    context = arrived(None, exchange="", headers={name: 1})
+
+    assert context.message_id != 1
+    assert context.replays == 0
+    assert not context.is_again
+
+
 @pytest.mark.parametrize(
-    ("message_id", "redelivered", "later", "expected"),
+    ("message_id", "is_again", "last", "expected"),
     [
-        (NAME, False, -1, True),  # an id says that it is the parked message
-        (None, False, -1, False),  # an equal body may be another request
-        (None, True, -1, True),  # ... unless the broker has delivered it before
-        (None, False, 1, True),  # ... or this very batch has parked it
+        (None, True, BODY, True),  # the last of its key, delivered again
+        (None, True, b"another", False),  # overtaken since: applied again, in order
+        (None, True, None, False),  # its key is new, or the last one had an id
+        (None, False, BODY, False),  # an equal body may be another request
+        (NAME, True, BODY, False),  # an id decides
     ],
 )
-def test_an_arrival_that_is_parked_already_is_dropped(
-    message_id: str | None, redelivered: bool, later: int, expected: bool
+def test_the_last_message_of_a_key_is_recognised_by_its_body(
+    message_id: str | None, is_again: bool, last: bytes | None, expected: bool
 ) -> None:
-    envelope = Envelope(BODY, "users_queue", message_id=message_id)
+    context = arrived(message_id, redelivered=is_again)
 
-    context = Context(Delivery(envelope, "users_queue", 1, redelivered=redelivered))
+    assert is_last(context, {context.key_id: last and digest(last)}) is expected
 
-    parked_at = context.received_at + timedelta(seconds=later)
-    assert may_be_known(context, parked_at) is expected
+
+def test_the_last_message_may_stand_earlier_in_the_same_batch() -> None:
+    first, second = arrived(None, redelivered=True), arrived(None, redelivered=True)
+    named = arrived()
+    last: dict[str, str | None] = {first.key_id: None}
+
+    assert [is_last(c, last) for c in (first, second, named, second)] == [
+        False,
+        True,
+        False,
+        False,
+    ]

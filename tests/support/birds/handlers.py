@@ -26,7 +26,7 @@ def birds(received: Received[Bird]) -> None:
     name = received.body.bird_name
     if name == "dodo":
         raise Reject("It is extinct.")
-    if name == "phoenix" and received.headers.get("replays") is None:
+    if name == "phoenix" and not received.replays:
         raise ValueError("it burns")
     time.sleep(0.002)
     note("birds_only", received, name)

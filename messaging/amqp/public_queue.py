@@ -1,0 +1,216 @@
+"""
+The public queues, to which other programs publish and which they may have declared.
+
+Such a queue is used as it is. `PublicSubscription` consumes it for the ingress.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from messaging.exceptions import TopologyMismatch
+
+from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
+from .client import Client
+from .queues import ConsumerWatchdog
+from .subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before looking again at a queue that cannot be consumed now.
+LOOK_PAUSE = 1.0
+#: How RabbitMQ names what differs from the declaration of an existing queue.
+DIFFERENCE = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)' for queue .+ but current is "
+    r"(?:the value )?'?(?P<value>.*?)'?(?: of type '(?P<type>\w+)')?$",
+    re.DOTALL,
+)
+#: Arguments by which a queue may lose messages, and how.
+LOSSES = {
+    "x-message-ttl": "drops messages that wait too long",
+    "x-expires": "is deleted while nobody uses it",
+    "x-max-length": "drops or refuses messages when it is full",
+    "x-max-length-bytes": "drops or refuses messages when it is full",
+}
+
+
+class Declaration:
+    """
+    How a queue was declared, learned from refusals to declare it in another way.
+
+    AMQP has no question for it. A declaration that differs from an existing queue is
+    refused with 406, and the text names one difference: `learn` removes that one, until
+    the broker accepts the declaration.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.durable = True
+        self.auto_delete = False
+        self.arguments: dict[str, Any] = {}
+
+    def declare(
+        self, channel: Any, callback: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Declare the queue as it is known so far."""
+        more = {} if callback is None else {"callback": callback}
+        return channel.queue_declare(
+            self.name,
+            durable=self.durable,
+            auto_delete=self.auto_delete,
+            arguments=self.arguments,
+            **more,
+        )
+
+    def learn(self, refusal: str) -> bool:
+        """Take over what a refusal names; return whether that is anything new."""
+        before = (self.durable, self.auto_delete, dict(self.arguments))
+        if found := DIFFERENCE.search(refusal):
+            name, text, kind = found["name"], found["value"], found["type"]
+            if name == "durable":
+                self.durable = text == "true"
+            elif name == "auto_delete":
+                self.auto_delete = text == "true"
+            elif kind == "bool":
+                self.arguments[name] = text == "true"
+            elif kind == "longstr":
+                self.arguments[name] = text
+            elif text.lstrip("-").isdigit():
+                self.arguments[name] = int(text)
+        return before != (self.durable, self.auto_delete, self.arguments)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be consumed, or None."""
+        if self.arguments.get("x-queue-type") == "stream":
+            return "it is a stream, from which no message is ever removed"
+        if self.auto_delete:
+            return "it is deleted, with its messages, when its last consumer ends"
+        return None
+
+    def risks(self) -> Iterator[str]:
+        """Yield how it may lose messages before they are forwarded."""
+        if not self.durable:
+            yield "does not survive a restart of the broker"
+        for name, value in self.arguments.items():
+            if name in LOSSES:
+                yield f"{LOSSES[name]} ({name}: {value})"
+
+
+def inspect(client: Client, name: str) -> Declaration:
+    """
+    Return how an existing queue was declared, as far as the broker tells.
+
+    Raises `NotThere` if there is none, or another `MessagingError`.
+    """
+    declaration = Declaration(name)
+    with client.channel() as channel:
+        channel.queue_declare(name, passive=True)
+    while True:
+        try:
+            with client.channel() as channel:
+                declaration.declare(channel)
+        except TopologyMismatch as error:
+            if declaration.learn(str(error)):
+                continue
+        return declaration
+
+
+class PublicSubscription(Subscription):
+    """
+    Consumes a public queue, exclusively, once no other program does.
+
+    The steps run one after the other, and the broker closes the channel to say no: find
+    the queue, or declare it if it is missing; inspect it; consume it.
+    """
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(queue)
+        self._forget_queue()
+        self._step = "find"
+        self._is_refused = False
+
+    def _forget_queue(self) -> None:
+        self._declaration = Declaration(self.name)
+        self._is_missing = False
+        self._is_inspected = False
+        self._is_exclusive = True
+
+    # What follows runs in the I/O thread.
+
+    def _prepare(self, channel: Any) -> None:
+        self._find(channel)
+
+    def _consume(self) -> None:
+        if self._channel and not self._is_consuming:
+            self._find(self._channel)
+
+    def _find(self, channel: Any) -> None:
+        if channel is not self._channel or not channel.is_open or self._is_consuming:
+            return
+        self._step = "declare" if self._is_missing else "find"
+        channel.queue_declare(
+            self.name,
+            durable=True,
+            passive=not self._is_missing,
+            callback=lambda frame: self._found(channel, frame),
+        )
+
+    def _found(self, channel: Any, frame: Any) -> None:
+        if channel is not self._channel:
+            return
+        if not (self._is_inspected or self._is_missing):
+            self._step = "inspect"
+            self._declaration.declare(
+                channel, lambda frame: self._inspected(channel, frame)
+            )
+            return
+        self._inspected(channel, frame)
+
+    def _inspected(self, channel: Any, frame: Any) -> None:
+        self._is_inspected, self._is_missing = True, False
+        if channel is not self._channel or self._is_consuming or not self._is_wanted:
+            return
+        obstacle = self._declaration.obstacle
+        if frame.method.consumer_count:
+            obstacle = "another program consumes it"
+        if obstacle:
+            if not self._is_refused:
+                logger.error("The public queue %s waits: %s", self.name, obstacle)
+            self._is_refused = True
+            self._forget_queue()
+            channel.connection.ioloop.call_later(
+                LOOK_PAUSE, lambda: self._find(channel)
+            )
+            return
+        self._is_refused = False
+        self._step = "consume"
+        self._is_consuming = True
+        alone = self._is_exclusive and not self._declaration.arguments.get(
+            "x-single-active-consumer"
+        )
+        channel.basic_consume(self.name, self._arrived, exclusive=alone)
+        ConsumerWatchdog(channel, self.name, self._subscribe_again).start()
+
+    def closed(self, error: Exception) -> float:
+        """Learn from a refusal; return the pause before a new channel."""
+        code, step = getattr(error, "reply_code", None), self._step
+        if code == NOT_FOUND:
+            self._forget_queue()
+            self._is_missing = True
+        elif code == PRECONDITION_FAILED and step == "declare":
+            self._forget_queue()  # another program has just declared it
+        elif code == PRECONDITION_FAILED and step == "inspect":
+            self._is_inspected = not self._declaration.learn(str(error))
+        elif code == ACCESS_REFUSED and step == "inspect":
+            self._is_inspected = True  # not permitted to declare: used as it is
+        else:
+            if code == ACCESS_REFUSED and step == "consume":
+                # A queue with a single active consumer has no exclusive one.
+                self._is_exclusive = not self._is_exclusive
+            return super().closed(error)
+        self._forget()
+        return 0.0
