@@ -145,7 +145,8 @@ def _of_queue(client: Client, queue: str) -> Iterator[Step]:
     surplus = list(_surplus(client, queue, {*wanted, *recorded}))
     if not recorded:
         # Nothing was consumed yet, but something may have been published.
-        recorded = surplus or wanted
+        exist = [name for name in [*wanted, *surplus] if queue_state(client, name)]
+        recorded = exist or wanted
         yield _record(queue, recorded)
         surplus = [name for name in surplus if name not in recorded]
     for name in wanted:

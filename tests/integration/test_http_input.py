@@ -98,7 +98,7 @@ WRONG = {
     ],
     "boolean": ['"true"', '""', "0", "1", "1.5", "9" * 400, *NO_SCALARS],
 }
-QUEUES = ("users_queue", "reports_queue")
+QUEUES = ("users_queue.0", "reports_queue.0")
 ENGLISH = re.compile(
     r"\b(the|this|that|value|enter|must|should|not|found|required|invalid|error|is)\b",
     re.IGNORECASE,

@@ -20,7 +20,7 @@ from messaging.cluster.repartition import plan
 from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
 from messaging.lab.processes import free_port
-from messaging.message import Envelope
+from messaging.message import PARTITIONS, Envelope
 from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
@@ -32,6 +32,7 @@ from tests.support.broker import Broker, virtual_host
 from tests.support.processes import Processes
 
 QUEUE = "users_queue"
+FIRST = f"{QUEUE}.0"
 Divide = Callable[[int], None]
 
 
@@ -50,10 +51,12 @@ def site(
     yield Broker(elsewhere)
     with Broker(elsewhere).channel() as channel:
         for queue in handlers:
+            channel.queue_delete(queue)
             channel.queue_delete(dead_queue(queue))
             for number in range(9):
-                channel.queue_delete(f"{queue}.{number}" if number else queue)
+                channel.queue_delete(f"{queue}.{number}")
         channel.exchange_delete(DEFAULTS["EVENTS_EXCHANGE"])
+        channel.exchange_delete(PARTITIONS)
 
 
 @pytest.fixture
@@ -84,14 +87,16 @@ def apply() -> str:
 
 def existing() -> list[str]:
     """Return the partitions of the users' queue that exist in the broker."""
-    names = [f"{QUEUE}.{number}" if number else QUEUE for number in range(9)]
+    names = [f"{QUEUE}.{number}" for number in range(9)]
     with connect("test") as client:
         return [name for name in names if queue_state(client, name)]
 
 
 def leased() -> set[str]:
-    """Return the partitions of the users' queue that have leases."""
-    return set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
+    """Return the partitions of the users' queue that have leases, as its ingress has."""
+    names = set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
+    assert not names or QUEUE in names
+    return names - {QUEUE}
 
 
 def test_missing_queues_are_planned_and_declared(site: Broker) -> None:
@@ -104,16 +109,17 @@ def test_missing_queues_are_planned_and_declared(site: Broker) -> None:
     made = apply()
 
     assert "make the queue users_queue\n" in made
+    assert "make the queue users_queue.0\n" in made
     assert planned()[0] == 0
-    assert existing() == [QUEUE]
-    assert leased() == {QUEUE}
+    assert existing() == [FIRST]
+    assert leased() == {FIRST}
 
 
 def test_a_queue_is_resized_while_it_is_idle(site: Broker, divide: Divide) -> None:
     apply()
     for number in (4, 2, 1, 3):
         divide(number)
-        expected = [f"{QUEUE}.{n}" if n else QUEUE for n in range(number)]
+        expected = [f"{QUEUE}.{n}" for n in range(number)]
 
         code, text = planned()
         apply()
@@ -136,7 +142,7 @@ def test_classic_queues_are_resized_too(
     divide(1)
     apply()
 
-    assert existing() == [QUEUE]
+    assert existing() == [FIRST]
 
 
 def has_message(site: Broker) -> None:
@@ -164,7 +170,8 @@ def has_parked(site: Broker) -> None:
 
 
 def has_outbox(site: Broker) -> None:
-    envelope = Envelope(b"{}", f"{QUEUE}.1", headers={"partition_key": "1"})
+    headers = {"partition_key": "1"}
+    envelope = Envelope(b"{}", f"{QUEUE}.1", PARTITIONS, headers=headers)
     Outbox.objects.add([envelope])
 
 
@@ -197,20 +204,20 @@ def test_a_queue_in_use_is_not_resized(
     assert code == 1
     assert expected in text
     assert "Stop everything that publishes" in text
-    assert existing() == [QUEUE, f"{QUEUE}.1"]
-    assert leased() == {QUEUE, f"{QUEUE}.1"}
+    assert existing() == [FIRST, f"{QUEUE}.1"]
+    assert leased() == {FIRST, f"{QUEUE}.1"}
 
 
 def test_a_foreign_consumer_prevents_resizing(site: Broker, divide: Divide) -> None:
     apply()
     divide(2)
     with site.channel() as channel:
-        channel.basic_consume(QUEUE, lambda *_: None)
+        channel.basic_consume(FIRST, lambda *_: None)
 
         code, text = planned()
 
     assert code == 1
-    assert "users_queue has a consumer" in text
+    assert "users_queue.0 has a consumer" in text
 
 
 def test_a_change_between_plan_and_apply_is_noticed(
@@ -221,27 +228,40 @@ def test_a_change_between_plan_and_apply_is_noticed(
     with connect("test") as client:
         (step,) = plan(client)
         assert not step.obstacles
-        site.send(QUEUE, b"{}")
+        site.send(FIRST, b"{}")
 
-        with pytest.raises(Exception, match="users_queue holds 1 messages"):
+        with pytest.raises(Exception, match="users_queue.0 holds 1 messages"):
             step.act(client)
 
-    assert leased() == {QUEUE}
+    assert leased() == {FIRST}
+
+
+def test_what_waits_in_the_public_queue_is_no_obstacle(
+    site: Broker, divide: Divide
+) -> None:
+    apply()
+    site.send(QUEUE, b"{}")
+    divide(3)
+
+    apply()
+
+    assert leased() == {f"{QUEUE}.{n}" for n in range(3)}
+    assert site.count(QUEUE) == 1
 
 
 def test_messages_published_before_the_first_consumer_count_as_one_partition(
     site: Broker, divide: Divide
 ) -> None:
     with connect("test") as client:
-        client.declare(work_queue(QUEUE))
-    site.send(QUEUE, b"{}")
+        client.declare(work_queue(QUEUE, FIRST))
+    site.send(FIRST, b"{}")
     divide(3)
 
     with pytest.raises(CommandError):
         apply()
 
-    assert leased() == {QUEUE}
-    assert existing() == [QUEUE]
+    assert leased() == {FIRST}
+    assert existing() == [FIRST]
 
 
 def test_a_queue_with_other_arguments_is_reported_and_left_alone(
@@ -254,10 +274,10 @@ def test_a_queue_with_other_arguments_is_reported_and_left_alone(
 
     assert code == 1
     steps = {step["name"]: step for step in json.loads(text)}
-    assert steps.keys() == set(handlers)
-    assert steps[QUEUE]["action"] == "replace"
-    assert "x-delivery-limit" in steps[QUEUE]["obstacles"][0]
-    assert "delete_queue" in steps[QUEUE]["remedy"]
+    assert steps.keys() == {f"{queue}.0" for queue in handlers}
+    assert steps[FIRST]["action"] == "replace"
+    assert "x-delivery-limit" in steps[FIRST]["obstacles"][0]
+    assert "delete_queue" in steps[FIRST]["remedy"]
     with pytest.raises(CommandError):
         apply()
 
@@ -276,7 +296,7 @@ def test_a_surplus_partition_is_deleted_if_it_is_empty(site: Broker) -> None:
     assert code == 1
     assert "delete users_queue.2" in text
     assert "users_queue.5 holds 1 messages" in text
-    assert existing() == [QUEUE, f"{QUEUE}.5"]
+    assert existing() == [FIRST, f"{QUEUE}.5"]
 
 
 def test_two_concurrent_runs_do_no_harm(site: Broker, divide: Divide) -> None:
@@ -315,13 +335,13 @@ def test_without_the_database_only_certain_changes_are_made(
     assert done.returncode == 1
     assert "is away" in done.stdout
     assert "pa55word" not in done.stdout + done.stderr
-    assert existing() == [QUEUE]
+    assert existing() == []
 
 
 def test_a_consumer_refuses_another_number_of_partitions(
     broker: Broker, no_consumers: None, processes: Processes
 ) -> None:
-    Lease.objects.enrol(QUEUE, [QUEUE, f"{QUEUE}.1"])
+    Lease.objects.enrol(QUEUE, [QUEUE, FIRST, f"{QUEUE}.1"])
 
     process = processes.manage("run_consumer", "users")
 

@@ -22,7 +22,7 @@ NEW_QUEUE = 2.0
 QUEUES = tuple(
     f"{name}_queue{suffix}"
     for name in ("users", "reports", "notifications", "report_files")
-    for suffix in ("", ".dead")
+    for suffix in ("", ".0", ".dead")
 )
 
 
