@@ -93,7 +93,7 @@ def existing() -> list[str]:
 
 
 def leased() -> set[str]:
-    """Return the partitions of the users' queue that have leases, as its ingress has."""
+    """Return the partitions of the users' queue that have leases."""
     names = set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
     assert not names or QUEUE in names
     return names - {QUEUE}
@@ -230,7 +230,7 @@ def test_a_change_between_plan_and_apply_is_noticed(
         assert not step.obstacles
         site.send(FIRST, b"{}")
 
-        with pytest.raises(Exception, match="users_queue.0 holds 1 messages"):
+        with pytest.raises(Exception, match=r"users_queue\.0 holds 1 messages"):
             step.act(client)
 
     assert leased() == {FIRST}
