@@ -16,11 +16,11 @@ from messaging.dead_letters.formatting import pretty
 from messaging.models.parked import Parked
 
 from .publishing import log
-from .reading import ReadOnlyAdmin, preformatted
+from .reading import SearchableById, preformatted
 
 
 @admin.register(Parked)
-class ParkedAdmin(ReadOnlyAdmin):
+class ParkedAdmin(SearchableById):
     """Messages that are retried later, and those that wait behind them."""
 
     change_form_template = "admin/messaging/row.html"

@@ -16,6 +16,11 @@ from .dead_letter import DeadLetter
 from .parked import Parked
 
 
+def inbox_ids(message_id: str) -> list[str]:
+    """Return the primary keys in the inbox that a message may have, by its id."""
+    return [inbox_id(queue, message_id) for queue in handlers]
+
+
 class InboxQuerySet(PrunableQuerySet):
     """Handled messages."""
 
@@ -34,8 +39,8 @@ class InboxQuerySet(PrunableQuerySet):
 
     def of_message(self, message_id: str) -> Inbox | None:
         """Return the row of a message, whatever its queue; None if there is none."""
-        ids = [inbox_id(queue, message_id) for queue in handlers]
-        return self.filter(pk__in=ids).order_by("processed_at").first()
+        rows = self.filter(pk__in=inbox_ids(message_id))
+        return rows.order_by("processed_at").first()
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Return the rows of `ids`, by id, for those that have been handled."""
