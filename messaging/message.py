@@ -59,6 +59,8 @@ UNUSUAL = (*RARE, "expiration", "user_id", "persistent")
 PARTITIONS = "messaging.partitions"
 #: Header that holds the version an entity must have for the message to apply.
 IF_VERSION = "if_version"
+#: Header by which repetitions of one request are recognised.
+IDEMPOTENCY_KEY = "idempotency-key"
 #: Header that counts how often an operator has requeued a message.
 REPLAYS = "replays"
 #: Header with the id that a message without `message_id` got when it was forwarded.
@@ -72,6 +74,7 @@ ORIGIN_USER = "origin-user-id"
 #: The headers that only this package sets.
 OWN = (
     IF_VERSION,
+    IDEMPOTENCY_KEY,
     REPLAYS,
     ASSIGNED_ID,
     REDELIVERED,

@@ -26,7 +26,7 @@ from messaging.dead_letters.letters import Failure
 from messaging.exceptions import Reject
 from messaging.registry import Handler, handlers, one_by_one, projections
 
-from . import attempts, inbox, parking, routing, transactions
+from . import attempts, idempotency, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Part, State, in_states
 from .policy import FailurePolicy, Step, portions
@@ -115,6 +115,7 @@ class Processor:
             with transaction.atomic(using=settings.DATABASE):
                 self.lease.lock()
                 inbox.recognise(part)
+                idempotency.claim(part)
                 if self.lease.has_parked:
                     parking.find_blocked(self.lease, part)
                 if decision is None:

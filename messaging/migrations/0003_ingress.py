@@ -58,6 +58,14 @@ class Migration(migrations.Migration):
                 ('processed_at', models.DateTimeField(db_index=True)),
             ],
         ),
+        migrations.CreateModel(
+            name='IdempotencyKey',
+            fields=[
+                ('key', models.CharField(max_length=36, primary_key=True, serialize=False)),
+                ('owner', models.CharField(max_length=36)),
+                ('used_at', models.DateTimeField(db_index=True)),
+            ],
+        ),
         migrations.RemoveField(
             model_name='deadletter',
             name='replay_id',

@@ -139,3 +139,35 @@ class LastNameless(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue} {self.key}"
+
+
+class IdempotencyKeyQuerySet(PrunableQuerySet):
+    """Keys of requests."""
+
+    moment = "used_at"
+
+    def owners(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the messages that have used keys, by key."""
+        return dict(self.filter(pk__in=set(keys)).values_list("key", "owner"))
+
+    def add(self, owners: Mapping[str, str]) -> None:
+        """Record who has used keys."""
+        now = datetime.now(UTC)
+        self.bulk_create(
+            IdempotencyKey(key=key, owner=owner, used_at=now)
+            for key, owner in owners.items()
+        )
+
+
+class IdempotencyKey(models.Model):
+    """The key of a request that its client may repeat."""
+
+    key = models.CharField(max_length=36, primary_key=True)
+    #: The inbox id of the first message with this key.
+    owner = models.CharField(max_length=36)
+    used_at = models.DateTimeField(db_index=True)
+
+    objects = IdempotencyKeyQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.key

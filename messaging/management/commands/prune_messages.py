@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
-from messaging.models import Attempt, Inbox, LastNameless
+from messaging.models import Attempt, IdempotencyKey, Inbox, LastNameless
 from messaging.models.lease import Worker
 
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Delete the rows, or count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-        for model in (Inbox, LastNameless, Attempt):
+        for model in (Inbox, LastNameless, IdempotencyKey, Attempt):
             rows = model.objects.using(settings.DATABASE).older_than(before)
             name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
             total = rows.count()
