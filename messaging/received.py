@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
+from .bodies import decoded, is_decodable
 from .exceptions import InvalidMessage
 from .message import NO_KEY, Envelope, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
-#: Converts the bytes of a body into the value that handlers receive.
-Reader = Callable[[bytes], Any]
+#: Converts a body and its content encoding into the value that handlers receive.
+Reader = Callable[[bytes, str | None], Any]
 
 #: Headers of a message that is sent directly to a queue (requeued, or forwarded from
 #: another partition): the exchange and routing key of its original publication.
@@ -67,7 +68,10 @@ class Received(Message, Generic[Body]):
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
         """Parse the body; raises `InvalidMessage`."""
         envelope = at_origin(envelope or Envelope(body, "", message_id=None))
-        parts = {"body": cls.reader(body), "envelope": envelope}
+        parts = {
+            "body": cls.reader(body, envelope.content_encoding),
+            "envelope": envelope,
+        }
         key = cls.model_construct(**parts)._find_key()
         # pydantic's mypy plugin takes `Self` for this class, not for a subclass.
         return cls.model_construct(**parts, key=key)  # type: ignore[return-value]
@@ -99,14 +103,19 @@ def received_as(
 
 def reader_of(body: Any) -> Reader:
     """
-    Return a function that parses a body: unchanged for `bytes`, decoded from UTF-8 for
-    `str`, and validated by pydantic from JSON for any other type.
+    Return a function that decompresses a body and parses it: unchanged for `bytes`,
+    decoded from UTF-8 for `str`, and validated by pydantic from JSON for other types.
     """
     if body is bytes:
-        return bytes
+        return read_bytes
     read = read_text if body is str else TypeAdapter(body).validate_json
 
-    return lambda raw: validated(lambda: read(raw))
+    return lambda raw, encoding: validated(lambda: read(decoded(raw, encoding)))
+
+
+def read_bytes(raw: bytes, encoding: str | None) -> bytes:
+    """Decompress a body; return one in an encoding that is not supported as it is."""
+    return decoded(raw, encoding) if is_decodable(encoding) else raw
 
 
 def read_text(raw: bytes) -> str:

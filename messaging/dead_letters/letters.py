@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
+from messaging.bodies import legible
 from messaging.conf import settings
 from messaging.message import (
     PROPERTIES,
@@ -161,10 +162,11 @@ def event_type(envelope: Envelope) -> str:
     """Return the event type in the properties or the body, or ""."""
     if envelope.type:
         return storable(envelope.type, TYPE_LENGTH)
-    if len(envelope.body) > settings.MAX_BODY:
+    body = legible(envelope.body, envelope.content_encoding)
+    if len(body) > settings.MAX_BODY:
         return ""
     try:
-        parsed = json.loads(envelope.body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return ""
     given = parsed.get("event_type") if isinstance(parsed, dict) else None
