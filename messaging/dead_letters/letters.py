@@ -37,7 +37,7 @@ REASON_LENGTH = 1000
 BROKER_REASONS = {
     "delivery_limit": (
         "poison",
-        "Consumers died each time this message was delivered.",
+        "It reached the delivery limit: its consumers died or returned it each time.",
     ),
     "expired": ("expired", "It expired: it waited longer than its sender allowed."),
     "rejected": ("rejected", "A consumer outside this project rejected it."),

@@ -256,13 +256,12 @@ def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
     broker.send("users_queue", create("ana"), message_id="1", expiration="1")
     eventually(lambda: broker.count("users_queue.dead") == 1, "it has expired")
     broker.send("users_queue", create("eva"), message_id="2", headers={"a": b"\xff"})
-    with broker.channel() as channel:
-        deliveries = 0
-        for method, _, _ in channel.consume("users_queue", inactivity_timeout=2):
-            if method is None:
-                break  # the broker hands it out no more
-            deliveries += 1
-            channel.basic_nack(method.delivery_tag)
+    for deliveries in range(200):  # noqa: B007
+        # Every version counts a lost consumer. From 4.3 on, none counts `basic.nack`.
+        with broker.channel() as channel:
+            method, _, _ = next(channel.consume("users_queue", inactivity_timeout=2))
+        if method is None:
+            break  # the broker does not deliver it again
     eventually(lambda: broker.count("users_queue.dead") == 2, "it is poison")
 
     collect("users_queue")
