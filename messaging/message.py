@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
+from .bodies import decoded
 from .exceptions import InvalidMessage
 from .fields import readable_errors
 from .text import describe, storable
@@ -160,7 +161,7 @@ class Message(BaseModel):
 
         Raises `InvalidMessage`.
         """
-        return validated(lambda: cls.model_validate_json(body))
+        return validated(lambda: cls.model_validate_json(plain(body, envelope)))
 
     @classmethod
     def parse(cls, data: Any, *, strict: bool = True) -> Self:
@@ -195,7 +196,13 @@ def decode(
     """
     if len(classes) == 1:
         return classes[0].decode(body, envelope)
-    return validated(lambda: _adapter(classes).validate_json(body))
+    adapter = _adapter(classes)
+    return validated(lambda: adapter.validate_json(plain(body, envelope)))
+
+
+def plain(body: bytes, envelope: Envelope | None) -> bytes:
+    """Return a body without the content encoding of its envelope, if it has any."""
+    return decoded(body, envelope.content_encoding) if envelope else body
 
 
 def validated(read: Callable[[], T], problem: str = "") -> T:

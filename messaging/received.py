@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
+from .bodies import decoded, is_decodable
 from .exceptions import InvalidMessage
 from .message import (
     NO_KEY,
@@ -25,8 +26,8 @@ from .message import (
 from .text import storable
 
 Body = TypeVar("Body")
-#: Converts the bytes of a body into the value that handlers receive.
-Reader = Callable[[bytes], Any]
+#: Converts a body and its content encoding into the value that handlers receive.
+Reader = Callable[[bytes, str | None], Any]
 
 
 class Received(Message, Generic[Body]):
@@ -76,7 +77,7 @@ class Received(Message, Generic[Body]):
         """Parse the body; raises `InvalidMessage`."""
         given = envelope or Envelope(body, "", message_id=None)
         parts = {
-            "body": cls.reader(body),
+            "body": cls.reader(body, given.content_encoding),
             "envelope": at_origin(given),
             "replays": given.own.get(REPLAYS, 0),
         }
@@ -111,14 +112,19 @@ def received_as(
 
 def reader_of(body: Any) -> Reader:
     """
-    Return a function that parses a body: unchanged for `bytes`, decoded from UTF-8 for
-    `str`, and validated by pydantic from JSON for any other type.
+    Return a function that decompresses a body and parses it: unchanged for `bytes`,
+    decoded from UTF-8 for `str`, and validated by pydantic from JSON for other types.
     """
     if body is bytes:
-        return bytes
+        return read_bytes
     read = read_text if body is str else TypeAdapter(body).validate_json
 
-    return lambda raw: validated(lambda: read(raw))
+    return lambda raw, encoding: validated(lambda: read(decoded(raw, encoding)))
+
+
+def read_bytes(raw: bytes, encoding: str | None) -> bytes:
+    """Decompress a body; return one in an encoding that is not supported as it is."""
+    return decoded(raw, encoding) if is_decodable(encoding) else raw
 
 
 def read_text(raw: bytes) -> str:

@@ -80,7 +80,7 @@ class ParkedAdmin(SearchableById):
     @admin.display(description=gettext_lazy("body"))
     def pretty_body(self, row: Parked) -> str:
         """Return the body, indented."""
-        return preformatted(pretty(bytes(row.body)))
+        return preformatted(pretty(row.content))
 
     @admin.action(description=gettext_lazy("Try now"), permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -5,7 +5,8 @@ A fresh delivery costs nothing. One that was delivered before, or was parked, is
 in a commit of its own while it is processed. A mark whose process is dead counts as a
 death; a process that stops cleanly removes its marks. The more processes have died of
 messages, the fewer are tried together, until the one at fault is alone. The broker's
-own count is no substitute: it also counts restarts and lost connections.
+own count is no substitute: it also counts restarts and lost connections, and what else
+it counts depends on its version.
 """
 
 from __future__ import annotations

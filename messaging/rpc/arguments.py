@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic import create_model as model_of
 from pydantic_core import from_json
 
+from messaging.bodies import decoded
 from messaging.conf import settings
-from messaging.exceptions import InvalidCall
+from messaging.exceptions import InvalidCall, InvalidMessage
 
 from .protocol import is_json, is_text
 
@@ -72,9 +73,11 @@ class Parameters:
         """
         if len(body) > settings.MAX_BODY:
             raise InvalidCall({"": [f"More than {settings.MAX_BODY} bytes."]})
-        encoding, content_type = properties.content_encoding, properties.content_type
-        if encoding and encoding.lower() not in ("utf-8", "utf8"):
-            raise InvalidCall({"": [f"Cannot read {encoding!r}; use UTF-8."]})
+        try:
+            body = decoded(body, properties.content_encoding)
+        except InvalidMessage as error:
+            raise InvalidCall(error.errors) from None
+        content_type = properties.content_type
         known = is_json(content_type) or is_text(content_type)
         if is_json(content_type) or not (known or text):
             try:
@@ -83,10 +86,10 @@ class Parameters:
                 if known or not self.only:
                     raise InvalidCall({"": [f"Not JSON: {error}."]}) from None
         try:
-            decoded = body.decode()
+            content = body.decode()
         except UnicodeDecodeError:
             raise InvalidCall({"": ["Neither JSON nor text in UTF-8."]}) from None
-        return self.from_text(decoded)
+        return self.from_text(content)
 
     def from_json(self, body: bytes) -> dict[str, Any]:
         """
