@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -496,3 +497,33 @@ def test_compressed_messages_are_retried_in_portions_that_fit_when_decompressed(
 
     # Each of them may take up to 535 kB of the 4 MiB.
     assert portions == [[f"m{n}" for n in range(3, 10)], ["m0", "m1", "m2"]]
+
+
+def test_what_is_retried_later_is_not_overtaken_if_what_succeeded_is_still_there() -> (
+    None
+):
+    """The crash lab's seed 5: the database was lost before the rows were removed."""
+    process(
+        Context(delivery(odd(0, "K", "asks for another try"))),
+        Context(delivery(odd(1, "K"))),
+        Context(delivery(odd(2, "K", "raises"))),
+        Context(delivery(odd(3, "K"))),
+    )
+    Parked.objects.settle([Parked.objects.order_by("id")[0]])
+    rows = Parked.objects.due(PARTITION)
+    assert [json.loads(bytes(row.body))["number"] for row in rows] == [3, 5, 7]
+
+    with (
+        failing("DELETE", "messaging_parked"),
+        pytest.raises(OperationalError),
+    ):
+        Processor(HeldLease(QUEUE, PARTITION)).process(
+            Batch([Context(row.delivery(QUEUE), row) for row in rows], is_parked=True)
+        )
+
+    assert applied() == [3]
+    (row,) = Parked.objects.due(PARTITION)
+    process(Context(row.delivery(QUEUE), row), is_parked=True)
+    budget["raises"] = 0
+    retry()
+    assert applied() == stored == [3, 5, 7]
