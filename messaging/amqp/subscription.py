@@ -113,8 +113,7 @@ class Subscription:
         if channel is self._channel:
             delivery = delivery_of(self.queue, self.name, channel, method, properties)
             self._buffer.add(delivery, body)
-        if channel is not self._channel:
-            # `end` may have emptied the buffer just before this was added.
+        if channel is not self._channel:  # `end` may have emptied the buffer before
             self._buffer.clear()
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:

@@ -522,8 +522,11 @@ def test_what_is_retried_later_is_not_overtaken_if_what_succeeded_is_still_there
         )
 
     assert applied() == [3]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    Parked.objects.filter(attempts__gt=0).update(due_at=later)
     (row,) = Parked.objects.due(PARTITION)
     process(Context(row.delivery(QUEUE), row), is_parked=True)
+    assert applied() == [3]
     budget["raises"] = 0
     retry()
     assert applied() == stored == [3, 5, 7]
