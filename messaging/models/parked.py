@@ -50,16 +50,26 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         Return the messages to retry now, in the order in which they were parked.
 
         These are the heads that are due. A head without a failed attempt has just moved
-        up, so the messages behind it are included.
+        up, so the messages behind it are included, up to one that is itself retried
+        later: a process may have died before it removed those that succeeded before it.
         """
         mine = self.filter(partition=partition)
-        fields = ("id", "size", "digest", "attempts")
+        fields = ("id", "size", "digest", "attempts", "due_at")
         due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
         chosen = list(due.values_list(*fields)[:limit])
-        flowing = {digest for *_more, digest, attempts in chosen if not attempts}
+        flowing = {
+            digest for _pk, _size, digest, attempts, _at in chosen if not attempts
+        }
         if flowing and len(chosen) < limit:
-            behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
-            chosen += behind.values_list(*fields)[: limit - len(chosen)]
+            behind = mine.filter(digest__in=flowing).exclude(
+                pk__in=[pk for pk, *_more in chosen]
+            )
+            rows = behind.order_by("id").values_list(*fields)
+            for row in rows[: limit - len(chosen)]:
+                if row[4] is not None:
+                    flowing.discard(row[2])
+                elif row[2] in flowing:
+                    chosen.append(row)
         room = settings.PREFETCH_BYTES // 2
         ids: list[int] = []
         for pk, size, *_more in chosen:
