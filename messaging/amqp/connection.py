@@ -54,7 +54,7 @@ class Connection:
     def __init__(self, name: str, *users: ChannelUser) -> None:
         self.name = name
         self._users = users
-        self._channels: list[RecoveringChannel] = []
+        self._channels = [RecoveringChannel(user) for user in users]
         self._closing = threading.Event()
         self._open = threading.Event()
         #: Held to use or replace `_pika`.
@@ -79,10 +79,9 @@ class Connection:
 
     def close(self, timeout: float = 5.0) -> None:
         """Close for good; waits at most `timeout` seconds for the broker to confirm."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self.submit(self._close)
+        if not self._closing.is_set():
+            self._closing.set()
+            self.submit(self._close)
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -132,7 +131,6 @@ class Connection:
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
         )
-        self._channels = [RecoveringChannel(connection, user) for user in self._users]
         with self._lock:
             self._pika = connection
         try:
@@ -164,7 +162,7 @@ class Connection:
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
         for channel in self._channels:
-            channel.open()
+            channel.open(connection)
 
     def _failed(self, connection: pika.SelectConnection, error: Any) -> None:
         self.last_error = readable(error)
