@@ -253,7 +253,9 @@ class ConfirmChannel:
                 one.returned = None
                 self._send_again(one)
         if culprits:
-            logger.error("The broker refuses %d messages: %s", len(culprits), error)
+            logger.error(
+                "The broker refuses %d of the messages: %s", len(culprits), error
+            )
         for one in culprits:
             one.settle(refusal(error))
         return 0.0
