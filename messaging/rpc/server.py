@@ -210,17 +210,15 @@ class Server:
             channel.queue_declare(queue, passive=True, callback=self._counted)
 
     def _counted(self, frame: Any) -> None:
-        """Refuse a stream, which counts no consumers, and keeps all calls."""
-        channel = self._channel
-        if not frame.method.consumer_count:
-            self._pause_after_close = self._refused(
-                "It may be a stream; calls need a classic or quorum queue."
-            )
-            close(channel)
+        if frame.method.consumer_count:
+            self._is_missing = False
+            self._consumed_since = time.monotonic()
+            ConsumerWatchdog(self._channel, self._served.queue, close).start()
             return
-        self._is_missing = False
-        self._consumed_since = time.monotonic()
-        ConsumerWatchdog(channel, self._served.queue, close).start()
+        # The consumers of a stream are not counted. Each would get every call.
+        reason = "It seems to be a stream; calls need a classic or quorum queue."
+        self._pause_after_close = self._refused(reason)
+        close(self._channel)
 
     def _on_call(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
