@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pika
 import pytest
 
-from messaging import NoServer, call, serves
-from messaging.rpc.client import replies
-from messaging.rpc.functions import served
-from messaging.rpc.server import Server
 from tests.support.broker import Broker, restricted_user
 from tests.support.proxy import RefusingProxy
+from tests.support.rpc_servers import is_served
 from tests.support.waiting import eventually
 
 Serve = Callable[..., str]
@@ -29,43 +25,6 @@ REFUSAL = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."
 def broker(servers: SimpleNamespace) -> Broker:
     """The broker, without databases."""
     return Broker()
-
-
-@pytest.fixture
-def serve(broker: Broker) -> Iterator[Serve]:
-    """Return a function that serves one under a new name, and returns the name."""
-    running: list[tuple[Server, threading.Thread]] = []
-
-    def start(name: str = "", **options: Any) -> str:
-        name = name or f"served-{uuid.uuid4()}"
-
-        @serves(name, **options)
-        def whoami() -> str:
-            return name
-
-        server = Server(served[name], threads=1)
-        thread = threading.Thread(target=server.run)
-        running.append((server, thread))
-        server.connection.start()
-        thread.start()
-        return name
-
-    yield start
-    for server, thread in running:
-        server.stop()
-        thread.join()
-        server.connection.close()
-    for server, _ in running:
-        served.pop(server.connection.name.removeprefix("server-"))
-    replies.close()
-
-
-def is_served(name: str) -> bool:
-    """Return whether a call returns the result."""
-    try:
-        return bool(call(name, timeout=5) == name)
-    except NoServer:
-        return False
 
 
 def reports(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
