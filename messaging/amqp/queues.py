@@ -143,7 +143,9 @@ class ConsumerWatchdog:
             return
         if self._is_waiting:
             logger.critical("The broker has not answered about %s", self._queue)
-            self._channel.connection.close()
+            # As after missed heartbeats: `close` would wait for the broker's answer.
+            error = ConnectionError("The broker does not answer.")
+            self._channel.connection._terminate_stream(error)
             return
         self._is_waiting = True
         self._channel.queue_declare(self._queue, passive=True, callback=self._answered)

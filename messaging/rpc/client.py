@@ -20,7 +20,7 @@ from messaging.amqp.channels import CONNECTION_FORCED, NORMAL, close
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
-from messaging.amqp.queues import QueueProbe
+from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
 from messaging.backoff import Backoff
 from messaging.conf import settings
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
@@ -214,17 +214,19 @@ class Replies:
 
     def opened(self, channel: Any) -> None:
         """Declare the queue and consume it."""
+        address = self.address
 
         def subscribed(_frame: Any) -> None:
             self._refusal = None
             self._pause = Backoff()
             self._ready.set()
+            ConsumerWatchdog(channel, address, close).start()
 
-        channel.queue_declare(self.address, exclusive=True, auto_delete=True)
-        # Somebody may delete the queue.
+        channel.queue_declare(address, exclusive=True, auto_delete=True)
+        # An operator may delete the queue.
         channel.add_on_cancel_callback(lambda _frame: close(channel))
         channel.basic_consume(
-            self.address, self._received, auto_ack=True, callback=subscribed
+            address, self._received, auto_ack=True, callback=subscribed
         )
 
     def closed(self, error: Exception) -> float:

@@ -11,8 +11,11 @@ from typing import Any
 import pika
 import pytest
 
+from messaging import CallError, call
+from messaging.doctor import Level
+from messaging.doctor.rpc import functions
 from tests.support.broker import Broker, restricted_user
-from tests.support.proxy import RefusingProxy
+from tests.support.proxy import Proxy, RefusingProxy
 from tests.support.rpc_servers import is_served
 from tests.support.waiting import eventually
 
@@ -180,3 +183,47 @@ def test_a_queue_that_costs_the_connection_is_reported(
 
         assert REFUSAL in reports(caplog, name)[0]
         assert proxy.refused == len(reports(caplog, name))
+
+
+def test_the_doctor_names_functions_that_cannot_be_served(
+    broker: Broker, serve: Serve
+) -> None:
+    with broker.channel() as channel:
+        refused = channel.queue_declare("", exclusive=True).method.queue
+        serve(refused)
+        fine = serve()
+        eventually(lambda: is_served(fine), "it is served")
+
+        found = {one.subject: one for one in functions()}
+
+    assert found[f"function {fine}"].level == Level.OK
+    assert found[f"function {refused}"].level == Level.ERROR
+    assert "cannot obtain exclusive access" in found[f"function {refused}"].text
+
+
+@pytest.mark.slow
+def test_a_server_whose_connection_is_half_open_connects_again(
+    serve: Serve, servers: SimpleNamespace, settings: Any
+) -> None:
+    with Proxy(servers.rabbitmq.port) as proxy:
+        usual = settings.MESSAGING
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        settings.MESSAGING = usual | {"URL": url}
+        name = serve()
+        eventually(lambda: is_served(name), "it is served")
+        settings.MESSAGING = usual
+
+        proxy.freeze()
+
+        # Both have a consumer, but only the new one replies.
+        started = time.monotonic()
+        eventually(lambda: is_answered(name), "it is served again", 20)
+        assert time.monotonic() - started < 15
+
+
+def is_answered(name: str) -> bool:
+    """Return whether a call is answered soon."""
+    try:
+        return bool(call(name, timeout=1) == name)
+    except CallError:
+        return False
