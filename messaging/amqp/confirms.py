@@ -127,18 +127,18 @@ class ConfirmChannel:
     def _may_send(self, outgoing: Outgoing) -> bool:
         if not self._is_open() or self._connection.blocked:
             return False
-        if self._is_held_back(outgoing) or not self._trial.allows(outgoing):
+        if self._sent_again and self._must_wait(outgoing):
             return False
         return (
             len(self._unconfirmed) < settings.MAX_IN_FLIGHT
             and self._unconfirmed_bytes < MAX_BYTES_IN_FLIGHT
         )
 
-    def _is_held_back(self, outgoing: Outgoing) -> bool:
-        """Return whether a message must wait for those that are sent again."""
-        if not self._sent_again or outgoing in self._sent_again:
-            return False
-        return time.monotonic() < self._head_start
+    def _must_wait(self, outgoing: Outgoing) -> bool:
+        """Return whether a message must wait for some of those that are sent again."""
+        if outgoing not in self._sent_again and time.monotonic() < self._head_start:
+            return True
+        return not self._trial.allows(outgoing)
 
     def _send(self, outgoing: Outgoing) -> None:
         assert self._channel is not None  # checked by `_may_send`
@@ -162,7 +162,8 @@ class ConfirmChannel:
         self._unconfirmed[self._next_tag] = outgoing
         self._unconfirmed_bytes += len(envelope.body)
         self._next_tag += 1
-        self._trial.sent(outgoing)
+        if self._sent_again:
+            self._trial.sent(outgoing)
 
     def _answered(self, _frame: Any) -> None:
         self._trial.answered()
@@ -197,8 +198,9 @@ class ConfirmChannel:
         for tag in tags:
             if outgoing := self._unconfirmed.pop(tag, None):
                 self._unconfirmed_bytes -= len(outgoing.envelope.body)
-                self._sent_again.discard(outgoing)
-                self._trial.acquit([outgoing])
+                if self._sent_again:
+                    self._sent_again.discard(outgoing)
+                    self._trial.acquit([outgoing])
                 self._settle(outgoing, refused)
         if self._waiting:
             self._flush()
