@@ -21,7 +21,7 @@ from .conf import BY_QUEUE, DEFAULTS, settings
 from .message import SHORT
 from .outbox.publication import VENDORS, publications
 from .registry import Exchange, handlers
-from .rpc.server import served
+from .rpc.functions import served
 from .topology import DEAD, consumed_names, dead_queue, declared
 
 Rule = Callable[[Any], bool]

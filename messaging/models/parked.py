@@ -66,12 +66,13 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
             behind = mine.filter(digest__in=flowing).exclude(
                 pk__in=[pk for pk, *_more in chosen]
             )
-            rows = behind.order_by("id").values_list(*fields)
-            for row in rows[: limit - len(chosen)]:
-                if row[4] is not None:
-                    flowing.discard(row[2])
-                elif row[2] in flowing:
-                    chosen.append(row)
+            later = behind.order_by("id").values_list(*fields)
+            for one in later[: limit - len(chosen)]:
+                _pk, _size, digest, _attempts, due_at = one
+                if due_at is not None:
+                    flowing.discard(digest)
+                elif digest in flowing:
+                    chosen.append(one)
         ids = [pk for pk, *_more in chosen]
         found = self.in_bulk(ids[: _fitting(size for _pk, size, *_more in chosen)])
         rows = [found[pk] for pk in ids if pk in found]

@@ -20,8 +20,8 @@ from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
 from messaging.registry import Exchange, handlers
 from messaging.rpc.arguments import Parameters
+from messaging.rpc.functions import Served, queue_of, served
 from messaging.rpc.protocol import seconds_left
-from messaging.rpc.server import Served, queue_of, served
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting

@@ -15,10 +15,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from messaging.amqp.client import connect
+from messaging.amqp.client import connect, declare
 from messaging.cluster.repartition import plan
 from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
+from messaging.exceptions import TopologyMismatch
 from messaging.lab.processes import free_port
 from messaging.message import PARTITIONS, Envelope
 from messaging.models import Outbox, session_locks
@@ -76,6 +77,20 @@ def planned(*options: str) -> tuple[Any, str]:
     with pytest.raises(SystemExit) as end:
         call_command("topology", "plan", *options, stdout=out)
     return end.value.code, out.getvalue()
+
+
+def test_a_queue_with_other_arguments_does_not_keep_others_from_being_declared(
+    site: Broker,
+) -> None:
+    first, *others = sorted(handlers)
+    with site.channel() as channel:
+        channel.queue_declare(first, durable=False)
+
+        with pytest.raises(TopologyMismatch, match=first):
+            declare()
+
+        for queue in others:
+            channel.queue_declare(queue, passive=True)
 
 
 def apply() -> str:
