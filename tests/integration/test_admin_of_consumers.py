@@ -26,7 +26,7 @@ def park(name: str, due_at: datetime | None = LATER, **values: Any) -> Parked:
     """Create a row whose key is the first letter of its name."""
     return Parked.objects.create(
         **{
-            "partition": "users_queue",
+            "partition": "users_queue.0",
             "message_id": name,
             "event_type": "user.update",
             "key": name[0],
@@ -86,7 +86,7 @@ def hostile(admin: Client) -> Parked:
         ("", 2),
         ("?q=a1", 1),
         ("?q=alert", 1),
-        ("?partition=users_queue", 2),
+        ("?partition=users_queue.0", 2),
         ("?due_at__isempty=1", 1),
     ],
 )
@@ -130,8 +130,8 @@ def test_leases_show_their_processes(admin: Client) -> None:
         id="w", name="host:1", queues=["users_queue"], seen_at=datetime.now(UTC)
     )
     Lease.objects.create(name="users_queue", queue="users_queue", worker="w")
-    Lease.objects.create(name="users_queue.1", queue="users_queue", worker="gone")
-    Lease.objects.create(name="users_queue.2", queue="users_queue")
+    Lease.objects.create(name="users_queue.0", queue="users_queue", worker="gone")
+    Lease.objects.create(name="users_queue.1", queue="users_queue")
 
     leases = admin.get("/admin/messaging/lease/").content.decode()
     workers = admin.get("/admin/messaging/worker/").content.decode()

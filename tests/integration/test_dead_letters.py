@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import pika
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
@@ -31,10 +32,10 @@ from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
 from messaging.dead_letters.archive import browse, collect, record, store
 from messaging.dead_letters.letters import Failure
-from messaging.message import Delivery, Envelope
+from messaging.message import ASSIGNED_ID, PARTITIONS, Delivery, Envelope, inbox_id
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.outbox.relay import Relay
-from messaging.text import storable
+from messaging.received import at_origin
 from tests.support import BASE
 from tests.support.broker import Broker, virtual_host
 from tests.support.messages import process
@@ -43,6 +44,7 @@ from tests.support.transactions import is_idle
 from tests.support.waiting import eventually
 from users.models import User
 
+PARTITION = "users_queue.0"
 REFUSED = Failure("rejected", "Ya existe un usuario con ese e-mail.", "conflict")
 
 
@@ -107,7 +109,7 @@ def delivery(body: dict[str, Any] | bytes, tag: int = 1, **options: Any) -> Deli
     """Give a delivery of `users_queue`, as a consumer holds it."""
     given = {name: options.pop(name) for name in ("redelivered",) if name in options}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    envelope = Envelope(content, "users_queue", **options)
+    envelope = Envelope(content, PARTITION, PARTITIONS, **options)
     return Delivery(envelope, "users_queue", tag, consumer_tag="test", **given)
 
 
@@ -115,6 +117,11 @@ def give_up(*deliveries: Delivery, failure: Failure = REFUSED) -> None:
     """Record dead letters, as consumers do."""
     with transaction.atomic():
         record([(one, failure) for one in deliveries])
+
+
+def expire(broker: Broker, *bodies: dict[str, Any], **properties: Any) -> None:
+    """Publish commands that the broker gives up at once."""
+    broker.send(PARTITION, *bodies, exchange=PARTITIONS, expiration="1", **properties)
 
 
 def relay() -> None:
@@ -194,15 +201,17 @@ def test_a_refused_message_is_archived_with_its_reason_and_properties(
 
 
 def test_a_letter_of_the_broker_that_is_read_twice_is_one_row(broker: Broker) -> None:
-    broker.send("users_queue", create("ana"), message_id="1", expiration="1")
-    broker.send("users_queue", create("eva"), expiration="1")
-    eventually(lambda: broker.count("users_queue.dead") == 2, "both have expired")
+    expire(broker, create("ana"), message_id="1")
+    expire(broker, create("bob"), headers={ASSIGNED_ID: "2"})
+    expire(broker, create("eva"))
+    eventually(lambda: broker.count("users_queue.dead") == 3, "all have expired")
     found = browse("users_queue")
 
-    assert store(found) == 2
+    assert store(found) == 3
     assert store(found) == 0
 
-    assert len(letters()) == 2
+    assert len(letters()) == 3
+    assert {letter.message_id for letter in letters()} >= {"1", "2"}
 
 
 def test_the_broker_gives_up_nothing_that_was_handled_or_is_parked(
@@ -212,8 +221,8 @@ def test_the_broker_gives_up_nothing_that_was_handled_or_is_parked(
     process("users_queue", [delivery(create("ana"), message_id=done)])
     process("users_queue", [delivery(create("ana"), message_id=failed)])
     Parked.objects.create(
-        partition="users_queue",
-        message_id=parked,
+        partition=PARTITION,
+        message_id=inbox_id("users_queue", parked),
         parked_at=timezone.now(),
         size=0,
         properties="{}",
@@ -232,18 +241,18 @@ def test_the_broker_gives_up_nothing_that_was_handled_or_is_parked(
 
 def test_the_operation_of_what_the_broker_gave_up_has_failed(broker: Broker) -> None:
     message_id = str(uuid.uuid4())
-    broker.send("users_queue", create("ana"), message_id=message_id, expiration="1")
+    expire(broker, create("ana"), message_id=message_id)
     eventually(lambda: broker.count("users_queue.dead") == 1, "it has expired")
 
     collect("users_queue")
 
-    row = Inbox.objects.get(pk=message_id)
+    row = Inbox.objects.get(pk=inbox_id("users_queue", message_id))
     assert (row.status, row.kind) == ("failed", "expired")
     requeue("--all")
-    [(properties, _)] = taken(broker, "users_queue", 1)
+    [(properties, _)] = taken(broker, PARTITION, 1)
     again = delivery(create("ana"), message_id=message_id, headers=properties.headers)
     process("users_queue", [again])
-    assert Inbox.objects.get(pk=message_id).status == "done"
+    assert Inbox.objects.get(pk=row.pk).status == "done"
 
 
 def test_equal_bodies_without_id_are_two_letters(broker: Broker) -> None:
@@ -253,13 +262,19 @@ def test_equal_bodies_without_id_are_two_letters(broker: Broker) -> None:
 
 
 def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
-    broker.send("users_queue", create("ana"), message_id="1", expiration="1")
+    expire(broker, create("ana"), message_id="1")
     eventually(lambda: broker.count("users_queue.dead") == 1, "it has expired")
-    broker.send("users_queue", create("eva"), message_id="2", headers={"a": b"\xff"})
+    broker.send(
+        PARTITION,
+        create("eva"),
+        exchange=PARTITIONS,
+        message_id="2",
+        headers={"a": b"\xff"},
+    )
     for deliveries in range(200):  # noqa: B007
         # Every version counts a lost consumer. From 4.3 on, none counts `basic.nack`.
         with broker.channel() as channel:
-            method, _, _ = next(channel.consume("users_queue", inactivity_timeout=2))
+            method, _, _ = next(channel.consume(PARTITION, inactivity_timeout=2))
         if method is None:
             break  # the broker does not deliver it again
     eventually(lambda: broker.count("users_queue.dead") == 2, "it is poison")
@@ -273,12 +288,14 @@ def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
     assert poison.event_type == "user.create"
     assert poison.original_properties["headers"] == {"a": {"$bytes": "/w=="}}
     requeue("--kind", "poison")
-    [(properties, body)] = taken(broker, "users_queue", 1)
+    [(properties, body)] = taken(broker, PARTITION, 1)
     assert json.loads(body) == create("eva")
     assert properties.message_id == "2"
     assert {k: v for k, v in properties.headers.items() if k != "x-delivery-count"} == {
         "a": b"\xff",
         "replays": 1,
+        "origin-exchange": "",
+        "origin-routing-key": "users_queue",
     }
 
 
@@ -318,7 +335,7 @@ def test_properties_and_headers_of_the_sender_are_kept(broker: Broker) -> None:
     assert letter.reason == "€" * 1000
     assert letter.exception == "E" * 255
     requeue("--all")
-    [(again, _)] = taken(broker, "users_queue", 1)
+    [(again, _)] = taken(broker, PARTITION, 1)
     for name in ("small", b"\xff", "number", "time", "nested"):
         key = name if isinstance(name, str) else "\\xff"
         assert again.headers[key] == theirs[name]
@@ -553,7 +570,7 @@ def test_a_requeue_that_cannot_be_sent_yet_is_sent_later(
     assert Outbox.objects.count() == 1
     assert [letter.status for letter in letters()] == ["requeued"]
     relay()
-    assert [body for _, body in taken(broker, "users_queue", 1)]
+    assert [body for _, body in taken(broker, PARTITION, 1)]
 
 
 def test_a_letter_of_a_queue_without_handlers_stays_and_holds_up_no_other(
@@ -568,7 +585,7 @@ def test_a_letter_of_a_queue_without_handlers_stays_and_holds_up_no_other(
         assert f"{expected} dead letters requeued" in printed
         assert printed.count("stays") == 1
     assert [letter.message_id for letter in letters(status="waiting")] == ["1"]
-    assert len(taken(broker, "users_queue", 3)) == 3
+    assert len(taken(broker, PARTITION, 3)) == 3
 
 
 def test_replays_are_new_acceptances_in_the_old_order(broker: Broker) -> None:
@@ -583,7 +600,7 @@ def test_replays_are_new_acceptances_in_the_old_order(broker: Broker) -> None:
 
     requeue("--queue", "users_queue")
 
-    replays = taken(broker, "users_queue", 251)
+    replays = taken(broker, PARTITION, 251)
     assert [body for _, body in replays[:-1]] == [b"%d" % n for n in range(250)]
     assert [p.message_id for p, _ in replays[:-1]] == [f"{n}" for n in range(250)]
     assert all(time.time() - p.timestamp < 60 for p, _ in replays)
@@ -637,7 +654,7 @@ def test_a_killed_requeue_loses_and_doubles_nothing(
     consumed(processes, "--all")
     told = requeue("--all")
     assert told.splitlines()[-1] == "200 dead letters requeued"
-    eventually(lambda: broker.count("users_queue") == 0, "all are handled")
+    eventually(lambda: broker.count(PARTITION) == 0, "all are handled")
     eventually(lambda: User.objects.count() == 300, "each user, once")
     assert Inbox.objects.filter(status="done").count() == 300
     assert Inbox.objects.count() == 300
@@ -667,7 +684,7 @@ def test_a_corrected_body_goes_out_in_place_of_the_original(
 
     assert done.stdout.endswith("1 dead letter requeued\n")
     relay()
-    [(properties, body)] = taken(broker, "users_queue", 1)
+    [(properties, body)] = taken(broker, PARTITION, 1)
     assert json.loads(body) == create("ana")
     assert (properties.message_id, properties.type) == ("1", "user.create")
     assert properties.headers["partition_key"] == "email:ana@example.com"
@@ -755,9 +772,9 @@ def test_discard_keeps_the_row_and_says_who(broker: Broker) -> None:
     [discarded] = listed("--status", "discarded")
     assert discarded["settled_by"].startswith("command ")
     assert discarded["history"][-1]["what"] == "discarded"
-    assert broker.count("users_queue") == 0
+    assert broker.count(PARTITION) == 0
     requeue("--id", "1", "--status", "discarded")
-    assert [body for _, body in taken(broker, "users_queue", 1)] == [b"1"]
+    assert [body for _, body in taken(broker, PARTITION, 1)] == [b"1"]
 
 
 def test_a_thousand_letters_take_seconds(broker: Broker) -> None:
@@ -768,7 +785,7 @@ def test_a_thousand_letters_take_seconds(broker: Broker) -> None:
     assert requeue("--all").endswith("1000 dead letters requeued\n")
     sent = time.monotonic()
 
-    assert broker.count("users_queue") == 1000
+    assert broker.count(PARTITION) == 1000
     assert sent - started < 60  # 3 s on two idle cores
 
 
@@ -783,24 +800,32 @@ def test_an_event_is_sent_again_to_the_one_queue_that_refused_it(
 
     requeue("--all")
 
-    [(properties, body)] = taken(broker, "reports_queue", 1)
-    method = SimpleNamespace(exchange="", routing_key="reports_queue")
+    [(properties, body)] = taken(broker, "reports_queue.0", 1)
+    method = SimpleNamespace(exchange=PARTITIONS, routing_key="reports_queue.0")
     again = Delivery(envelope_of(method, properties, body), "reports_queue", 2)
-    assert again.envelope.message_id != event.message_id
+    assert again.envelope.message_id == event.message_id
     # The inbox knows it as what it was.
     assert again.inbox_id == first.inbox_id
+    published = at_origin(again.envelope)
+    assert (published.exchange, published.routing_key) == ("events", "user.deleted")
     give_up(again)
     assert [letter.status for letter in letters()] == ["waiting"]
 
 
 def test_a_readable_id_is_made_of_bytes_that_are_no_text(broker: Broker) -> None:
-    process("users_queue", [delivery(b"bad", message_id=storable(b"\xff" * 80))])
+    method = SimpleNamespace(exchange=PARTITIONS, routing_key=PARTITION)
+    sent = pika.BasicProperties(message_id=b"\xff" * 80)
+    bad = Delivery(envelope_of(method, sent, b"bad"), "users_queue", 1)
+    process("users_queue", [bad])
 
     [letter] = letters()
-    assert letter.message_id == ("\\xff" * 80)[:255]
+    assert letter.message_id.startswith("\\xff" * 50)
+    assert len(letter.message_id) == 255
     requeue("--all")
-    [(properties, _)] = taken(broker, "users_queue", 1)
-    assert properties.message_id == letter.replay_id
+    [(properties, body)] = taken(broker, PARTITION, 1)
+    assert properties.message_id == letter.message_id
+    again = Delivery(envelope_of(method, properties, body), "users_queue", 2)
+    assert again.inbox_id == bad.inbox_id
 
 
 @pytest.fixture
@@ -863,7 +888,7 @@ def test_the_admin_sends_again_and_discards(broker: Broker, admin: Client) -> No
         "discarded",
     ]
     assert {letter.settled_by for letter in letters()} == {"admin ana"}
-    assert [body for _, body in taken(broker, "users_queue", 2)] == [b"0", b"2"]
+    assert [body for _, body in taken(broker, PARTITION, 2)] == [b"0", b"2"]
     # What is settled is only looked at.
     assert post(admin, one, _save="1").status_code == 403
 
@@ -881,7 +906,7 @@ def test_the_admin_corrects_a_body(broker: Broker, admin: Client) -> None:
     post(admin, second, replay_body=shown_body(admin, second), _save="1")
     relay()
 
-    (_, corrected), (_, untouched) = taken(broker, "users_queue", 2)
+    (_, corrected), (_, untouched) = taken(broker, PARTITION, 2)
     assert json.loads(corrected) == create("ana", email="a@example.com")
     # What nobody has touched goes out byte for byte.
     assert untouched == original

@@ -164,8 +164,9 @@ def test_a_queue_without_consumers_is_reported(
     broker.send("users_queue", b"{}")
     busy = levels(examine_consumers())
 
-    assert idle["no process consumes users_queue"] == "warning"
-    assert busy["no process consumes users_queue, and 1 messages wait"] == "error"
+    text = "no process consumes users_queue, users_queue.0"
+    assert idle[text] == "warning"
+    assert busy[f"{text}, and 1 messages wait"] == "error"
 
 
 def test_what_is_missing_in_the_broker_is_reported(
@@ -213,7 +214,7 @@ def test_rejected_messages_raise_no_alarm(broker: Broker) -> None:
 
 def park(parked_at: datetime, due_at: datetime | None, key: str = "k") -> None:
     Parked.objects.create(
-        partition="users_queue",
+        partition="users_queue.0",
         message_id=key,
         event_type="user.update",
         key=key,

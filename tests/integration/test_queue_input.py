@@ -15,6 +15,7 @@ import pika
 import pytest
 from django.utils import timezone
 
+from messaging.message import PARTITIONS
 from messaging.models import Inbox
 from reports.models import Report
 from tests.support.broker import Broker
@@ -330,14 +331,20 @@ ODD_PROPERTIES: list[Any] = [
 ]
 
 
-def send(queues: Broker, body: bytes, given: Any) -> None:
+def send(
+    queues: Broker,
+    body: bytes,
+    given: Any,
+    exchange: str = "",
+    routing_key: str = "users_queue",
+) -> None:
     """Publish a body with properties that pika may not know how to make."""
     properties = (
         given if isinstance(given, RawHeaders) else pika.BasicProperties(**given)
     )
     with queues.channel() as channel:
         channel.confirm_delivery()
-        channel.basic_publish("", "users_queue", body, properties)
+        channel.basic_publish(exchange, routing_key, body, properties)
 
 
 odd_properties = pytest.mark.parametrize(
@@ -398,8 +405,8 @@ def test_an_invalid_condition_never_counts_as_met(queues: Broker, version: Any) 
     headers = {"headers": {"if_version": version}}
     given = table if isinstance(version, float) else headers
     body = {"event_type": "user.update", "user_id": user.pk, "nombre": "eva"}
-    send(queues, json.dumps(body).encode(), given)
-    queues.send("users_queue", create("detras"))
+    send(queues, json.dumps(body).encode(), given, PARTITIONS, "users_queue.0")
+    queues.send("users_queue.0", create("detras"), exchange=PARTITIONS)
 
     handled("detras")
     user.refresh_from_db()
@@ -472,6 +479,15 @@ def test_a_compressed_message_that_is_refused_is_kept_compressed(
     [letter] = dead_letters_of("users_queue", 1)
     assert letter.reason == UNKNOWN_USER
     assert (letter.body, letter.event_type) == (body, "user.delete")
+
+
+def test_a_condition_of_another_program_is_no_condition(queues: Broker) -> None:
+    queues.send("users_queue", create("ana"))
+    body = {"event_type": "user.update", "user_id": handled("ana").pk, "nombre": "eva"}
+    queues.send("users_queue", body, headers={"if_version": 99})
+
+    handled("eva")
+    assert not dead_letters()
 
 
 NULLS = dict.fromkeys(

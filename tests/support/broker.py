@@ -42,14 +42,18 @@ class Broker:
             connection.close()
 
     def send(
-        self, queue: str, *bodies: dict[str, Any] | bytes, **properties: Any
+        self,
+        queue: str,
+        *bodies: dict[str, Any] | bytes,
+        exchange: str = "",
+        **properties: Any,
     ) -> None:
         """Publish bodies without declaring anything and with no other property."""
         with self.channel() as channel:
             channel.confirm_delivery()
             for body in bodies:
                 channel.basic_publish(
-                    "",
+                    exchange,
                     queue,
                     body if isinstance(body, bytes) else json.dumps(body).encode(),
                     pika.BasicProperties(**properties) if properties else None,

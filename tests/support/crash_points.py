@@ -43,6 +43,10 @@ def arm(point: str) -> None:
     from messaging.registry import Projection, projections
 
     match point:
+        case "before the forwarding":
+            routing.forward = dying(routing.forward, first=True)
+        case "after the forwarding":
+            routing.forward = dying(routing.forward, first=False)
         case "before the commit":
             inbox.record = dying(inbox.record, first=False)
         case "before the projection":

@@ -12,6 +12,7 @@ from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
 from messaging.message import Delivery, Envelope, Message
 from messaging.models import Outbox, Parked
+from messaging.topology import partition_name
 from reports.commands import ReportCreate, ReportUpdateVisibility
 from reports.events import ReportCreated
 from users.commands import UserCreate, UserUpdate
@@ -41,7 +42,7 @@ def process(queue: str, deliveries: list[Delivery]) -> list[Context]:
 
 def retry(queue: str) -> list[Context]:
     """Process all parked messages in this process, as if they were due."""
-    rows = Parked.objects.filter(partition=queue).order_by("id")
+    rows = Parked.objects.filter(partition=partition_name(queue, 0)).order_by("id")
     contexts = [Context(row.delivery(queue), row) for row in rows]
     Processor(HeldLease(queue)).process(Batch(contexts, is_parked=True))
     return contexts

@@ -8,9 +8,10 @@ import uuid
 
 import pytest
 
-from messaging.message import Message
+from messaging.message import PARTITIONS, Message
 from messaging.models import DeadLetter, Inbox, Outbox
-from reports.commands import ReportDelete
+from messaging.topology import partition_for
+from reports.commands import ReportDelete, ReportUpdateVisibility
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.messages import (
@@ -22,6 +23,7 @@ from tests.support.messages import (
     penalty,
     process,
 )
+from tests.support.processes import Processes
 from tests.support.waiting import eventually
 from users.commands import UserDelete, UserUpdate
 from users.models import User
@@ -58,12 +60,20 @@ def report(author: User) -> str:
     return REPORT
 
 
+def send(broker: Broker, message: Message, message_id: str) -> None:
+    """Send a message to its partition, as publishers of the project do."""
+    target = partition_for(message.queue, message.partition_key)
+    body = message.encode()
+    broker.send(target, body, exchange=PARTITIONS, message_id=message_id)
+
+
 def survive(broker: Broker, consumer: Life, point: str, message: Message) -> None:
     """Send a message; kill its consumer at a point, and start the next one."""
-    broker.send(message.queue, message.encode(), message_id=str(uuid.uuid4()))
+    send(broker, message, str(uuid.uuid4()))
     assert consumer(point) == -signal.SIGKILL
     assert consumer("never") == 0
-    eventually(lambda: broker.count(message.queue) == 0, "an empty queue")
+    target = partition_for(message.queue, message.partition_key)
+    eventually(lambda: broker.count(target) == 0, "an empty queue")
     assert not DeadLetter.objects.exists()
 
 
@@ -132,7 +142,7 @@ def test_a_message_whose_consumer_dies_before_its_dead_letter_becomes_one(
     broker: Broker, consumer: Life
 ) -> None:
     message_id = str(uuid.uuid4())
-    broker.send("users_queue", UserDelete(user_id=404).encode(), message_id=message_id)
+    send(broker, UserDelete(user_id=404), message_id)
 
     assert consumer("before the dead letter") == -signal.SIGKILL
     # Both are written in one transaction.
@@ -143,6 +153,40 @@ def test_a_message_whose_consumer_dies_before_its_dead_letter_becomes_one(
     assert Inbox.objects.get().status == Inbox.Status.FAILED
     letter = DeadLetter.objects.get()
     assert (letter.message_id, letter.kind) == (message_id, "rejected")
+
+
+@pytest.mark.parametrize("point", ["before the forwarding", "after the forwarding"])
+@pytest.mark.parametrize(
+    "properties", [{"message_id": "x"}, {}], ids=["with an id", "without an id"]
+)
+def test_what_a_killed_ingress_forwards_twice_has_one_effect(
+    broker: Broker,
+    consumer: Life,
+    processes: Processes,
+    author: User,
+    report: str,
+    properties: dict[str, str],
+    point: str,
+) -> None:
+    broker.send("reports_queue", penalty(report).encode(), **properties)
+    assert consumer(point) == -signal.SIGKILL
+    copies = broker.count("reports_queue") + broker.count("reports_queue.0")
+    assert copies == (1 if point == "before the forwarding" else 2)
+
+    processes.manage("run_consumer", "reports")
+    last = ReportUpdateVisibility(id_reporte=report, visibilidad=7)
+    broker.send("reports_queue", last.encode())
+
+    applied = Report.objects.filter(visibilidad=7)
+    eventually(applied.exists, "the last one is applied", 30)
+    author.refresh_from_db()
+    assert author.calificacion == 4.5
+    assert [event for event, _ in events()] == [
+        "user.updated",
+        "report.visibility_updated",
+        "report.visibility_updated",
+    ]
+    assert not DeadLetter.objects.exists()
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])

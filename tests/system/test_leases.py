@@ -26,8 +26,7 @@ from tests.support.waiting import eventually
 from users.commands import UserUpdate
 from users.models import User
 
-#: With heartbeats so quick that the broker soon misses a process that was stopped.
-EIGHT = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}, "HEARTBEAT": 2}
+EIGHT = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}}
 
 #: Seconds in which a process takes a queue that it may consume.
 LEFT_ALONE = 3.0
@@ -55,7 +54,11 @@ def start(eight: Broker, processes: Processes) -> Start:
 
 
 def shares() -> list[int]:
-    """Return how many partitions each living process holds, the most first."""
+    """
+    Return how many leases each living process holds, the most first.
+
+    The public queue is shared like a partition.
+    """
     living = {worker.pk for worker in Worker.objects.living()}
     held = Counter(lease.worker for lease in Lease.objects.all())
     return sorted((held[worker] for worker in living), reverse=True)
@@ -73,7 +76,7 @@ def test_four_processes_share_eight_partitions_as_processes_join_and_leave(
 ) -> None:
     users = make_people(40)
     four = [start() for _ in range(4)]
-    eventually(lambda: shares() == [2, 2, 2, 2], "two each", 30)
+    eventually(lambda: shares() == [3, 2, 2, 2], "nine leases", 30)
     names: list[str] = []
 
     def send_more() -> None:
@@ -87,15 +90,15 @@ def test_four_processes_share_eight_partitions_as_processes_join_and_leave(
 
         return check
 
-    eventually(sharing([2, 2, 2, 2]), "two each")
+    eventually(sharing([3, 2, 2, 2]), "each has its share")
     four[0].kill()
-    eventually(sharing([3, 3, 2]), "all eight are held again", 5)
+    eventually(sharing([3, 3, 3]), "all nine are held again", 5)
     start()
-    eventually(sharing([2, 2, 2, 2]), "the newcomer has its share", 10)
+    eventually(sharing([3, 2, 2, 2]), "the newcomer has its share", 10)
     start()
-    eventually(sharing([2, 2, 2, 1, 1]), "a fifth has its share", 10)
+    eventually(sharing([2, 2, 2, 2, 1]), "a fifth has its share", 10)
     four[1].send_signal(signal.SIGTERM)
-    eventually(sharing([2, 2, 2, 2]), "the others have what was left", 5)
+    eventually(sharing([3, 2, 2, 2]), "the others have what was left", 5)
 
     eventually(lambda: all(told(u)[-1:] == names[-1:] for u in users), "all names", 30)
     assert all(told(user) == names for user in users)
@@ -107,7 +110,7 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
 ) -> None:
     users = make_people(40)
     first = start()
-    eventually(lambda: shares() == [8], "all are held")
+    eventually(lambda: shares() == [9], "all are held")
     before = [str(n) for n in range(20)]
     send_names(users, *before)
     first.send_signal(signal.SIGSTOP)
@@ -121,7 +124,7 @@ def test_a_process_that_was_stopped_writes_nothing_under_its_old_lease(
 
     eventually(lambda: all(told(u)[-1:] == after[-1:] for u in users), "all names", 30)
     assert all(told(user) == before + after for user in users)
-    eventually(lambda: shares() == [4, 4], "both have their share")
+    eventually(lambda: shares() == [5, 4], "both have their share")
     assert all(lease.epoch >= taken[lease.name] for lease in Lease.objects.all())
     assert second.poll() is None
 
@@ -132,7 +135,7 @@ def test_a_stopping_process_keeps_only_the_partition_it_is_working_on(
 ) -> None:
     (user,) = make_people(1)
     both = [start(), start()]
-    eventually(lambda: shares() == [4, 4], "both have their share", 20)
+    eventually(lambda: shares() == [5, 4], "both have their share", 20)
     busy = Lease.objects.get(
         pk=topology.partition_for("users_queue", f"user:{user.pk}")
     )
@@ -145,12 +148,12 @@ def test_a_stopping_process_keeps_only_the_partition_it_is_working_on(
         eventually(is_waiting_for_lock, "the consumer waits for the row")
         stopped.send_signal(signal.SIGTERM)
         others = Lease.objects.exclude(worker=busy.worker).exclude(worker="")
-        eventually(lambda: others.count() == 7, "the other has the rest", 4)
+        eventually(lambda: others.count() == 8, "the other has the rest", 4)
         cursor.execute("ROLLBACK")
         cursor.execute("SET autocommit = 1")
 
     assert stopped.wait(10) == 0
-    eventually(lambda: shares() == [8], "the other has all")
+    eventually(lambda: shares() == [9], "the other has all")
     assert told(user) == ["Ann"]
     assert Lease.objects.get(pk=busy.pk).epoch == busy.epoch + 1
 
@@ -162,7 +165,7 @@ def test_a_process_stopped_inside_a_transaction_blocks_no_other(
     """Its session, and with it its row locks, ends when its lease is taken over."""
     users = make_people(1)
     first = start()
-    eventually(lambda: shares() == [8], "all are held")
+    eventually(lambda: shares() == [9], "all are held")
     with connection.cursor() as cursor:
         cursor.execute("SET autocommit = 0")
         cursor.execute("SELECT * FROM users_user FOR UPDATE")
@@ -175,7 +178,7 @@ def test_a_process_stopped_inside_a_transaction_blocks_no_other(
 
     eventually(lambda: told(users[0]) == ["Ann"], "her name", 15)
     first.send_signal(signal.SIGCONT)
-    eventually(lambda: shares() == [4, 4], "both have their share")
+    eventually(lambda: shares() == [5, 4], "both have their share")
     assert told(users[0]) == ["Ann"]
 
 
@@ -201,15 +204,16 @@ def test_a_queue_with_another_number_of_partitions_is_left_alone(
     broker: Broker, no_consumers: None, processes: Processes, start: Start
 ) -> None:
     one = processes.manage("run_consumer", "users")
-    eventually(lambda: shares() == [1], "it is held")
+    eventually(lambda: shares() == [2], "it is held")
     assert processes.stop(one) == 0
 
     start()
     time.sleep(LEFT_ALONE)
 
-    assert Lease.objects.get(queue="users_queue").worker not in {
-        worker.pk for worker in Worker.objects.living()
-    }
+    holders = set(Lease.objects.values_list("worker", flat=True))
+    assert not holders & {worker.pk for worker in Worker.objects.living()}
+    names = Lease.objects.values_list("name", flat=True)
+    assert sorted(names) == ["users_queue", "users_queue.0"]
 
 
 def test_messages_of_a_key_are_published_to_its_partition(eight: Broker) -> None:
@@ -240,8 +244,8 @@ def test_a_lease_that_was_lost_stops_a_transaction(broker: Broker) -> None:
 
     handle(ANN)
     Lease.objects.all().delete()
-    Lease.objects.create(name="users_queue", queue="users_queue", worker="b", epoch=2)
-    stale = HeldLease("users_queue", "users_queue", "b", 1)
+    Lease.objects.create(name="users_queue.0", queue="users_queue", worker="b", epoch=2)
+    stale = HeldLease("users_queue", "users_queue.0", "b", 1)
     wish = UserUpdate(user_id=User.objects.get().pk, nombre="Eve")
 
     with pytest.raises(LeaseLost):

@@ -103,7 +103,9 @@ def test_one_that_never_succeeds_is_given_up_and_its_key_goes_on(
     letter = DeadLetter.objects.get()
     assert letter.message_id == bad
     assert (letter.kind, letter.exception) == ("exhausted", "Unforeseen")
-    assert Inbox.objects.get(pk=bad).status == Inbox.Status.FAILED
+    row = Inbox.objects.of_message(bad)
+    assert row is not None
+    assert row.status == Inbox.Status.FAILED
 
 
 def test_what_is_parked_outlasts_consumers_that_are_killed(
@@ -142,7 +144,7 @@ def test_one_key_fails_for_an_hour_while_a_thousand_others_flow(
     broken.unlink()
     eventually(lambda: len(told(bad)) == 51, "the names of the bad one", 30)
     assert told(bad) == ["stuck", *expected]
-    assert broker.count("users_queue") == 0
+    assert broker.count("users_queue") == broker.count("users_queue.0") == 0
 
 
 @pytest.mark.timeout(3600)
