@@ -18,7 +18,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
 from .conf import BY_QUEUE, DEFAULTS, settings
-from .message import SHORT
+from .envelope import SHORT
 from .outbox.publication import VENDORS, publications
 from .registry import Exchange, handlers
 from .rpc.functions import served

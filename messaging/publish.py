@@ -12,8 +12,9 @@ from . import topology
 from .amqp.encoding import Properties, pack
 from .amqp.publisher import publisher
 from .conf import settings
+from .envelope import PARTITION_KEY, PARTITIONS, SHORT, Envelope
 from .exceptions import TooLarge
-from .message import PARTITION_KEY, PARTITIONS, SHORT, Envelope, Event, Message, key_of
+from .message import Event, Message, key_of
 from .registry import handlers
 
 

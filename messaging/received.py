@@ -10,19 +10,9 @@ from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
 from .bodies import decoded, is_decodable
+from .envelope import REPLAYS, Envelope, at_origin
 from .exceptions import InvalidMessage
-from .message import (
-    NO_KEY,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-    OWN,
-    PARTITIONS,
-    REPLAYS,
-    Envelope,
-    Message,
-    validated,
-)
+from .message import NO_KEY, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
@@ -133,17 +123,3 @@ def read_text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
-
-
-def at_origin(envelope: Envelope) -> Envelope:
-    """Return an envelope as it was published, without headers of this package."""
-    own = envelope.own
-    headers = {n: v for n, v in envelope.headers.items() if n not in OWN}
-    if envelope.exchange != PARTITIONS:
-        return envelope.copy(headers=headers)
-    return envelope.copy(
-        exchange=own.get(ORIGIN_EXCHANGE, ""),
-        routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
-        user_id=own.get(ORIGIN_USER),
-        headers=headers,
-    )

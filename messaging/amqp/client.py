@@ -12,8 +12,8 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from messaging import topology
+from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
-from messaging.message import Envelope
 from messaging.registry import Exchange, Source
 
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close

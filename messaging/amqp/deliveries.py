@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messaging.bodies import decoded_size
-from messaging.message import SHORT, Delivery, Envelope
+from messaging.envelope import SHORT, Delivery, Envelope
 from messaging.text import storable
 
 from .spool import Spool

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError
-from messaging.message import Envelope
 
 from .encoding import Properties
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from messaging.conf import settings
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed
-from messaging.message import Envelope
 
 from .channels import ChannelUser
 from .client import declare

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, Unroutable
-from messaging.message import Envelope
 from messaging.text import storable
 
 from .channels import CONNECTION_FORCED, NOT_FOUND

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from messaging import topology
-from messaging.backoff import Backoff
 from messaging.conf import settings
-from messaging.message import Delivery
+from messaging.envelope import Delivery
 
+from .backoff import Backoff
 from .channels import NORMAL, close
 from .connection import Connection
 from .deliveries import DeliveryBuffer, delivery_of

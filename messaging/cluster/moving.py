@@ -18,8 +18,8 @@ from messaging.amqp.client import Client
 from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
 from messaging.conf import settings
+from messaging.envelope import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY, PARTITIONS, Envelope
 from messaging.exceptions import NotThere, TopologyMismatch
-from messaging.message import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY, PARTITIONS, Envelope
 from messaging.models.lease import Lease
 from messaging.models.outbox import Outbox
 from messaging.models.parked import Parked

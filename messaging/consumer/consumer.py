@@ -10,10 +10,10 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
+from messaging.amqp.backoff import Backoff
 from messaging.amqp.public_queue import PublicSubscription
 from messaging.amqp.publisher import Publisher
 from messaging.amqp.subscription import Subscription
-from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import close_stale_connections

@@ -12,17 +12,9 @@ from django.utils.translation import gettext as _
 
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure, digest
+from messaging.envelope import ASSIGNED_ID, IF_VERSION, Delivery
 from messaging.exceptions import InvalidMessage
-from messaging.message import (
-    ASSIGNED_ID,
-    IF_VERSION,
-    REDELIVERED,
-    REPLAYS,
-    Delivery,
-    Message,
-    decode,
-    key_of,
-)
+from messaging.message import Message, decode, key_of
 from messaging.operations import Outcome
 from messaging.registry import messages_of
 from messaging.topology import partition_for
@@ -152,7 +144,7 @@ class Context:
         """Take the outcome from its inbox row."""
         self.state, self.reference = State.KNOWN, row.reference
         self.failure = None
-        if row.status == row.Status.FAILED and self.replays <= row.replays:
+        if row.status == row.Status.FAILED and self.delivery.replays <= row.replays:
             self.failure = Failure(row.kind, row.reason, row.code)
 
     def decide(self, error: BaseException) -> Decision:
@@ -188,16 +180,6 @@ class Context:
         return self.delivery.message_id
 
     @property
-    def is_nameless(self) -> bool:
-        """Whether its sender gave it no `message_id`."""
-        return self.delivery.envelope.message_id is None
-
-    @property
-    def is_again(self) -> bool:
-        """Whether the broker says that it may have been delivered before."""
-        return self.delivery.redelivered or REDELIVERED in self.delivery.envelope.own
-
-    @property
     def key_id(self) -> str:
         """A digest of its queue and key."""
         return digest(self.delivery.queue, self.key)
@@ -209,12 +191,6 @@ class Context:
         if self.row or envelope.message_id or ASSIGNED_ID in envelope.own:
             return self.id
         return digest(envelope.body)
-
-    @property
-    def replays(self) -> int:
-        """How often an operator has sent it again."""
-        count = self.delivery.envelope.own.get(REPLAYS)
-        return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
     @property
     def outcome(self) -> Outcome:

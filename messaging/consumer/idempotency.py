@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
-from messaging.message import IDEMPOTENCY_KEY
+from messaging.envelope import IDEMPOTENCY_KEY
 from messaging.models import IdempotencyKey
 
 from .context import Context, State, in_states

@@ -55,7 +55,7 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
     if row is not None:
         # It is applied again only if an operator requeues it; if just its projection
         # has failed, not even then.
-        if row.status == row.Status.DONE or context.replays <= row.replays:
+        if row.status == row.Status.DONE or context.delivery.replays <= row.replays:
             return State.KNOWN
         if row.kind == "projection":
             return State.KNOWN
@@ -69,7 +69,11 @@ def _last_nameless(part: Iterable[Context]) -> dict[str, str | None]:
 
 
 def _may_be_last(context: Context) -> bool:
-    return context.is_nameless and context.is_again and context.row is None
+    return (
+        context.delivery.is_nameless
+        and context.delivery.is_again
+        and context.row is None
+    )
 
 
 def is_last(context: Context, last: dict[str, str | None]) -> bool:
@@ -82,7 +86,9 @@ def is_last(context: Context, last: dict[str, str | None]) -> bool:
     """
     if not last:
         return False
-    body = digest(context.delivery.envelope.body) if context.is_nameless else None
+    body = (
+        digest(context.delivery.envelope.body) if context.delivery.is_nameless else None
+    )
     is_last = _may_be_last(context) and last.get(context.key_id) == body
     if context.key_id in last:
         last[context.key_id] = body
@@ -119,12 +125,12 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
 
 def _record_last(lease: HeldLease, decided: Sequence[Context]) -> None:
     """Remember the last message of each key, if it has no `message_id`."""
-    if any(context.is_nameless for context in decided):
+    if any(context.delivery.is_nameless for context in decided):
         lease.has_nameless = True
     if not lease.has_nameless:
         return
     last = {
-        c.key_id: digest(c.delivery.envelope.body) if c.is_nameless else None
+        c.key_id: digest(c.delivery.envelope.body) if c.delivery.is_nameless else None
         for c in decided
     }
     rows = LastNameless.objects.using(settings.DATABASE)
@@ -143,7 +149,7 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
         failure.kind if failure else "",
         failure.reason if failure else "",
         failure.code if failure else "",
-        context.replays,
+        context.delivery.replays,
         now,
     )
 
@@ -165,5 +171,5 @@ def projection_failed(context: Context) -> None:
         kind=failure.kind,
         reason=failure.reason,
         code=failure.code,
-        replays=context.replays,
+        replays=context.delivery.replays,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from messaging.amqp.headers import fitting, original, to_json
 from messaging.bodies import legible
 from messaging.conf import settings
-from messaging.message import (
+from messaging.envelope import (
     ASSIGNED_ID,
     IF_VERSION,
     ORIGIN_EXCHANGE,
@@ -20,12 +20,12 @@ from messaging.message import (
     PROPERTIES,
     REPLAYS,
     SHORT,
-    TYPE_LENGTH,
     Delivery,
     Envelope,
+    at_origin,
 )
+from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter
-from messaging.received import at_origin
 from messaging.text import storable
 
 #: Namespace of the ids of messages without `message_id` that the broker dead-lettered:

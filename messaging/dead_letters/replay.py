@@ -15,17 +15,16 @@ from django.db.models import Max
 from messaging import topology
 from messaging.amqp.headers import from_json
 from messaging.conf import settings
-from messaging.exceptions import InvalidMessage
-from messaging.message import (
+from messaging.envelope import (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     PARTITION_KEY,
     PARTITIONS,
     REPLAYS,
     Envelope,
-    Message,
-    decode,
 )
+from messaging.exceptions import InvalidMessage
+from messaging.message import Message, decode
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received

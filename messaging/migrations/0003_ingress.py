@@ -4,7 +4,8 @@ import uuid
 
 from django.db import migrations, models
 
-from messaging.message import Event, inbox_id
+from messaging.envelope import inbox_id
+from messaging.message import Event
 from messaging.received import Received
 from messaging.registry import handlers
 

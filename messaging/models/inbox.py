@@ -9,7 +9,7 @@ from typing import Self
 from django.db import models
 
 from messaging.database import PrunableQuerySet
-from messaging.message import inbox_id
+from messaging.envelope import inbox_id
 from messaging.registry import handlers
 
 from .dead_letter import DeadLetter

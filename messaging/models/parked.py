@@ -21,7 +21,7 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.bodies import decoded_size, legible
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.message import PROPERTIES, Delivery, Envelope
+from messaging.envelope import PROPERTIES, Delivery, Envelope
 
 #: Maximum seconds between two queries for parked messages.
 LONGEST_LOOK = 5.0

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from messaging.message import IDEMPOTENCY_KEY, IF_VERSION
+from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION
 from messaging.operations import derived_uuid
 
 #: Maximum number of seconds to wait for the outcome of a write.

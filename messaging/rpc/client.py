@@ -16,15 +16,15 @@ from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from messaging.amqp.backoff import Backoff
 from messaging.amqp.channels import CONNECTION_FORCED, NORMAL, close
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
 from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
-from messaging.backoff import Backoff
 from messaging.conf import settings
+from messaging.envelope import SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
-from messaging.message import SHORT, Envelope
 
 from .functions import queue_of
 from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply

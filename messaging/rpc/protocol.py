@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from messaging.envelope import Envelope
 from messaging.exceptions import InvalidCall, Reject, RemoteError
-from messaging.message import Envelope
 from messaging.text import storable
 
 CALL, RESULT, ERROR = "call", "result", "error"

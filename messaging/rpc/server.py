@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from messaging.amqp.backoff import Backoff
 from messaging.amqp.channels import (
     CONNECTION_FORCED,
     INTERNAL_ERROR,
@@ -20,7 +21,6 @@ from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import publisher
 from messaging.amqp.queues import ConsumerWatchdog, hide_missing
 from messaging.amqp.subscription import STABLE
-from messaging.backoff import Backoff
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import PublishError, Unconfirmed

@@ -13,8 +13,8 @@ from messaging import topology
 from messaging.amqp.outgoing import PublishRequest
 from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
+from messaging.envelope import Delivery, Envelope
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
-from messaging.message import Delivery, Envelope
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay

@@ -22,8 +22,8 @@ from messaging.consumer.consumer import Consumer
 from messaging.consumer.context import Batch, Context, State
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure, letter_from_queue
+from messaging.envelope import PARTITIONS, Delivery, Envelope
 from messaging.exceptions import SERVER_FAILURES
-from messaging.message import PARTITIONS, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.parked import properties_of
 from messaging.registry import handlers, projections

@@ -32,10 +32,16 @@ from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
 from messaging.dead_letters.archive import browse, collect, record, store
 from messaging.dead_letters.letters import Failure
-from messaging.message import ASSIGNED_ID, PARTITIONS, Delivery, Envelope, inbox_id
+from messaging.envelope import (
+    ASSIGNED_ID,
+    PARTITIONS,
+    Delivery,
+    Envelope,
+    at_origin,
+    inbox_id,
+)
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.outbox.relay import Relay
-from messaging.received import at_origin
 from tests.support import BASE
 from tests.support.broker import Broker, virtual_host
 from tests.support.messages import process

@@ -15,7 +15,7 @@ import pika
 import pytest
 from django.utils import timezone
 
-from messaging.message import PARTITIONS
+from messaging.envelope import PARTITIONS
 from messaging.models import Inbox
 from reports.models import Report
 from tests.support.broker import Broker

@@ -14,8 +14,8 @@ import pika
 import pytest
 
 from messaging.amqp.publisher import Publisher
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, Unroutable
-from messaging.message import Envelope
 from tests.support.broker import Broker, rabbitmqctl, restricted_user
 from tests.support.proxy import RefusingProxy
 from tests.support.waiting import eventually

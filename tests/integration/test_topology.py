@@ -19,9 +19,9 @@ from messaging.amqp.client import connect, declare
 from messaging.cluster.repartition import plan
 from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
+from messaging.envelope import PARTITIONS, Envelope
 from messaging.exceptions import TopologyMismatch
 from messaging.lab.processes import free_port
-from messaging.message import PARTITIONS, Envelope
 from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked

@@ -14,8 +14,8 @@ from django.utils import translation
 
 from messaging.bodies import decoded, decoded_size, legible
 from messaging.conf import settings
+from messaging.envelope import Delivery, Envelope
 from messaging.exceptions import InvalidMessage
-from messaging.message import Envelope
 from messaging.models.parked import Parked, properties_of
 from messaging.received import received_as
 
@@ -201,7 +201,8 @@ def test_a_listener_to_bytes_gets_those_of_other_encodings_as_they_were_sent() -
 
 def test_a_parked_message_is_legible_and_knows_how_large_it_may_become() -> None:
     envelope = Envelope(gzip.compress(BODY), "any", content_encoding="gzip")
-    row = Parked(body=envelope.body, properties=properties_of(envelope), size=2000)
+    properties = properties_of(Delivery(envelope, "any", 1))
+    row = Parked(body=envelope.body, properties=properties, size=2000)
 
     assert row.content == BODY
     assert row.decoded_size == LIMIT

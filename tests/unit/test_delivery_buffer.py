@@ -7,7 +7,7 @@ import gzip
 import pytest
 
 from messaging.amqp.deliveries import DeliveryBuffer
-from messaging.message import Delivery, Envelope
+from messaging.envelope import Delivery, Envelope
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from django.utils import timezone
 from messaging.consumer.context import Context, State
 from messaging.consumer.inbox import identify, is_last
 from messaging.dead_letters.letters import digest
-from messaging.message import (
+from messaging.envelope import (
     ASSIGNED_ID,
     PARTITIONS,
     REDELIVERED,
