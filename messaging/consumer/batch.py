@@ -75,7 +75,7 @@ class Processor:
         started = time.monotonic()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
-        ids = [context.mark for context in batch.contexts]
+        ids = [attempts.mark_of(context) for context in batch.contexts]
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
             for context in batch.contexts:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 
 from messaging.conf import settings
-from messaging.dead_letters.letters import Failure, digest
-from messaging.envelope import ASSIGNED_ID, IF_VERSION, Delivery
+from messaging.dead_letters.letters import Failure
+from messaging.envelope import IF_VERSION, Delivery
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message, decode, key_of
 from messaging.operations import Outcome
@@ -160,11 +160,6 @@ class Context:
         return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
-    def is_poison(self) -> bool:
-        """Whether too many processes have died of it."""
-        return self.refusal is not None and self.refusal.kind == "poison"
-
-    @property
     def is_large(self) -> bool:
         """Whether its body is larger than that of any message that is applied."""
         return len(self.delivery.envelope.body) > int(settings.MAX_BODY)
@@ -178,19 +173,6 @@ class Context:
     def message_id(self) -> str:
         """The id by which people find it: its `message_id`, or the one it was given."""
         return self.delivery.message_id
-
-    @property
-    def key_id(self) -> str:
-        """A digest of its queue and key."""
-        return digest(self.delivery.queue, self.key)
-
-    @property
-    def mark(self) -> str:
-        """An id that is the same at every delivery; of a body if it has none."""
-        envelope = self.delivery.envelope
-        if self.row or envelope.message_id or ASSIGNED_ID in envelope.own:
-            return self.id
-        return digest(envelope.body)
 
     @property
     def outcome(self) -> Outcome:

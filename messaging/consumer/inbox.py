@@ -64,8 +64,13 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
 
 def _last_nameless(part: Iterable[Context]) -> dict[str, str | None]:
     """Return the body of the last message of each key that may have come again."""
-    again = {c.key_id for c in part if _may_be_last(c)}
+    again = {key_id(c) for c in part if _may_be_last(c)}
     return LastNameless.objects.using(settings.DATABASE).bodies(again) if again else {}
+
+
+def key_id(context: Context) -> str:
+    """Return a digest of the queue and the key of a message."""
+    return digest(context.delivery.queue, context.key)
 
 
 def _may_be_last(context: Context) -> bool:
@@ -89,9 +94,9 @@ def is_last(context: Context, last: dict[str, str | None]) -> bool:
     body = (
         digest(context.delivery.envelope.body) if context.delivery.is_nameless else None
     )
-    is_last = _may_be_last(context) and last.get(context.key_id) == body
-    if context.key_id in last:
-        last[context.key_id] = body
+    is_last = _may_be_last(context) and last.get(key_id(context)) == body
+    if key_id(context) in last:
+        last[key_id(context)] = body
     return is_last
 
 
@@ -130,7 +135,7 @@ def _record_last(lease: HeldLease, decided: Sequence[Context]) -> None:
     if not lease.has_nameless:
         return
     last = {
-        c.key_id: digest(c.delivery.envelope.body) if c.delivery.is_nameless else None
+        key_id(c): digest(c.delivery.envelope.body) if c.delivery.is_nameless else None
         for c in decided
     }
     rows = LastNameless.objects.using(settings.DATABASE)

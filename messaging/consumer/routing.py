@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from messaging.amqp.encoding import with_headers
 from messaging.amqp.headers import original
-from messaging.amqp.publisher import Publisher, publisher, rounds
+from messaging.amqp.outgoing import rounds
+from messaging.amqp.publisher import Publisher, publisher
 from messaging.envelope import (
     ASSIGNED_ID,
     ORIGIN_EXCHANGE,
