@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from messaging.conf import settings
 from messaging.exceptions import TopologyMismatch
 
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
+from .connection import Connection
+from .publisher import Publisher
 from .queues import ConsumerWatchdog
 from .subscription import Subscription
 
@@ -215,3 +218,22 @@ class PublicSubscription(Subscription):
             return super().closed(error)
         self._forget()
         return 0.0
+
+
+def connect(
+    partitions: Sequence[Subscription], public: Sequence[Subscription]
+) -> tuple[Connection, Publisher]:
+    """
+    Start the connection of partitions, and that of public queues with its publisher.
+
+    What an ingress takes and what it forwards share a connection, so that both end
+    together: a process that was frozen and replaced can send nothing more.
+    """
+    heartbeat = settings.CONSUMER_HEARTBEAT
+    connection = Connection("consumer", *partitions, heartbeat=heartbeat)
+    gateway = Publisher("ingress", *public, heartbeat=heartbeat)
+    for users, used in ((partitions, connection), (public, gateway.connection)):
+        for subscription in users:
+            subscription.attach(used)
+    connection.start()
+    return connection, gateway

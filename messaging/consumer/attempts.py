@@ -19,11 +19,10 @@ from django.db import Error as DatabaseFailure
 
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.dead_letters.letters import Failure, digest
-from messaging.envelope import ASSIGNED_ID
+from messaging.dead_letters.letters import Failure
 from messaging.models import Attempt, Worker
 
-from .context import Batch, Context
+from .context import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -43,20 +42,12 @@ def narrow(batch: Batch, worker: str) -> None:
     Messages of which too many processes have died are given up.
     """
     close_stale_connections()
-    ids = [mark_of(context) for context in batch.contexts]
+    ids = [context.delivery.mark for context in batch.contexts]
     deaths = deaths_of(ids, worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     for context in batch.contexts:
-        if failure := poison(mark_of(context), deaths):
+        if failure := poison(context.delivery.mark, deaths):
             context.refuse(failure)
-
-
-def mark_of(context: Context) -> str:
-    """Return an id that is the same at every delivery: of the body if it has none."""
-    envelope = context.delivery.envelope
-    if context.row or envelope.message_id or ASSIGNED_ID in envelope.own:
-        return context.id
-    return digest(envelope.body)
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:

@@ -10,8 +10,7 @@ from django.db import connections as databases
 
 from messaging import topology
 from messaging.amqp.backoff import Backoff
-from messaging.amqp.connection import Connection
-from messaging.amqp.publisher import Publisher
+from messaging.amqp.public_queue import connect
 from messaging.cluster.coordinator import Coordinator
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
@@ -40,7 +39,13 @@ def run_consumers(queues: list[str]) -> int:
         for queue in queues
         for name in topology.consumed_names(queue)
     ]
-    connections = connect(consumers)
+    ingresses = [c for c in consumers if c.is_ingress]
+    connection, gateway = connect(
+        [c.subscription for c in consumers if not c.is_ingress],
+        [c.subscription for c in ingresses],
+    )
+    for ingress in ingresses:
+        ingress.gateway = gateway
     coordinator = Coordinator(consumers)
 
     def stop() -> None:
@@ -49,30 +54,9 @@ def run_consumers(queues: list[str]) -> int:
             consumer.stop()
 
     with coordinator:
-        return run_until_stopped([c.run for c in consumers], stop, *connections)
-
-
-def connect(consumers: Sequence[Consumer]) -> list[Connection]:
-    """
-    Start the connections of consumers.
-
-    What an ingress takes and what it forwards share one, so that both end together: a
-    process that was frozen and replaced can send nothing more.
-    """
-    heartbeat = settings.CONSUMER_HEARTBEAT
-    ingresses = [c for c in consumers if c.is_ingress]
-    others = [c.subscription for c in consumers if not c.is_ingress]
-    connection = Connection("consumer", *others, heartbeat=heartbeat)
-    connection.start()
-    gateway = Publisher(
-        "ingress", *(c.subscription for c in ingresses), heartbeat=heartbeat
-    )
-    for consumer in consumers:
-        consumer.gateway = gateway if consumer.is_ingress else None
-        consumer.subscription.attach(
-            gateway.connection if consumer.is_ingress else connection
+        return run_until_stopped(
+            [c.run for c in consumers], stop, connection, gateway.connection
         )
-    return [connection, gateway.connection]
 
 
 def enrol(queues: Sequence[str]) -> bool:

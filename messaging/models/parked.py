@@ -212,6 +212,7 @@ class Parked(models.Model):
             source=self.partition,
             consumer_tag=f"parked {self.pk}",
             assigned_id=assigned_id,
+            is_parked=True,
         )
 
 
