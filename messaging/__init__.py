@@ -35,7 +35,7 @@ from .registry import (
     topic,
 )
 from .rpc.client import call
-from .rpc.server import serves
+from .rpc.functions import serves
 from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by purpose

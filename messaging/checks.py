@@ -18,11 +18,11 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
 from .conf import BY_QUEUE, DEFAULTS, settings
-from .message import SHORT
+from .envelope import SHORT
 from .outbox.publication import VENDORS, publications
 from .registry import Exchange, handlers
-from .rpc.server import served
-from .topology import DEAD, dead_queue, declared
+from .rpc.functions import served
+from .topology import DEAD, consumed_names, dead_queue, declared
 
 Rule = Callable[[Any], bool]
 
@@ -223,6 +223,16 @@ def check_queues_and_exchanges(
                 hint="Give @serves a queue of its own.",
                 id="messaging.E012",
             )
+    owners = [name for queue in handlers for name in owned(queue)]
+    owners += {one.queue for one in served.values()} - handlers.keys()
+    for name, count in Counter(owners).items():
+        if count > 1:
+            yield Error(
+                f"The name {name} stands for two queues: a queue with handlers has "
+                "partitions and a queue of dead letters, named after it.",
+                hint="Give the queue of that name another one.",
+                id="messaging.E014",
+            )
     for queue in handlers:
         if len(dead_queue(queue).encode()) > SHORT:
             yield Error(
@@ -230,6 +240,11 @@ def check_queues_and_exchanges(
                 hint=f"With {DEAD} it may take {SHORT} bytes.",
                 id="messaging.E013",
             )
+
+
+def owned(queue: str) -> list[str]:
+    """Return the names of all queues of the broker that belong to a queue."""
+    return [*consumed_names(queue), dead_queue(queue)]
 
 
 def check_sqlite(

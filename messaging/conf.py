@@ -24,7 +24,8 @@ DEFAULTS: dict[str, Any] = {
     #: Seconds `publish` waits for the broker's confirm, including reconnecting, before
     #: it raises `Unconfirmed`.
     "CONFIRM_TIMEOUT": 5.0,
-    #: Maximum size in bytes of a body that is published or handled.
+    #: Maximum size in bytes of a body that is published or handled; of a
+    #: compressed one, also when it is decompressed.
     "MAX_BODY": 1024 * 1024,
     #: Maximum number of messages of one process that await their confirm.
     "MAX_IN_FLIGHT": 2000,

@@ -1,22 +1,18 @@
-"""
-`Message` (the fields of a body, one class per event type), `Envelope` and `Delivery`.
-"""
+"""`Message`: the fields of a body, one class for each event type."""
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache
-from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
+from .bodies import decoded
+from .envelope import Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
 from .text import describe, storable
@@ -25,60 +21,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Namespace of the primary keys in the inbox.
-INBOX_IDS = uuid.UUID("6f0a2f6e-6a3c-5b0e-9d7c-0c8f2b1f7a11")
-
-#: Maximum length in bytes of names and text properties in AMQP 0-9-1, which are short
-#: strings (section 4.2.5.3).
-SHORT = 255
 #: Maximum characters of an event type: the length of the columns that store it.
 TYPE_LENGTH = 100
-#: Header that holds the partition key of a message.
-PARTITION_KEY = "partition_key"
 #: What is wrong with a message whose partition key cannot be read.
 NO_KEY = "It has no partition key."
 #: What is wrong with a message that has no JSON.
 UNENCODABLE = "It cannot be encoded as JSON."
 #: What is wrong with a field that consumers would receive with another value.
 CHANGED = "Encoded as JSON and decoded, it has another value."
-#: Properties that most messages do not have.
-RARE = (
-    "content_type",
-    "content_encoding",
-    "priority",
-    "app_id",
-    "correlation_id",
-    "reply_to",
-)
-#: The AMQP properties that a handler may need.
-PROPERTIES = ("message_id", "type", "timestamp", *RARE)
-#: Attributes of an envelope that the outbox stores in one JSON column.
-UNUSUAL = (*RARE, "expiration", "user_id", "persistent")
-#: The exchange that routes to partitions. Only this package publishes to it, so that
-#: its own headers are believed in what comes from there, and nowhere else.
-PARTITIONS = "messaging.partitions"
-#: Header that holds the version an entity must have for the message to apply.
-IF_VERSION = "if_version"
-#: Header that counts how often an operator has requeued a message.
-REPLAYS = "replays"
-#: Header with the id that a message without `message_id` got when it was forwarded.
-ASSIGNED_ID = "assigned-id"
-#: Header that marks a forwarded message without `message_id` as redelivered.
-REDELIVERED = "redelivered"
-#: Headers that record how a forwarded or requeued message was published originally.
-ORIGIN_EXCHANGE = "origin-exchange"
-ORIGIN_ROUTING_KEY = "origin-routing-key"
-ORIGIN_USER = "origin-user-id"
-#: The headers that only this package sets.
-OWN = (
-    IF_VERSION,
-    REPLAYS,
-    ASSIGNED_ID,
-    REDELIVERED,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-)
 
 
 class Message(BaseModel):
@@ -157,7 +107,7 @@ class Message(BaseModel):
 
         Raises `InvalidMessage`.
         """
-        return validated(lambda: cls.model_validate_json(body))
+        return validated(lambda: cls.model_validate_json(plain(body, envelope)))
 
     @classmethod
     def parse(cls, data: Any, *, strict: bool = True) -> Self:
@@ -192,7 +142,13 @@ def decode(
     """
     if len(classes) == 1:
         return classes[0].decode(body, envelope)
-    return validated(lambda: _adapter(classes).validate_json(body))
+    adapter = _adapter(classes)
+    return validated(lambda: adapter.validate_json(plain(body, envelope)))
+
+
+def plain(body: bytes, envelope: Envelope | None) -> bytes:
+    """Return a body without the content encoding of its envelope, if it has any."""
+    return decoded(body, envelope.content_encoding) if envelope else body
 
 
 def validated(read: Callable[[], T], problem: str = "") -> T:
@@ -239,110 +195,3 @@ def _adapter(classes: tuple[type[Message], ...]) -> TypeAdapter[Message]:
     for other in classes[1:]:
         union |= other
     return TypeAdapter(Annotated[union, Field(discriminator="event_type")])
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A body and the AMQP properties it travels with."""
-
-    body: bytes
-    routing_key: str
-    exchange: str = ""
-    message_id: str | None = field(default_factory=lambda: str(uuid.uuid4()))
-    type: str | None = None
-    content_type: str | None = "application/json"
-    content_encoding: str | None = None
-    priority: int | None = None
-    timestamp: datetime | None = field(default_factory=lambda: datetime.now(UTC))
-    app_id: str | None = None
-    correlation_id: str | None = None
-    reply_to: str | None = None
-    #: Milliseconds after which it expires in a queue, as a string of digits.
-    expiration: str | None = None
-    #: The broker accepts only the name of the connection's user.
-    user_id: str | None = None
-    #: Whether it survives a restart of the broker, in a durable queue.
-    persistent: bool = True
-    headers: dict[str, Any] = field(default_factory=dict)
-    #: Whether publishing fails if no queue takes the message.
-    mandatory: bool = True
-
-    @property
-    def key(self) -> str:
-        """Envelopes with the same key are published from the outbox in order."""
-        return self.partition_key or f"{self.exchange} {self.routing_key}"
-
-    @property
-    def partition_key(self) -> str | None:
-        """The header of that name as text, or None if it is missing, None or ""."""
-        given = self.headers.get(PARTITION_KEY)
-        return None if given is None else storable(given) or None
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """Its headers of this package; {} unless it came through `PARTITIONS`."""
-        if self.exchange != PARTITIONS:
-            return {}
-        return {name: self.headers[name] for name in OWN if name in self.headers}
-
-    @property
-    def unusual(self) -> dict[str, Any]:
-        """The rare properties that differ from their defaults."""
-        given = _unusual_of(self)
-        if given == _USUAL:
-            return {}  # nearly always
-        values = zip(UNUSUAL, given, _USUAL, strict=True)
-        return {name: value for name, value, usual in values if value != usual}
-
-    def copy(self, **changes: Any) -> Envelope:
-        """Return a copy with `changes`."""
-        return replace(self, **changes)
-
-
-_unusual_of = attrgetter(*UNUSUAL)
-_USUAL = _unusual_of(Envelope(b"", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An envelope as delivered from a queue."""
-
-    envelope: Envelope
-    #: The logical queue, as in the registry.
-    queue: str
-    tag: int
-    #: The broker's name of the queue or partition it came from; "" if unknown.
-    source: str = ""
-    #: The channel to which `tag` belongs.
-    channel: Any = None
-    redelivered: bool = False
-    #: Name of the subscription; unique together with `tag`.
-    consumer_tag: str = ""
-    #: The id of a message without `message_id`, which it got on its way or gets here.
-    assigned_id: str = ""
-
-    def __post_init__(self) -> None:
-        """Assign an id to a message that has none."""
-        if self.envelope.message_id is None and not self.assigned_id:
-            assigned = self.envelope.own.get(ASSIGNED_ID) or str(uuid.uuid4())
-            object.__setattr__(self, "assigned_id", assigned)
-
-    @property
-    def message_id(self) -> str:
-        """The `message_id` of its sender, or the assigned one."""
-        return self.envelope.message_id or self.assigned_id
-
-    @property
-    def inbox_id(self) -> str:
-        """The primary key of the message in the inbox."""
-        return inbox_id(self.queue, self.message_id)
-
-
-def inbox_id(queue: str, message_id: str) -> str:
-    """
-    Return the primary key in the inbox of a message, in the form of a UUID.
-
-    An id identifies a message within its queue: what comes through an exchange may be
-    in several queues, and each handles it once.
-    """
-    return str(uuid.uuid5(INBOX_IDS, f"{message_id} in {queue}"))

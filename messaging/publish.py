@@ -12,8 +12,9 @@ from . import topology
 from .amqp.encoding import Properties, pack
 from .amqp.publisher import publisher
 from .conf import settings
+from .envelope import PARTITION_KEY, PARTITIONS, SHORT, Envelope
 from .exceptions import TooLarge
-from .message import PARTITION_KEY, PARTITIONS, SHORT, Envelope, Event, Message, key_of
+from .message import Event, Message, key_of
 from .registry import handlers
 
 
@@ -38,9 +39,7 @@ def publish(
     """
     if message_id is not None and len(messages) != 1:
         raise TypeError("message_id identifies one message: publish the others apart.")
-    envelopes = [
-        envelope_for(message, message_id, headers, reply_to) for message in messages
-    ]
+    envelopes = [envelope_for(m, message_id, headers, reply_to) for m in messages]
     dispatch(envelopes, timeout)
     return [str(envelope.message_id) for envelope in envelopes]
 

@@ -9,24 +9,15 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
+from .bodies import decoded, is_decodable
+from .envelope import REPLAYS, Envelope, at_origin
 from .exceptions import InvalidMessage
-from .message import (
-    NO_KEY,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-    OWN,
-    PARTITIONS,
-    REPLAYS,
-    Envelope,
-    Message,
-    validated,
-)
+from .message import NO_KEY, Message, validated
 from .text import storable
 
 Body = TypeVar("Body")
-#: Converts the bytes of a body into the value that handlers receive.
-Reader = Callable[[bytes], Any]
+#: Converts a body and its content encoding into the value that handlers receive.
+Reader = Callable[[bytes, str | None], Any]
 
 
 class Received(Message, Generic[Body]):
@@ -76,7 +67,7 @@ class Received(Message, Generic[Body]):
         """Parse the body; raises `InvalidMessage`."""
         given = envelope or Envelope(body, "", message_id=None)
         parts = {
-            "body": cls.reader(body),
+            "body": cls.reader(body, given.content_encoding),
             "envelope": at_origin(given),
             "replays": given.own.get(REPLAYS, 0),
         }
@@ -111,14 +102,19 @@ def received_as(
 
 def reader_of(body: Any) -> Reader:
     """
-    Return a function that parses a body: unchanged for `bytes`, decoded from UTF-8 for
-    `str`, and validated by pydantic from JSON for any other type.
+    Return a function that decompresses a body and parses it: unchanged for `bytes`,
+    decoded from UTF-8 for `str`, and validated by pydantic from JSON for other types.
     """
     if body is bytes:
-        return bytes
+        return read_bytes
     read = read_text if body is str else TypeAdapter(body).validate_json
 
-    return lambda raw: validated(lambda: read(raw))
+    return lambda raw, encoding: validated(lambda: read(decoded(raw, encoding)))
+
+
+def read_bytes(raw: bytes, encoding: str | None) -> bytes:
+    """Decompress a body; return one in an encoding that is not supported as it is."""
+    return decoded(raw, encoding) if is_decodable(encoding) else raw
 
 
 def read_text(raw: bytes) -> str:
@@ -127,17 +123,3 @@ def read_text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise InvalidMessage({"": [_("Enter a text.")]}) from None
-
-
-def at_origin(envelope: Envelope) -> Envelope:
-    """Return an envelope as it was published, without headers of this package."""
-    own = envelope.own
-    headers = {n: v for n, v in envelope.headers.items() if n not in OWN}
-    if envelope.exchange != PARTITIONS:
-        return envelope.copy(headers=headers)
-    return envelope.copy(
-        exchange=own.get(ORIGIN_EXCHANGE, ""),
-        routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
-        user_id=own.get(ORIGIN_USER),
-        headers=headers,
-    )

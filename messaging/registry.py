@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .message import SHORT, TYPE_LENGTH, Event, Message
+from .envelope import SHORT
+from .message import TYPE_LENGTH, Event, Message
 from .received import Received, received_as
 
 Function = TypeVar("Function", bound=Callable[..., Any])

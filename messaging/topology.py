@@ -17,7 +17,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import settings
-from .message import PARTITIONS
+from .envelope import PARTITIONS
 from .registry import (
     Exchange,
     Source,

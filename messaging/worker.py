@@ -43,7 +43,7 @@ rolled back and is done by the next process; {MISCONFIGURED} when a queue does n
 the number of partitions that the settings want; 2 when called wrongly. While a server
 is away, the process waits for it. A second Ctrl-C ends the process at once.
 """
-#: Seconds for the broker to confirm the end of each connection, after `STOP_TIMEOUT`.
+#: Seconds for the broker to confirm the end of the connections, after `STOP_TIMEOUT`.
 GOODBYE = 0.7
 
 #: The callbacks of `on_stop` in threads other than the main one.
@@ -132,7 +132,10 @@ def run_until_stopped(
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         for connection in used:
-            connection.close(GOODBYE)
+            connection.close(0.0)
+        deadline = time.monotonic() + GOODBYE
+        for connection in used:
+            connection.close(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             logger.error("Work in hand did not end in time; it will be delivered again")
             logging.shutdown()

@@ -50,7 +50,7 @@ class ReplayForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        text = as_text(self.instance.body)
+        text = as_text(self.instance.content)
         if text is not None and len(text) <= EDITABLE:
             self.fields["replay_body"].initial = printable(text, "\n\t")
         else:
@@ -158,7 +158,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("body"))
     def pretty_body(self, letter: DeadLetter) -> str:
         """Return the body, indented if it is JSON."""
-        return preformatted(pretty(letter.body))
+        return preformatted(pretty(letter.content))
 
     @admin.action(
         description=gettext_lazy("Send again (requeue)"), permissions=["change"]

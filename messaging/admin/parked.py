@@ -16,11 +16,11 @@ from messaging.dead_letters.formatting import pretty
 from messaging.models.parked import Parked
 
 from .publishing import log
-from .reading import ReadOnlyAdmin, preformatted
+from .reading import SearchableById, preformatted
 
 
 @admin.register(Parked)
-class ParkedAdmin(ReadOnlyAdmin):
+class ParkedAdmin(SearchableById):
     """Messages that are retried later, and those that wait behind them."""
 
     change_form_template = "admin/messaging/row.html"
@@ -80,7 +80,7 @@ class ParkedAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("body"))
     def pretty_body(self, row: Parked) -> str:
         """Return the body, indented."""
-        return preformatted(pretty(bytes(row.body)))
+        return preformatted(pretty(row.content))
 
     @admin.action(description=gettext_lazy("Try now"), permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

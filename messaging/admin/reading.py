@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
+
+from messaging.models.inbox import inbox_ids
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -23,6 +27,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, *_: Any) -> bool:
         """Return False."""
         return False
+
+
+class SearchableById(ReadOnlyAdmin):
+    """Finds rows whose `message_id` is that of the inbox by the id that people see."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Return the rows that match, and whether there may be duplicates."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        named = queryset.filter(message_id__in=inbox_ids(search_term.strip()))
+        return found | named, may_repeat
 
 
 def column(name: str, title: Any) -> Callable[[Any], Any]:

@@ -9,11 +9,11 @@ from django.utils.translation import gettext_lazy
 
 from messaging.models import Inbox, Outbox
 
-from .reading import ReadOnlyAdmin, column
+from .reading import ReadOnlyAdmin, SearchableById, column
 
 
 @admin.register(Inbox)
-class InboxAdmin(ReadOnlyAdmin):
+class InboxAdmin(SearchableById):
     """Messages that were handled."""
 
     list_display = (

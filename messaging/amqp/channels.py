@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -11,6 +12,8 @@ logger = logging.getLogger(__name__)
 NORMAL = (0, 200)
 #: Reply codes for what is not permitted, is missing, or exists with other arguments.
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
+#: Reply codes with which a broker closes connections: it stops, or it has failed.
+CONNECTION_FORCED, INTERNAL_ERROR = 320, 541
 
 
 class ChannelUser(Protocol):
@@ -27,40 +30,45 @@ class ChannelUser(Protocol):
 
 
 class RecoveringChannel:
-    """Opens a channel for one user, and another after each loss, on one connection."""
+    """Opens a channel for one user, and another after each loss, on any connection."""
 
-    def __init__(self, connection: Any, user: ChannelUser) -> None:
-        self._connection = connection
+    def __init__(self, user: ChannelUser) -> None:
         self._user = user
         self._channel: Any = None
+        #: When the pause that the user wants is over, on the monotonic clock.
+        self._not_before = 0.0
 
-    def open(self) -> None:
-        """Open a channel, unless the connection is gone."""
-        if self._connection.is_open:
-            self._connection.channel(on_open_callback=self._opened)
+    def open(self, connection: Any) -> None:
+        """Open a channel once the pause is over, unless the connection is gone then."""
+
+        def open_now() -> None:
+            if connection.is_open:
+                connection.channel(on_open_callback=self._opened)
+
+        pause = max(0.0, self._not_before - time.monotonic())
+        connection.ioloop.call_later(pause, open_now)
 
     def close(self) -> None:
         """Close the channel."""
         if self._channel is not None:
             close(self._channel)
 
-    def lost(self, error: Exception) -> float:
-        """Call `closed` of the user, once for each channel; return its pause."""
-        if self._channel is None:
-            return 0.0
-        self._channel = None
-        return self._user.closed(error)
+    def lost(self, error: Exception) -> None:
+        """Call `closed` of the user, once for each channel."""
+        if self._channel is not None:
+            self._channel = None
+            self._not_before = time.monotonic() + self._user.closed(error)
 
     def _opened(self, channel: Any) -> None:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         self._user.opened(channel)
 
-    def _closed(self, _channel: Any, error: Exception) -> None:
-        pause = self.lost(error)
-        if self._connection.is_open:
+    def _closed(self, channel: Any, error: Exception) -> None:
+        self.lost(error)
+        if channel.connection.is_open:
             logger.debug("A channel was closed: %s", error)
-            self._connection.ioloop.call_later(pause, self.open)
+            self.open(channel.connection)
 
 
 def close(channel: Any) -> None:

@@ -12,8 +12,8 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from messaging import topology
+from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
-from messaging.message import Envelope
 from messaging.registry import Exchange, Source
 
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
@@ -247,10 +247,18 @@ def declare() -> list[str]:
     Declare all queues, exchanges and bindings of the project.
 
     Returns the names of the queues and exchanges. What exists with the same arguments
-    stays as it is. Raises `TopologyMismatch` when something exists with others, and
-    `MessagingError` when the broker is away.
+    stays as it is. Raises `TopologyMismatch` when something exists with others, or
+    another `MessagingError` when the broker refuses something or is away; the rest is
+    declared all the same.
     """
     items = list(topology.declared())
+    refused: list[MessagingError] = []
     with connect("topology") as client:
-        client.declare(*items)
+        for item in items:
+            try:
+                client.declare(item)
+            except MessagingError as error:
+                refused.append(error)
+    if refused:
+        raise refused[0]
     return [item.name for item in items if not isinstance(item, topology.Binding)]

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from messaging.conf import settings
-from messaging.exceptions import PublishError, Unconfirmed, Unroutable
+from messaging.exceptions import Unconfirmed, Unroutable
 
-from .channels import NOT_FOUND
 from .connection import Connection
 from .encoding import UNSENDABLE
 from .outgoing import Outgoing, PublishRequest
+from .refusals import Trial, is_fault_of_a_message, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ REFUSED_PAUSE = 0.1
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
-#: Reply codes with which a broker closes connections for reasons of its own.
-NO_FAULT = (320, 541)  # CONNECTION_FORCED, INTERNAL_ERROR
+#: Seconds in which messages that are sent again go alone, to be confirmed before others
+#: make the broker close the channel once more.
+HEAD_START = 0.2
 
 
 class ConfirmChannel:
@@ -41,7 +42,8 @@ class ConfirmChannel:
 
     Messages are sent in the order in which they were added. What is unconfirmed when
     the channel is lost is sent again, first and under the same `message_id`, on the
-    next one, unless its caller has given up.
+    next one, unless its caller has given up. If the broker closed the channel because
+    of a message, that one is settled with an error.
     """
 
     def __init__(self) -> None:
@@ -56,8 +58,11 @@ class ConfirmChannel:
         self._next_tag = 1
         #: Held to send and to cancel, so that nothing cancelled is sent.
         self._lock = threading.Lock()
-        #: Messages one of which made the broker close the channel.
-        self._suspects: set[Outgoing] = set()
+        #: Unconfirmed messages that were sent on an earlier channel too, and until when
+        #: they have a head start, on the monotonic clock.
+        self._sent_again: set[Outgoing] = set()
+        self._head_start = 0.0
+        self._trial = Trial()
         #: Messages that a queue refused (`basic.nack`) and that are sent again.
         self._refused: list[Outgoing] = []
         self._flush_is_due = False
@@ -83,7 +88,8 @@ class ConfirmChannel:
         """Send nothing more of a request, now or after a reconnection."""
         with self._lock:
             request.given_up = True
-            self._suspects.difference_update(request.outgoing)
+            self._sent_again.difference_update(request.outgoing)
+            self._trial.acquit(request.outgoing)
             for one in request.outgoing:
                 # By identity, and without a switch of threads.
                 if one in self._waiting:
@@ -97,6 +103,9 @@ class ConfirmChannel:
         channel.add_on_return_callback(self._returned)
         self._next_tag = 1
         self._channel = channel
+        if self._sent_again:
+            self._head_start = time.monotonic() + HEAD_START
+            channel.connection.ioloop.call_later(HEAD_START, self._flush)
         self._flush()
 
     def unblocked(self) -> None:
@@ -106,26 +115,38 @@ class ConfirmChannel:
     def _flush(self) -> None:
         self._flush_is_due = False
         with self._lock:
-            while self._waiting and self._may_send():
+            while self._waiting and self._may_send(self._waiting[0]):
                 self._send(self._waiting.popleft())
+            if self._is_open() and self._trial.must_ask():
+                assert self._channel is not None  # it is open
+                self._channel.basic_qos(callback=self._answered)
 
-    def _may_send(self) -> bool:
-        if self._channel is None or not self._channel.is_open:
+    def _is_open(self) -> bool:
+        return self._channel is not None and self._channel.is_open
+
+    def _may_send(self, outgoing: Outgoing) -> bool:
+        if not self._is_open() or self._connection.blocked:
             return False
-        if self._connection.blocked:
-            return False
-        if self._suspects and self._unconfirmed:
+        if self._sent_again and self._must_wait(outgoing):
             return False
         return (
             len(self._unconfirmed) < settings.MAX_IN_FLIGHT
             and self._unconfirmed_bytes < MAX_BYTES_IN_FLIGHT
         )
 
+    def _must_wait(self, outgoing: Outgoing) -> bool:
+        """Return whether a message must wait for some of those that are sent again."""
+        if outgoing not in self._sent_again and time.monotonic() < self._head_start:
+            return True
+        return not self._trial.allows(outgoing)
+
     def _send(self, outgoing: Outgoing) -> None:
         assert self._channel is not None  # checked by `_may_send`
         envelope = outgoing.envelope
         source = outgoing.request.while_open
         if source is not None and not source.is_open:
+            self._sent_again.discard(outgoing)
+            self._trial.acquit([outgoing])
             outgoing.settle(Unconfirmed("The channel it came by is closed."))
             return
         try:
@@ -139,13 +160,20 @@ class ConfirmChannel:
         except UNSENDABLE as error:
             # Nothing was sent, and the next tag is still free.
             if self._channel.is_open:
-                self._reject(outgoing, error)
+                logger.error("A message cannot be sent: %s", error)
+                outgoing.settle(refusal(error))
             else:
                 self._send_again(outgoing)
             return
         self._unconfirmed[self._next_tag] = outgoing
         self._unconfirmed_bytes += len(envelope.body)
         self._next_tag += 1
+        if self._sent_again:
+            self._trial.sent(outgoing)
+
+    def _answered(self, _frame: Any) -> None:
+        self._trial.answered()
+        self._flush()
 
     def _returned(
         self, _channel: Channel, method: Any, properties: Any, _body: bytes
@@ -176,7 +204,9 @@ class ConfirmChannel:
         for tag in tags:
             if outgoing := self._unconfirmed.pop(tag, None):
                 self._unconfirmed_bytes -= len(outgoing.envelope.body)
-                self._suspects.discard(outgoing)
+                if self._sent_again:
+                    self._sent_again.discard(outgoing)
+                    self._trial.acquit([outgoing])
                 self._settle(outgoing, refused)
         if self._waiting:
             self._flush()
@@ -212,46 +242,33 @@ class ConfirmChannel:
         self._flush()
 
     def closed(self, error: Exception) -> float:
-        """
-        Keep what is unconfirmed, in its order, for the next channel.
-
-        If the broker closed the channel because of a message, it does not say which.
-        Those in question are then sent one at a time: the next to close the channel is
-        the culprit.
-        """
+        """Settle what is at fault, and keep the rest in its order for a new channel."""
         self._channel = None
         self.last_problem = str(error)
         with self._lock:
-            again = [*self._refused, *self._unconfirmed.values()]
+            sent = list(self._unconfirmed.values())
+            culprits: set[Outgoing] = set()
+            if is_fault_of_a_message(error):
+                culprits = self._trial.culprits(error, sent)
+            else:
+                self._trial.end()
+            again = [one for one in (*self._refused, *sent) if one not in culprits]
             self._refused.clear()
             self._unconfirmed.clear()
             self._unconfirmed_bytes = 0
-            if is_fault_of_a_message(error):
-                if len(again) == 1:
-                    self._reject(again.pop(), error)
-                # What is not sent again cannot be found to be the culprit.
-                self._suspects.update(one for one in again if not one.request.given_up)
+            self._sent_again = {one for one in again if not one.request.given_up}
             for one in reversed(again):
                 one.returned = None
                 self._send_again(one)
+        if culprits:
+            logger.error(
+                "The broker refuses %d of the messages: %s", len(culprits), error
+            )
+        for one in culprits:
+            one.settle(refusal(error))
         return 0.0
 
     def _send_again(self, outgoing: Outgoing) -> None:
         """Put a message back in front, with the lock held."""
         if not outgoing.request.given_up:
             self._waiting.appendleft(outgoing)
-
-    def _reject(self, outgoing: Outgoing, error: Exception) -> None:
-        """Settle a message that the broker does not accept."""
-        self._suspects.discard(outgoing)
-        logger.error("The broker refuses a message: %s", error)
-        code = getattr(error, "reply_code", None)
-        kind = Unroutable if code == NOT_FOUND else PublishError
-        outgoing.settle(kind(f"The broker refuses this message: {error}"))
-
-
-def is_fault_of_a_message(error: Exception) -> bool:
-    """Return whether the broker closed channel or connection because of a message."""
-    if isinstance(error, ConnectionClosedByBroker):
-        return error.reply_code not in NO_FAULT
-    return isinstance(error, ChannelClosedByBroker)

@@ -58,7 +58,7 @@ class Connection:
         self.name = name
         self._heartbeat = heartbeat
         self._users = users
-        self._channels: list[RecoveringChannel] = []
+        self._channels = [RecoveringChannel(user) for user in users]
         self._closing = threading.Event()
         self._open = threading.Event()
         #: Held to use or replace `_pika`.
@@ -83,10 +83,9 @@ class Connection:
 
     def close(self, timeout: float = 5.0) -> None:
         """Close for good; waits at most `timeout` seconds for the broker to confirm."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self.submit(self._close)
+        if not self._closing.is_set():
+            self._closing.set()
+            self.submit(self._close)
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -136,7 +135,6 @@ class Connection:
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
         )
-        self._channels = [RecoveringChannel(connection, user) for user in self._users]
         with self._lock:
             self._pika = connection
         try:
@@ -168,7 +166,7 @@ class Connection:
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
         for channel in self._channels:
-            channel.open()
+            channel.open(connection)
 
     def _failed(self, connection: pika.SelectConnection, error: Any) -> None:
         self.last_error = readable(error)

@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from messaging.message import SHORT, Delivery, Envelope
+from messaging.bodies import decoded_size
+from messaging.envelope import SHORT, Delivery, Envelope
 from messaging.text import storable
 
 from .spool import Spool
@@ -58,7 +59,7 @@ class DeliveryBuffer:
         Wait for deliveries and return the first ones, at most `limit`.
 
         A batch has only redelivered messages or none. Unless it is a single message,
-        its bodies take no more than the room of the buffer.
+        its bodies, decompressed, fit into the room of the buffer.
         """
         batch: list[Delivery] = []
         room = self._room
@@ -69,10 +70,12 @@ class DeliveryBuffer:
                 delivery = self._deliveries[0]
                 if batch and batch[0].redelivered != delivery.redelivered:
                     break
-                if batch and self._bodies.next_size > room:
+                encoding = delivery.envelope.content_encoding
+                size = decoded_size(self._bodies.next_size, encoding)
+                if batch and size > room:
                     break
                 body = self._bodies.peek()
-                room -= len(body)
+                room -= size
                 self._bodies.drop()
                 self._deliveries.popleft()
                 envelope = delivery.envelope.copy(body=body)

@@ -13,8 +13,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from pika.exceptions import AMQPError
 
 from messaging.conf import settings
+from messaging.envelope import SHORT, Envelope
 from messaging.exceptions import PublishError, TooLarge
-from messaging.message import SHORT, Envelope
 from messaging.text import storable
 from messaging.topology import keeps_order
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
-from messaging.message import SHORT
+from messaging.envelope import SHORT
 from messaging.text import storable
 
 #: Prefixes of the headers that the broker adds to dead letters. Old brokers drop a

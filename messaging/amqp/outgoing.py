@@ -7,13 +7,16 @@ Created in the thread of a caller, settled in the I/O thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError
-from messaging.message import Envelope
 
 from .encoding import Properties
+
+T = TypeVar("T")
 
 
 class PublishRequest:
@@ -83,3 +86,26 @@ class Outgoing:
         self.error = error
         self.is_settled = True
         self.request.count_settled()
+
+
+def ordering_key(envelope: Envelope) -> str:
+    """Return the key of the envelopes that must be confirmed one after the other."""
+    return str(envelope.partition_key or envelope.message_id)
+
+
+def rounds(items: Iterable[T], key: Callable[[T], str]) -> list[dict[str, T]]:
+    """
+    Divide items into rounds, each a dict with at most one item of each key.
+
+    Of two messages that are sent without waiting, a queue that is full for a moment may
+    refuse the first and take the second.
+    """
+    result: list[dict[str, T]] = []
+    counts: Counter[str] = Counter()
+    for item in items:
+        name = key(item)
+        if counts[name] == len(result):
+            result.append({})
+        result[counts[name]][name] = item
+        counts[name] += 1
+    return result

@@ -198,13 +198,14 @@ class PublicSubscription(Subscription):
     def closed(self, error: Exception) -> float:
         """Learn from a refusal; return the pause before a new channel."""
         code, step = getattr(error, "reply_code", None), self._step
+        text = getattr(error, "reply_text", "")
         if code == NOT_FOUND:
             self._forget_queue()
             self._is_missing = True
         elif code == PRECONDITION_FAILED and step == "declare":
             self._forget_queue()  # another program has just declared it
         elif code == PRECONDITION_FAILED and step == "inspect":
-            self._is_inspected = not self._declaration.learn(str(error))
+            self._is_inspected = not self._declaration.learn(text)
         elif code == ACCESS_REFUSED and step == "inspect":
             self._is_inspected = True  # not permitted to declare: used as it is
         else:

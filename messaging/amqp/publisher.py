@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from messaging.conf import settings
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed
-from messaging.message import Envelope
 
 from .channels import ChannelUser
 from .client import declare
 from .confirms import ConfirmChannel
 from .connection import Connection
-from .outgoing import PublishRequest
+from .outgoing import PublishRequest, ordering_key, rounds
 from .process import OnePerProcess
-
-T = TypeVar("T")
 
 
 class Publisher:
@@ -130,29 +126,6 @@ def deadline_after(timeout: float | None) -> float:
     """Return the end, on the monotonic clock, of a wait that begins now."""
     seconds = settings.CONFIRM_TIMEOUT if timeout is None else timeout
     return time.monotonic() + float(seconds)
-
-
-def ordering_key(envelope: Envelope) -> str:
-    """Return the key of the envelopes that must be confirmed one after the other."""
-    return str(envelope.partition_key or envelope.message_id)
-
-
-def rounds(items: Iterable[T], key: Callable[[T], str]) -> list[dict[str, T]]:
-    """
-    Divide items into rounds, each a dict with at most one item of each key.
-
-    Of two messages that are sent without waiting, a queue that is full for a moment may
-    refuse the first and take the second.
-    """
-    result: list[dict[str, T]] = []
-    counts: Counter[str] = Counter()
-    for item in items:
-        name = key(item)
-        if counts[name] == len(result):
-            result.append({})
-        result[counts[name]][name] = item
-        counts[name] += 1
-    return result
 
 
 #: Returns the publisher of this process.

@@ -24,6 +24,16 @@ FRESH = 0.1
 WATCH_PAUSE = 5.0
 
 
+def hide_missing(channel: Callable[[], Any]) -> None:
+    """Hide pika's warnings that a queue does not exist, on the channel returned."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not (NOT_FOUND in arguments and channel() in arguments)
+
+    logging.getLogger("pika.channel").addFilter(is_news)
+
+
 class QueueProbe:
     """
     Asks the broker about queues, one after the other, on a channel of its own.
@@ -47,7 +57,7 @@ class QueueProbe:
     def attach(self, submit: Callable[[Callable[[], None]], None]) -> None:
         """Use `submit` to run code in the I/O thread."""
         self._submit = submit
-        logging.getLogger("pika.channel").addFilter(self._is_news)
+        hide_missing(lambda: self._channel)
 
     def is_consumed(self, queue: str, patience: float) -> bool:
         """
@@ -63,11 +73,6 @@ class QueueProbe:
                 answer = self._questions[queue] = Future()
         self._submit(self._ask)
         return answer.result(patience)
-
-    def _is_news(self, record: logging.LogRecord) -> bool:
-        """Filter pika's warnings that a queue which was asked about does not exist."""
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        return not (NOT_FOUND in arguments and self._channel in arguments)
 
     # What follows runs in the I/O thread.
 
@@ -138,7 +143,9 @@ class ConsumerWatchdog:
             return
         if self._is_waiting:
             logger.critical("The broker has not answered about %s", self._queue)
-            self._channel.connection.close()
+            # As after missed heartbeats: `close` would wait for the broker's answer.
+            error = ConnectionError("The broker does not answer.")
+            self._channel.connection._terminate_stream(error)
             return
         self._is_waiting = True
         self._channel.queue_declare(self._queue, passive=True, callback=self._answered)

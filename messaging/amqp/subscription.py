@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from messaging import topology
-from messaging.backoff import Backoff
 from messaging.conf import settings
-from messaging.message import Delivery
+from messaging.envelope import Delivery
 
+from .backoff import Backoff
 from .channels import NORMAL, close
 from .connection import Connection
 from .deliveries import DeliveryBuffer, delivery_of
@@ -113,6 +113,8 @@ class Subscription:
         if channel is self._channel:
             delivery = delivery_of(self.queue, self.name, channel, method, properties)
             self._buffer.add(delivery, body)
+        if channel is not self._channel:  # `end` may have emptied the buffer before
+            self._buffer.clear()
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         # Tags belong to their channel. If it is closed, the broker redelivers.

@@ -18,8 +18,8 @@ from messaging.amqp.client import Client
 from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
 from messaging.conf import settings
+from messaging.envelope import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY, PARTITIONS, Envelope
 from messaging.exceptions import NotThere, TopologyMismatch
-from messaging.message import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY, PARTITIONS, Envelope
 from messaging.models.lease import Lease
 from messaging.models.outbox import Outbox
 from messaging.models.parked import Parked
@@ -27,6 +27,11 @@ from messaging.models.parked import Parked
 from .resizing import Refused, busy, queue_state
 
 logger = logging.getLogger(__name__)
+
+#: Messages that are read ahead.
+PREFETCH = 100
+#: Seconds without a message after which a queue counts as empty.
+QUIET = 2.0
 
 
 def is_old(queue: str, leases: Iterable[str]) -> bool:
@@ -97,8 +102,10 @@ def _move_messages(client: Client, queue: str, partition: str) -> None:
 
 
 def _messages(channel: Any, queue: str) -> Iterator[tuple[Envelope, int]]:
-    while True:
-        method, properties, body = channel.basic_get(queue)
+    """Yield all messages, with their tags, until none arrives for a while."""
+    channel.basic_qos(prefetch_count=PREFETCH)
+    # Quorum queues with a single active consumer know no `basic.get`.
+    for method, properties, body in channel.consume(queue, inactivity_timeout=QUIET):
         if method is None:
             return
         yield envelope_of(method, properties, body), method.delivery_tag

@@ -10,8 +10,8 @@ from django.db import transaction
 from messaging import topology
 from messaging.amqp.client import Client
 from messaging.conf import settings
+from messaging.envelope import PARTITIONS
 from messaging.exceptions import MessagingError, NotThere
-from messaging.message import PARTITIONS
 from messaging.models.lease import Lease, Worker
 from messaging.models.outbox import Outbox
 from messaging.models.parked import Parked

@@ -5,7 +5,8 @@ A fresh delivery costs nothing. One that was delivered before, or was parked, is
 in a commit of its own while it is processed. A mark whose process is dead counts as a
 death; a process that stops cleanly removes its marks. The more processes have died of
 messages, the fewer are tried together, until the one at fault is alone. The broker's
-own count is no substitute: it also counts restarts and lost connections.
+own count is no substitute: it also counts restarts and lost connections, and what else
+it counts depends on its version.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from django.db import Error as DatabaseFailure
 
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.dead_letters.letters import Failure
+from messaging.dead_letters.letters import Failure, digest
+from messaging.envelope import ASSIGNED_ID
 from messaging.models import Attempt, Worker
 
-from .context import Batch
+from .context import Batch, Context
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,20 @@ def narrow(batch: Batch, worker: str) -> None:
     Messages of which too many processes have died are given up.
     """
     close_stale_connections()
-    ids = [context.mark for context in batch.contexts]
+    ids = [mark_of(context) for context in batch.contexts]
     deaths = deaths_of(ids, worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     for context in batch.contexts:
-        if failure := poison(context.mark, deaths):
+        if failure := poison(mark_of(context), deaths):
             context.refuse(failure)
+
+
+def mark_of(context: Context) -> str:
+    """Return an id that is the same at every delivery: of the body if it has none."""
+    envelope = context.delivery.envelope
+    if context.row or envelope.message_id or ASSIGNED_ID in envelope.own:
+        return context.id
+    return digest(envelope.body)
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:

@@ -26,7 +26,7 @@ from messaging.dead_letters.letters import Failure
 from messaging.exceptions import Reject
 from messaging.registry import Handler, handlers, one_by_one, projections
 
-from . import attempts, inbox, parking, routing, transactions
+from . import attempts, idempotency, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Part, State, in_states
 from .policy import FailurePolicy, Step, portions
@@ -75,7 +75,7 @@ class Processor:
         started = time.monotonic()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
-        ids = [context.mark for context in batch.contexts]
+        ids = [attempts.mark_of(context) for context in batch.contexts]
         marks = attempts.marked(ids, self.lease.worker)
         with marks if batch.may_kill else nullcontext():
             for context in batch.contexts:
@@ -115,6 +115,7 @@ class Processor:
             with transaction.atomic(using=settings.DATABASE):
                 self.lease.lock()
                 inbox.recognise(part)
+                idempotency.claim(part)
                 if self.lease.has_parked:
                     parking.find_blocked(self.lease, part)
                 if decision is None:

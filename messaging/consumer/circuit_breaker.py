@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
-from messaging.backoff import Backoff
+from messaging.amqp.backoff import Backoff
 from messaging.conf import settings
 
 from .context import Context, State

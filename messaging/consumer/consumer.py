@@ -10,10 +10,10 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
+from messaging.amqp.backoff import Backoff
 from messaging.amqp.public_queue import PublicSubscription
 from messaging.amqp.publisher import Publisher
 from messaging.amqp.subscription import Subscription
-from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import close_stale_connections
@@ -22,7 +22,7 @@ from messaging.models import Parked
 from messaging.models.lease import LeaseLost
 from messaging.topology import is_dead_queue
 
-from . import attempts
+from . import attempts, parking
 from .batch import Processor
 from .circuit_breaker import CircuitOpen
 from .context import Batch, Context
@@ -129,6 +129,8 @@ class Consumer:
         timeout = None
         if lease.has_parked and not self._pending:
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
+            if timeout is None and parking.wake(lease):
+                timeout = 0.0
             lease.has_parked = timeout is not None
             # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (

@@ -11,18 +11,10 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 
 from messaging.conf import settings
-from messaging.dead_letters.letters import Failure, digest
+from messaging.dead_letters.letters import Failure
+from messaging.envelope import IF_VERSION, Delivery
 from messaging.exceptions import InvalidMessage
-from messaging.message import (
-    ASSIGNED_ID,
-    IF_VERSION,
-    REDELIVERED,
-    REPLAYS,
-    Delivery,
-    Message,
-    decode,
-    key_of,
-)
+from messaging.message import Message, decode, key_of
 from messaging.operations import Outcome
 from messaging.registry import messages_of
 from messaging.topology import partition_for
@@ -152,7 +144,7 @@ class Context:
         """Take the outcome from its inbox row."""
         self.state, self.reference = State.KNOWN, row.reference
         self.failure = None
-        if row.status == row.Status.FAILED and self.replays <= row.replays:
+        if row.status == row.Status.FAILED and self.delivery.replays <= row.replays:
             self.failure = Failure(row.kind, row.reason, row.code)
 
     def decide(self, error: BaseException) -> Decision:
@@ -168,11 +160,6 @@ class Context:
         return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
-    def is_poison(self) -> bool:
-        """Whether too many processes have died of it."""
-        return self.refusal is not None and self.refusal.kind == "poison"
-
-    @property
     def is_large(self) -> bool:
         """Whether its body is larger than that of any message that is applied."""
         return len(self.delivery.envelope.body) > int(settings.MAX_BODY)
@@ -186,35 +173,6 @@ class Context:
     def message_id(self) -> str:
         """The id by which people find it: its `message_id`, or the one it was given."""
         return self.delivery.message_id
-
-    @property
-    def is_nameless(self) -> bool:
-        """Whether its sender gave it no `message_id`."""
-        return self.delivery.envelope.message_id is None
-
-    @property
-    def is_again(self) -> bool:
-        """Whether the broker says that it may have been delivered before."""
-        return self.delivery.redelivered or REDELIVERED in self.delivery.envelope.own
-
-    @property
-    def key_id(self) -> str:
-        """A digest of its queue and key."""
-        return digest(self.delivery.queue, self.key)
-
-    @property
-    def mark(self) -> str:
-        """An id that is the same at every delivery; of a body if it has none."""
-        envelope = self.delivery.envelope
-        if self.row or envelope.message_id or ASSIGNED_ID in envelope.own:
-            return self.id
-        return digest(envelope.body)
-
-    @property
-    def replays(self) -> int:
-        """How often an operator has sent it again."""
-        count = self.delivery.envelope.own.get(REPLAYS)
-        return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
     @property
     def outcome(self) -> Outcome:

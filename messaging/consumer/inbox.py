@@ -55,7 +55,7 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
     if row is not None:
         # It is applied again only if an operator requeues it; if just its projection
         # has failed, not even then.
-        if row.status == row.Status.DONE or context.replays <= row.replays:
+        if row.status == row.Status.DONE or context.delivery.replays <= row.replays:
             return State.KNOWN
         if row.kind == "projection":
             return State.KNOWN
@@ -64,12 +64,21 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
 
 def _last_nameless(part: Iterable[Context]) -> dict[str, str | None]:
     """Return the body of the last message of each key that may have come again."""
-    again = {c.key_id for c in part if _may_be_last(c)}
+    again = {key_id(c) for c in part if _may_be_last(c)}
     return LastNameless.objects.using(settings.DATABASE).bodies(again) if again else {}
 
 
+def key_id(context: Context) -> str:
+    """Return a digest of the queue and the key of a message."""
+    return digest(context.delivery.queue, context.key)
+
+
 def _may_be_last(context: Context) -> bool:
-    return context.is_nameless and context.is_again and context.row is None
+    return (
+        context.delivery.is_nameless
+        and context.delivery.is_again
+        and context.row is None
+    )
 
 
 def is_last(context: Context, last: dict[str, str | None]) -> bool:
@@ -82,10 +91,12 @@ def is_last(context: Context, last: dict[str, str | None]) -> bool:
     """
     if not last:
         return False
-    body = digest(context.delivery.envelope.body) if context.is_nameless else None
-    is_last = _may_be_last(context) and last.get(context.key_id) == body
-    if context.key_id in last:
-        last[context.key_id] = body
+    body = (
+        digest(context.delivery.envelope.body) if context.delivery.is_nameless else None
+    )
+    is_last = _may_be_last(context) and last.get(key_id(context)) == body
+    if key_id(context) in last:
+        last[key_id(context)] = body
     return is_last
 
 
@@ -119,12 +130,12 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
 
 def _record_last(lease: HeldLease, decided: Sequence[Context]) -> None:
     """Remember the last message of each key, if it has no `message_id`."""
-    if any(context.is_nameless for context in decided):
+    if any(context.delivery.is_nameless for context in decided):
         lease.has_nameless = True
     if not lease.has_nameless:
         return
     last = {
-        c.key_id: digest(c.delivery.envelope.body) if c.is_nameless else None
+        key_id(c): digest(c.delivery.envelope.body) if c.delivery.is_nameless else None
         for c in decided
     }
     rows = LastNameless.objects.using(settings.DATABASE)
@@ -143,7 +154,7 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
         failure.kind if failure else "",
         failure.reason if failure else "",
         failure.code if failure else "",
-        context.replays,
+        context.delivery.replays,
         now,
     )
 
@@ -165,5 +176,5 @@ def projection_failed(context: Context) -> None:
         kind=failure.kind,
         reason=failure.reason,
         code=failure.code,
-        replays=context.replays,
+        replays=context.delivery.replays,
     )

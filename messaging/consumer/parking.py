@@ -84,6 +84,19 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         parked.reschedule(again)
 
 
+def wake(lease: HeldLease) -> bool:
+    """
+    Return whether messages are parked, although none has a time at which it is due.
+
+    They get one then. The lease is locked, so that a transaction of this process whose
+    commit is in doubt has ended.
+    """
+    with transaction.atomic(using=settings.DATABASE):
+        lease.lock()
+        parked = Parked.objects.using(settings.DATABASE)
+        return parked.try_now(parked.filter(partition=lease.name)) > 0
+
+
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
     """Remove the rows of what is settled, so that the next of each key is due."""
     settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)

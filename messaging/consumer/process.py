@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from django.db import connections as databases
 
 from messaging import topology
+from messaging.amqp.backoff import Backoff
 from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import Publisher
-from messaging.backoff import Backoff
 from messaging.cluster.coordinator import Coordinator
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES, TopologyMismatch

@@ -33,8 +33,13 @@ def projectable(contexts: Iterable[Context]) -> Part:
         for context in contexts
         if context.state in (State.DONE, State.KNOWN)
         and context.failure is None
-        and (context.message is not None or context.is_poison)
+        and (context.message is not None or is_poison(context))
     ]
+
+
+def is_poison(context: Context) -> bool:
+    """Whether too many processes have died of a message."""
+    return context.refusal is not None and context.refusal.kind == "poison"
 
 
 def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
@@ -48,7 +53,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             _set_aside(part[0], decision)
             return
         for context in projectable(part):
-            if context.is_poison and context.refusal:
+            if context.refusal and is_poison(context):
                 # Its handler has succeeded: it is the projection that kills.
                 _set_aside(context, replace(context.refusal, kind="projection"))
         if ready := projectable(part):

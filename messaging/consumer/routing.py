@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from messaging.amqp.encoding import with_headers
 from messaging.amqp.headers import original
-from messaging.amqp.publisher import Publisher, publisher, rounds
-from messaging.exceptions import MessagingError, PublishError, Unroutable
-from messaging.message import (
+from messaging.amqp.outgoing import rounds
+from messaging.amqp.publisher import Publisher, publisher
+from messaging.envelope import (
     ASSIGNED_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
@@ -18,8 +18,9 @@ from messaging.message import (
     PARTITIONS,
     REDELIVERED,
     Envelope,
+    at_origin,
 )
-from messaging.received import at_origin
+from messaging.exceptions import MessagingError, PublishError, Unroutable
 from messaging.topology import partition_for
 
 from .context import Context, State, in_states
@@ -70,7 +71,7 @@ def _forwarded(context: Context) -> Envelope:
         own[ORIGIN_USER] = given.user_id
     if given.message_id is None:
         own[ASSIGNED_ID] = delivery.message_id
-        own |= {REDELIVERED: True} if context.is_again else {}
+        own |= {REDELIVERED: True} if context.delivery.is_again else {}
     envelope = given.copy(
         exchange=PARTITIONS,
         routing_key=partition_for(delivery.queue, context.key),

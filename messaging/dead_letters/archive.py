@@ -19,7 +19,7 @@ from messaging.amqp.client import connect
 from messaging.amqp.deliveries import envelope_of
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.message import Delivery
+from messaging.envelope import Delivery
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
 from messaging.topology import dead_queue

@@ -114,7 +114,7 @@ def details(letter: DeadLetter) -> Iterator[str]:
         line = "  ".join(f"{value}" for value in event.values())
         yield f"{'history:':16}{printable(line)}"
     yield ""
-    yield pretty(letter.body)
+    yield pretty(letter.content)
     yield ""
 
 

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
+from messaging.bodies import legible
 from messaging.conf import settings
-from messaging.message import (
+from messaging.envelope import (
     ASSIGNED_ID,
     IF_VERSION,
     ORIGIN_EXCHANGE,
@@ -19,12 +20,12 @@ from messaging.message import (
     PROPERTIES,
     REPLAYS,
     SHORT,
-    TYPE_LENGTH,
     Delivery,
     Envelope,
+    at_origin,
 )
+from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter
-from messaging.received import at_origin
 from messaging.text import storable
 
 #: Namespace of the ids of messages without `message_id` that the broker dead-lettered:
@@ -40,7 +41,7 @@ REASON_LENGTH = 1000
 BROKER_REASONS = {
     "delivery_limit": (
         "poison",
-        "Consumers died each time this message was delivered.",
+        "It reached the delivery limit: its consumers died or returned it each time.",
     ),
     "expired": ("expired", "It expired: it waited longer than its sender allowed."),
     "rejected": ("rejected", "A consumer outside this project rejected it."),
@@ -157,10 +158,11 @@ def event_type(envelope: Envelope) -> str:
     """Return the event type in the properties or the body, or ""."""
     if envelope.type:
         return storable(envelope.type, TYPE_LENGTH)
-    if len(envelope.body) > settings.MAX_BODY:
+    body = legible(envelope.body, envelope.content_encoding)
+    if len(body) > settings.MAX_BODY:
         return ""
     try:
-        parsed = json.loads(envelope.body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return ""
     given = parsed.get("event_type") if isinstance(parsed, dict) else None

@@ -15,17 +15,16 @@ from django.db.models import Max
 from messaging import topology
 from messaging.amqp.headers import from_json
 from messaging.conf import settings
-from messaging.exceptions import InvalidMessage
-from messaging.message import (
+from messaging.envelope import (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     PARTITION_KEY,
     PARTITIONS,
     REPLAYS,
     Envelope,
-    Message,
-    decode,
 )
+from messaging.exceptions import InvalidMessage
+from messaging.message import Message, decode
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received
@@ -54,7 +53,8 @@ def requeue(
     A replay is accepted anew, under the same message id. It is published through the
     outbox, in the transaction that marks the dead letter as requeued: it is neither
     lost nor sent twice, and no lock is held while waiting for the broker. `body`
-    replaces that of a single dead letter. Those of queues without handlers are skipped.
+    replaces that of a single dead letter, and is sent without content encoding. Those
+    of queues without handlers are skipped.
 
     Raises `InvalidMessage` for a body that no handler accepts.
     """
@@ -109,6 +109,7 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
     kept = {name: from_json(value) for name, value in kept.items()}
     if body is not None:
         message = corrected(letter, body)
+        kept["content_encoding"] = None
         if not isinstance(message, Received):
             kept["type"] = message.event_type
             headers[PARTITION_KEY] = message.partition_key
@@ -187,6 +188,6 @@ def system_user() -> str:
 def partition_key(letter: DeadLetter) -> str:
     """Return the partition key of a dead letter, or "" if its body has none."""
     try:
-        return corrected(letter, letter.body).partition_key
+        return corrected(letter, letter.content).partition_key
     except InvalidMessage:
         return ""

@@ -15,8 +15,8 @@ from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
 from messaging.checks import is_address
 from messaging.conf import settings
+from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError
-from messaging.message import Envelope
 
 from .findings import Finding, error, explained, ok, warning
 

@@ -53,7 +53,11 @@ class Messages:
             queue = topology.partition_for(queue, message.partition_key)
         while not self._stopping.is_set():
             try:
-                self._open().basic_publish(
+                channel = self._open()
+                if operation.entity.foreign:
+                    # As programs do that know nothing of this one.
+                    channel.queue_declare(queue, durable=True)
+                channel.basic_publish(
                     "",
                     queue,
                     json.dumps(body).encode(),

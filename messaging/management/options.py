@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from messaging.conf import settings
-from messaging.message import PROPERTIES
+from messaging.envelope import PROPERTIES
 from messaging.registry import MATCHES, TYPES, Exchange, Source
 
 #: Properties that `--property` takes; the others have options of their own.

@@ -11,8 +11,8 @@ from typing import IO, Any
 from pydantic_core import from_json
 
 from messaging.amqp.encoding import pack
+from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, TopologyMismatch, Unroutable
-from messaging.message import Envelope
 from messaging.publish import dispatch
 
 #: Messages, and bytes of bodies, that are sent before their confirms are waited for.

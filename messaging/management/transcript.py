@@ -8,6 +8,7 @@ from typing import Any
 
 from messaging.amqp.client import Incoming
 from messaging.amqp.headers import to_json
+from messaging.bodies import legible
 
 #: Properties that are printed if they are set.
 PROPERTIES = (
@@ -29,8 +30,8 @@ def json_line(message: Incoming) -> str:
     """
     Return everything about a message as one line.
 
-    The body is under "json" if it is an object or array, else under "text", or under
-    "base64" if it is not UTF-8.
+    The body, decompressed, is under "json" if it is an object or array, else under
+    "text", or under "base64" if it is not UTF-8.
     """
     envelope = message.envelope
     properties = {name: getattr(envelope, name) for name in PROPERTIES}
@@ -41,9 +42,14 @@ def json_line(message: Incoming) -> str:
         "persistent": envelope.persistent,
         "properties": {n: readable(v) for n, v in properties.items() if v is not None},
         "headers": {str(n): to_json(v) for n, v in envelope.headers.items()},
-        **body(message.body),
+        **body(content(message)),
     }
     return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def content(message: Incoming) -> bytes:
+    """Return the body, decompressed if that is possible."""
+    return legible(message.body, message.envelope.content_encoding)
 
 
 def readable(value: Any) -> Any:

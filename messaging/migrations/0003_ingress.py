@@ -4,7 +4,8 @@ import uuid
 
 from django.db import migrations, models
 
-from messaging.message import Event, inbox_id
+from messaging.envelope import inbox_id
+from messaging.message import Event
 from messaging.received import Received
 from messaging.registry import handlers
 
@@ -56,6 +57,14 @@ class Migration(migrations.Migration):
                 ('queue', models.CharField(db_index=True, max_length=255)),
                 ('body', models.CharField(max_length=32)),
                 ('processed_at', models.DateTimeField(db_index=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='IdempotencyKey',
+            fields=[
+                ('key', models.CharField(max_length=36, primary_key=True, serialize=False)),
+                ('owner', models.CharField(max_length=36)),
+                ('used_at', models.DateTimeField(db_index=True)),
             ],
         ),
         migrations.RemoveField(

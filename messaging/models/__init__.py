@@ -8,7 +8,7 @@ from messaging.database import PrunableQuerySet
 
 from .attempt import Attempt
 from .dead_letter import DeadLetter, DeadLetterPart
-from .inbox import Inbox, LastNameless
+from .inbox import IdempotencyKey, Inbox, LastNameless
 from .lease import Lease, Worker
 from .ledger import Ledger
 from .outbox import Outbox, OutboxShard
@@ -18,6 +18,7 @@ __all__ = [
     "Attempt",
     "DeadLetter",
     "DeadLetterPart",
+    "IdempotencyKey",
     "Inbox",
     "LastNameless",
     "Lease",

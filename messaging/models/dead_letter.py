@@ -12,6 +12,8 @@ from django.db import models
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from messaging.bodies import legible
+
 #: Bytes of one part of a body: a statement that inserts it, with every byte escaped,
 #: stays far below any server's `max_allowed_packet`.
 PART_SIZE = 1024 * 1024
@@ -109,6 +111,12 @@ class DeadLetter(models.Model):
     def body(self) -> bytes:
         """The body as it was sent."""
         return b"".join(bytes(part.data) for part in self.parts.all())
+
+    @property
+    def content(self) -> bytes:
+        """The body as people read it: decompressed, if that is possible."""
+        encoding = self.original_properties.get("content_encoding")
+        return legible(self.body, encoding)
 
     @property
     def original_properties(self) -> dict[str, Any]:

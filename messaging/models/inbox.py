@@ -9,11 +9,16 @@ from typing import Self
 from django.db import models
 
 from messaging.database import PrunableQuerySet
-from messaging.message import inbox_id
+from messaging.envelope import inbox_id
 from messaging.registry import handlers
 
 from .dead_letter import DeadLetter
 from .parked import Parked
+
+
+def inbox_ids(message_id: str) -> list[str]:
+    """Return the primary keys in the inbox that a message may have, by its id."""
+    return [inbox_id(queue, message_id) for queue in handlers]
 
 
 class InboxQuerySet(PrunableQuerySet):
@@ -34,8 +39,8 @@ class InboxQuerySet(PrunableQuerySet):
 
     def of_message(self, message_id: str) -> Inbox | None:
         """Return the row of a message, whatever its queue; None if there is none."""
-        ids = [inbox_id(queue, message_id) for queue in handlers]
-        return self.filter(pk__in=ids).order_by("processed_at").first()
+        rows = self.filter(pk__in=inbox_ids(message_id))
+        return rows.order_by("processed_at").first()
 
     def known(self, ids: Iterable[str]) -> dict[str, Inbox]:
         """Return the rows of `ids`, by id, for those that have been handled."""
@@ -134,3 +139,35 @@ class LastNameless(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue} {self.key}"
+
+
+class IdempotencyKeyQuerySet(PrunableQuerySet):
+    """Keys of requests."""
+
+    moment = "used_at"
+
+    def owners(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the messages that have used keys, by key."""
+        return dict(self.filter(pk__in=set(keys)).values_list("key", "owner"))
+
+    def add(self, owners: Mapping[str, str]) -> None:
+        """Record who has used keys."""
+        now = datetime.now(UTC)
+        self.bulk_create(
+            IdempotencyKey(key=key, owner=owner, used_at=now)
+            for key, owner in owners.items()
+        )
+
+
+class IdempotencyKey(models.Model):
+    """The key of a request that its client may repeat."""
+
+    key = models.CharField(max_length=36, primary_key=True)
+    #: The inbox id of the first message with this key.
+    owner = models.CharField(max_length=36)
+    used_at = models.DateTimeField(db_index=True)
+
+    objects = IdempotencyKeyQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.key

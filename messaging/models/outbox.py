@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 
 from messaging.amqp.headers import from_json, to_json
 from messaging.database import insert
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.text import storable
 
 #: Number of shards of the outbox, and so of relays that can publish at a time.

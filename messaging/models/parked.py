@@ -11,15 +11,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from messaging.amqp.headers import from_json, to_json
+from messaging.bodies import decoded_size, legible
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.message import PROPERTIES, Delivery, Envelope
+from messaging.envelope import PROPERTIES, Delivery, Envelope
 
 #: Maximum seconds between two queries for parked messages.
 LONGEST_LOOK = 5.0
@@ -50,24 +52,32 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         Return the messages to retry now, in the order in which they were parked.
 
         These are the heads that are due. A head without a failed attempt has just moved
-        up, so the messages behind it are included.
+        up, so the messages behind it are included, up to one that is itself retried
+        later: a process may have died before it removed those that succeeded before it.
         """
         mine = self.filter(partition=partition)
-        fields = ("id", "size", "digest", "attempts")
+        fields = ("id", "size", "digest", "attempts", "due_at")
         due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
         chosen = list(due.values_list(*fields)[:limit])
-        flowing = {digest for *_more, digest, attempts in chosen if not attempts}
+        flowing = {
+            digest for _pk, _size, digest, attempts, _at in chosen if not attempts
+        }
         if flowing and len(chosen) < limit:
-            behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
-            chosen += behind.values_list(*fields)[: limit - len(chosen)]
-        room = settings.PREFETCH_BYTES // 2
-        ids: list[int] = []
-        for pk, size, *_more in chosen:
-            room -= size
-            if room < 0 and ids:
-                break
-            ids.append(pk)
-        return list(self.filter(pk__in=ids).order_by("id"))
+            behind = mine.filter(digest__in=flowing).exclude(
+                pk__in=[pk for pk, *_more in chosen]
+            )
+            later = behind.order_by("id").values_list(*fields)
+            for one in later[: limit - len(chosen)]:
+                _pk, _size, digest, _attempts, due_at = one
+                if due_at is not None:
+                    flowing.discard(digest)
+                elif digest in flowing:
+                    chosen.append(one)
+        ids = [pk for pk, *_more in chosen]
+        found = self.in_bulk(ids[: _fitting(size for _pk, size, *_more in chosen)])
+        rows = [found[pk] for pk in ids if pk in found]
+        fitting = rows[: _fitting(row.decoded_size for row in rows)]
+        return sorted(fitting, key=lambda row: row.pk)
 
     def beside(
         self, partition: str, ids: Iterable[str], digests: Iterable[str]
@@ -172,6 +182,22 @@ class Parked(models.Model):
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id}"
 
+    @property
+    def content(self) -> bytes:
+        """The body as people read it: decompressed, if that is possible."""
+        return legible(bytes(self.body), self.content_encoding)
+
+    @property
+    def content_encoding(self) -> str | None:
+        """The property of that name."""
+        encoding: str | None = json.loads(self.properties).get("content_encoding")
+        return encoding
+
+    @property
+    def decoded_size(self) -> int:
+        """The maximum size in bytes of its decompressed body."""
+        return decoded_size(self.size, self.content_encoding)
+
     def delivery(self, queue: str) -> Delivery:
         """Return the delivery to retry, from the logical queue `queue`."""
         properties = json.loads(self.properties)
@@ -187,6 +213,12 @@ class Parked(models.Model):
             consumer_tag=f"parked {self.pk}",
             assigned_id=assigned_id,
         )
+
+
+def _fitting(sizes: Iterable[int]) -> int:
+    """Return how many bodies of these sizes are retried together, at least one."""
+    room: int = settings.PREFETCH_BYTES // 2
+    return max(1, sum(total <= room for total in accumulate(sizes)))
 
 
 def digest_of(key: str) -> str:

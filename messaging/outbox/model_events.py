@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 from messaging.conf import settings
-from messaging.message import SHORT
+from messaging.envelope import SHORT
 from messaging.registry import event_exchanges, problem_of_type
 
 from . import orm_hooks

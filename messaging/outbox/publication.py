@@ -12,8 +12,8 @@ from django.db.models import Model, QuerySet
 from pydantic_core import PydanticSerializationError, to_json
 
 from messaging.conf import settings
+from messaging.envelope import PARTITION_KEY, Envelope
 from messaging.exceptions import TooLarge, Unpublishable
-from messaging.message import PARTITION_KEY, Envelope
 
 #: Routing key and event type by default.
 DEFAULT_NAME = "{app}.{model}.{action}"

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from django.db import connections, models, transaction
 
-from messaging.amqp.publisher import publisher, rounds
-from messaging.backoff import Backoff
+from messaging.amqp.backoff import Backoff
+from messaging.amqp.outgoing import rounds
+from messaging.amqp.publisher import publisher
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import (

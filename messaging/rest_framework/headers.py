@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from messaging.message import IF_VERSION
+from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION
 from messaging.operations import derived_uuid
 
 #: Maximum number of seconds to wait for the outcome of a write.
@@ -27,8 +28,8 @@ class WriteHeaders:
     """What the request headers say about a write."""
 
     message_id: str
-    #: AMQP headers with the version that the entity must have, if any.
-    conditions: dict[str, Any]
+    #: AMQP headers: the version that the entity must have, and the idempotency key.
+    amqp: dict[str, Any]
     #: Seconds to wait for the outcome; 0 to answer at once.
     wait: int
 
@@ -40,27 +41,34 @@ class WriteHeaders:
 
 def read_headers(request: Request) -> WriteHeaders:
     """Read the headers of a write; raise `ValidationError` if one is invalid."""
+    conditions = conditions_of(request)
+    key = idempotency_key_of(request)
+    if key is None:
+        return WriteHeaders(str(uuid.uuid4()), conditions, wait_of(request))
+    # The same key with another body is another message, which the consumer refuses.
+    content = json.dumps([request.data, conditions], sort_keys=True, default=repr)
+    message_id = derived_uuid("message", key, content)
     return WriteHeaders(
-        message_id_of(request), conditions_of(request), wait_of(request)
+        message_id, conditions | {IDEMPOTENCY_KEY: key}, wait_of(request)
     )
 
 
-def message_id_of(request: Request) -> str:
+def idempotency_key_of(request: Request) -> str | None:
     """
-    Return the `message_id`: derived from `Idempotency-Key` if given, else random.
+    Return what identifies an operation that its client may repeat, or None.
 
-    The same caller, method, path and key are the same operation
+    The same caller, method, path and `Idempotency-Key` are the same operation
     (draft-ietf-httpapi-idempotency-key-header).
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return str(uuid.uuid4())
+        return None
     if not 0 < len(key) <= KEY_LENGTH:
         raise ValidationError(
             {"Idempotency-Key": [_("Give 1 to %d characters.") % KEY_LENGTH]}
         )
     caller = str(getattr(request.user, "pk", None))
-    return derived_uuid("message", caller, request.method or "", request.path, key)
+    return derived_uuid("key", caller, request.method or "", request.path, key)
 
 
 def conditions_of(request: Request) -> dict[str, Any]:

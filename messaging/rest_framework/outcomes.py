@@ -6,10 +6,13 @@ import time
 
 from messaging.conf import settings
 from messaging.operations import Outcome
-from messaging.rpc.client import replies
+from messaging.rpc.client import CannotWait, replies
 
 from .headers import WriteHeaders
 from .serializers import MessageSerializer
+
+#: Seconds to wait for the reply queue, which the first request of a process declares.
+READY_TIMEOUT = 1.0
 
 
 def save_and_wait(
@@ -18,17 +21,23 @@ def save_and_wait(
     """
     Publish the message, and return its outcome if it arrives within `headers.wait`.
 
-    Return None if it does not, if the client does not wait, or if
-    `MESSAGING["MAX_WAITERS"]` requests are waiting already.
+    Return None if it does not, if the client does not wait, if no outcome can be
+    received now, or if `MESSAGING["MAX_WAITERS"]` requests are waiting already.
     """
-    if not headers.wait or replies().waiting >= settings.MAX_WAITERS:
+    if not headers.wait:
         serializer.save()
         return None
     deadline = time.monotonic() + headers.wait
-    with replies().expected(headers.message_id, headers.wait) as reply:
-        serializer.save(reply_to=replies().address)
-        try:
+    try:
+        with replies().expected(
+            headers.message_id, READY_TIMEOUT, settings.MAX_WAITERS
+        ) as reply:
+            serializer.save(reply_to=replies().address)
             answer = reply.result(max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            return None
+    except CannotWait:
+        # Raised before anything was published.
+        serializer.save()
+        return None
+    except TimeoutError:
+        return None
     return Outcome.decode(answer.body)

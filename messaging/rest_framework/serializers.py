@@ -55,6 +55,6 @@ class MessageSerializer(serializers.Serializer):
         publish(
             self.validated_data,
             message_id=headers.message_id,
-            headers=headers.conditions,
+            headers=headers.amqp,
             **kwargs,
         )

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic import create_model as model_of
 from pydantic_core import from_json
 
+from messaging.bodies import decoded
 from messaging.conf import settings
-from messaging.exceptions import InvalidCall
+from messaging.exceptions import InvalidCall, InvalidMessage
 
 from .protocol import is_json, is_text
 
@@ -68,34 +69,33 @@ class Parameters:
 
         `properties` has the `content_type` and `content_encoding` of the body. Without
         a content type it is text if `text`; otherwise it is JSON if it can be parsed as
-        such, else text. Raises `InvalidCall`.
+        such, else text; an empty body holds no arguments. Raises `InvalidCall`, and
+        whatever a validator raises that pydantic does not turn into an error.
         """
         if len(body) > settings.MAX_BODY:
             raise InvalidCall({"": [f"More than {settings.MAX_BODY} bytes."]})
-        encoding, content_type = properties.content_encoding, properties.content_type
-        if encoding and encoding.lower() not in ("utf-8", "utf8"):
-            raise InvalidCall({"": [f"Cannot read {encoding!r}; use UTF-8."]})
+        try:
+            body = decoded(body, properties.content_encoding)
+        except InvalidMessage as error:
+            raise InvalidCall(error.errors) from None
+        content_type = properties.content_type
         known = is_json(content_type) or is_text(content_type)
         if is_json(content_type) or not (known or text):
             try:
-                return self.from_json(body)
+                value = from_json(body or b"{}")
             except ValueError as error:
                 if known or not self.only:
                     raise InvalidCall({"": [f"Not JSON: {error}."]}) from None
+            else:
+                return self._from_json(body or b"{}", value)
         try:
-            decoded = body.decode()
+            content = body.decode()
         except UnicodeDecodeError:
             raise InvalidCall({"": ["Neither JSON nor text in UTF-8."]}) from None
-        return self.from_text(decoded)
+        return self._from_text(content)
 
-    def from_json(self, body: bytes) -> dict[str, Any]:
-        """
-        Return the arguments in a JSON body; an empty body holds none.
-
-        Raises `InvalidCall`, or `ValueError` if the body is not JSON.
-        """
-        body = body or b"{}"
-        value = from_json(body)
+    def _from_json(self, body: bytes, value: Any) -> dict[str, Any]:
+        """Return the arguments in a JSON body that was parsed as `value`."""
         try:
             if isinstance(value, dict) and not self._takes_model:
                 return self._named(self._model.model_validate_json(body))
@@ -105,7 +105,7 @@ class Parameters:
             raise InvalidCall(errors_by_path(error)) from None
         raise InvalidCall({"": [self.usage]})
 
-    def from_text(self, text: str) -> dict[str, Any]:
+    def _from_text(self, text: str) -> dict[str, Any]:
         """Return the only argument, parsed from a text; raises `InvalidCall`."""
         if not self.names and not text:
             return {}

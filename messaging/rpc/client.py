@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -15,23 +16,23 @@ from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from messaging.amqp.backoff import Backoff
+from messaging.amqp.channels import CONNECTION_FORCED, NORMAL, close
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
-from messaging.amqp.queues import QueueProbe
+from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
 from messaging.conf import settings
+from messaging.envelope import SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
-from messaging.message import SHORT, Envelope
 
+from .functions import queue_of
 from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply
-from .server import queue_of
 
 logger = logging.getLogger(__name__)
 
 #: Finished requests that are remembered, to classify replies that come after them.
 MAX_FINISHED = 10_000
-#: Seconds: after a lost connection the broker may keep the queue locked for a moment.
-REOPEN_PAUSE = 0.1
 
 
 def call(
@@ -63,6 +64,7 @@ def call(
         with replies().expected(str(envelope.correlation_id), timeout) as reply:
             if not replies().probe.is_consumed(queue, seconds_until(deadline)):
                 raise NoServer(f"No process serves {name!r}. Start `manage.py serve`.")
+            envelope = envelope.copy(reply_to=replies().address)
             publisher().publish(envelope, timeout=seconds_until(deadline))
             return reply.result(seconds_until(deadline)).value(text=text)
     except Unroutable:
@@ -120,18 +122,31 @@ def dropped_replies() -> dict[str, int]:
     return dict(replies().dropped)
 
 
+class CannotWait(TimeoutError):
+    """No reply can be received now, or too many are awaited."""
+
+
+def new_address() -> str:
+    """Return a name for a reply queue."""
+    return f"replies.{uuid.uuid4()}"
+
+
 class Replies:
     """
     The exclusive reply queue of this process; `address` goes into `reply_to`.
 
     One connection serves all threads that wait. The queue exists as long as the
     connection: a reply that arrives while it is lost is lost too, and its caller times
-    out.
+    out. Each connection has a queue of another name, because a broker that has not
+    noticed the end of the last one keeps its queue locked.
     """
 
     def __init__(self) -> None:
-        self.address = f"replies.{uuid.uuid4()}"
+        self.address = new_address()
         self.probe = QueueProbe()
+        self._pause = Backoff()
+        #: Why the broker refuses the queue, if it does.
+        self._refusal: str | None = None
         #: Replies that no request awaits: "duplicate", "late" or "unknown".
         self.dropped: Counter[str] = Counter()
         #: By correlation id; a request that is sent twice may be awaited twice.
@@ -153,30 +168,30 @@ class Replies:
         self.connection.close(timeout)
 
     @contextmanager
-    def expected(self, correlation_id: str, timeout: float) -> Iterator[Future[Reply]]:
+    def expected(
+        self, correlation_id: str, timeout: float, limit: float = math.inf
+    ) -> Iterator[Future[Reply]]:
         """
         Yield the future of a reply; enter before the request is published.
 
-        Waits at most `timeout` seconds for the queue to be ready.
+        Raises `CannotWait` if the queue is not ready within `timeout` seconds, and at
+        once if `limit` replies are awaited already.
         """
         reply: Future[Reply] = Future()
-        self._ready.wait(timeout)
         with self._lock:
+            if sum(map(len, self._pending.values())) >= limit:
+                raise CannotWait(f"{limit} replies are awaited already.")
             self._pending.setdefault(correlation_id, []).append(reply)
         try:
+            if not self._ready.wait(timeout):
+                raise CannotWait(self.problem() or "There is no reply queue yet.")
             yield reply
         finally:
             self._give_up(correlation_id, reply)
 
     def problem(self) -> str | None:
         """Return why no reply can arrive right now, or None."""
-        return self.connection.problem()
-
-    @property
-    def waiting(self) -> int:
-        """The number of replies that are awaited."""
-        with self._lock:
-            return sum(map(len, self._pending.values()))
+        return self.connection.problem() or self._refusal
 
     def _give_up(self, correlation_id: str, reply: Future[Reply]) -> None:
         """Stop waiting; a reply that comes after the last waiter has left is late."""
@@ -199,18 +214,31 @@ class Replies:
 
     def opened(self, channel: Any) -> None:
         """Declare the queue and consume it."""
-        channel.queue_declare(self.address, exclusive=True, auto_delete=True)
+        address = self.address
+
+        def subscribed(_frame: Any) -> None:
+            self._refusal = None
+            self._pause = Backoff()
+            self._ready.set()
+            ConsumerWatchdog(channel, address, close).start()
+
+        channel.queue_declare(address, exclusive=True, auto_delete=True)
+        # An operator may delete the queue.
+        channel.add_on_cancel_callback(lambda _frame: close(channel))
         channel.basic_consume(
-            self.address,
-            self._received,
-            auto_ack=True,
-            callback=lambda _frame: self._ready.set(),
+            address, self._received, auto_ack=True, callback=subscribed
         )
 
     def closed(self, error: Exception) -> float:
-        """Return the seconds until the next channel may be opened."""
+        """Prepare the next queue; return the seconds until it may be declared."""
         self._ready.clear()
-        return REOPEN_PAUSE
+        self.address = new_address()
+        code = getattr(error, "reply_code", None)
+        if code in (None, CONNECTION_FORCED, *NORMAL):
+            return 0.0
+        self._refusal = f"The broker refuses the reply queue: {error}."
+        logger.error("%s", self._refusal)
+        return self._pause()
 
     def unblocked(self) -> None:
         """Do nothing: a broker that blocks publishers does not block consumers."""

@@ -17,8 +17,9 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from messaging.envelope import Envelope
 from messaging.exceptions import InvalidCall, Reject, RemoteError
-from messaging.message import Envelope
+from messaging.text import storable
 
 CALL, RESULT, ERROR = "call", "result", "error"
 JSON, TEXT = "application/json", "text/plain"
@@ -89,13 +90,14 @@ class Reply:
         if isinstance(error, Reject):
             return cls._error(error, error.reason, code=error.code)
         if exposed:
-            text = "".join(traceback.format_exception(error))
-            return cls._error(error, str(error), traceback=text[-MAX_TEXT:])
+            text = storable("".join(traceback.format_exception(error)))
+            return cls._error(error, storable(error), traceback=text[-MAX_TEXT:])
         return cls._error(error, HIDDEN)
 
     @classmethod
     def _error(cls, error: Exception, message: str, **more: Any) -> Reply:
-        fields = {"type": type(error).__name__, "message": message[:MAX_TEXT], **more}
+        kind, text = storable(type(error).__name__), storable(message, MAX_TEXT)
+        fields = {"type": kind, "message": text, **more}
         # Not `to_json`, which refuses text that is not valid Unicode.
         return cls(json.dumps({"error": fields}).encode(), ERROR)
 
@@ -162,10 +164,10 @@ def seconds_left(headers: dict[str, Any] | None) -> float | None:
 
 def is_json(content_type: str | None) -> bool:
     """Return whether a content type means JSON."""
-    name = (content_type or "").partition(";")[0].strip().lower()
+    name = storable(content_type or "").partition(";")[0].strip().lower()
     return name == JSON or name.endswith("+json")
 
 
 def is_text(content_type: str | None) -> bool:
     """Return whether a content type means text."""
-    return (content_type or "").lower().startswith("text/")
+    return storable(content_type or "").lower().startswith("text/")

@@ -6,123 +6,45 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
-from messaging.amqp.channels import NORMAL, PRECONDITION_FAILED, close
+from messaging.amqp.backoff import Backoff
+from messaging.amqp.channels import (
+    CONNECTION_FORCED,
+    INTERNAL_ERROR,
+    NORMAL,
+    NOT_FOUND,
+    close,
+)
 from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import publisher
-from messaging.backoff import Backoff
+from messaging.amqp.queues import ConsumerWatchdog, hide_missing
+from messaging.amqp.subscription import STABLE
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.exceptions import InvalidCall, PublishError, Reject, Unconfirmed
-from messaging.registry import Function, refuse_deferred
+from messaging.exceptions import PublishError, Unconfirmed
 from messaging.worker import run_until_stopped
 
-from .arguments import Parameters
+from .functions import Served
 from .protocol import Reply, Request
 
 logger = logging.getLogger(__name__)
 
+#: What to do about a queue that the broker refuses, by reply code.
+REMEDIES = {
+    403: "The user of MESSAGING['URL'] needs permission to read it, and to configure "
+    "it if it is missing; no other program may consume it exclusively.",
+    405: "It is exclusive to another connection: end that program, or choose another "
+    "name with @serves(..., queue=...).",
+}
+TRANSIENT_REFUSED = (
+    "RabbitMQ refuses transient queues from version 4.3 on: leave durable=False out."
+)
+
 
 class KillsServers(Exception):
     """Every server that received this call has died."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A function, the queue of its calls, and how it replies."""
-
-    name: str
-    queue: str
-    function: Callable[..., Any]
-    text: bool
-    expose_errors: bool
-    durable: bool
-    parameters: Parameters = field(repr=False)
-
-    def reply(self, body: bytes, properties: Any) -> Reply:
-        """Run the function with the arguments in `body`; return its result or error."""
-        try:
-            arguments = self.parameters.read(body, properties, text=self.text)
-        except InvalidCall as error:
-            logger.info("%s refused a payload: %s", self.name, error)
-            return Reply.refusal(error)
-        try:
-            return self._result(arguments)
-        except Reject as error:
-            logger.info("%s refused a call: %s", self.name, error)
-            return Reply.failure(error)
-        except Exception as error:
-            # The caller gets an error reply whatever it is, and the server goes on.
-            logger.exception("%s failed", self.name)
-            return Reply.failure(error, exposed=self.expose_errors)
-
-    def _result(self, arguments: dict[str, Any]) -> Reply:
-        reply = Reply.of(self.function(**arguments), text=self.text)
-        if len(reply.body) > settings.MAX_BODY:
-            raise ValueError(f"The result of {self.name} is too large.")
-        return reply
-
-
-#: By name; filled by `@serves` in the `handlers.py` of each app.
-served: dict[str, Served] = {}
-
-
-def serves(
-    name: str,
-    *,
-    queue: str | None = None,
-    text: bool = False,
-    expose_errors: bool = False,
-    durable: bool = True,
-) -> Callable[[Function], Function]:
-    """
-    Serve a function under `name`, through the queue `queue` (by default `name`).
-
-        @serves("price")
-        def price(article: str, amount: Annotated[int, Field(ge=1)] = 1) -> Decimal:
-
-    The arguments are checked against the type hints before it runs; it raises `Reject`
-    for what it refuses. It may run twice for one call, if a server dies or loses its
-    connection before the reply is confirmed, so it should be idempotent.
-
-    With `text` it replies in plain text instead of JSON. With `expose_errors` callers
-    get the messages and tracebacks of its exceptions. `durable=False` makes the queue a
-    transient classic one, for systems that declare it so.
-    """
-    if not name or queue == "":
-        raise ImproperlyConfigured("@serves needs a name and a queue.")
-
-    def register(function: Function) -> Function:
-        refuse_deferred(function)
-        queues = {one.queue: one for one in served.values()}
-        other = served.get(name) or queues.get(queue or name)
-        if other is not None:
-            raise ImproperlyConfigured(
-                f"{name!r} is served by two functions: {other.function.__qualname__} "
-                f"and {function.__qualname__}. Each needs its own name and queue."
-            )
-        served[name] = Served(
-            name=name,
-            queue=queue or name,
-            function=function,
-            text=text,
-            expose_errors=expose_errors,
-            durable=durable,
-            parameters=Parameters(function),
-        )
-        return function
-
-    return register
-
-
-def queue_of(name: str) -> str:
-    """Return the queue of a name; that of a function served elsewhere is its name."""
-    return served[name].queue if name in served else name
 
 
 class Server:
@@ -132,30 +54,34 @@ class Server:
     It prefetches no more calls than it has threads, so that idle servers get the
     others. A call is acknowledged when the broker has confirmed the reply, so that
     another server runs it if this one dies. Calls past their deadline are dropped.
+
+    It has a connection of its own, as brokers refuse some queues by closing the
+    connection. It tries such a queue again after growing pauses.
     """
 
     def __init__(self, function: Served, threads: int) -> None:
         self._served = function
         self._threads = threads
-        self._submit: Callable[[Callable[[], None]], None] = lambda _: None
+        self.connection = Connection(f"server-{function.name}", self)
         self._changed = threading.Condition()
         self._requests: deque[Request] = deque()
         self._stopping = False
         self._channel: Any = None
-        #: False while the queue exists with other arguments, and is used as it is.
-        self._declares = True
+        #: Whether the queue has to be declared, as it does not exist.
+        self._is_missing = False
         self._pause = Backoff()
-
-    def attach(self, connection: Connection) -> None:
-        """Use the I/O thread of `connection`."""
-        self._submit = connection.submit
+        #: Since when the queue is consumed, on the monotonic clock.
+        self._consumed_since: float | None = None
+        #: Seconds to wait after this process itself has closed the channel.
+        self._pause_after_close = 0.0
+        hide_missing(lambda: self._channel)
 
     def stop(self) -> None:
         """Finish the running calls, return the others to the queue, end `run`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._submit(self._cancel)
+        self.connection.submit(self._cancel)
 
     def run(self) -> None:
         """Serve calls, one at a time, until `stop`."""
@@ -213,17 +139,21 @@ class Server:
             if channel is self._channel and channel.is_open:
                 (channel.basic_ack if is_done else channel.basic_nack)(request.tag)
 
-        self._submit(settle)
+        self.connection.submit(settle)
 
     # The following methods run in the I/O thread.
 
     def opened(self, channel: Any) -> None:
-        """Declare the queue and consume it."""
+        """
+        Consume the queue as it is, or declare it if it is missing.
+
+        Another program may have declared it with other arguments, which do no harm.
+        """
         if self._stopping:
             return
         self._channel = channel
         queue, durable = self._served.queue, self._served.durable
-        if self._declares:
+        if self._is_missing:
             # A transient queue must be a classic one.
             arguments = {"x-queue-type": settings.QUEUE_TYPE} if durable else {}
             channel.queue_declare(queue, durable=durable, arguments=arguments)
@@ -238,20 +168,57 @@ class Server:
             self._requests.clear()
         code = getattr(error, "reply_code", None)
         if code in NORMAL:
+            pause, self._pause_after_close = self._pause_after_close, 0.0
+            return pause
+        if code == NOT_FOUND and not self._is_missing:
+            self._is_missing = True
             return 0.0
-        logger.warning("Lost the queue %s: %s", self._served.queue, error)
-        if code == PRECONDITION_FAILED and self._declares:
-            # Another program declared it with other arguments, which do no harm.
-            self._declares = False
-            return 0.0
-        self._declares = True
+        self._is_missing = False
+        if code in (None, CONNECTION_FORCED):
+            logger.warning("Lost the queue %s: %s", self._served.queue, error)
+            return self._next_pause()
+        remedy = REMEDIES.get(code, "")
+        if code == INTERNAL_ERROR and not self._served.durable:
+            remedy = TRANSIENT_REFUSED
+        return self._refused(f"{error}. {remedy}".strip())
+
+    def _refused(self, reason: str) -> float:
+        """Log why the queue cannot be used, and return the seconds to wait."""
+        name, queue, pause = self._served.name, self._served.queue, self._next_pause()
+        logger.error(
+            "%s is not served: its queue %s cannot be used: %s Next attempt in %.1f s.",
+            name,
+            queue,
+            reason,
+            pause,
+        )
+        return pause
+
+    def _next_pause(self) -> float:
+        """Return the seconds until the next attempt."""
+        since, self._consumed_since = self._consumed_since, None
+        if since is not None and time.monotonic() - since > STABLE:
+            self._pause = Backoff()
         return self._pause()
 
     def unblocked(self) -> None:
         """Do nothing: a broker that blocks publishers does not block consumers."""
 
     def _subscribed(self, _frame: Any) -> None:
-        self._pause = Backoff()
+        if (channel := self._channel) is not None and channel.is_open:
+            queue = self._served.queue
+            channel.queue_declare(queue, passive=True, callback=self._counted)
+
+    def _counted(self, frame: Any) -> None:
+        if frame.method.consumer_count:
+            self._is_missing = False
+            self._consumed_since = time.monotonic()
+            ConsumerWatchdog(self._channel, self._served.queue, close).start()
+            return
+        # The consumers of a stream are not counted. Each would get every call.
+        reason = "It seems to be a stream; calls need a classic or quorum queue."
+        self._pause_after_close = self._refused(reason)
+        close(self._channel)
 
     def _on_call(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
@@ -286,14 +253,12 @@ def run_servers(functions: Sequence[Served], threads: int) -> int:
     Returns an exit code as `run_until_stopped` does.
     """
     servers = [Server(function, threads) for function in functions]
-    connection = Connection("server", *servers)
     for server in servers:
-        server.attach(connection)
-    connection.start()
+        server.connection.start()
 
     def stop() -> None:
         for server in servers:
             server.stop()
 
     loops = [server.run for server in servers for _ in range(threads)]
-    return run_until_stopped(loops, stop, connection)
+    return run_until_stopped(loops, stop, *(one.connection for one in servers))

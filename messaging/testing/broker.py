@@ -13,15 +13,15 @@ from messaging import topology
 from messaging.amqp.outgoing import PublishRequest
 from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
+from messaging.envelope import Delivery, Envelope
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
-from messaging.message import Delivery, Envelope
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
 from messaging.registry import Exchange, handlers
 from messaging.rpc.arguments import Parameters
+from messaging.rpc.functions import Served, queue_of, served
 from messaging.rpc.protocol import seconds_left
-from messaging.rpc.server import Served, queue_of, served
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from messaging.amqp.queues import QueueProbe
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.rpc.client import Replies
 
 

@@ -15,8 +15,8 @@ from messaging.conf import settings
 from messaging.consumer.batch import Processor
 from messaging.consumer.circuit_breaker import CircuitOpen
 from messaging.consumer.context import Batch, Context
+from messaging.envelope import Delivery
 from messaging.exceptions import SERVER_FAILURES, MessagingError
-from messaging.message import Delivery
 from messaging.models import Parked
 
 #: Seconds without progress after which `settle` gives up, beyond what

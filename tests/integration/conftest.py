@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connection
 
-from messaging import handles, projects
+from messaging import handles, projects, serves
 from messaging.registry import handlers, projections
+from messaging.rpc.client import replies
+from messaging.rpc.functions import served
+from messaging.rpc.server import Server
 from tests.support.trials import (
     QUEUE,
     Other,
@@ -41,3 +47,32 @@ def queue(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
     del handlers[QUEUE], projections[QUEUE]
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS trial")
+
+
+@pytest.fixture
+def serve(servers: SimpleNamespace) -> Iterator[Callable[..., str]]:
+    """Return a function that serves one under a new name, and returns the name."""
+    running: list[tuple[Server, threading.Thread]] = []
+
+    def start(name: str = "", **options: Any) -> str:
+        name = name or f"served-{uuid.uuid4()}"
+
+        @serves(name, **options)
+        def whoami() -> str:
+            return name
+
+        server = Server(served[name], threads=1)
+        thread = threading.Thread(target=server.run)
+        running.append((server, thread))
+        server.connection.start()
+        thread.start()
+        return name
+
+    yield start
+    for server, thread in running:
+        server.stop()
+        thread.join()
+        server.connection.close()
+    for server, _ in running:
+        served.pop(server.connection.name.removeprefix("server-"))
+    replies.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,9 +22,10 @@ from messaging.consumer.consumer import Consumer
 from messaging.consumer.context import Batch, Context, State
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure, letter_from_queue
+from messaging.envelope import PARTITIONS, Delivery, Envelope
 from messaging.exceptions import SERVER_FAILURES
-from messaging.message import PARTITIONS, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Parked
+from messaging.models.parked import properties_of
 from messaging.registry import handlers, projections
 from messaging.topology import partition_for
 from tests.support import trials
@@ -465,3 +468,65 @@ def test_a_message_blocks_its_key_beyond_a_transaction_that_a_handler_has_ended(
     assert [c.message.number for c in contexts if c.message] == [1, 2, 3]
     assert [c.state for c in contexts] == [State.RETRY, State.FAILED, State.BLOCKED]
     assert applied() == [2]
+
+
+def test_compressed_messages_are_retried_in_portions_that_fit_when_decompressed(
+    settings: Any,
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"PREFETCH_BYTES": 8 * 1024 * 1024}
+    packed = Envelope(gzip.compress(bytes(500_000)), QUEUE, content_encoding="gzip")
+    now = datetime.now(UTC)
+    for number in range(10):
+        Parked.objects.create(
+            partition=QUEUE,
+            message_id=f"m{number}",
+            digest=f"d{number}",
+            attempts=1,
+            # The last one has waited longest.
+            due_at=now - timedelta(minutes=number),
+            parked_at=now,
+            size=len(packed.body),
+            properties=properties_of(packed),
+            body=packed.body,
+        )
+
+    portions = []
+    while rows := Parked.objects.due(QUEUE):
+        portions.append([row.message_id for row in rows])
+        Parked.objects.filter(pk__in=[row.pk for row in rows]).delete()
+
+    # Each of them may take up to 535 kB of the 4 MiB.
+    assert portions == [[f"m{n}" for n in range(3, 10)], ["m0", "m1", "m2"]]
+
+
+def test_what_is_retried_later_is_not_overtaken_if_what_succeeded_is_still_there() -> (
+    None
+):
+    """The crash lab's seed 5: the database was lost before the rows were removed."""
+    process(
+        Context(delivery(odd(0, "K", "asks for another try"))),
+        Context(delivery(odd(1, "K"))),
+        Context(delivery(odd(2, "K", "raises"))),
+        Context(delivery(odd(3, "K"))),
+    )
+    Parked.objects.settle([Parked.objects.order_by("id")[0]])
+    rows = Parked.objects.due(PARTITION)
+    assert [json.loads(bytes(row.body))["number"] for row in rows] == [3, 5, 7]
+
+    with (
+        failing("DELETE", "messaging_parked"),
+        pytest.raises(OperationalError),
+    ):
+        Processor(HeldLease(QUEUE, PARTITION)).process(
+            Batch([Context(row.delivery(QUEUE), row) for row in rows], is_parked=True)
+        )
+
+    assert applied() == [3]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    Parked.objects.filter(attempts__gt=0).update(due_at=later)
+    (row,) = Parked.objects.due(PARTITION)
+    process(Context(row.delivery(QUEUE), row), is_parked=True)
+    assert applied() == [3]
+    budget["raises"] = 0
+    retry()
+    assert applied() == stored == [3, 5, 7]

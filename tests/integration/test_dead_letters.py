@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import signal
@@ -31,10 +32,16 @@ from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
 from messaging.dead_letters.archive import browse, collect, record, store
 from messaging.dead_letters.letters import Failure
-from messaging.message import ASSIGNED_ID, PARTITIONS, Delivery, Envelope, inbox_id
+from messaging.envelope import (
+    ASSIGNED_ID,
+    PARTITIONS,
+    Delivery,
+    Envelope,
+    at_origin,
+    inbox_id,
+)
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.outbox.relay import Relay
-from messaging.received import at_origin
 from tests.support import BASE
 from tests.support.broker import Broker, virtual_host
 from tests.support.messages import process
@@ -270,13 +277,12 @@ def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
         message_id="2",
         headers={"a": b"\xff"},
     )
-    with broker.channel() as channel:
-        deliveries = 0
-        for method, _, _ in channel.consume(PARTITION, inactivity_timeout=2):
-            if method is None:
-                break  # the broker hands it out no more
-            deliveries += 1
-            channel.basic_nack(method.delivery_tag)
+    for deliveries in range(200):  # noqa: B007
+        # Every version counts a lost consumer. From 4.3 on, none counts `basic.nack`.
+        with broker.channel() as channel:
+            method, _, _ = next(channel.consume(PARTITION, inactivity_timeout=2))
+        if method is None:
+            break  # the broker does not deliver it again
     eventually(lambda: broker.count("users_queue.dead") == 2, "it is poison")
 
     collect("users_queue")
@@ -693,6 +699,44 @@ def test_a_corrected_body_goes_out_in_place_of_the_original(
     assert json.loads(letter.history[-1]["body"]) == create("ana")
 
 
+def test_a_compressed_body_is_shown_decoded_and_sent_again_as_it_was(
+    broker: Broker,
+) -> None:
+    body = gzip.compress(json.dumps(create("ana")).encode())
+    compressed = {"content_encoding": "gzip"}
+    give_up(
+        delivery(body, message_id="packed", **compressed),
+        delivery(body[:-9], message_id="torn", **compressed),
+        delivery(b"\x8b\x02", message_id="brotli", content_encoding="br"),
+    )
+
+    shown = run("show", "packed")
+    assert '"nombre": "ana"' in shown
+    assert "content_encoding = gzip" in shown
+    for name, left in (("torn", body[:-9]), ("brotli", b"\x8b\x02")):
+        assert f"00000000  {left[:16].hex(' ')}" in run("show", name)
+    # Copies are exact.
+    assert listed("--id", "packed")[0]["body"] is None
+    assert {letter.event_type for letter in letters()} == {"user.create", ""}
+
+    requeue("--id", "packed")
+    [(properties, again)] = taken(broker, "users_queue", 1)
+    assert (again, properties.content_encoding) == (body, "gzip")
+
+
+def test_a_corrected_body_is_not_compressed(broker: Broker, tmp_path: Any) -> None:
+    body = gzip.compress(json.dumps(create("ana", email="bad")).encode())
+    give_up(delivery(body, message_id="1", content_encoding="gzip"))
+    corrected = tmp_path / "body.json"
+    corrected.write_text(json.dumps(create("ana")))
+
+    requeue("--id", "1", "--body", str(corrected))
+
+    [(properties, sent)] = taken(broker, "users_queue", 1)
+    assert json.loads(sent) == create("ana")
+    assert properties.content_encoding is None
+
+
 def test_requeue_warns_of_newer_messages_of_the_key(
     broker: Broker, processes: Processes
 ) -> None:
@@ -872,6 +916,26 @@ def test_the_admin_corrects_a_body(broker: Broker, admin: Client) -> None:
     assert json.loads(corrected) == create("ana", email="a@example.com")
     # What nobody has touched goes out byte for byte.
     assert untouched == original
+
+
+def test_the_admin_corrects_a_compressed_body(broker: Broker, admin: Client) -> None:
+    original = gzip.compress(json.dumps(create("ana", email="bad")).encode())
+    compressed = {"content_encoding": "gzip"}
+    give_up(
+        delivery(original, message_id="1", **compressed),
+        delivery(original, message_id="2", **compressed),
+    )
+    first, second = letters()
+    body = shown_body(admin, first)
+
+    post(admin, first, replay_body=body.replace('"bad"', '"a@example.com"'), _save="1")
+    post(admin, second, replay_body=shown_body(admin, second), _save="1")
+    relay()
+
+    (one, corrected), (two, untouched) = taken(broker, "users_queue", 2)
+    assert json.loads(corrected) == create("ana", email="a@example.com")
+    assert one.content_encoding is None
+    assert (untouched, two.content_encoding) == (original, "gzip")
 
 
 def test_only_those_who_may_change_letters_settle_them(

@@ -25,8 +25,8 @@ from messaging.doctor.parked import parked
 from messaging.doctor.register import Examination
 from messaging.doctor.tables import inbox, outbox
 from messaging.doctor.topology import topology
+from messaging.envelope import Envelope
 from messaging.lab.processes import free_port
-from messaging.message import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.lease import Lease, Worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ import pytest
 import requests
 from django.core import signing
 
-from messaging.models import Inbox
+from messaging.models import DeadLetter, Inbox
 from messaging.operations import operation_id
 from reports.models import Report
 from tests.support.broker import Broker
@@ -152,12 +153,52 @@ def test_a_repeated_request_with_the_same_key_is_the_same_operation(
     key = {"Idempotency-Key": "k1"}
 
     first = api.post("/reports/", body, headers=key | WAIT)
-    second = api.post("/reports/", body | {"descripcion": "e"}, headers=key | WAIT)
+    second = api.post("/reports/", body, headers=key | WAIT)
 
     assert first.json() == second.json()
-    assert Report.objects.get().descripcion == "d"
+    assert Report.objects.count() == 1
     assert User.objects.get(pk=ana).numero_reportes == 1
     assert Inbox.objects.filter(event_type="report.create").count() == 1
+
+
+def test_the_same_key_with_another_body_is_refused(api: API, ana: int) -> None:
+    body = {"id_usuario": ana, "tipo_reporte": 1, "descripcion": "d"}
+    key = {"Idempotency-Key": "k1"}
+    first = api.post("/reports/", body, headers=key | WAIT)
+
+    # Its entity, and so its partition, may be another one.
+    second = api.post("/reports/", body | {"descripcion": "e"}, headers=key)
+    third = api.post("/reports/", body | {"tipo_reporte": 2}, headers=key | WAIT)
+
+    assert first.status_code == 201
+    assert third.status_code == 422
+    assert "idempotencia" in third.json()["detail"]
+    assert operation(api, second)["status"] == "failed"
+    assert Report.objects.get().descripcion == "d"
+    assert User.objects.get(pk=ana).numero_reportes == 1
+    letters = DeadLetter.objects.filter(kind="rejected")
+    assert {"idempotencia" in letter.reason for letter in letters} == {True}
+    assert letters.count() == 2
+
+
+def test_one_of_two_requests_with_one_key_is_applied_although_they_run_at_a_time(
+    api: API, ana: int
+) -> None:
+    key = {"Idempotency-Key": "k2"}
+
+    def post(number: int) -> int:
+        body = {
+            "nombre": "Bo",
+            "apellido": "Diaz",
+            "email": f"bo{number}@example.com",
+        }
+        return api.post("/users/", body, headers=key | WAIT).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = sorted(pool.map(post, range(8)))
+
+    assert codes == [201] + [422] * 7
+    assert User.objects.filter(nombre="Bo").count() == 1
 
 
 def test_the_same_key_on_another_path_is_another_operation(api: API, ana: int) -> None:

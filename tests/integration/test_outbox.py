@@ -19,8 +19,8 @@ from django.db import connections, transaction
 
 from messaging import PublishError, publish, send
 from messaging.database import PRUNE_CHUNK
+from messaging.envelope import PARTITION_KEY, Envelope
 from messaging.exceptions import Unconfirmed
-from messaging.message import PARTITION_KEY, Envelope
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
 from messaging.outbox.relay import Relay

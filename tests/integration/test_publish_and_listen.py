@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -250,6 +251,28 @@ def test_messages_of_an_exchange_are_printed_as_lines_of_json(queue: Broker) -> 
     assert second["text"] == "two\nlines"
     assert third["base64"] == "/w=="
     assert third["properties"] == {}
+
+
+@pytest.mark.parametrize("options", [["--json"], []], ids=["json", "text"])
+def test_compressed_bodies_are_printed_decoded(
+    queue: Broker, options: list[str]
+) -> None:
+    bodies = [gzip.compress(b'{"a": [1]}'), gzip.compress(b"{}")[:-1]]
+    with queue.channel() as channel:
+        for body in bodies:
+            packed = pika.BasicProperties(content_encoding="gzip")
+            channel.basic_publish("", QUEUE, body, packed)
+
+    lines = listen("--queue", QUEUE, "--ack", "--count", "2", *options)
+
+    if not options:
+        assert lines[0] == '{"a": [1]}'
+        assert lines[1].startswith("\x1f\\x8b")
+        return
+    first, second = map(json.loads, lines)
+    assert first["json"] == {"a": [1]}
+    assert first["properties"] == {"content_encoding": "gzip"}
+    assert "base64" in second
 
 
 def test_a_headers_exchange_is_bound_with_headers(queue: Broker) -> None:

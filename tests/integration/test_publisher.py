@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from messaging.amqp.publisher import Publisher
+from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
-from messaging.message import Envelope
 from tests.support import BASE
 from tests.support.broker import Broker, rabbitmqctl
 from tests.support.processes import Processes
@@ -295,7 +295,7 @@ PROGRAM = """
 import os, sys, threading
 import django
 django.setup()
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.amqp.publisher import publisher
 
 queue = sys.argv[1]

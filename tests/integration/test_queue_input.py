@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 import uuid
+import zlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ import pika
 import pytest
 from django.utils import timezone
 
-from messaging.message import PARTITIONS
+from messaging.envelope import PARTITIONS
 from messaging.models import Inbox
 from reports.models import Report
 from tests.support.broker import Broker
@@ -413,6 +414,71 @@ def test_an_invalid_condition_never_counts_as_met(queues: Broker, version: Any) 
     met = version is None or version == 1
     assert user.nombre == ("eva" if met else "ana")
     assert len(dead_letters()) == (0 if met else 1)
+
+
+def packed(body: dict[str, Any]) -> bytes:
+    """Return a body compressed with gzip."""
+    return gzip.compress(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+        ("gzip, UTF-8", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body)[2:-4]),
+        ("utf-8", bytes),
+        ("binary", bytes),
+        ("identity", bytes),
+    ],
+    ids=range(8),
+)
+def test_a_body_in_a_known_encoding_is_applied(
+    queues: Broker, encoding: str, compress: Any
+) -> None:
+    body = json.dumps(create("comprimida")).encode()
+    send(queues, compress(body), {"content_encoding": encoding})
+
+    handled("comprimida")
+    assert queues.count("users_queue.dead") == 0
+
+
+def test_bodies_that_cannot_be_decoded_are_dead_letters_as_they_were_sent(
+    queues: Broker,
+) -> None:
+    zeros = gzip.compress(bytes(64 * 1024 * 1024)) * 16
+    cases = [
+        ("gzip", packed(create("a"))[:-5], "dañado o incompleto"),
+        ("gzip", packed(create("a"))[:-8] + bytes(8), "dañado o incompleto"),
+        ("deflate", b"hola", "no se puede descodificar como deflate"),
+        ("br", packed(create("b")), "codificación de contenido br;"),
+        ("zstd", json.dumps(create("c")).encode(), "codificación de contenido zstd;"),
+        ("gzip", gzip.compress(b"hola"), "JSON no válido en la línea 1, columna 1."),
+        ("gzip", zeros, "Descodificado, el cuerpo supera 1048576 bytes."),
+    ]
+    for encoding, body, _reason in cases:
+        send(queues, body, {"content_encoding": encoding})
+    queues.send("users_queue", create("detras"))
+
+    handled("detras")
+    letters = {one.body: one for one in dead_letters_of("users_queue", len(cases))}
+    for encoding, body, reason in cases:
+        assert reason in letters[body].reason
+        assert letters[body].kind == "rejected"
+        assert letters[body].original_properties["content_encoding"] == encoding
+
+
+def test_a_compressed_message_that_is_refused_is_kept_compressed(
+    queues: Broker,
+) -> None:
+    body = packed(json.loads(BAD))
+    send(queues, body, {"content_encoding": "gzip", "message_id": "comprimido"})
+
+    [letter] = dead_letters_of("users_queue", 1)
+    assert letter.reason == UNKNOWN_USER
+    assert (letter.body, letter.event_type) == (body, "user.delete")
 
 
 def test_a_condition_of_another_program_is_no_condition(queues: Broker) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from messaging.message import PARTITIONS, REPLAYS, Delivery, Envelope
+from messaging.envelope import PARTITIONS, REPLAYS, Delivery, Envelope
 from messaging.models import Inbox
 from tests.support.broker import Broker
 from tests.support.messages import process

@@ -15,12 +15,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from messaging.amqp.client import connect
+from messaging.amqp.client import connect, declare
 from messaging.cluster.repartition import plan
 from messaging.cluster.resizing import queue_state, resize
 from messaging.conf import DEFAULTS
+from messaging.envelope import PARTITIONS, Envelope
+from messaging.exceptions import TopologyMismatch
 from messaging.lab.processes import free_port
-from messaging.message import PARTITIONS, Envelope
 from messaging.models import Outbox, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
@@ -78,6 +79,20 @@ def planned(*options: str) -> tuple[Any, str]:
     return end.value.code, out.getvalue()
 
 
+def test_a_queue_with_other_arguments_does_not_keep_others_from_being_declared(
+    site: Broker,
+) -> None:
+    first, *others = sorted(handlers)
+    with site.channel() as channel:
+        channel.queue_declare(first, durable=False)
+
+        with pytest.raises(TopologyMismatch, match=first):
+            declare()
+
+        for queue in others:
+            channel.queue_declare(queue, passive=True)
+
+
 def apply() -> str:
     """Return the output of `topology apply`."""
     out = StringIO()
@@ -93,7 +108,7 @@ def existing() -> list[str]:
 
 
 def leased() -> set[str]:
-    """Return the partitions of the users' queue that have leases, as its ingress has."""
+    """Return the partitions of the users' queue that have leases."""
     names = set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True))
     assert not names or QUEUE in names
     return names - {QUEUE}
@@ -230,7 +245,7 @@ def test_a_change_between_plan_and_apply_is_noticed(
         assert not step.obstacles
         site.send(FIRST, b"{}")
 
-        with pytest.raises(Exception, match="users_queue.0 holds 1 messages"):
+        with pytest.raises(Exception, match=r"users_queue\.0 holds 1 messages"):
             step.act(client)
 
     assert leased() == {FIRST}

@@ -24,7 +24,7 @@ from messaging import MessagingError, call, suppressed
 from messaging.amqp.client import declare
 from messaging.amqp.deliveries import envelope_of
 from messaging.amqp.publisher import publisher
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.models import Attempt, DeadLetter, Inbox, Outbox
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay

@@ -96,6 +96,29 @@ def virtual_host(name: str) -> str:
     return f"{server.url}{name}"
 
 
+def restricted_user(name: str, **patterns: str) -> str:
+    """
+    Create a user; return its URL.
+
+    `configure`, `write` and `read` are patterns of the names that it may use, and
+    `topics` one of routing keys that it may publish to amq.topic; all by default.
+    """
+    server = private_servers.rabbitmq
+    wanted = [patterns.get(kind, ".*") for kind in ("configure", "write", "read")]
+    texts = [f'<<"{text}">>' for text in (name, "/", *wanted)]
+    user, host, by = texts[0], texts[1], '<<"tests">>'
+    topics = f'<<"amq.topic">>, <<"{patterns.get("topics", ".*")}">>, <<".*">>'
+    module = "rabbit_auth_backend_internal"
+    rabbitmqctl(
+        server,
+        "eval",
+        f'{module}:add_user({user}, <<"guest">>, {by}), '
+        f"{module}:set_permissions({', '.join(texts)}, {by}), "
+        f"{module}:set_topic_permissions({user}, {host}, {topics}, {by}).",
+    )
+    return f"amqp://{name}:guest@127.0.0.1:{server.port}/"
+
+
 def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
     """Run rabbitmqctl and return its output."""
     return subprocess.run(

@@ -10,7 +10,8 @@ from messaging.amqp.publisher import publisher
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
-from messaging.message import Delivery, Envelope, Message
+from messaging.envelope import Delivery, Envelope
+from messaging.message import Message
 from messaging.models import Outbox, Parked
 from messaging.topology import partition_name
 from reports.commands import ReportCreate, ReportUpdateVisibility

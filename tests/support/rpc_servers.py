@@ -6,6 +6,8 @@ import subprocess
 
 import pika
 
+from messaging import NoServer, call
+
 from .broker import Broker
 from .processes import Processes
 from .waiting import eventually
@@ -47,3 +49,11 @@ class Servers:
     def stop(self, process: subprocess.Popen[bytes]) -> int:
         """Stop a server with SIGTERM; return its exit code."""
         return self.processes.stop(process)
+
+
+def is_served(name: str) -> bool:
+    """Return whether a function that returns its own name is served under it."""
+    try:
+        return bool(call(name, timeout=5) == name)
+    except NoServer:
+        return False

@@ -29,8 +29,8 @@ from messaging import (
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
+from messaging.envelope import PARTITIONS, REPLAYS, Delivery, Envelope
 from messaging.exceptions import SERVER_FAILURES
-from messaging.message import PARTITIONS, REPLAYS, Delivery, Envelope
 from messaging.models import Inbox, Outbox, Parked
 from messaging.operations import Outcome
 

@@ -372,7 +372,7 @@ django.setup()
 
 
 def test_it(memory_broker):
-    from messaging.message import Envelope
+    from messaging.envelope import Envelope
     from messaging.amqp.publisher import publisher
 
     publisher().publish(Envelope(b"", "any", "events", mandatory=False))

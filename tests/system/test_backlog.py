@@ -13,7 +13,7 @@ import pytest
 from django.db import connections
 
 from messaging.amqp.publisher import publisher
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.worker import LEFT_WORK
 from tests.support.broker import Broker, rabbitmqctl

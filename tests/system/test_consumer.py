@@ -16,7 +16,7 @@ from django.db import transaction
 
 from messaging.amqp.publisher import publisher
 from messaging.amqp.spool import Spool
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.models import DeadLetter, Inbox
 from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK

@@ -8,7 +8,8 @@ import uuid
 
 import pytest
 
-from messaging.message import PARTITIONS, Message
+from messaging.envelope import PARTITIONS
+from messaging.message import Message
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.topology import partition_for
 from reports.commands import ReportDelete, ReportUpdateVisibility

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import uuid
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +112,30 @@ def test_listeners_receive_what_they_are_bound_to_on_all_types_of_exchange(
     row = Outbox.objects.get(type="birds_only")
     assert json.loads(bytes(row.body))["key"] == "animal.bird"
     assert row.headers == {"of": "nature"}
+
+
+def test_listeners_get_compressed_bodies_decoded(
+    nature: Broker, processes: Processes
+) -> None:
+    consume(processes)
+    packed, deflated = {"content_encoding": "gzip"}, {"content_encoding": "deflate"}
+    paper = gzip.compress(b'{"author": "B"}')
+    publish(nature, "nature", "a.bird", gzip.compress(bird("wren").encode()), **packed)
+    publish(nature, "gossip", "any", zlib.compress("¡Hola!".encode()), **deflated)
+    publish(nature, "severities", "error", gzip.compress(b"\x00\xff"), **packed)
+    publish(nature, "severities", "error", b"\x0b\x02", content_encoding="br")
+    publish(nature, "documents", "", paper, headers={"pages": 1}, **packed)
+    publish(nature, "gossip", "any", b"\x0b\x02", content_encoding="br")
+
+    eventually(lambda: Outbox.objects.count() == 5, "all are heard")
+    eventually(DeadLetter.objects.count, "one is refused")
+
+    assert heard("birds_only") == ["wren"]
+    assert heard("diary") == ["¡Hola!"]
+    assert sorted(heard("alarms")) == ["00ff", "0b02"]
+    # Its key is in the body, and leads to the other partition.
+    assert heard("papers") == [{"author": "B"}]
+    assert "br" in DeadLetter.objects.get().reason
 
 
 def test_a_message_of_another_program_delivered_twice_takes_effect_once(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from messaging.amqp.publisher import publisher
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.parked import Parked
 from tests.support.broker import Broker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +153,8 @@ def test_a_payload_is_checked_before_the_function_runs(
         ("double", b"two", {"content_type": "text/plain"}),
         ("double", b"[" * 100_000, {}),
         ("double", b"1", {"content_encoding": "gzip"}),
+        ("double", b"1", {"content_encoding": "br"}),
+        ("double", gzip.compress(bytes(2**25)), {"content_encoding": "gzip"}),
         ("double", b" " * 1024 * 1024 + b"1", {}),
     ],
 )
@@ -164,6 +168,26 @@ def test_an_unreadable_body_is_refused(
         publisher().outcomes(envelope)
         with pytest.raises(InvalidCall):
             answer.result(5).value()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"21"), "gzip"),
+        (zlib.compress(b'{"n": 21}'), "deflate"),
+        (b"21", "binary"),
+    ],
+    ids=["gzip", "deflate", "binary"],
+)
+def test_the_body_of_a_call_may_be_compressed(
+    shared: Servers, body: bytes, encoding: str
+) -> None:
+    envelope = envelope_for("double", None, 5)
+    envelope = envelope.copy(body=body, content_encoding=encoding)
+
+    with replies().expected(str(envelope.correlation_id), 5) as answer:
+        publisher().outcomes(envelope)
+        assert answer.result(5).value() == 42
 
 
 def test_callers_get_only_the_class_of_an_exception(shared: Servers) -> None:

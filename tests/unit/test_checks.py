@@ -48,7 +48,7 @@ def test_a_queue_that_is_handled_and_served_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("messaging.checks.served", {})
-    monkeypatch.setattr("messaging.rpc.server.served", checks.served)
+    monkeypatch.setattr("messaging.rpc.functions.served", checks.served)
 
     serves("users", queue="users_queue")(lambda: None)
 

@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 
 from messaging.consumer.context import Context, State
-from messaging.consumer.inbox import identify, is_last
+from messaging.consumer.inbox import identify, is_last, key_id
 from messaging.dead_letters.letters import digest
-from messaging.message import (
+from messaging.envelope import (
     ASSIGNED_ID,
     PARTITIONS,
     REDELIVERED,
@@ -125,8 +125,8 @@ def test_headers_of_this_package_are_not_believed_if_others_may_set_them(
     context = arrived(None, exchange="", headers={name: 1})
 
     assert context.message_id != 1
-    assert context.replays == 0
-    assert not context.is_again
+    assert context.delivery.replays == 0
+    assert not context.delivery.is_again
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_the_last_message_of_a_key_is_recognised_by_its_body(
 ) -> None:
     context = arrived(message_id, redelivered=is_again)
 
-    assert is_last(context, {context.key_id: last and digest(last)}) is expected
+    assert is_last(context, {key_id(context): last and digest(last)}) is expected
 
 
 def test_the_last_message_may_stand_earlier_in_the_same_batch() -> None:
     first, second = arrived(None, redelivered=True), arrived(None, redelivered=True)
     named = arrived()
-    last: dict[str, str | None] = {first.key_id: None}
+    last: dict[str, str | None] = {key_id(first): None}
 
     assert [is_last(c, last) for c in (first, second, named, second)] == [
         False,

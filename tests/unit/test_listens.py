@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
 from messaging.amqp.publisher import ordering_key
-from messaging.message import Envelope
+from messaging.envelope import Envelope
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import Queue, consumed_names, needed_by

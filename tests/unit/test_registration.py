@@ -15,7 +15,7 @@ from messaging import Event, Message, fanout, handles, listens, projects, serves
 from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.registry import event_type_of, handlers, projections, sources
-from messaging.rpc.server import served
+from messaging.rpc.functions import served
 from users.commands import UserCreate
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Annotated, Any
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from pydantic import AfterValidator
 
-from messaging import (
-    call,
-    serves,
-)
+from messaging import RemoteError, call, serves
+from messaging.rpc.arguments import Parameters
+from messaging.rpc.functions import Served
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 90_000, float("nan")])
@@ -29,3 +33,85 @@ def test_an_unknown_name_cannot_be_served(names: list[str]) -> None:
         call_command("serve", *names)
 
     assert caught.value.returncode == 2
+
+
+class Unprintable(ValueError):
+    """An error whose text raises another."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def fail_unprintably(_: Any = None) -> Any:
+    """Raise it."""
+    raise Unprintable
+
+
+def fail_unstorably(_: Any = None) -> Any:
+    """Raise an error with a lone surrogate and a NUL in its text."""
+    raise ValueError("half \udcff nul \0")
+
+
+def fail_unexpectedly(_: Any = None) -> Any:
+    """Raise what pydantic does not expect of a validator."""
+    raise KeyError("key")
+
+
+def reply_of(
+    function: Callable[..., Any],
+    body: bytes = b"",
+    *,
+    exposed: bool = True,
+    text: bool = False,
+    content_type: Any = None,
+) -> Any:
+    """Return the value of the reply to a call; raises what the caller gets."""
+    served = Served("f", "f", function, text, exposed, True, Parameters(function))
+    properties = SimpleNamespace(content_type=content_type, content_encoding=None)
+    return served.reply(body, properties).value()
+
+
+@pytest.mark.parametrize("exposed", [True, False])
+@pytest.mark.parametrize("fail", [fail_unprintably, fail_unstorably, fail_unexpectedly])
+def test_whatever_a_function_raises_is_a_reply(
+    fail: Callable[..., Any], exposed: bool
+) -> None:
+    def function() -> None:
+        fail()
+
+    with pytest.raises(RemoteError) as caught:
+        reply_of(function, exposed=exposed)
+
+    assert caught.value.type in ("Unprintable", "ValueError", "KeyError")
+    for text in (caught.value.reason, caught.value.traceback):
+        text.encode()
+        assert "\0" not in text
+    assert (fail.__name__ in caught.value.traceback) is exposed
+
+
+@pytest.mark.parametrize(
+    "validator", [fail_unprintably, fail_unstorably, fail_unexpectedly]
+)
+def test_whatever_a_validator_raises_is_a_reply(
+    validator: Callable[[Any], Any],
+) -> None:
+    def function(a: Any) -> Any:
+        return a
+
+    function.__annotations__["a"] = Annotated[str, AfterValidator(validator)]
+    with pytest.raises(RemoteError):
+        reply_of(function, b'{"a": "x"}')
+    with pytest.raises(RemoteError):
+        reply_of(function, b"x", content_type="text/plain")
+
+
+def test_a_result_without_a_text_is_a_reply() -> None:
+    with pytest.raises(RemoteError):
+        reply_of(lambda: Unprintable(), text=True)
+
+
+def test_a_content_type_that_is_no_text_is_none_that_is_known() -> None:
+    def function(a: int) -> int:
+        return a
+
+    assert reply_of(function, b"7", content_type=b"\xff/\xfe") == 7

@@ -11,7 +11,8 @@ from pydantic import Field
 from messaging.exceptions import NoServer
 from messaging.management.options import add_call_timeout
 from messaging.rpc.client import call
-from messaging.rpc.server import run_servers, served, serves
+from messaging.rpc.functions import served, serves
+from messaging.rpc.server import run_servers
 
 from .script import Say, Script
 

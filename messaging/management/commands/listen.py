@@ -9,7 +9,7 @@ from messaging.amqp.client import Client
 from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
-from messaging.management.transcript import json_line
+from messaging.management.transcript import content, json_line
 
 #: The options that `sources` takes.
 SOURCE = ("exchange", "key", "header", "match", "declare", "not_durable")
@@ -79,8 +79,8 @@ class Command(BaseCommand):
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
         for message in client.listen(queue, prefetch=prefetch):
-            line = json_line(message) if options["json"] else message.text
-            self.stdout.write(line)
+            text = content(message).decode(errors="backslashreplace")
+            self.stdout.write(json_line(message) if options["json"] else text)
             self.stdout.flush()
             if not options["requeue"]:
                 message.ack()

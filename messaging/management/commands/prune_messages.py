@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
-from messaging.models import Attempt, Inbox
+from messaging.models import Attempt, IdempotencyKey, Inbox, LastNameless
 from messaging.models.lease import Worker
 
 
@@ -15,10 +15,10 @@ class Command(BaseCommand):
     """Delete rows that are no longer needed."""
 
     help = (
-        "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], marks of attempts "
-        "of that age, in small steps that lock little, and processes that died more "
-        "than an hour ago. Run it once a day; it may be stopped and run again at any "
-        "time. (The relay empties the outbox.)"
+        "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], and what else is "
+        "known of messages of that age, in small steps that lock little; and processes "
+        "that died more than an hour ago. Run it once a day; it may be stopped and run "
+        "again at any time. (The relay empties the outbox.)"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Delete the rows, or count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-        for model in (Inbox, Attempt):
+        for model in (Inbox, LastNameless, IdempotencyKey, Attempt):
             rows = model.objects.using(settings.DATABASE).older_than(before)
             name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
             total = rows.count()

@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging.amqp.connection import broker_address
 from messaging.conf import settings
-from messaging.rpc.server import run_servers, served
+from messaging.rpc.functions import served
+from messaging.rpc.server import run_servers
 from messaging.worker import EXIT_CODES
 
 

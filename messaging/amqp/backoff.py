@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .conf import settings
+from messaging.conf import settings
 
 
 class Backoff:

@@ -1,0 +1,435 @@
+"""Other programs declare the public queues in their own way, and get in."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pika
+import pytest
+from django.core.management import call_command
+
+from messaging import publish
+from messaging.amqp.client import connect
+from messaging.amqp.publisher import publisher
+from messaging.exceptions import NotThere
+from messaging.models import DeadLetter, Inbox, Outbox
+from messaging.models.lease import Lease
+from messaging.topology import work_queue
+from tests.support.broker import Broker, virtual_host
+from tests.support.processes import Processes
+from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
+from users.commands import UserCreate, UserUpdate
+from users.models import User
+
+QUEUE = "users_queue"
+#: Ways in which programs declare a durable queue.
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "quorum": {"x-queue-type": "quorum"},
+    "classic, single active consumer": {"x-single-active-consumer": True},
+    "quorum, single active consumer": {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+    },
+    "with a length limit and a dead letter exchange": {
+        "x-max-length": 100_000,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "graveyard",
+    },
+}
+
+
+@pytest.fixture
+def site(broker: Broker, no_consumers: None, settings: Any) -> Iterator[Broker]:
+    """A virtual host of its own, without any queue."""
+    url = virtual_host(f"public-{uuid.uuid4().hex[:8]}")
+    settings.MESSAGING = settings.MESSAGING | {"URL": url}
+    publisher.close()
+    yield Broker(url)
+    publisher.close()
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(processes: Processes, site: Broker) -> Start:
+    """Return a function that starts the consumer of users."""
+
+    def start(**environment: str) -> subprocess.Popen[bytes]:
+        return processes.manage(
+            "run_consumer", "users", **{"RABBITMQ_URL": site.url} | environment
+        )
+
+    return start
+
+
+class Client:
+    """A program that declares the queue before it sends, as tutorials do."""
+
+    def __init__(self, url: str, **arguments: Any) -> None:
+        self.connection = pika.BlockingConnection(pika.URLParameters(url))
+        self.channel = self.connection.channel()
+        self.declare(**arguments)
+        self.channel.confirm_delivery()
+
+    def declare(self, **arguments: Any) -> None:
+        self.channel.queue_declare(QUEUE, durable=True, arguments=arguments)
+
+    def send(self, body: dict[str, Any] | bytes, **properties: Any) -> None:
+        self.channel.basic_publish(
+            "",
+            QUEUE,
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            pika.BasicProperties(delivery_mode=2, **properties),
+            mandatory=True,
+        )
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def client_of(site: Broker) -> Iterator[Connect]:
+    """Return a function that connects a client, which declares the queue."""
+    clients: list[Client] = []
+
+    def connect(**arguments: Any) -> Client:
+        clients.append(Client(site.url, **arguments))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        if client.connection.is_open:
+            client.connection.close()
+
+
+def creation(name: str) -> dict[str, Any]:
+    return {
+        "event_type": "user.create",
+        "nombre": name,
+        "apellido": "Lee",
+        "email": f"{name}@example.com",
+    }
+
+
+def update(user: User, text: str) -> dict[str, Any]:
+    return {"event_type": "user.update", "user_id": user.pk, "biografia": text}
+
+
+def created(name: str) -> User:
+    """Wait for a user of that name."""
+    rows = User.objects.filter(nombre=name)
+    found: User = eventually(rows.first, f"{name} is created", 30)
+    return found
+
+
+def biography_is(user: User, text: str, timeout: float = 30) -> None:
+    rows = User.objects.filter(pk=user.pk, biografia=text)
+    eventually(rows.exists, f"the biography is {text}", timeout)
+
+
+@pytest.mark.parametrize("arguments", WAYS.values(), ids=WAYS.keys())
+def test_a_client_may_declare_the_queue_before_and_after_the_consumer(
+    site: Broker, client_of: Connect, start: Start, arguments: dict[str, Any]
+) -> None:
+    early = client_of(**arguments)
+    early.send(creation("ana"))
+
+    start()
+
+    user = created("ana")
+    late = client_of(**arguments)
+    for text in ("a", "b", "a"):
+        late.send(update(user, text))
+    late.send(creation("bo"))
+    created("bo")
+    biography_is(user, "a")
+    # Without ids, each was a message of its own.
+    assert Inbox.objects.filter(event_type="user.update").count() == 3
+    early.declare(**arguments)
+
+
+def test_a_missing_queue_is_declared_as_tutorials_declare_it(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    start()
+    with connect("test") as client:
+        eventually(lambda: is_there(client), "the public queue", 20)
+
+    client_of().send(creation("ana"))
+
+    created("ana")
+
+
+def is_leased() -> bool:
+    return Lease.objects.filter(pk=QUEUE).exclude(worker="").exists()
+
+
+def is_there(client: Any) -> bool:
+    try:
+        with client.channel() as channel:
+            channel.queue_declare(QUEUE, passive=True)
+    except NotThere:
+        return False
+    return True
+
+
+def test_writes_of_the_project_and_of_others_each_keep_their_order(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    start()
+    with connect("test") as client:
+        eventually(lambda: is_there(client), "the public queue", 20)
+    other = client_of()
+    other.send(creation("ana"))
+    user = created("ana")
+    publish(UserCreate(nombre="bo", apellido="Lee", email="bo@example.com"))
+    own = created("bo")
+
+    for number in range(100):
+        other.send(update(user, f"other {number}"))
+        publish(UserUpdate(user_id=own.pk, biografia=f"own {number}"))
+
+    biography_is(own, "own 99")
+    biography_is(user, "other 99")
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"durable": True, "arguments": {"x-queue-type": "stream"}}, "it is a stream"),
+        ({"auto_delete": True}, "when its last consumer ends"),
+    ],
+)
+def test_a_queue_that_would_lose_messages_is_refused_and_the_rest_is_served(
+    site: Broker,
+    processes: Processes,
+    capfd: pytest.CaptureFixture[str],
+    options: dict[str, Any],
+    reason: str,
+) -> None:
+    with site.channel() as channel:
+        channel.queue_declare(QUEUE, **options)
+
+    processes.manage("run_consumer", "users", RABBITMQ_URL=site.url)
+
+    output: list[str] = []
+
+    def is_refused() -> bool:
+        output.append(capfd.readouterr().err)
+        return reason in "".join(output)
+
+    eventually(is_refused, "the queue is refused", 20)
+    publish(UserCreate(nombre="bo", apellido="Lee", email="bo@example.com"))
+    created("bo")
+    with site.channel() as channel:
+        assert channel.queue_declare(QUEUE, passive=True).method.consumer_count == 0
+
+
+def test_it_waits_for_another_program_that_consumes(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    client = client_of()
+    taken: list[bytes] = []
+    tag = client.channel.basic_consume(
+        QUEUE, lambda _c, _m, _p, body: taken.append(body), auto_ack=True
+    )
+    start()
+    eventually(is_leased, "the lease is held", 20)
+    client.send(creation("theirs"))
+    eventually(
+        lambda: client.connection.process_data_events(0.1) or taken, "it arrives"
+    )
+
+    client.channel.basic_cancel(tag)
+    client.send(creation("ours"))
+
+    created("ours")
+    assert not User.objects.filter(nombre="theirs").exists()
+
+
+def kill(process: subprocess.Popen[bytes], proxy: Proxy) -> None:
+    process.kill()
+
+
+def freeze(process: subprocess.Popen[bytes], proxy: Proxy) -> None:
+    process.send_signal(signal.SIGSTOP)
+
+
+def cut(process: subprocess.Popen[bytes], proxy: Proxy) -> None:
+    proxy.cut()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_named", [True, False], ids=["with ids", "without"])
+@pytest.mark.parametrize("fault", [kill, freeze, cut])
+def test_the_order_stays_while_the_ingress_is_lost(
+    site: Broker,
+    client_of: Connect,
+    start: Start,
+    fault: Callable[..., None],
+    is_named: bool,
+) -> None:
+    host = site.url.rpartition("/")[2]
+    port = int(site.url.rpartition(":")[2].partition("/")[0])
+    client = client_of()
+    with Proxy(port) as proxy:
+        through = f"amqp://guest:guest@127.0.0.1:{proxy.port}/{host}"
+        first = start(RABBITMQ_URL=through)
+        client.send(creation("ana"))
+        user = created("ana")
+        eventually(is_leased, "the lease is held")
+        start()
+        time.sleep(1.0)  # the second one may have taken the ingress: both are tried
+        for number in range(400):
+            given = {"message_id": str(uuid.uuid4())} if is_named else {}
+            client.send(update(user, f"n {number}"), **given)
+            if number == 200:
+                fault(first, proxy)
+        failed_at = time.monotonic()
+        biography_is(user, "n 399", 30)
+        if fault is freeze:
+            assert time.monotonic() - failed_at < 12
+            first.send_signal(signal.SIGCONT)
+            time.sleep(2.0)
+            biography_is(user, "n 399")
+    versions = [event["biografia"] for event in events_of(user)]
+    numbers = [int(text.split()[1]) for text in versions if text]
+    assert set(numbers) == set(range(400))
+    if is_named:
+        assert numbers == sorted(numbers)
+    # At least once, and in order: what comes again comes with all that follows it.
+    assert all(later <= earlier + 1 for earlier, later in pairwise(numbers))
+
+
+def events_of(user: User) -> list[dict[str, Any]]:
+    """Return the events about a user, in order."""
+    rows = Outbox.objects.filter(type="user.updated").order_by("id")
+    bodies = [json.loads(bytes(row.body)) for row in rows]
+    return [body for body in bodies if body["user_id"] == user.pk]
+
+
+def test_what_a_stranger_says_in_our_headers_is_not_believed(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    client = client_of()
+    start()
+    client.send(creation("ana"), message_id="m")
+    user = created("ana")
+    headers = {
+        "replays": 5,
+        "redelivered": True,
+        "if_version": 77,
+        "assigned-id": "m",
+        "origin-exchange": "x",
+        "origin-routing-key": "y",
+        "x-delivery-count": 99,
+        "x-death": [{"count": 9, "queue": QUEUE, "reason": "rejected"}],
+        "CC": [f"{QUEUE}.0", QUEUE],
+        "BCC": [f"{QUEUE}.0"],
+    }
+
+    client.send(update(user, "a"), headers=headers, message_id="a")
+    client.send(
+        update(user, "b"),
+        headers=headers,
+        message_id="b",
+        priority=9,
+        expiration="60000",
+    )
+    client.send(creation("ana"), headers=headers, message_id="m")
+
+    biography_is(user, "b")
+    client.send(update(user, "end"))
+    biography_is(user, "end")
+    assert Inbox.objects.count() == 4
+    assert not DeadLetter.objects.exists()
+
+
+def test_headers_that_cannot_be_carried_are_left_out(
+    site: Broker, client_of: Connect, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = client_of()
+    start()
+    client.send(creation("ana"))
+    user = created("ana")
+
+    client.send(update(user, "a"), headers={"big": "x" * 130_900})
+
+    biography_is(user, "a")
+    assert (
+        "goes on without 1 headers that cannot be sent: big" in capfd.readouterr().err
+    )
+
+
+def test_an_id_of_odd_bytes_is_readable_in_the_dead_letter(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    client = client_of()
+    start()
+
+    client.send(b"{", message_id=b"\xff" * 80)
+
+    letter = eventually(DeadLetter.objects.first, "a dead letter", 30)
+    assert letter.message_id.startswith("\\xff\\xff")
+    assert len(letter.message_id) <= 255
+
+
+def test_the_same_id_in_two_queues_names_two_messages(
+    site: Broker, client_of: Connect, processes: Processes
+) -> None:
+    client = client_of()
+    client.channel.queue_declare("reports_queue", durable=True)
+    processes.manage("run_consumer", "users", "reports", RABBITMQ_URL=site.url)
+    client.send(creation("ana"), message_id="same")
+    user = created("ana")
+    report = {
+        "event_type": "report.create",
+        "id_usuario": user.pk,
+        "tipo_reporte": 1,
+        "descripcion": "Bache",
+    }
+    client.channel.basic_publish(
+        "",
+        "reports_queue",
+        json.dumps(report).encode(),
+        pika.BasicProperties(message_id="same"),
+    )
+
+    rows = User.objects.filter(pk=user.pk, numero_reportes=1)
+    eventually(rows.exists, "the report is counted", 20)
+
+
+def test_the_queues_of_an_earlier_version_are_moved(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    with connect("test") as client:
+        client.declare(work_queue(QUEUE, QUEUE))
+    Lease.objects.create(name=QUEUE, queue=QUEUE)
+    for number in range(300):
+        site.send(QUEUE, creation(f"u{number}"))
+
+    call_command("topology", "apply")
+
+    assert set(Lease.objects.filter(queue=QUEUE).values_list("name", flat=True)) == {
+        QUEUE,
+        f"{QUEUE}.0",
+    }
+    assert site.count(f"{QUEUE}.0") == 300
+    # Now empty, it is replaced by one that others can declare.
+    call_command("topology", "apply")
+    client = client_of()
+    client.send(creation("last"))
+    start()
+    created("last")
+    eventually(lambda: User.objects.count() == 301, "all are created", 30)
