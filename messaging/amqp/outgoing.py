@@ -50,6 +50,15 @@ class PublishRequest:
             self._done.release()
 
 
+    def end(self, late: PublishError | None) -> list[PublishError | None]:
+        """Return each envelope's error, or `late`, and forget the envelopes."""
+        errors = [one.error if one.is_settled else late for one in self.outgoing]
+        # They refer to this request: as a cycle they would stay in memory, bodies
+        # included, until Python looks for cycles.
+        self.outgoing = []
+        return errors
+
+
 class Outgoing:
     """
     One envelope on its way to the broker.

@@ -104,7 +104,7 @@ class Publisher:
         late = None
         if not done:
             late = Unconfirmed(f"The broker did not confirm in time. {self._why()}")
-        return [one.error if one.is_settled else late for one in request.outgoing]
+        return request.end(late)
 
     def _why(self) -> str:
         return self.problem() or self.channel.last_problem

@@ -13,6 +13,7 @@ import pika
 import pytest
 import requests
 
+from messaging.message import PARTITIONS
 from tests.support.broker import Broker, virtual_host
 from tests.support.processes import API, Processes, start_api
 
@@ -152,8 +153,10 @@ def door(declared: Broker) -> Iterator[Door]:
     connection = pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat=0"))
     try:
         channel = connection.channel()
+        channel.exchange_declare(PARTITIONS, "direct", durable=True)
         for queue in QUEUES:
             channel.queue_declare(queue, durable=True)
+            channel.queue_bind(queue, PARTITIONS, queue)
         yield Door(start_api(processes), channel)
     finally:
         processes.kill_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -110,6 +111,21 @@ def test_messages_of_one_call_keep_their_order(
     publisher.publish(*envelopes(queue, 500))
 
     assert bodies(broker, queue) == [str(n).encode() for n in range(500)]
+
+
+def test_nothing_keeps_the_bodies_of_what_was_published(
+    publisher: Publisher, queue: str
+) -> None:
+    body = bytes(1000)
+    gc.disable()  # what only the collector of cycles frees stays for too long
+    try:
+        before = sys.getrefcount(body)
+        publisher.publish(Envelope(body, queue))
+        assert publisher.outcomes(Envelope(body, queue)) == [None]
+
+        eventually(lambda: sys.getrefcount(body) == before, "the body is released")
+    finally:
+        gc.enable()
 
 
 def test_many_threads_share_a_connection(

@@ -680,6 +680,7 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
 
     assert {(one.name, one.type) for one in exchanges} == {
         ("events", "topic"),
+        ("messaging.partitions", "direct"),
         ("watch", "topic"),
     }
 
