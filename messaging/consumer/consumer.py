@@ -117,12 +117,12 @@ class Consumer:
         if deliveries and not self.subscription.holds(deliveries):
             self._pending = []  # the broker delivers them again, here or elsewhere
         timeout = None
-        if lease.has_parked and not self._pending:
+        if lease.has_parked and (circuit.is_open or not self._pending):
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
             lease.has_parked = timeout is not None
             # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (
-                self._last_was_parked and self._take(processor, 0)
+                self._last_was_parked and (self._pending or self._take(processor, 0))
             ):
                 self._last_was_parked = True
                 return self._parked(processor)
@@ -142,7 +142,8 @@ class Consumer:
 
     def _parked(self, processor: Processor) -> Batch | None:
         """Return the parked messages that are due."""
-        rows = Parked.objects.using(settings.DATABASE).due(self.name, processor.limit)
+        parked = Parked.objects.using(settings.DATABASE)
+        rows = parked.due(self.queue, self.name, processor.limit)
         contexts = [Context(row.delivery(self.queue), row) for row in rows]
         if not contexts:
             return None

@@ -20,6 +20,7 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.message import PROPERTIES, Delivery, Envelope
+from messaging.topology import partition_count
 
 #: Maximum seconds between two queries for parked messages.
 LONGEST_LOOK = 5.0
@@ -45,9 +46,12 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         left = (due - datetime.now(UTC)).total_seconds()
         return min(max(left, 0.0), LONGEST_LOOK)
 
-    def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
+    def due(self, queue: str, partition: str, limit: int = BATCH) -> list[Parked]:
         """
         Return the messages to retry now, in the order in which they were parked.
+
+        Unless it is a single message, their bodies take no more memory than those of a
+        batch that arrives in this partition of `queue`.
 
         These are the heads that are due. A head without a failed attempt has just moved
         up, so the messages behind it are included.
@@ -60,7 +64,7 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         if flowing and len(chosen) < limit:
             behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
             chosen += behind.values_list(*fields)[: limit - len(chosen)]
-        room = settings.PREFETCH_BYTES // 2
+        room = settings.PREFETCH_BYTES // partition_count(queue) // 2
         ids: list[int] = []
         for pk, size, *_more in chosen:
             room -= size
