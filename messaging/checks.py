@@ -56,6 +56,10 @@ def _attempts(value: Any) -> bool:
     return value is None or _whole(value)
 
 
+def _limit(value: Any) -> bool:
+    return value is None or _positive(value)
+
+
 def _attempts_of(value: Any) -> bool:
     return isinstance(value, dict) and all(
         _text(name) and _attempts(limit) for name, limit in value.items()
@@ -101,6 +105,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
+    "TIME_LIMIT": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "QUEUES": (_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
@@ -158,6 +163,13 @@ WEAKNESSES: tuple[tuple[str, str, Rule, str], ...] = (
         "LEASE",
         lambda v: v < 2,
         "a short pause costs a process its partitions",
+    ),
+    (
+        "messaging.W009",
+        "TIME_LIMIT",
+        lambda v: v is None or v > 1800,
+        "a handler that hangs holds up its partition for as long, and after 30 minutes "
+        "the broker takes its messages back",
     ),
 )
 

@@ -15,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from django.db import transaction
-
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
@@ -72,7 +70,7 @@ class Processor:
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
         ids = [context.id for context in batch.contexts]
-        marks = attempts.marked(ids, self.lease.worker)
+        marks = attempts.marked(ids, self.lease)
         with marks if batch.may_kill else nullcontext():
             misrouted = in_states(batch.contexts, State.MISROUTED)
             self._policy.run(self._forwarding, misrouted)
@@ -106,8 +104,7 @@ class Processor:
         A `decision` about the only message stands in for its handler.
         """
         try:
-            with transaction.atomic(using=settings.DATABASE):
-                self.lease.lock()
+            with self.lease.transaction():
                 inbox.recognise(part)
                 if self.lease.has_parked:
                     parking.find_blocked(self.lease, part)
@@ -157,7 +154,7 @@ class Processor:
         if not ready:
             return None
         try:
-            references = transactions.call(handler, ready, self._policy)
+            references = transactions.call(handler, ready, self._policy, self.lease)
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
@@ -182,8 +179,7 @@ class Processor:
         for context in ended.contexts:
             context.set_aside(ENDED)
         rest = in_states(part, State.NEW)
-        with transaction.atomic(using=settings.DATABASE):
-            self.lease.lock()
+        with self.lease.transaction():
             self._record([c for c in part if c.state is not State.NEW])
         self._block_keys(part)
         return rest

@@ -13,6 +13,7 @@ from django.db import connections
 from messaging.amqp.subscription import Subscription
 from messaging.backoff import Backoff
 from messaging.cluster.leases import HeldLease
+from messaging.cluster.time_limit import Watch
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import SERVER_FAILURES
@@ -42,6 +43,7 @@ class Consumer:
         #: The broker's name of the partition.
         self.name = name or queue
         self.subscription = Subscription(queue, self.name)
+        self.watch = Watch(queue)
         #: None without a lease.
         self.processor: Processor | None = None
         #: Called when the partition has been released.
@@ -63,8 +65,7 @@ class Consumer:
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
         self._is_release_requested = False
-        make = Archiver if is_dead_queue(self.queue) else Processor
-        self.processor = make(lease)
+        self.processor = (Archiver if is_dead_queue(self.queue) else Processor)(lease)
         self.subscription.begin()
         self.subscription.wake()
 
@@ -87,7 +88,7 @@ class Consumer:
                 continue  # the next batch has one message
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
-                self._drop_subscription()
+                self.drop_lease()
                 self.on_release()
             except Exception as error:  # noqa: BLE001 waiting loses nothing
                 self._wait(error)
@@ -97,6 +98,7 @@ class Consumer:
 
     def _turn(self) -> None:
         """Process the next batch, or wait for one."""
+        self.watch.check()
         if self._is_release_requested:
             self._release_lease()
         processor = self.processor
@@ -131,7 +133,7 @@ class Consumer:
             return None
         batch = Batch(self._pending[: processor.limit])
         if batch.may_kill:
-            attempts.narrow(batch, lease.worker)
+            attempts.narrow(batch, lease)
         return batch
 
     def _take(self, processor: Processor, timeout: float | None) -> bool:
@@ -148,7 +150,7 @@ class Consumer:
         if not contexts:
             return None
         batch = Batch(contexts, is_parked=True)
-        attempts.narrow(batch, processor.lease.worker)
+        attempts.narrow(batch, processor.lease)
         return batch
 
     def _wait(self, error: Exception) -> None:
@@ -160,7 +162,8 @@ class Consumer:
             connections.close_all()
         self._stopping.wait(self._pause())
 
-    def _drop_subscription(self) -> None:
+    def drop_lease(self) -> None:
+        """Stop consuming the partition, until a lease is granted."""
         self.subscription.end()
         self._pending = []
         self.processor = None
@@ -170,7 +173,7 @@ class Consumer:
         lease = self.lease
         if lease is None:
             return
-        self._drop_subscription()
+        self.drop_lease()
         # The server may have closed this thread's session while there was no work.
         close_stale_connections()
         try:

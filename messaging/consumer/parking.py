@@ -13,8 +13,6 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
-
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.message import TYPE_LENGTH
@@ -96,8 +94,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
     """Remove the rows of what is settled, so that the next of each key is due."""
     settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
-    with transaction.atomic(using=settings.DATABASE):
-        lease.lock()
+    with lease.transaction():
         Parked.objects.using(settings.DATABASE).settle(
             [context.row for context in settled if context.row is not None]
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from messaging.cluster.time_limit import Abandoned
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES
@@ -68,7 +69,7 @@ class FailurePolicy:
                 try:
                     part = step.run(part, decision) or []
                     decision = None
-                except (LeaseLost, CircuitOpen):
+                except (LeaseLost, CircuitOpen, Abandoned):
                     raise
                 except BaseException as error:  # users' code may even call sys.exit()
                     if not step.transaction_survives():

@@ -318,20 +318,29 @@ def test_a_full_disk_is_waited_for_although_some_rows_find_space(
     assert applied() == stored == [0, 1, 2]
 
 
-@pytest.mark.usefixtures("queue")
-def test_a_batch_handler_may_reject_all_but_the_last_one_by_one() -> None:
-    def reject_first(messages: list[Trial]) -> list[int]:
-        if len(messages) > 1:
-            raise Reject("one less", messages[0])
-        return [messages[0].number]
+@pytest.mark.parametrize(
+    ("error", "place", "kept"), [(Reject, 0, 1), (Reject, -1, 0), (NotYet, 0, 0)]
+)
+def test_a_batch_handler_may_reject_one_message_with_each_call(
+    error: type[Reject], place: int, kept: int, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"BREAKER": None, "PATIENCE": 60.0}
+    errors: list[Reject] = []
 
-    handlers[QUEUE].clear()
-    handles(Trial, batch=True)(reject_first)
-    bodies = [trial(2 * n + 1) for n in range(1500)]
+    def reject_one(messages: list[Trial]) -> list[int]:
+        if len(messages) > kept:
+            errors.append(error("one less", messages[place]))
+            raise errors[-1] from (errors[-2] if len(errors) > 1 else None)
+        return [message.number for message in messages]
 
-    process(*(Context(delivery(body)) for body in bodies))
+    handles(Trial, batch=True)(reject_one)
+    try:
+        process(*(Context(delivery(trial(2 * n + 1))) for n in range(2000)))
+    finally:
+        del handlers[QUEUE]
 
-    assert DeadLetter.objects.count() == 1499
+    table = Parked if error is NotYet else DeadLetter
+    assert table.objects.count() == len(errors) == 2000 - kept
 
 
 @pytest.mark.usefixtures("queue")
