@@ -37,9 +37,7 @@ def publish(
     """
     if message_id is not None and len(messages) != 1:
         raise TypeError("message_id identifies one message: publish the others apart.")
-    envelopes = [
-        envelope_for(message, message_id, headers, reply_to) for message in messages
-    ]
+    envelopes = [envelope_for(m, message_id, headers, reply_to) for m in messages]
     dispatch(envelopes, timeout)
     return [str(envelope.message_id) for envelope in envelopes]
 

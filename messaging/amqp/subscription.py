@@ -110,6 +110,8 @@ class Subscription:
         if channel is self._channel:
             delivery = delivery_of(self.queue, self.name, channel, method, properties)
             self._buffer.add(delivery, body)
+        if channel is not self._channel:  # `end` may have emptied the buffer before
+            self._buffer.clear()
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         # Tags belong to their channel. If it is closed, the broker redelivers.

@@ -19,7 +19,7 @@ from messaging.database import close_stale_connections
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models import Parked
 from messaging.models.lease import LeaseLost
-from messaging.topology import is_dead_queue
+from messaging.topology import is_dead_queue, partition_count
 
 from . import attempts
 from .batch import Processor
@@ -145,7 +145,7 @@ class Consumer:
     def _parked(self, processor: Processor) -> Batch | None:
         """Return the parked messages that are due."""
         parked = Parked.objects.using(settings.DATABASE)
-        rows = parked.due(self.queue, self.name, processor.limit)
+        rows = parked.due(self.name, processor.limit, partition_count(self.queue))
         contexts = [Context(row.delivery(self.queue), row) for row in rows]
         if not contexts:
             return None

@@ -20,7 +20,6 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.message import PROPERTIES, Delivery, Envelope
-from messaging.topology import partition_count
 
 #: Maximum seconds between two queries for parked messages.
 LONGEST_LOOK = 5.0
@@ -46,25 +45,37 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         left = (due - datetime.now(UTC)).total_seconds()
         return min(max(left, 0.0), LONGEST_LOOK)
 
-    def due(self, queue: str, partition: str, limit: int = BATCH) -> list[Parked]:
+    def due(
+        self, partition: str, limit: int = BATCH, partitions: int = 1
+    ) -> list[Parked]:
         """
         Return the messages to retry now, in the order in which they were parked.
 
-        Unless it is a single message, their bodies take no more memory than those of a
-        batch that arrives in this partition of `queue`.
+        Their bodies take the share of one of so many partitions in the memory for a
+        batch, unless it is a single message.
 
         These are the heads that are due. A head without a failed attempt has just moved
-        up, so the messages behind it are included.
+        up, so the messages behind it are included, up to one that is itself retried
+        later: a process may have died before it removed those that succeeded before it.
         """
         mine = self.filter(partition=partition)
-        fields = ("id", "size", "digest", "attempts")
+        fields = ("id", "size", "digest", "attempts", "due_at")
         due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
         chosen = list(due.values_list(*fields)[:limit])
-        flowing = {digest for *_more, digest, attempts in chosen if not attempts}
+        flowing = {
+            digest for _pk, _size, digest, attempts, _at in chosen if not attempts
+        }
         if flowing and len(chosen) < limit:
-            behind = mine.filter(digest__in=flowing, due_at=None).order_by("id")
-            chosen += behind.values_list(*fields)[: limit - len(chosen)]
-        room = settings.PREFETCH_BYTES // partition_count(queue) // 2
+            behind = mine.filter(digest__in=flowing).exclude(
+                pk__in=[pk for pk, *_more in chosen]
+            )
+            rows = behind.order_by("id").values_list(*fields)
+            for row in rows[: limit - len(chosen)]:
+                if row[4] is not None:
+                    flowing.discard(row[2])
+                elif row[2] in flowing:
+                    chosen.append(row)
+        room = settings.PREFETCH_BYTES // partitions // 2
         ids: list[int] = []
         for pk, size, *_more in chosen:
             room -= size

@@ -73,7 +73,7 @@ class MemoryConsumer:
             return
 
         def due() -> Batch:
-            rows = parked.due(self._queue, self._name, self._processor.limit)
+            rows = parked.due(self._name, self._processor.limit)
             contexts = [Context(row.delivery(self._queue), row) for row in rows]
             return Batch(contexts, is_parked=True)
 

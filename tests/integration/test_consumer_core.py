@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -453,3 +454,36 @@ def test_a_message_blocks_its_key_beyond_a_transaction_that_a_handler_has_ended(
     process(*contexts, is_parked=True)
     assert [c.state for c in contexts] == [State.RETRY, State.FAILED, State.BLOCKED]
     assert applied() == [2]
+
+
+def test_what_is_retried_later_is_not_overtaken_if_what_succeeded_is_still_there() -> (
+    None
+):
+    """The crash lab's seed 5: the database was lost before the rows were removed."""
+    process(
+        Context(delivery(odd(0, "K", "asks for another try"))),
+        Context(delivery(odd(1, "K"))),
+        Context(delivery(odd(2, "K", "raises"))),
+        Context(delivery(odd(3, "K"))),
+    )
+    Parked.objects.settle([Parked.objects.order_by("id")[0]])
+    rows = Parked.objects.due(QUEUE)
+    assert [json.loads(bytes(row.body))["number"] for row in rows] == [3, 5, 7]
+
+    with (
+        failing("DELETE", "messaging_parked"),
+        pytest.raises(OperationalError),
+    ):
+        Processor(HeldLease(QUEUE)).process(
+            Batch([Context(row.delivery(QUEUE), row) for row in rows], is_parked=True)
+        )
+
+    assert applied() == [3]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    Parked.objects.filter(attempts__gt=0).update(due_at=later)
+    (row,) = Parked.objects.due(QUEUE)
+    process(Context(row.delivery(QUEUE), row), is_parked=True)
+    assert applied() == [3]
+    budget["raises"] = 0
+    retry()
+    assert applied() == stored == [3, 5, 7]
