@@ -130,8 +130,8 @@ class PublicSubscription(Subscription):
     the queue, or declare it if it is missing; inspect it; consume it.
     """
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(queue)
+    def __init__(self, queue: str, name: str) -> None:
+        super().__init__(queue, name)
         self._forget_queue()
         self._step = "find"
         self._is_refused = False

@@ -15,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from django.db import transaction
-
 from messaging.amqp.publisher import Publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
@@ -76,7 +74,7 @@ class Processor:
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
         ids = [context.delivery.mark for context in batch.contexts]
-        marks = attempts.marked(ids, self.lease.worker)
+        marks = attempts.marked(ids, self.lease)
         with marks if batch.may_kill else nullcontext():
             for context in batch.contexts:
                 context.decode()
@@ -112,8 +110,7 @@ class Processor:
         A `decision` about the only message stands in for its handler.
         """
         try:
-            with transaction.atomic(using=settings.DATABASE):
-                self.lease.lock()
+            with self.lease.transaction():
                 inbox.recognise(part)
                 inbox.claim_keys(part)
                 if self.lease.has_parked:
@@ -164,7 +161,7 @@ class Processor:
         if not ready:
             return None
         try:
-            references = transactions.call(handler, ready, self._policy)
+            references = transactions.call(handler, ready, self._policy, self.lease)
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
@@ -189,8 +186,7 @@ class Processor:
         for context in ended.contexts:
             context.set_aside(ENDED)
         rest = in_states(part, State.NEW)
-        with transaction.atomic(using=settings.DATABASE):
-            self.lease.lock()
+        with self.lease.transaction():
             self._record([c for c in part if c.state is not State.NEW])
         self._block_keys(part)
         return rest

@@ -116,7 +116,7 @@ def test_a_message_without_id_gets_one_when_it_is_forwarded_and_keeps_it() -> No
     assert arrived(None).id != arrived(None).id
     forwarded = arrived(None, headers={ASSIGNED_ID: "a"})
     assert forwarded.id == arrived(None, headers={ASSIGNED_ID: "a"}).id
-    assert forwarded.message_id == "a"
+    assert forwarded.delivery.message_id == "a"
 
 
 @pytest.mark.parametrize("name", [ASSIGNED_ID, REPLAYS, REDELIVERED])
@@ -125,7 +125,7 @@ def test_headers_of_this_package_are_not_believed_if_others_may_set_them(
 ) -> None:
     context = arrived(None, exchange="", headers={name: 1})
 
-    assert context.message_id != 1
+    assert context.delivery.message_id != 1
     assert context.delivery.replays == 0
     assert not context.delivery.is_again
 
