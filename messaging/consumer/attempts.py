@@ -45,7 +45,7 @@ def narrow(batch: Batch, lease: HeldLease) -> None:
     """
     close_stale_connections()
     ids = [context.delivery.mark for context in batch.contexts]
-    ids = ids[: lease.watch.portion([context.id for context in batch.contexts])]
+    ids = ids[: lease.watch.portion(ids)]
     deaths = deaths_of(ids, lease.worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     for context in batch.contexts:

@@ -55,7 +55,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
                 _set_aside(context, replace(context.refusal, kind="projection"))
         if ready := projectable(part):
             applied = [Applied(c.message, c.reference) for c in ready if c.message]
-            ids = [context.id for context in ready]
+            ids = [context.delivery.mark for context in ready]
             lease.watch.call(projections[lease.queue].function, applied, ids)
             inbox.projected(ready)
 

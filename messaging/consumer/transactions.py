@@ -146,7 +146,7 @@ def _references(
     connection = connections[settings.DATABASE]
 
     def called(function: Callable[[Any], Any], argument: Any, contexts: Part) -> Any:
-        ids, first = [c.id for c in contexts], len(connection.run_on_commit)
+        ids, first = [c.delivery.mark for c in contexts], len(connection.run_on_commit)
         returned = watch.call(function, argument, ids)
         check_usable(connection)
         hooks: Any = connection.run_on_commit
