@@ -26,6 +26,7 @@ from django.db import connections
 from messaging.amqp.backoff import Backoff
 from messaging.conf import settings
 from messaging.database import balanced
+from messaging.envelope import Delivery
 from messaging.exceptions import TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Abandoned(BaseException):
 class Call:
     """A call of users' code that is running."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.ids = ids
+    def __init__(self, messages: Sequence[Delivery]) -> None:
+        self.messages = messages
         self.thread = threading.get_ident()
         self.is_reported = False
         self._started = time.monotonic()
@@ -92,7 +93,10 @@ class Watch:
             raise Abandoned
 
     def call(
-        self, function: Callable[[Any], Result], argument: Any, ids: Sequence[str]
+        self,
+        function: Callable[[Any], Result],
+        argument: Any,
+        messages: Sequence[Delivery],
     ) -> Result:
         """
         Call a function for messages, and return its result.
@@ -100,14 +104,15 @@ class Watch:
         Raises `TimeLimitExceeded` for a message whose last call exceeded its limit. If
         that was a call with several, it is raised until they are tried one by one.
         """
-        refused = self._overdue if len(ids) == 1 else self._overdue | self._suspects
-        if refused and not refused.isdisjoint(ids):
+        several = len(messages) > 1
+        refused = self._overdue | self._suspects if several else self._overdue
+        if refused and not refused.isdisjoint(one.mark for one in messages):
             raise TimeLimitExceeded
-        with self.timed(ids):
+        with self.timed(messages):
             return function(argument)
 
     @contextmanager
-    def timed(self, ids: Sequence[str]) -> Iterator[None]:
+    def timed(self, messages: Sequence[Delivery]) -> Iterator[None]:
         """
         Limit the time of a `with` block of users' code.
 
@@ -115,7 +120,7 @@ class Watch:
         `balanced` raises.
         """
         self.check()
-        self._call = Call(ids)
+        self._call = Call(messages)
         try:
             with balanced(settings.DATABASE):
                 yield
@@ -138,7 +143,7 @@ class Watch:
         call = self._call  # read once: it may end meanwhile
         if call is None or call.seconds < LONG:
             return None
-        return {"messages": named(call.ids), "seconds": int(call.seconds)}
+        return {"messages": named(call.messages), "seconds": int(call.seconds)}
 
     def report(self) -> None:
         """Log a call that takes long, once."""
@@ -146,7 +151,7 @@ class Watch:
         if call and not call.is_reported and call.seconds >= LONG:
             call.is_reported = True
             text = "The call for %s of %s has been running for %d s"
-            logger.warning(text, named(call.ids), self._queue, call.seconds)
+            logger.warning(text, named(call.messages), self._queue, call.seconds)
 
     def abandon(self) -> bool:
         """Abandon the thread if its call exceeds the limit; return whether it does."""
@@ -156,12 +161,13 @@ class Watch:
             if call is None or limit is None or call.seconds < limit:
                 return False
             self._call, self._thread = None, 0
-            (self._suspects if len(call.ids) > 1 else self._overdue).update(call.ids)
+            marks = [one.mark for one in call.messages]
+            (self._suspects if len(marks) > 1 else self._overdue).update(marks)
             frame = sys._current_frames().get(call.thread)
             _raise_in(call.thread, Abandoned)
         logger.error(
             "The call for %s of %s has not returned within %g s. It is at\n%s",
-            named(call.ids),
+            named(call.messages),
             self._queue,
             limit,
             "".join(traceback.format_stack(frame)),
@@ -251,10 +257,10 @@ def _end_session(consumer: WatchedConsumer) -> None:
     connections.close_all()
 
 
-def named(ids: Sequence[str]) -> str:
+def named(messages: Sequence[Delivery]) -> str:
     """Return a text that names messages by their ids."""
-    others = f" and {len(ids) - 1} others" if len(ids) > 1 else ""
-    return f"message {ids[0]}{others}"
+    others = f" and {len(messages) - 1} others" if len(messages) > 1 else ""
+    return f"message {messages[0].message_id}{others}"
 
 
 def _raise_in(thread: int, exception: type[BaseException] | None) -> None:

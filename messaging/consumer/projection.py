@@ -55,8 +55,8 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
                 _set_aside(context, replace(context.refusal, kind="projection"))
         if ready := projectable(part):
             applied = [Applied(c.message, c.reference) for c in ready if c.message]
-            ids = [context.delivery.mark for context in ready]
-            lease.watch.call(projections[lease.queue].function, applied, ids)
+            given = [context.delivery for context in ready]
+            lease.watch.call(projections[lease.queue].function, applied, given)
             inbox.projected(ready)
 
     def _set_aside(context: Context, decision: Decision) -> None:

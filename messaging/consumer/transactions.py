@@ -16,6 +16,7 @@ from messaging.cluster.leases import HeldLease
 from messaging.cluster.time_limit import Abandoned, Watch, named
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
+from messaging.envelope import Delivery
 from messaging.outbox.suppression import suppressed
 from messaging.registry import Handler
 
@@ -146,12 +147,12 @@ def _references(
     connection = connections[settings.DATABASE]
 
     def called(function: Callable[[Any], Any], argument: Any, contexts: Part) -> Any:
-        ids, first = [c.delivery.mark for c in contexts], len(connection.run_on_commit)
-        returned = watch.call(function, argument, ids)
+        given, first = [c.delivery for c in contexts], len(connection.run_on_commit)
+        returned = watch.call(function, argument, given)
         check_usable(connection)
         hooks: Any = connection.run_on_commit
         for place, (sids, hook, _) in enumerate(hooks[first:], first):
-            hooks[place] = (sids, partial(_run_hook, hook, ids, watch), False)
+            hooks[place] = (sids, partial(_run_hook, hook, given, watch), False)
         return returned
 
     if handler.batch:
@@ -170,7 +171,7 @@ def _references(
     return references
 
 
-def _run_hook(hook: Callable[[], object], ids: list[str], watch: Watch) -> None:
+def _run_hook(hook: Callable[[], object], given: list[Delivery], watch: Watch) -> None:
     """
     Call a hook of `on_commit`, and log what it raises.
 
@@ -178,12 +179,12 @@ def _run_hook(hook: Callable[[], object], ids: list[str], watch: Watch) -> None:
     suppress those of the others, nor have a batch that is committed processed again.
     """
     try:
-        with watch.timed(ids):
+        with watch.timed(given):
             hook()
     except Abandoned:
         raise
     except BaseException:  # users' code may even call sys.exit()
-        logger.exception("A hook of on_commit() has failed for %s", named(ids))
+        logger.exception("A hook of on_commit() has failed for %s", named(given))
 
 
 def reference_of(returned: object) -> str:

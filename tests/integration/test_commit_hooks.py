@@ -90,10 +90,10 @@ def test_hooks_run_whatever_those_of_other_messages_do(
 
     assert ran == applied() == [0, 1, 2, 3]
     assert Inbox.objects.filter(status="done").count() == 4
-    assert DeadLetter.objects.get().message_id == large.inbox_id
+    assert DeadLetter.objects.get().message_id == large.message_id
     logged = [r.getMessage() for r in caplog.records if "hook" in r.getMessage()]
     if fault in ("raises", "has no name", "exits", "leaves a block open"):
-        assert [contexts[0].id in text for text in logged] == [True]
+        assert [contexts[0].delivery.message_id in text for text in logged] == [True]
 
 
 def test_hooks_of_what_was_rolled_back_do_not_run() -> None:

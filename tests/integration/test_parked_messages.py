@@ -53,7 +53,7 @@ def consumer(settings: Any) -> Consumer:
         "MAX_ATTEMPTS": None,
         "RETRY_PAUSE": [600, 600],
     }
-    one = Consumer(QUEUE)
+    one = Consumer(QUEUE, f"{QUEUE}.0")
     one.processor = Processor(HeldLease(QUEUE))
     one._stopping = Waits()  # type: ignore[assignment]
     return one
