@@ -49,7 +49,6 @@ class PublishRequest:
         if not self._left:
             self._done.release()
 
-
     def end(self, late: PublishError | None) -> list[PublishError | None]:
         """Return each envelope's error, or `late`, and forget the envelopes."""
         errors = [one.error if one.is_settled else late for one in self.outgoing]

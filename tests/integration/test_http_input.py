@@ -13,7 +13,7 @@ import pika
 import pytest
 import requests
 
-from messaging.message import PARTITIONS
+from messaging.envelope import PARTITIONS
 from tests.support.broker import Broker, virtual_host
 from tests.support.processes import API, Processes, start_api
 
