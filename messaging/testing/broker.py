@@ -13,7 +13,7 @@ from messaging import topology
 from messaging.amqp.outgoing import PublishRequest
 from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
-from messaging.envelope import Delivery, Envelope
+from messaging.envelope import ORIGIN_EXCHANGE, REPLAYS, Delivery, Envelope
 from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unroutable
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
@@ -127,8 +127,11 @@ class MemoryBroker:
         )
 
     def waiting(self, queue: str) -> Envelopes:
-        """Return the envelopes in a queue, oldest first."""
-        return Envelopes(delivery.envelope for delivery in self._existing(queue))
+        """Return the envelopes in a queue and its partitions, oldest first."""
+        names = topology.consumed_names(queue) if queue in handlers else [queue]
+        found = [delivery for name in names for delivery in self._existing(name)]
+        found.sort(key=lambda delivery: delivery.tag)
+        return Envelopes(delivery.envelope for delivery in found)
 
     def dead_letters(self, queue: str) -> list[DeadLetter]:
         """Return the dead letters of a queue, oldest first."""
@@ -203,7 +206,8 @@ class MemoryBroker:
                 f"No queue takes this message (NO_ROUTE: {envelope.routing_key!r}): "
                 "run `manage.py topology apply`."
             )
-        self.published.append(received)
+        if ORIGIN_EXCHANGE not in envelope.own or REPLAYS in envelope.own:
+            self.published.append(received)  # it is not just forwarded
         for name in queues:
             self._deliver(name, received)
         return None

@@ -44,9 +44,12 @@ from messaging.models.lease import Lease
 from users.commands import UserCreate
 from users.models import User
 
+QUEUE = "users_queue"
+#: Its only partition, unless the settings want more.
+PARTITION = "users_queue.0"
 MESSAGES = 5_000
 ROUNDS = 3
-PARTITIONED = {"QUEUES": {"users_queue": {"PARTITIONS": 8}}}
+PARTITIONED = {"QUEUES": {QUEUE: {"PARTITIONS": 8}}}
 
 
 def main() -> None:
@@ -92,7 +95,7 @@ def drain_one_by_one() -> float:
 
     with channel() as opened:
         opened.basic_qos(prefetch_count=1)
-        opened.basic_consume("users_queue", handle)
+        opened.basic_consume(PARTITION, handle)
         started = time.monotonic()
         opened.start_consuming()
     return MESSAGES / (time.monotonic() - started)
@@ -102,10 +105,10 @@ def drain_in_batches() -> float:
     """Consume as `run_consumer` does, inbox, ledger and events included."""
     before = User.objects.count()
     fill()
-    consumer = Consumer("users_queue")
+    consumer = Consumer(QUEUE, PARTITION)
     connection = Connection("bench", consumer.subscription)
     consumer.subscription.attach(connection)
-    consumer.grant(HeldLease("users_queue"))
+    consumer.grant(HeldLease(QUEUE, PARTITION))
     started = time.monotonic()
     connection.start()
     thread = threading.Thread(target=consumer.run)
@@ -170,10 +173,10 @@ def publish_one_by_one() -> float:
         started = time.monotonic()
         for _ in range(MESSAGES):
             opened.basic_publish(
-                "", "users_queue", new_user().encode(), persistent(), mandatory=True
+                "", PARTITION, new_user().encode(), persistent(), mandatory=True
             )
         elapsed = time.monotonic() - started
-        opened.queue_purge("users_queue")
+        opened.queue_purge(PARTITION)
     return MESSAGES / elapsed
 
 
@@ -185,12 +188,12 @@ def publish_from_threads() -> float:
         list(pool.map(lambda _: publish(new_user()), range(MESSAGES)))
     elapsed = time.monotonic() - started
     with channel() as opened:
-        opened.queue_purge("users_queue")
+        opened.queue_purge(PARTITION)
     return MESSAGES / elapsed
 
 
 def fill() -> None:
-    """Put users to create into the queue."""
+    """Put users to create into the partition."""
     publish(*(new_user() for _ in range(MESSAGES)), timeout=60)
 
 

@@ -78,8 +78,36 @@ def test_a_message_that_fails_for_now_stays_parked_before_those_behind_it(
     assert [note.text for note in Note.objects.all()] == ["3"]
 
 
+def test_what_waits_for_an_ingress_and_in_partitions_is_listed_in_order(
+    memory_broker: MemoryBroker,
+) -> None:
+    publish(NoteAdd(key="k", text="1"))
+    memory_broker.send("notes_queue", add("k", "2"))
+    publish(NoteAdd(key="k", text="3"))
+
+    waiting = memory_broker.waiting("notes_queue")
+
+    assert [body["text"] for body in waiting.bodies] == ["1", "2", "3"]
+    memory_broker.settle()
+    assert not memory_broker.waiting("notes_queue")
+
+
+def test_what_is_forwarded_is_not_published_once_more(
+    memory_broker: MemoryBroker,
+) -> None:
+    publish(NoteAdd(key="k", text="1"))
+    memory_broker.send("notes_queue", add("k", "2"))
+
+    memory_broker.settle()
+
+    commands = [one for one in memory_broker.published if one.type == "note.add"]
+    assert [one.routing_key for one in commands] == ["notes_queue.0"]
+    events = [body["event_type"] for body in memory_broker.published.bodies]
+    assert events.count("shop.note.created") == 2
+
+
 def test_a_dead_letter_needs_no_broker(memory_broker: MemoryBroker) -> None:
-    memory_broker.send("notes_queue", b"{", add("k", "1"))
+    memory_broker.send("notes_queue.0", b"{", add("k", "1"))
 
     with memory_broker.away():
         memory_broker.settle()

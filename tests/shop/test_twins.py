@@ -121,8 +121,8 @@ class RealBroker:
         self.channel = self._connection.channel()
         declare()
         for queue in QUEUES:
-            self.channel.queue_purge(queue)
-            self.channel.queue_purge(f"{queue}.dead")
+            for suffix in ("", ".0", ".dead"):
+                self.channel.queue_purge(f"{queue}{suffix}")
         self.heard = self.channel.queue_declare("", exclusive=True).method.queue
         self.channel.queue_bind(self.heard, "events", "#")
         environment = os.environ | {

@@ -34,8 +34,8 @@ def nature(broker: Broker) -> Iterator[Broker]:
     def clean() -> None:
         with broker.channel() as channel:
             for queue in QUEUES:
-                channel.queue_delete(queue)
-                channel.queue_delete(f"{queue}.dead")
+                for suffix in ("", ".0", ".dead"):
+                    channel.queue_delete(f"{queue}{suffix}")
             for exchange in EXCHANGES:
                 channel.exchange_delete(exchange)
 

@@ -62,7 +62,10 @@ def test_b_stores_what_is_sent_to_a(
 
     sent = requests.post(f"{a}/send/", {"text": "hello world"}, timeout=10)
     assert sent.status_code == 202
-    Broker().send("mq_test_queue", {"text": "from another program"})
+    other = Broker()
+    with other.channel() as channel:
+        channel.queue_declare("mq_test_queue", durable=True)
+    other.send("mq_test_queue", {"text": "from another program"})
 
     def stored() -> bool:
         notes = get(f"{b}/notes/")
