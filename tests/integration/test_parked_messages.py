@@ -18,6 +18,7 @@ from messaging.topology import partition_names
 from tests.support import trials
 from tests.support.trials import (
     HANDLER_FAULTS,
+    PARTITION,
     QUEUE,
     applied,
     budget,
@@ -53,7 +54,7 @@ def consumer(settings: Any) -> Consumer:
         "MAX_ATTEMPTS": None,
         "RETRY_PAUSE": [600, 600],
     }
-    one = Consumer(QUEUE, f"{QUEUE}.0")
+    one = Consumer(QUEUE, PARTITION)
     one.processor = Processor(HeldLease(QUEUE))
     one._stopping = Waits()  # type: ignore[assignment]
     return one
@@ -85,7 +86,7 @@ def open_circuit(consumer: Consumer, fault: str) -> None:
     while consumer._pending:
         turn(consumer)
     assert consumer.processor.circuit.is_open
-    assert Parked.objects.filter(partition=QUEUE).count() == MANY
+    assert Parked.objects.filter(partition=PARTITION).count() == MANY
 
 
 @pytest.mark.parametrize("ending", ["succeed", "are rejected"])
@@ -121,7 +122,7 @@ def test_parked_projections_do_not_wait_for_the_circuit(consumer: Consumer) -> N
     Parked.objects.update(partition="elsewhere")
     open_circuit(consumer, "raises")
     Parked.objects.filter(is_applied=False).delete()
-    Parked.objects.update(partition=QUEUE, due_at=datetime.now(UTC))
+    Parked.objects.update(partition=PARTITION, due_at=datetime.now(UTC))
     assert isinstance(consumer._stopping, Waits)
     consumer._stopping.clear()
     budget["projection"] = 0
