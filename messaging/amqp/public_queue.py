@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from messaging.conf import settings
-from messaging.exceptions import TopologyMismatch
+from messaging.exceptions import NotThere, TopologyMismatch
 
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
@@ -120,6 +120,22 @@ def inspect(client: Client, name: str) -> Declaration:
             if declaration.learn(str(error)):
                 continue
         return declaration
+
+
+def weaknesses(client: Client, name: str) -> Iterator[str]:
+    """
+    Yield why a public queue is not consumed, or how it may lose messages.
+
+    Raises `MessagingError`; yields nothing for a queue that does not exist.
+    """
+    try:
+        declaration = inspect(client, name)
+    except NotThere:
+        return
+    if obstacle := declaration.obstacle:
+        yield f"the public queue {name} is not consumed: {obstacle}"
+    for risk in declaration.risks():
+        yield f"the public queue {name} {risk}"
 
 
 class PublicSubscription(Subscription):
