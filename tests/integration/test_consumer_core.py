@@ -486,7 +486,7 @@ def test_compressed_messages_are_retried_in_portions_that_fit_when_decompressed(
             due_at=now - timedelta(minutes=number),
             parked_at=now,
             size=len(packed.body),
-            properties=properties_of(packed),
+            properties=properties_of(Delivery(packed, QUEUE, 1)),
             body=packed.body,
         )
 

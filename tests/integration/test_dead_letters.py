@@ -720,7 +720,7 @@ def test_a_compressed_body_is_shown_decoded_and_sent_again_as_it_was(
     assert {letter.event_type for letter in letters()} == {"user.create", ""}
 
     requeue("--id", "packed")
-    [(properties, again)] = taken(broker, "users_queue", 1)
+    [(properties, again)] = taken(broker, PARTITION, 1)
     assert (again, properties.content_encoding) == (body, "gzip")
 
 
@@ -732,7 +732,7 @@ def test_a_corrected_body_is_not_compressed(broker: Broker, tmp_path: Any) -> No
 
     requeue("--id", "1", "--body", str(corrected))
 
-    [(properties, sent)] = taken(broker, "users_queue", 1)
+    [(properties, sent)] = taken(broker, PARTITION, 1)
     assert json.loads(sent) == create("ana")
     assert properties.content_encoding is None
 
@@ -932,7 +932,7 @@ def test_the_admin_corrects_a_compressed_body(broker: Broker, admin: Client) -> 
     post(admin, second, replay_body=shown_body(admin, second), _save="1")
     relay()
 
-    (one, corrected), (two, untouched) = taken(broker, "users_queue", 2)
+    (one, corrected), (two, untouched) = taken(broker, PARTITION, 2)
     assert json.loads(corrected) == create("ana", email="a@example.com")
     assert one.content_encoding is None
     assert (untouched, two.content_encoding) == (original, "gzip")

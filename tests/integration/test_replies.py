@@ -141,7 +141,7 @@ def test_the_number_of_waiting_requests_is_bounded(
         seconds = seconds_of_requests(20, wait=7)
 
     assert sum(one > 6 for one in seconds) == waiting
-    assert broker.count("users_queue") == 21
+    assert broker.count("users_queue.0") == 21
 
 
 def test_only_so_many_wait_for_the_reply_queue() -> None:

@@ -84,13 +84,13 @@ def test_a_queue_with_other_arguments_does_not_keep_others_from_being_declared(
 ) -> None:
     first, *others = sorted(handlers)
     with site.channel() as channel:
-        channel.queue_declare(first, durable=False)
+        channel.queue_declare(f"{first}.0", durable=False)
 
         with pytest.raises(TopologyMismatch, match=first):
             declare()
 
         for queue in others:
-            channel.queue_declare(queue, passive=True)
+            channel.queue_declare(f"{queue}.0", passive=True)
 
 
 def apply() -> str:
