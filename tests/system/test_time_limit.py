@@ -183,7 +183,7 @@ def test_the_doctor_names_a_call_that_takes_long(
     finding = worst(long_calls())
 
     assert finding.level == Level.WARNING
-    assert finding.subject == "users_queue"
+    assert finding.subject == "users_queue.0"
     assert f"{worker.name} has been processing message " in finding.text
     assert processes.stop(process) == LEFT_WORK
 
