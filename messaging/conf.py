@@ -57,14 +57,20 @@ DEFAULTS: dict[str, Any] = {
     "MAX_ATTEMPTS": 10,
     #: The same for particular exceptions, by the dotted name of the class or of a base
     #: class.
-    "ATTEMPTS_OF": {"messaging.exceptions.Retry": None},
+    "ATTEMPTS_OF": {
+        "messaging.exceptions.Retry": None,
+        "messaging.exceptions.TimeLimitExceeded": 3,
+    },
+    #: Seconds that a handler or a projection may take for a message, or for a list of
+    #: messages if it takes lists; then the message is set aside. None for no limit.
+    "TIME_LIMIT": 300.0,
     #: First and longest pause in seconds between attempts of a failing message; pauses
     #: double in between.
     "RETRY_PAUSE": (0.5, 300.0),
     #: Share of failures among the last messages above which a consumer tries messages
     #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: By queue, other values of the six settings named in `BY_QUEUE`.
+    #: By queue, other values of the seven settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
@@ -91,6 +97,7 @@ BY_QUEUE = (
     "PATIENCE",
     "MAX_ATTEMPTS",
     "ATTEMPTS_OF",
+    "TIME_LIMIT",
     "RETRY_PAUSE",
     "BREAKER",
 )

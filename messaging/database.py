@@ -1,8 +1,9 @@
-"""Fast inserts, stale connections, and pruning of old rows."""
+"""Fast inserts, connections that users' code has spoilt, and pruning of old rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Self
 
@@ -87,6 +88,29 @@ def close_stale_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
+
+
+@contextmanager
+def balanced(alias: str) -> Iterator[None]:
+    """
+    Leave no transaction open that is begun in a `with` block, but roll it back.
+
+    Otherwise whatever is written later would become a part of it, and never be
+    committed. Raises `RuntimeError` for a `transaction.atomic()` block that is open.
+    """
+    connection = connections[alias]
+    depth = len(connection.atomic_blocks)
+    try:
+        yield
+    finally:
+        error = RuntimeError("A transaction.atomic() block was left open.")
+        is_open = len(connection.atomic_blocks) > depth
+        while len(connection.atomic_blocks) > depth:
+            connection.atomic_blocks[-1].__exit__(RuntimeError, error, None)
+        if not connection.in_atomic_block and not connection.autocommit:
+            connection.close()
+        if is_open:
+            raise error
 
 
 #: Rows deleted by one statement, which locks them for a few milliseconds.

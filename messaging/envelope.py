@@ -4,6 +4,7 @@ What travels: `Envelope` (a body and its properties) and `Delivery` (one from a 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -142,6 +143,8 @@ class Delivery:
     consumer_tag: str = ""
     #: The id of a message without `message_id`, which it got on its way or gets here.
     assigned_id: str = ""
+    #: Whether it comes from the table of parked messages.
+    is_parked: bool = False
 
     def __post_init__(self) -> None:
         """Assign an id to a message that has none."""
@@ -160,6 +163,14 @@ class Delivery:
         return self.redelivered or REDELIVERED in self.envelope.own
 
     @property
+    def mark(self) -> str:
+        """An id that is the same at every delivery: of the body if it has none."""
+        is_known = self.envelope.message_id or ASSIGNED_ID in self.envelope.own
+        if is_known or self.is_parked:
+            return self.inbox_id
+        return digest(self.envelope.body)
+
+    @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
         count = self.envelope.own.get(REPLAYS)
@@ -174,6 +185,11 @@ class Delivery:
     def inbox_id(self) -> str:
         """The primary key of the message in the inbox."""
         return inbox_id(self.queue, self.message_id)
+
+
+def digest(content: bytes) -> str:
+    """Return a digest, as 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def inbox_id(queue: str, message_id: str) -> str:

@@ -17,7 +17,8 @@ MessagingError
 ├── InvalidMessage           the body does not match its event type
 ├── Reject                   raised by handlers: this message can never succeed
 │   └── NotYet               ... unless what it needs arrives soon
-└── Retry                    raised by handlers: try this message again later
+├── Retry                    raised by handlers: try this message again later
+└── TimeLimitExceeded        a handler did not return in time
 """
 
 from __future__ import annotations
@@ -170,6 +171,10 @@ class Retry(MessagingError):
         # A wrong value is a fault of the handler, here and not where it is used.
         self.delay = None if delay is None else float(delay)
         super().__init__(*args)
+
+
+class TimeLimitExceeded(MessagingError):
+    """A handler or a projection did not return within MESSAGING["TIME_LIMIT"]."""
 
 
 #: Raised when the broker or `MESSAGING["DATABASE"]` fails. `ProgrammingError` may mean

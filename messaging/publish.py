@@ -73,12 +73,7 @@ def envelope_for(
     headers: dict[str, Any] | None = None,
     reply_to: str | None = None,
 ) -> Envelope:
-    """
-    Build the envelope of an event, or of a command.
-
-    A command goes straight to its partition if this project handles it. Otherwise it
-    goes to the public queue: what is behind it is the business of its owner.
-    """
+    """Build the envelope of an event, or of a command of this or another project."""
     if not isinstance(message, Message):
         raise TypeError(f"publish takes a Message, not {message!r}; send takes others.")
     key = key_of(message)
@@ -87,7 +82,7 @@ def envelope_for(
         exchange, routing_key = settings.EVENTS_EXCHANGE, message.event_type
     elif message.queue in handlers:
         exchange, routing_key = PARTITIONS, topology.partition_for(message.queue, key)
-    else:
+    else:  # what is behind the public queue is the business of its owner
         exchange, routing_key = "", message.queue
     message_id = message_id or str(uuid.uuid4())
     return Envelope(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -37,12 +38,16 @@ LEFT_WORK = 75
 MISCONFIGURED = 78
 #: For the `--help` of the commands that run here.
 EXIT_CODES = f"""\
-Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, and the log
-says why; {LEFT_WORK} when work in hand did not end in time after a stop, so that it was
-rolled back and is done by the next process; {MISCONFIGURED} when a queue does not have
-the number of partitions that the settings want; 2 when called wrongly. While a server
-is away, the process waits for it. A second Ctrl-C ends the process at once.
+Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, too many
+hung, or none could run for a minute, and the log says why; {LEFT_WORK} when work in
+hand did not end in time after a stop, so that it was rolled back and is done by the
+next process; {MISCONFIGURED} when a queue does not have the number of partitions that
+the settings want; 2 when called wrongly. While a server is away, the process waits for
+it. A second Ctrl-C ends the process at once.
 """
+#: Seconds without any turn of the main thread after which the process ends: a function
+#: that never lets other threads run, as a regular expression may, cannot be stopped.
+FROZEN = 60.0
 #: Seconds for the broker to confirm the end of the connections, after `STOP_TIMEOUT`.
 GOODBYE = 0.7
 
@@ -122,10 +127,12 @@ def run_until_stopped(
         for thread in threads:
             thread.start()
         while not (asked or died):
+            _end_if_frozen()
             time.sleep(0.1)
             if not all(connection.is_alive for connection in used):
                 logger.critical("An I/O thread died; this process ends")
                 died.append("connection")
+        faulthandler.cancel_dump_traceback_later()
         asked.append(True)
         stop()
         deadline = time.monotonic() + settings.STOP_TIMEOUT
@@ -141,6 +148,14 @@ def run_until_stopped(
             logging.shutdown()
             os._exit(LEFT_WORK)
     return DIED if died else 0
+
+
+def _end_if_frozen() -> None:
+    """End the process, with DIED, unless this is called again in time."""
+    # Not under the autoreloader, where a debugger may stop all threads.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and sys.__stderr__ is not None:
+        faulthandler.dump_traceback_later(FROZEN, exit=True, file=sys.__stderr__)
 
 
 def run_reloading(main: Callable[[], object]) -> int:

@@ -13,12 +13,23 @@ from django.core.serializers.json import DjangoJSONEncoder
 from pika.exceptions import AMQPError
 
 from messaging.conf import settings
-from messaging.envelope import SHORT, Envelope
+from messaging.envelope import (
+    ASSIGNED_ID,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    PARTITIONS,
+    REDELIVERED,
+    SHORT,
+    Delivery,
+    Envelope,
+    at_origin,
+)
 from messaging.exceptions import PublishError, TooLarge
 from messaging.text import storable
 from messaging.topology import keeps_order
 
-from .headers import fitting
+from .headers import fitting, original
 
 logger = logging.getLogger(__name__)
 
@@ -87,28 +98,52 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
         return list(self._pieces)
 
 
-def with_headers(envelope: Envelope, headers: dict[Any, Any]) -> Envelope:
+def for_partition(delivery: Delivery, partition: str) -> Envelope:
     """
-    Return an envelope with headers of another program beside its own, if they fit.
+    Return the envelope in which a delivery is forwarded to a partition.
 
-    pika decodes some that it cannot encode, and all must fit into one frame. What
-    cannot be sent is left out, and the log names it.
+    It has nothing that would route or order the message otherwise. Headers that pika
+    decodes and cannot encode, or that do not fit into a frame, are left out, and the
+    log names them.
     """
-    complete = envelope.copy(headers=headers | envelope.headers)
+    given = at_origin(delivery.envelope)
+    own = delivery.envelope.own | {
+        ORIGIN_EXCHANGE: given.exchange,
+        ORIGIN_ROUTING_KEY: given.routing_key,
+    }
+    if given.user_id:
+        own[ORIGIN_USER] = given.user_id
+    if delivery.is_nameless:
+        own[ASSIGNED_ID] = delivery.message_id
+        own |= {REDELIVERED: True} if delivery.is_again else {}
+    envelope = given.copy(
+        exchange=PARTITIONS,
+        routing_key=partition,
+        priority=None,  # it would overtake others of its key
+        user_id=None,  # the broker accepts only that of this connection
+        headers=original(given.headers) | own,
+        mandatory=True,
+    )
     try:
-        Properties(complete)
+        Properties(envelope)
     except PublishError:
-        kept = {n: v for n, v in headers.items() if _is_encodable(n, v)}
-        kept = fitting(kept, MAX_PROPERTIES - ROOM)
-        lost = [storable(name, 40) for name in headers if name not in kept]
-        logger.warning(
-            "A message to %s goes on without %d headers that cannot be sent: %s",
-            envelope.routing_key,
-            len(lost),
-            ", ".join(lost[:10]),
-        )
-        return envelope.copy(headers=kept | envelope.headers)
-    return complete
+        return _with_fewer_headers(envelope, own)
+    return envelope
+
+
+def _with_fewer_headers(envelope: Envelope, own: dict[str, Any]) -> Envelope:
+    """Return an envelope with its `own` headers and those others that can be sent."""
+    others = {n: v for n, v in envelope.headers.items() if n not in own}
+    kept = {n: v for n, v in others.items() if _is_encodable(n, v)}
+    kept = fitting(kept, MAX_PROPERTIES - ROOM)
+    lost = [storable(name, 40) for name in others if name not in kept]
+    logger.warning(
+        "A message to %s goes on without %d headers that cannot be sent: %s",
+        envelope.routing_key,
+        len(lost),
+        ", ".join(lost[:10]),
+    )
+    return envelope.copy(headers=kept | own)
 
 
 def _is_encodable(name: object, value: object) -> bool:

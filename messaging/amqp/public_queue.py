@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from messaging.exceptions import TopologyMismatch
+from messaging.conf import settings
+from messaging.exceptions import NotThere, TopologyMismatch
 
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
+from .connection import Connection
+from .publisher import Publisher
 from .queues import ConsumerWatchdog
 from .subscription import Subscription
 
@@ -119,6 +122,22 @@ def inspect(client: Client, name: str) -> Declaration:
         return declaration
 
 
+def weaknesses(client: Client, name: str) -> Iterator[str]:
+    """
+    Yield why a public queue is not consumed, or how it may lose messages.
+
+    Raises `MessagingError`; yields nothing for a queue that does not exist.
+    """
+    try:
+        declaration = inspect(client, name)
+    except NotThere:
+        return
+    if obstacle := declaration.obstacle:
+        yield f"the public queue {name} is not consumed: {obstacle}"
+    for risk in declaration.risks():
+        yield f"the public queue {name} {risk}"
+
+
 class PublicSubscription(Subscription):
     """
     Consumes a public queue, exclusively, once no other program does.
@@ -127,8 +146,8 @@ class PublicSubscription(Subscription):
     the queue, or declare it if it is missing; inspect it; consume it.
     """
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(queue)
+    def __init__(self, queue: str, name: str) -> None:
+        super().__init__(queue, name)
         self._forget_queue()
         self._step = "find"
         self._is_refused = False
@@ -215,3 +234,22 @@ class PublicSubscription(Subscription):
             return super().closed(error)
         self._forget()
         return 0.0
+
+
+def connect(
+    partitions: Sequence[Subscription], public: Sequence[Subscription]
+) -> tuple[Connection, Publisher]:
+    """
+    Start the connection of partitions, and that of public queues with its publisher.
+
+    What an ingress takes and what it forwards share a connection, so that both end
+    together: a process that was frozen and replaced can send nothing more.
+    """
+    heartbeat = settings.CONSUMER_HEARTBEAT
+    connection = Connection("consumer", *partitions, heartbeat=heartbeat)
+    gateway = Publisher("ingress", *public, heartbeat=heartbeat)
+    for users, used in ((partitions, connection), (public, gateway.connection)):
+        for subscription in users:
+            subscription.attach(used)
+    connection.start()
+    return connection, gateway

@@ -23,17 +23,10 @@ from .process import OnePerProcess
 
 
 class Publisher:
-    """
-    Publishes with confirms; many threads share its connection.
-
-    `users` are what else uses this connection.
-    """
+    """Publishes with confirms; many threads, and `users`, share its connection."""
 
     def __init__(
-        self,
-        name: str = "publisher",
-        *users: ChannelUser,
-        heartbeat: int | None = None,
+        self, name: str = "publisher", *users: ChannelUser, heartbeat: int | None = None
     ) -> None:
         self.channel = ConfirmChannel()
         self.connection = Connection(name, self.channel, *users, heartbeat=heartbeat)
@@ -74,10 +67,7 @@ class Publisher:
                 raise error
 
     def outcomes(
-        self,
-        *envelopes: Envelope,
-        timeout: float | None = None,
-        while_open: Any = None,
+        self, *envelopes: Envelope, timeout: float | None = None, while_open: Any = None
     ) -> list[PublishError | None]:
         """
         Publish bodies of any size and return each envelope's error, or None.

@@ -10,7 +10,7 @@ import time
 import uuid
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, Self
 
@@ -23,6 +23,7 @@ from messaging.models import session_locks
 from messaging.models.lease import Lease, Worker
 
 from .leases import HeldLease
+from .time_limit import WatchedConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -32,18 +33,10 @@ HEARTBEATS = 5
 GOODBYE = 1.0
 
 
-class PartitionConsumer(Protocol):
+class PartitionConsumer(WatchedConsumer, Protocol):
     """What the coordinator needs of the consumer of a partition."""
 
     queue: str
-    #: The broker's name of the partition.
-    name: str
-    #: Called when it has released its lease, or has lost it.
-    on_release: Callable[[], None]
-
-    @property
-    def lease(self) -> HeldLease | None:
-        """The lease under which it works now."""
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
@@ -62,6 +55,7 @@ class Coordinator:
     """
 
     def __init__(self, consumers: Sequence[PartitionConsumer]) -> None:
+        self._consumers = consumers
         self._by_queue: dict[str, list[PartitionConsumer]] = defaultdict(list)
         for consumer in consumers:
             self._by_queue[consumer.queue].append(consumer)
@@ -120,6 +114,8 @@ class Coordinator:
     def _beat(self) -> None:
         session_locks.acquire(settings.DATABASE, self.me.pk)
         workers = Worker.objects.using(settings.DATABASE)
+        calls = {one.name: one.watch.long_call() for one in self._consumers}
+        self.me.long_calls = {name: call for name, call in calls.items() if call}
         workers.beat(self.me)
         # After a pause of this process or of the database, the others' heartbeats may
         # be late as well: none of them counts as dead yet.
@@ -175,7 +171,8 @@ class Coordinator:
         epoch = Lease.objects.using(settings.DATABASE).take(row, self.me.pk)
         if epoch is not None:
             logger.info("Lease of %s taken in epoch %d", row.name, epoch)
-            consumer.grant(HeldLease(row.queue, row.name, self.me.pk, epoch))
+            lease = HeldLease(row.queue, row.name, self.me.pk, epoch, consumer.watch)
+            consumer.grant(lease)
 
 
 def assign(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from messaging.conf import settings
 from messaging.models import LastNameless, session_locks
 from messaging.models.lease import Lease, lock_name
 from messaging.topology import partition_name
+
+from .time_limit import Watch
 
 
 class HeldLease:
@@ -21,7 +25,12 @@ class HeldLease:
     """
 
     def __init__(
-        self, queue: str, name: str = "", worker: str = "", epoch: int = 0
+        self,
+        queue: str,
+        name: str = "",
+        worker: str = "",
+        epoch: int = 0,
+        watch: Watch | None = None,
     ) -> None:
         self.queue = queue
         #: The broker's name of the partition; by default, of the first one.
@@ -29,6 +38,8 @@ class HeldLease:
         #: The id of the worker that holds it.
         self.worker = worker
         self.epoch = epoch
+        #: The calls of users' code in the thread that works under it.
+        self.watch = watch or Watch(queue)
         #: Whether messages may be parked; only the holder of the lease can park any.
         self.has_parked = True
         self._session: Any = None
@@ -46,6 +57,19 @@ class HeldLease:
     def has_nameless(self, value: bool) -> None:
         self._has_nameless = value
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the lease, locked, for a transaction; raises `LeaseLost`."""
+        self.watch.check()
+        self.watch.hooks = []
+        try:
+            with transaction.atomic(using=settings.DATABASE):
+                self.lock()
+                yield
+                self.watch.hooks = connections[settings.DATABASE].run_on_commit
+        finally:
+            self.watch.check()  # the end of a lost session may raise something else
+
     def lock(self) -> None:
         """
         Lock the lease until the transaction ends; raises `LeaseLost`.
@@ -61,6 +85,12 @@ class HeldLease:
             session_locks.acquire(settings.DATABASE, name)
             self._session = session
         Lease.objects.using(settings.DATABASE).lock(self.name, self.worker, self.epoch)
+
+    def end_session(self) -> None:
+        """End the session that has locked the lease last, and so its transaction."""
+        if self.worker:
+            name = lock_name(self.worker, self.name)
+            session_locks.end_session(settings.DATABASE, name)
 
     def release(self) -> None:
         """Free the lease for other workers."""

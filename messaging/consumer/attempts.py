@@ -17,13 +17,14 @@ from contextlib import contextmanager
 
 from django.db import Error as DatabaseFailure
 
+from messaging.cluster.leases import HeldLease
+from messaging.cluster.time_limit import Abandoned
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.dead_letters.letters import Failure, digest
-from messaging.envelope import ASSIGNED_ID
+from messaging.dead_letters.letters import Failure
 from messaging.models import Attempt, Worker
 
-from .context import Batch, Context
+from .context import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -36,27 +37,20 @@ MAX_DEATHS = 5
 PORTIONS = {1: 22}
 
 
-def narrow(batch: Batch, worker: str) -> None:
+def narrow(batch: Batch, lease: HeldLease) -> None:
     """
     Reduce a batch to the messages that may be tried together.
 
     Messages of which too many processes have died are given up.
     """
     close_stale_connections()
-    ids = [mark_of(context) for context in batch.contexts]
-    deaths = deaths_of(ids, worker)
+    ids = [context.delivery.mark for context in batch.contexts]
+    ids = ids[: lease.watch.portion(ids)]
+    deaths = deaths_of(ids, lease.worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     for context in batch.contexts:
-        if failure := poison(mark_of(context), deaths):
+        if failure := poison(context.delivery.mark, deaths):
             context.refuse(failure)
-
-
-def mark_of(context: Context) -> str:
-    """Return an id that is the same at every delivery: of the body if it has none."""
-    envelope = context.delivery.envelope
-    if context.row or envelope.message_id or ASSIGNED_ID in envelope.own:
-        return context.id
-    return digest(envelope.body)
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:
@@ -89,17 +83,20 @@ def poison(message_id: str, deaths: Mapping[str, int]) -> Failure | None:
 
 
 @contextmanager
-def marked(ids: Sequence[str], worker: str) -> Iterator[None]:
+def marked(ids: Sequence[str], lease: HeldLease) -> Iterator[None]:
     """Mark messages while they are processed, but not while they wait for a server."""
     attempts = Attempt.objects.using(settings.DATABASE)
-    attempts.begin(ids, worker)
+    attempts.begin(ids, lease.worker)
     try:
         yield
+    except Abandoned:
+        raise  # the marks belong to the thread that has taken over
     except BaseException:
         # This process is alive: the messages have not killed it.
         try:
-            attempts.withdraw(ids, worker)
+            attempts.withdraw(ids, lease.worker)
         except DatabaseFailure as error:
             logger.warning("The marks of %d messages remain: %s", len(ids), error)
         raise
     attempts.end(ids)
+    lease.watch.settled(ids)

@@ -15,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from django.db import transaction
-
 from messaging.amqp.publisher import Publisher
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
@@ -26,7 +24,7 @@ from messaging.dead_letters.letters import Failure
 from messaging.exceptions import Reject
 from messaging.registry import Handler, handlers, one_by_one, projections
 
-from . import attempts, idempotency, inbox, parking, routing, transactions
+from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Part, State, in_states
 from .policy import FailurePolicy, Step, portions
@@ -75,8 +73,8 @@ class Processor:
         started = time.monotonic()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
-        ids = [attempts.mark_of(context) for context in batch.contexts]
-        marks = attempts.marked(ids, self.lease.worker)
+        ids = [context.delivery.mark for context in batch.contexts]
+        marks = attempts.marked(ids, self.lease)
         with marks if batch.may_kill else nullcontext():
             for context in batch.contexts:
                 context.decode()
@@ -112,10 +110,9 @@ class Processor:
         A `decision` about the only message stands in for its handler.
         """
         try:
-            with transaction.atomic(using=settings.DATABASE):
-                self.lease.lock()
+            with self.lease.transaction():
                 inbox.recognise(part)
-                idempotency.claim(part)
+                inbox.claim_keys(part)
                 if self.lease.has_parked:
                     parking.find_blocked(self.lease, part)
                 if decision is None:
@@ -164,7 +161,7 @@ class Processor:
         if not ready:
             return None
         try:
-            references = transactions.call(handler, ready, self._policy)
+            references = transactions.call(handler, ready, self._policy, self.lease)
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
@@ -189,8 +186,7 @@ class Processor:
         for context in ended.contexts:
             context.set_aside(ENDED)
         rest = in_states(part, State.NEW)
-        with transaction.atomic(using=settings.DATABASE):
-            self.lease.lock()
+        with self.lease.transaction():
             self._record([c for c in part if c.state is not State.NEW])
         self._block_keys(part)
         return rest

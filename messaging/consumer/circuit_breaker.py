@@ -26,24 +26,25 @@ class CircuitBreaker:
     A circuit breaker that never stops the flow for good.
 
     While it is open, messages are tried one at a time, and parked if they fail, so that
-    bad messages do not block the good ones behind them. One that succeeds closes it. A
-    parked message that fails again does not count, because it is no news.
+    bad messages do not block the good ones behind them. One that succeeds closes it,
+    parked or not.
     """
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self._pause = Backoff()
+        self._must_pause = False
         self.is_open = False
 
     def pause(self) -> float:
         """Return the seconds to wait before the next message is tried."""
-        return self._pause() if self.is_open else 0.0
+        return self._pause() if self.is_open and self._must_pause else 0.0
 
-    def check(self, successes: Sequence[bool]) -> None:
+    def check(self, outcomes: Sequence[bool | None]) -> None:
         """Raise `CircuitOpen`, before a commit, if these make too many failures."""
         threshold = settings.of(self._queue, "BREAKER")
-        recent = deque([*self._recent, *successes], maxlen=WINDOW)
+        recent = deque([*self._recent, *_news(outcomes)], maxlen=WINDOW)
         failures = recent.count(False)
         if (
             threshold is not None
@@ -51,7 +52,7 @@ class CircuitBreaker:
             and len(recent) == WINDOW
             and failures > threshold * WINDOW
         ):
-            self.is_open = True
+            self.is_open = self._must_pause = True
             self._recent = recent
             logger.critical(
                 "%d of the last %d messages of %s failed: they are tried one at a time "
@@ -62,10 +63,11 @@ class CircuitBreaker:
             )
             raise CircuitOpen
 
-    def count(self, successes: Sequence[bool]) -> None:
+    def count(self, outcomes: Sequence[bool | None]) -> None:
         """Count the results of messages, after the commit and once for each."""
-        self._recent.extend(successes)
-        if self.is_open and successes and successes[-1]:
+        self._recent.extend(_news(outcomes))
+        self._must_pause = not all(outcomes)
+        if self.is_open and outcomes and outcomes[-1]:
             self._close()
 
     def _close(self) -> None:
@@ -75,14 +77,25 @@ class CircuitBreaker:
         logger.warning("Messages of %s succeed again", self._queue)
 
 
-def results(contexts: Iterable[Context]) -> Iterator[bool]:
-    """Yield whether its handler succeeded, for each message that reached one."""
+def _news(outcomes: Iterable[bool | None]) -> Iterator[bool]:
+    return (outcome for outcome in outcomes if outcome is not None)
+
+
+def results(contexts: Iterable[Context]) -> Iterator[bool | None]:
+    """
+    Yield whether its handler succeeded, for each message that reached one.
+
+    None is no news: a parked message that failed again, or one that was given up or put
+    behind another without a call.
+    """
     for context in contexts:
-        if context.message is None:
-            continue
+        failed = None if context.row else False
         if context.state is State.DONE:
             yield True
-        elif context.row is None and context.state is State.RETRY:
-            yield not (context.later and context.later.is_fault)
-        elif context.row is None and context.state is State.FAILED:
-            yield not (context.failure and context.failure.kind == "exhausted")
+        elif context.state is State.BLOCKED:
+            yield None
+        elif context.state is State.RETRY and context.later:
+            yield not context.later.is_fault or failed
+        elif context.state is State.FAILED and context.message and context.failure:
+            kind = context.failure.kind
+            yield kind == "rejected" or (failed if kind == "exhausted" else None)

@@ -15,12 +15,13 @@ from messaging.amqp.public_queue import PublicSubscription
 from messaging.amqp.publisher import Publisher
 from messaging.amqp.subscription import Subscription
 from messaging.cluster.leases import HeldLease
+from messaging.cluster.time_limit import Watch
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models import Parked
 from messaging.models.lease import LeaseLost
-from messaging.topology import is_dead_queue
+from messaging.topology import is_dead_queue, partition_count
 
 from . import attempts, parking
 from .batch import Processor
@@ -45,13 +46,11 @@ class Consumer:
         self.name = name
         #: Whether it is the ingress of the public queue.
         self.is_ingress = name == queue and not is_dead_queue(queue)
-        self.subscription: Subscription
-        if self.is_ingress:
-            self.subscription = PublicSubscription(queue)
-        else:
-            self.subscription = Subscription(queue, name)
+        make = PublicSubscription if self.is_ingress else Subscription
+        self.subscription = make(queue, name)
         #: Publishes what an ingress forwards.
         self.gateway: Publisher | None = None
+        self.watch = Watch(queue)
         #: None without a lease.
         self.processor: Processor | None = None
         #: Called when the partition has been released.
@@ -97,7 +96,7 @@ class Consumer:
                 continue  # the next batch has one message
             except LeaseLost:
                 logger.warning("Another process has taken over %s", self.name)
-                self._drop_subscription()
+                self.drop_lease()
                 self.on_release()
             except Exception as error:  # noqa: BLE001 waiting loses nothing
                 self._wait(error)
@@ -107,6 +106,7 @@ class Consumer:
 
     def _turn(self) -> None:
         """Process the next batch, or wait for one."""
+        self.watch.check()
         if self._is_release_requested:
             self._release_lease()
         processor = self.processor
@@ -127,14 +127,14 @@ class Consumer:
         if deliveries and not self.subscription.holds(deliveries):
             self._pending = []  # the broker delivers them again, here or elsewhere
         timeout = None
-        if lease.has_parked and not self._pending:
+        if lease.has_parked and (circuit.is_open or not self._pending):
             timeout = Parked.objects.using(settings.DATABASE).next_due(self.name)
             if timeout is None and parking.wake(lease):
                 timeout = 0.0
             lease.has_parked = timeout is not None
             # Alternate, so that neither keeps the other waiting.
             if timeout == 0.0 and not (
-                self._last_was_parked and self._take(processor, 0)
+                self._last_was_parked and (self._pending or self._take(processor, 0))
             ):
                 self._last_was_parked = True
                 return self._parked(processor)
@@ -143,7 +143,7 @@ class Consumer:
             return None
         batch = Batch(self._pending[: processor.limit])
         if batch.may_kill:
-            attempts.narrow(batch, lease.worker)
+            attempts.narrow(batch, lease)
         return batch
 
     def _take(self, processor: Processor, timeout: float | None) -> bool:
@@ -154,12 +154,13 @@ class Consumer:
 
     def _parked(self, processor: Processor) -> Batch | None:
         """Return the parked messages that are due."""
-        rows = Parked.objects.using(settings.DATABASE).due(self.name, processor.limit)
+        parked = Parked.objects.using(settings.DATABASE)
+        rows = parked.due(self.name, processor.limit, partition_count(self.queue))
         contexts = [Context(row.delivery(self.queue), row) for row in rows]
         if not contexts:
             return None
         batch = Batch(contexts, is_parked=True)
-        attempts.narrow(batch, processor.lease.worker)
+        attempts.narrow(batch, processor.lease)
         return batch
 
     def _wait(self, error: Exception) -> None:
@@ -171,7 +172,8 @@ class Consumer:
             connections.close_all()
         self._stopping.wait(self._pause())
 
-    def _drop_subscription(self) -> None:
+    def drop_lease(self) -> None:
+        """Stop consuming the partition, until a lease is granted."""
         self.subscription.end()
         self._pending = []
         self.processor = None
@@ -181,7 +183,7 @@ class Consumer:
         lease = self.lease
         if lease is None:
             return
-        self._drop_subscription()
+        self.drop_lease()
         # The server may have closed this thread's session while there was no work.
         close_stale_connections()
         try:

@@ -170,11 +170,6 @@ class Context:
         return self.message.event_type if self.message else ""
 
     @property
-    def message_id(self) -> str:
-        """The id by which people find it: its `message_id`, or the one it was given."""
-        return self.delivery.message_id
-
-    @property
     def outcome(self) -> Outcome:
         """What became of it, for clients that wait."""
         if self.failure is None:

@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.dead_letters.letters import Failure, digest
+from messaging.dead_letters.letters import Failure
+from messaging.envelope import IDEMPOTENCY_KEY
 from messaging.message import TYPE_LENGTH
-from messaging.models import Inbox, LastNameless
+from messaging.models import IdempotencyKey, Inbox, LastNameless
 
 from .context import KEY_LENGTH, Context, State, in_states
 
@@ -27,14 +28,15 @@ def recognise(part: Sequence[Context]) -> None:
     """Find the messages that were decided before, in this part or an earlier one."""
     known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-    last = _last_nameless(part)
+    arrived = ((c.delivery, c.key) for c in part if c.row is None)
+    repeated = LastNameless.objects.using(settings.DATABASE).repeated(arrived)
     earlier: set[str] = set()
     for context in part:
         context.inbox_row = known.get(context.id)
         state = identify(
             context,
             context.inbox_row,
-            is_repeated=context.id in earlier or is_last(context, last),
+            is_repeated=context.id in earlier or context.id in repeated,
         )
         if state is State.KNOWN:
             assert context.inbox_row is not None  # `identify` has checked
@@ -62,42 +64,16 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
     return State.REPEATED if is_repeated else State.NEW
 
 
-def _last_nameless(part: Iterable[Context]) -> dict[str, str | None]:
-    """Return the body of the last message of each key that may have come again."""
-    again = {key_id(c) for c in part if _may_be_last(c)}
-    return LastNameless.objects.using(settings.DATABASE).bodies(again) if again else {}
-
-
-def key_id(context: Context) -> str:
-    """Return a digest of the queue and the key of a message."""
-    return digest(context.delivery.queue, context.key)
-
-
-def _may_be_last(context: Context) -> bool:
-    return (
-        context.delivery.is_nameless
-        and context.delivery.is_again
-        and context.row is None
-    )
-
-
-def is_last(context: Context, last: dict[str, str | None]) -> bool:
-    """
-    Whether a message without `message_id` is the last of its key once more.
-
-    After a crash, a broker delivers messages again that were acknowledged, and marks
-    those as redelivered that were not: an earlier one of the key is applied again, in
-    order, so that nothing is lost and the end state is right.
-    """
-    if not last:
-        return False
-    body = (
-        digest(context.delivery.envelope.body) if context.delivery.is_nameless else None
-    )
-    is_last = _may_be_last(context) and last.get(key_id(context)) == body
-    if key_id(context) in last:
-        last[key_id(context)] = body
-    return is_last
+def claim_keys(part: Sequence[Context]) -> None:
+    """Give up new messages whose idempotency key another one has used."""
+    new = in_states(part, State.NEW)
+    owns = ((c.id, c.delivery.envelope.own.get(IDEMPOTENCY_KEY)) for c in new)
+    if keys := {pk: key for pk, key in owns if key}:
+        refused = IdempotencyKey.objects.using(settings.DATABASE).claim(keys)
+        reason = _("The idempotency key was used before, with another content.")
+        for context in new:
+            if context.id in refused:
+                context.set_aside(Failure("rejected", reason))
 
 
 def _is_expired(context: Context, oldest: datetime) -> bool:
@@ -117,7 +93,10 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
     rows = {context.id: _values(context, now) for context in decided}
     if not rows:
         return
-    _record_last(lease, decided)
+    if lease.has_nameless or any(c.delivery.is_nameless for c in decided):
+        lease.has_nameless = True
+        last = LastNameless.objects.using(settings.DATABASE)
+        last.remember((c.delivery, c.key) for c in decided)
     try:
         with transaction.atomic(using=settings.DATABASE):
             insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
@@ -126,20 +105,6 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         raise OperationalError(
             "Another consumer has just recorded one of these."
         ) from error
-
-
-def _record_last(lease: HeldLease, decided: Sequence[Context]) -> None:
-    """Remember the last message of each key, if it has no `message_id`."""
-    if any(context.delivery.is_nameless for context in decided):
-        lease.has_nameless = True
-    if not lease.has_nameless:
-        return
-    last = {
-        key_id(c): digest(c.delivery.envelope.body) if c.delivery.is_nameless else None
-        for c in decided
-    }
-    rows = LastNameless.objects.using(settings.DATABASE)
-    rows.replace(lease.queue, last)
 
 
 def _values(context: Context, now: datetime) -> tuple[object, ...]:

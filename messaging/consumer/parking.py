@@ -13,8 +13,6 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
-
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.message import TYPE_LENGTH
@@ -91,8 +89,7 @@ def wake(lease: HeldLease) -> bool:
     They get one then. The lease is locked, so that a transaction of this process whose
     commit is in doubt has ended.
     """
-    with transaction.atomic(using=settings.DATABASE):
-        lease.lock()
+    with lease.transaction():
         parked = Parked.objects.using(settings.DATABASE)
         return parked.try_now(parked.filter(partition=lease.name)) > 0
 
@@ -100,8 +97,7 @@ def wake(lease: HeldLease) -> bool:
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
     """Remove the rows of what is settled, so that the next of each key is due."""
     settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
-    with transaction.atomic(using=settings.DATABASE):
-        lease.lock()
+    with lease.transaction():
         Parked.objects.using(settings.DATABASE).settle(
             [context.row for context in settled if context.row is not None]
         )

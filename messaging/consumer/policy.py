@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from messaging.cluster.time_limit import Abandoned
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES
@@ -68,7 +69,7 @@ class FailurePolicy:
                 try:
                     part = step.run(part, decision) or []
                     decision = None
-                except (LeaseLost, CircuitOpen):
+                except (LeaseLost, CircuitOpen, Abandoned):
                     raise
                 except BaseException as error:  # users' code may even call sys.exit()
                     if not step.transaction_survives():
@@ -110,7 +111,7 @@ class FailurePolicy:
             logger.warning(
                 "Attempt %d of message %s failed: %s",
                 first.attempts + 1,
-                first.message_id,
+                first.delivery.message_id,
                 describe(error),
                 # Where it failed is logged once, and when it is given up.
                 exc_info=first.attempts == 0 or isinstance(decision, Failure),

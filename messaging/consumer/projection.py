@@ -11,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from django.db import transaction
-
 from messaging.cluster.leases import HeldLease
-from messaging.conf import settings
 from messaging.database import answers
 from messaging.dead_letters import archive
 from messaging.exceptions import SERVER_FAILURES
@@ -57,16 +54,15 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
                 # Its handler has succeeded: it is the projection that kills.
                 _set_aside(context, replace(context.refusal, kind="projection"))
         if ready := projectable(part):
-            projections[lease.queue].function(
-                [Applied(c.message, c.reference) for c in ready if c.message]
-            )
+            applied = [Applied(c.message, c.reference) for c in ready if c.message]
+            given = [context.delivery for context in ready]
+            lease.watch.call(projections[lease.queue].function, applied, given)
             inbox.projected(ready)
 
     def _set_aside(context: Context, decision: Decision) -> None:
         context.set_aside(decision, is_applied=True)
         later = contexts[contexts.index(context) + 1 :]
-        with transaction.atomic(using=settings.DATABASE):
-            lease.lock()
+        with lease.transaction():
             if context.failure is not None:
                 inbox.projection_failed(context)
                 archive.record([(context.delivery, context.failure)])

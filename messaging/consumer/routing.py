@@ -6,20 +6,10 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from messaging.amqp.encoding import with_headers
-from messaging.amqp.headers import original
+from messaging.amqp.encoding import for_partition
 from messaging.amqp.outgoing import rounds
 from messaging.amqp.publisher import Publisher, publisher
-from messaging.envelope import (
-    ASSIGNED_ID,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-    PARTITIONS,
-    REDELIVERED,
-    Envelope,
-    at_origin,
-)
+from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, PublishError, Unroutable
 from messaging.topology import partition_for
 
@@ -43,7 +33,10 @@ def forward(contexts: Iterable[Context], gateway: Publisher | None) -> None:
     """
     misrouted = in_states(contexts, State.MISROUTED)
     for step in rounds(misrouted, key=lambda context: context.key):
-        envelopes = [_forwarded(context) for context in step.values()]
+        envelopes = [
+            for_partition(one.delivery, partition_for(one.delivery.queue, one.key))
+            for one in step.values()
+        ]
         if gateway is None:
             outcomes = publisher().outcomes(*envelopes)
         else:
@@ -57,30 +50,6 @@ def forward(contexts: Iterable[Context], gateway: Publisher | None) -> None:
                 with suppress(MessagingError):
                     publisher().declare()  # the next attempt finds it
             raise error
-
-
-def _forwarded(context: Context) -> Envelope:
-    """Return what is sent of a message: nothing that would route it elsewhere."""
-    delivery = context.delivery
-    given = at_origin(delivery.envelope)
-    own = delivery.envelope.own | {
-        ORIGIN_EXCHANGE: given.exchange,
-        ORIGIN_ROUTING_KEY: given.routing_key,
-    }
-    if given.user_id:
-        own[ORIGIN_USER] = given.user_id
-    if given.message_id is None:
-        own[ASSIGNED_ID] = delivery.message_id
-        own |= {REDELIVERED: True} if context.delivery.is_again else {}
-    envelope = given.copy(
-        exchange=PARTITIONS,
-        routing_key=partition_for(delivery.queue, context.key),
-        priority=None,  # it would overtake others of its key
-        user_id=None,  # the broker accepts only that of this connection
-        headers=own,
-        mandatory=True,
-    )
-    return with_headers(envelope, original(given.headers))
 
 
 def reply(contexts: Iterable[Context]) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from messaging.cluster.leases import HeldLease
+from messaging.cluster.time_limit import Abandoned, Watch, named
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
+from messaging.envelope import Delivery
 from messaging.outbox.suppression import suppressed
 from messaging.registry import Handler
 
 from .context import Context, Part
 from .policy import FailurePolicy
+
+logger = logging.getLogger(__name__)
 
 #: Maximum characters of a reference, the value that a handler returns.
 REFERENCE_LENGTH = 255
@@ -109,7 +116,9 @@ def is_usable() -> bool:
     return connection.in_atomic_block and not is_broken
 
 
-def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
+def call(
+    handler: Handler, ready: Part, policy: FailurePolicy, lease: HeldLease
+) -> list[str]:
     """
     Call a handler in a savepoint of its own, and return its references.
 
@@ -123,7 +132,7 @@ def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
             connection.execute_wrapper(refuse_to_end),
             suppressed() if handler.suppresses_events else nullcontext(),
         ):
-            references = _references(handler, ready, policy)
+            references = _references(handler, ready, policy, lease.watch)
     except DatabaseError as error:
         # The handler has returned, but its savepoint no longer exists.
         if references is not None and connection.is_usable():
@@ -132,21 +141,50 @@ def call(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
     return references
 
 
-def _references(handler: Handler, ready: Part, policy: FailurePolicy) -> list[str]:
+def _references(
+    handler: Handler, ready: Part, policy: FailurePolicy, watch: Watch
+) -> list[str]:
     connection = connections[settings.DATABASE]
-    if handler.batch:
-        returned = list(handler.function([context.message for context in ready]))
+
+    def called(function: Callable[[Any], Any], argument: Any, contexts: Part) -> Any:
+        given, first = [c.delivery for c in contexts], len(connection.run_on_commit)
+        returned = watch.call(function, argument, given)
         check_usable(connection)
+        hooks: Any = connection.run_on_commit
+        for place, (sids, hook, _) in enumerate(hooks[first:], first):
+            hooks[place] = (sids, partial(_run_hook, hook, given, watch), False)
+        return returned
+
+    if handler.batch:
+        messages = [context.message for context in ready]
+        # A generator runs when it is made a list.
+        returned = called(lambda ones: list(handler.function(ones)), messages, ready)
         if len(returned) != len(ready):
             raise ValueError(f"{len(ready)} messages, {len(returned)} references.")
         return [reference_of(one) for one in returned]
     references = []
     for context in ready:
         policy.suspect = context
-        references.append(reference_of(handler.function(context.message)))
-        check_usable(connection)
+        returned = called(handler.function, context.message, [context])
+        references.append(reference_of(returned))
     policy.suspect = None
     return references
+
+
+def _run_hook(hook: Callable[[], object], given: list[Delivery], watch: Watch) -> None:
+    """
+    Call a hook of `on_commit`, and log what it raises.
+
+    The transaction holds the effects of many messages: the hook of one must neither
+    suppress those of the others, nor have a batch that is committed processed again.
+    """
+    try:
+        with watch.timed(given):
+            hook()
+    except Abandoned:
+        raise
+    except BaseException:  # users' code may even call sys.exit()
+        logger.exception("A hook of on_commit() has failed for %s", named(given))
 
 
 def reference_of(returned: object) -> str:

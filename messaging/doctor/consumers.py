@@ -6,12 +6,19 @@ from collections.abc import Iterator
 
 from messaging import topology
 from messaging.amqp.client import Client, connect
+from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.resizing import queue_state
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
 
 from .findings import Finding, error, note, ok, warning
 from .register import BROKER, examines
+
+#: What to do about a public queue of which messages may be lost.
+DECLARE = (
+    "Its owner may delete it while it is empty, and declare it as durable and without "
+    "arguments."
+)
 
 
 @examines(BROKER)
@@ -20,6 +27,8 @@ def consumers() -> Iterator[Finding]:
     with connect("doctor") as client:
         for queue in sorted(handlers):
             yield from _of_queue(client, queue)
+            for text in weaknesses(client, queue):
+                yield warning(queue, text, DECLARE)
 
 
 def _of_queue(client: Client, queue: str) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Which worker holds which partitions."""
+"""Which worker holds which partitions, and where a handler does not return."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def leases() -> Iterator[Finding]:
         time.sleep(settings.LEASE)
         findings = list(_look())
     yield from findings
+
+
+@examines(DATABASE)
+def long_calls() -> Iterator[Finding]:
+    """Report handlers, hooks and projections that have been running for long."""
+    for worker in Worker.objects.using(settings.DATABASE).living():
+        for partition, call in (worker.long_calls or {}).items():
+            text = f"{worker.name} has been processing {call['messages']} for "
+            text += f"{call['seconds']} s"
+            remedy = "See what its handler waits for; TIME_LIMIT is the longest."
+            yield warning(partition, text, remedy)
 
 
 def _look() -> Iterator[Finding]:

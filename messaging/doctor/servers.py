@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
-from messaging.checks import is_address
+from messaging.checks.rules import is_address
 from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError

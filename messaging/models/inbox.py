@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Self
 
-from django.db import models
+from django.db import IntegrityError, OperationalError, models, transaction
 
 from messaging.database import PrunableQuerySet
-from messaging.envelope import inbox_id
+from messaging.envelope import Delivery, digest, inbox_id
 from messaging.registry import handlers
 
 from .dead_letter import DeadLetter
 from .parked import Parked
+
+#: A message and its partition key.
+Keyed = tuple[Delivery, str]
 
 
 def inbox_ids(message_id: str) -> list[str]:
@@ -104,21 +107,57 @@ class LastNamelessQuerySet(PrunableQuerySet):
 
     moment = "processed_at"
 
-    def bodies(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """Return the digests of bodies by key; None where the last one had an id."""
-        keys = list(keys)
-        found = dict(self.filter(pk__in=keys).values_list("key", "body"))
-        return {key: found.get(key) for key in keys}
+    def repeated(self, arrived: Iterable[Keyed]) -> set[str]:
+        """
+        Return the inbox ids of those that are the last message of their key once more.
 
-    def replace(self, queue: str, last: Mapping[str, str | None]) -> None:
-        """Record the last messages of keys; None for one with a `message_id`."""
+        After a crash, a broker delivers messages again that were acknowledged, and
+        marks those as redelivered that were not: an earlier one of a key is applied
+        again, in order, so that nothing is lost and the end state is right.
+        """
+        arrived = list(arrived)
+        keys = {
+            key_id(*one) for one in arrived if one[0].is_nameless and one[0].is_again
+        }
+        if not keys:
+            return set()
+        rows = self.filter(pk__in=keys).values_list("key", "body")
+        return repetitions(arrived, dict.fromkeys(keys) | dict(rows))
+
+    def remember(self, decided: Iterable[Keyed]) -> None:
+        """Record the last message of each key, if it has no `message_id`."""
+        decided = list(decided)
+        last = {key_id(*one): body_of(one[0]) for one in decided}
         self.filter(pk__in=last).delete()
+        queues = {key_id(*one): one[0].queue for one in decided}
         now = datetime.now(UTC)
         self.bulk_create(
-            LastNameless(key=key, queue=queue, body=body, processed_at=now)
+            LastNameless(key=key, queue=queues[key], body=body, processed_at=now)
             for key, body in last.items()
             if body is not None
         )
+
+
+def key_id(delivery: Delivery, key: str) -> str:
+    """Return a digest of the queue and the key of a message."""
+    return digest(f"{key} in {delivery.queue}".encode())
+
+
+def body_of(delivery: Delivery) -> str | None:
+    """Return a digest of the body of a message, or None if it has a `message_id`."""
+    return digest(delivery.envelope.body) if delivery.is_nameless else None
+
+
+def repetitions(arrived: Iterable[Keyed], last: dict[str, str | None]) -> set[str]:
+    """Return the inbox ids of messages that equal the `last` body of their key."""
+    found = set()
+    for delivery, key in arrived:
+        name, body = key_id(delivery, key), body_of(delivery)
+        if delivery.is_nameless and delivery.is_again and last.get(name) == body:
+            found.add(delivery.inbox_id)
+        if name in last:
+            last[name] = body
+    return found
 
 
 class LastNameless(models.Model):
@@ -146,17 +185,28 @@ class IdempotencyKeyQuerySet(PrunableQuerySet):
 
     moment = "used_at"
 
-    def owners(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the messages that have used keys, by key."""
-        return dict(self.filter(pk__in=set(keys)).values_list("key", "owner"))
+    def claim(self, keys: Mapping[str, str]) -> set[str]:
+        """
+        Record the keys of messages, by inbox id, and return those that may not have it.
 
-    def add(self, owners: Mapping[str, str]) -> None:
-        """Record who has used keys."""
+        Raises `OperationalError` if another transaction has just used one of the keys.
+        """
+        known = dict(self.filter(pk__in=set(keys.values())).values_list("key", "owner"))
+        owners = dict(known)
+        refused = {pk for pk, key in keys.items() if owners.setdefault(key, pk) != pk}
         now = datetime.now(UTC)
-        self.bulk_create(
+        new = (
             IdempotencyKey(key=key, owner=owner, used_at=now)
             for key, owner in owners.items()
+            if key not in known
         )
+        try:
+            with transaction.atomic(using=self.db):
+                self.bulk_create(new)
+        except IntegrityError as error:
+            # The batch is processed again, and finds that row.
+            raise OperationalError("Another consumer has just used a key.") from error
+        return refused
 
 
 class IdempotencyKey(models.Model):

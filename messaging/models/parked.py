@@ -47,9 +47,14 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         left = (due - datetime.now(UTC)).total_seconds()
         return min(max(left, 0.0), LONGEST_LOOK)
 
-    def due(self, partition: str, limit: int = BATCH) -> list[Parked]:
+    def due(
+        self, partition: str, limit: int = BATCH, partitions: int = 1
+    ) -> list[Parked]:
         """
         Return the messages to retry now, in the order in which they were parked.
+
+        Their bodies take the share of one of so many partitions in the memory for a
+        batch, unless it is a single message.
 
         These are the heads that are due. A head without a failed attempt has just moved
         up, so the messages behind it are included, up to one that is itself retried
@@ -74,9 +79,11 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
                 elif digest in flowing:
                     chosen.append(one)
         ids = [pk for pk, *_more in chosen]
-        found = self.in_bulk(ids[: _fitting(size for _pk, size, *_more in chosen)])
+        room = settings.PREFETCH_BYTES // partitions // 2
+        sizes = (size for _pk, size, *_more in chosen)
+        found = self.in_bulk(ids[: _fitting(sizes, room)])
         rows = [found[pk] for pk in ids if pk in found]
-        fitting = rows[: _fitting(row.decoded_size for row in rows)]
+        fitting = rows[: _fitting((row.decoded_size for row in rows), room)]
         return sorted(fitting, key=lambda row: row.pk)
 
     def beside(
@@ -212,12 +219,12 @@ class Parked(models.Model):
             source=self.partition,
             consumer_tag=f"parked {self.pk}",
             assigned_id=assigned_id,
+            is_parked=True,
         )
 
 
-def _fitting(sizes: Iterable[int]) -> int:
-    """Return how many bodies of these sizes are retried together, at least one."""
-    room: int = settings.PREFETCH_BYTES // 2
+def _fitting(sizes: Iterable[int], room: int) -> int:
+    """Return how many bodies of these sizes fit into a room, at least one."""
     return max(1, sum(total <= room for total in accumulate(sizes)))
 
 

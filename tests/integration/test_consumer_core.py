@@ -146,7 +146,7 @@ def test_a_projection_that_kills_its_process_is_given_up() -> None:
     process(first)
     calls = []
     project_with(calls.append)
-    again = Context(delivery(body, message_id=first.message_id))
+    again = Context(delivery(body, message_id=first.delivery.message_id))
     again.refuse(Failure("poison", "3 consumers died", code="failed"))
     process(again)
     assert calls == []
@@ -197,8 +197,8 @@ def test_a_replay_behind_a_copy_of_its_message_is_applied() -> None:
     first = Context(delivery(body))
     process(first)
     assert status(first) == "failed"
-    copy = Context(delivery(body, message_id=first.message_id))
-    process(copy, Context(replay(body, first.message_id)))
+    copy = Context(delivery(body, message_id=first.delivery.message_id))
+    process(copy, Context(replay(body, first.delivery.message_id)))
     assert applied() == [1]
 
 
@@ -318,11 +318,11 @@ def test_requeued_projection_that_expires_is_not_applied_again() -> None:
     retry()
     assert DeadLetter.objects.get().kind == "projection"
     death = [{"exchange": PARTITIONS, "routing-keys": [PARTITION]}]
-    replayed = replay(body, first.message_id, **{"x-death": death})
+    replayed = replay(body, first.delivery.message_id, **{"x-death": death})
     archive.store([letter_from_queue(replayed.envelope, QUEUE)])
     assert status(first) == "failed"
     project_with(trials.store_trials)
-    process(Context(replay(body, first.message_id, 2)))
+    process(Context(replay(body, first.delivery.message_id, 2)))
     assert applied() == stored == [1]
 
 
@@ -334,7 +334,7 @@ def test_unstorable_projection_is_not_applied_again() -> None:
     retry()
     assert DeadLetter.objects.get().kind == "projection"
     project_with(trials.store_trials)
-    process(Context(replay(body, first.message_id)))
+    process(Context(replay(body, first.delivery.message_id)))
     assert applied() == stored == [1]
 
 
@@ -424,7 +424,7 @@ def test_pruning_spares_what_is_to_be_projected(is_given_up: bool) -> None:
     call_command("prune_messages")
     project_with(trials.store_trials)
     if is_given_up:
-        process(Context(replay(body, first.message_id)))
+        process(Context(replay(body, first.delivery.message_id)))
     else:
         retry()
     assert applied() == stored == [1]

@@ -72,7 +72,7 @@ def test_whatever_a_handler_does_the_others_are_applied_in_order(
     assert applied().count(place) == (fault in EFFECTS)
     assert sorted(stored) == sorted([*others, SIZE])
     letter = DeadLetter.objects.get()
-    assert letter.message_id == culprit.message_id
+    assert letter.message_id == culprit.delivery.message_id
     assert letter.kind == ("rejected" if fault in FINAL else "exhausted")
     assert Inbox.objects.get(pk=culprit.id).status == "failed"
     assert not Parked.objects.exists()
@@ -146,14 +146,17 @@ def test_a_projection_that_fails_is_repeated_alone_and_then_a_letter_of_its_own_
     assert status(culprit) == "queued"
     retry()
     letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.kind) == (culprit.message_id, "projection")
+    assert (letter.message_id, letter.kind) == (
+        culprit.delivery.message_id,
+        "projection",
+    )
     assert status(culprit) == "failed"
     assert stored == [*others, SIZE]
     assert sorted(applied()) == list(range(SIZE + 1))
 
     # To send it again repeats just the projection.
     budget["projection"] = 0
-    again = replay(bodies[place], culprit.message_id, letter.replays + 1)
+    again = replay(bodies[place], culprit.delivery.message_id, letter.replays + 1)
     process(Context(again))
 
     assert stored == [*others, SIZE, place]
@@ -291,20 +294,29 @@ def test_a_full_disk_is_waited_for_although_some_rows_find_space(
     assert applied() == stored == [0, 1, 2]
 
 
-@pytest.mark.usefixtures("queue")
-def test_a_batch_handler_may_reject_all_but_the_last_one_by_one() -> None:
-    def reject_first(messages: list[Trial]) -> list[int]:
-        if len(messages) > 1:
-            raise Reject("one less", messages[0])
-        return [messages[0].number]
+@pytest.mark.parametrize(
+    ("error", "place", "kept"), [(Reject, 0, 1), (Reject, -1, 0), (NotYet, 0, 0)]
+)
+def test_a_batch_handler_may_reject_one_message_with_each_call(
+    error: type[Reject], place: int, kept: int, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"BREAKER": None, "PATIENCE": 60.0}
+    errors: list[Reject] = []
 
-    handlers[QUEUE].clear()
-    handles(Trial, batch=True)(reject_first)
-    bodies = [trial(2 * n + 1) for n in range(1500)]
+    def reject_one(messages: list[Trial]) -> list[int]:
+        if len(messages) > kept:
+            errors.append(error("one less", messages[place]))
+            raise errors[-1] from (errors[-2] if len(errors) > 1 else None)
+        return [message.number for message in messages]
 
-    process(*(Context(delivery(body)) for body in bodies))
+    handles(Trial, batch=True)(reject_one)
+    try:
+        process(*(Context(delivery(trial(2 * n + 1))) for n in range(2000)))
+    finally:
+        del handlers[QUEUE]
 
-    assert DeadLetter.objects.count() == 1499
+    table = Parked if error is NotYet else DeadLetter
+    assert table.objects.count() == len(errors) == 2000 - kept
 
 
 @pytest.mark.usefixtures("queue")

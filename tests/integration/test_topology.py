@@ -297,6 +297,21 @@ def test_a_queue_with_other_arguments_is_reported_and_left_alone(
         apply()
 
 
+def test_a_public_queue_that_may_lose_messages_is_named(site: Broker) -> None:
+    apply()
+    with site.channel() as channel:
+        channel.queue_delete(QUEUE)
+        limits = {"x-message-ttl": 60_000, "x-max-length": 5}
+        channel.queue_declare(QUEUE, durable=False, arguments=limits)
+
+    code, text = planned()
+
+    assert code == 0
+    assert "Note: the public queue users_queue does not survive a restart" in text
+    assert "drops messages that wait too long (x-message-ttl: 60000)" in text
+    assert "when it is full (x-max-length: 5)" in text
+
+
 def test_a_surplus_partition_is_deleted_if_it_is_empty(site: Broker) -> None:
     apply()
     with connect("test") as client:

@@ -113,6 +113,8 @@ HANDLER_FAULTS: dict[str, Callable[[], Any]] = {
     "commits through the driver": lambda: connection.connection.commit(),
     "swallows an error": swallow_integrity_error,
     "asks for a rollback": lambda: transaction.set_rollback(True),
+    "leaves a block open": lambda: transaction.atomic().__enter__(),
+    "leaves a block open and raises": lambda: transaction.atomic().__enter__() / 0,
     "closes its connection": lambda: connection.close(),
     "closes all connections": lambda: connections.close_all(),
     "says that the server is gone": lambda: fail(OperationalError(2006, "gone")),

@@ -10,9 +10,9 @@ from messaging.consumer.circuit_breaker import WINDOW, CircuitBreaker, CircuitOp
 def test_an_open_circuit_is_closed_by_one_success() -> None:
     circuit = CircuitBreaker("users_queue")
 
-    def see(*successes: bool) -> None:
-        circuit.check(successes)
-        circuit.count(successes)
+    def see(*outcomes: bool | None) -> None:
+        circuit.check(outcomes)
+        circuit.count(outcomes)
 
     see(*[True] * WINDOW)
     see(*[False] * (WINDOW // 2))
@@ -21,9 +21,12 @@ def test_an_open_circuit_is_closed_by_one_success() -> None:
     with pytest.raises(CircuitOpen):
         see(False)
     see(False)
-    see()
-    assert circuit.is_open
     assert circuit.pause() > 0
+    see(None)  # parked again
+    assert circuit.pause() > 0
+    see()  # known from an earlier delivery
+    assert circuit.pause() == 0
+    assert circuit.is_open
 
     see(True)
     see()

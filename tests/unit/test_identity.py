@@ -10,8 +10,7 @@ import pytest
 from django.utils import timezone
 
 from messaging.consumer.context import Context, State
-from messaging.consumer.inbox import identify, is_last, key_id
-from messaging.dead_letters.letters import digest
+from messaging.consumer.inbox import identify
 from messaging.envelope import (
     ASSIGNED_ID,
     PARTITIONS,
@@ -19,8 +18,10 @@ from messaging.envelope import (
     REPLAYS,
     Delivery,
     Envelope,
+    digest,
 )
 from messaging.models import Inbox, Parked
+from messaging.models.inbox import key_id, repetitions
 
 BODY = json.dumps({"event_type": "user.delete", "user_id": 1}).encode()
 NAME = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
@@ -115,7 +116,7 @@ def test_a_message_without_id_gets_one_when_it_is_forwarded_and_keeps_it() -> No
     assert arrived(None).id != arrived(None).id
     forwarded = arrived(None, headers={ASSIGNED_ID: "a"})
     assert forwarded.id == arrived(None, headers={ASSIGNED_ID: "a"}).id
-    assert forwarded.message_id == "a"
+    assert forwarded.delivery.message_id == "a"
 
 
 @pytest.mark.parametrize("name", [ASSIGNED_ID, REPLAYS, REDELIVERED])
@@ -124,7 +125,7 @@ def test_headers_of_this_package_are_not_believed_if_others_may_set_them(
 ) -> None:
     context = arrived(None, exchange="", headers={name: 1})
 
-    assert context.message_id != 1
+    assert context.delivery.message_id != 1
     assert context.delivery.replays == 0
     assert not context.delivery.is_again
 
@@ -142,19 +143,17 @@ def test_headers_of_this_package_are_not_believed_if_others_may_set_them(
 def test_the_last_message_of_a_key_is_recognised_by_its_body(
     message_id: str | None, is_again: bool, last: bytes | None, expected: bool
 ) -> None:
-    context = arrived(message_id, redelivered=is_again)
+    delivery = arrived(message_id, redelivered=is_again).delivery
+    known = {key_id(delivery, "key"): last and digest(last)}
 
-    assert is_last(context, {key_id(context): last and digest(last)}) is expected
+    assert repetitions([(delivery, "key")], known) == (
+        {delivery.inbox_id} if expected else set()
+    )
 
 
 def test_the_last_message_may_stand_earlier_in_the_same_batch() -> None:
-    first, second = arrived(None, redelivered=True), arrived(None, redelivered=True)
-    named = arrived()
-    last: dict[str, str | None] = {key_id(first): None}
+    first, second, third = (arrived(None, redelivered=True).delivery for _ in range(3))
+    batch = [first, second, arrived().delivery, third]
+    last: dict[str, str | None] = {key_id(first, "key"): None}
 
-    assert [is_last(c, last) for c in (first, second, named, second)] == [
-        False,
-        True,
-        False,
-        False,
-    ]
+    assert repetitions([(one, "key") for one in batch], last) == {second.inbox_id}

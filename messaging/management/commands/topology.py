@@ -12,8 +12,10 @@ from django.db import Error as DatabaseFailure
 from messaging import topology
 from messaging.amqp.client import connect
 from messaging.amqp.connection import broker_address
+from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
+from messaging.registry import handlers
 
 #: Exit codes of `plan`.
 DONE, FORBIDDEN, TO_DO = 0, 1, 2
@@ -68,6 +70,8 @@ class Command(BaseCommand):
         """Print the steps, and exit with one of the codes above."""
         with connect("topology") as client:
             steps = list(plan(client))
+            queues = sorted(handlers)
+            weak = [text for queue in queues for text in weaknesses(client, queue)]
         if json:
             self.print_json(steps)
         elif not steps:
@@ -75,6 +79,9 @@ class Command(BaseCommand):
         else:
             for step in steps:
                 self.print_step(step)
+        if not json:
+            for text in weak:
+                self.stdout.write(f"Note: {text}")
         forbidden = any(step.obstacles for step in steps)
         sys.exit(FORBIDDEN if forbidden else TO_DO if steps else DONE)
 

@@ -1,14 +1,14 @@
 """
 System checks of the settings, of published models, and of queues and exchanges.
 
-`RULES` says which values a setting may have, `WEAKNESSES` which of them weaken a
-guarantee. `manage.py check` and `manage.py doctor` both report what is found here.
+`rules.py` says which values a setting may have. `manage.py check` and
+`manage.py doctor` both report what is found here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,149 +17,14 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
-from .conf import BY_QUEUE, DEFAULTS, settings
-from .envelope import SHORT
-from .outbox.publication import VENDORS, publications
-from .registry import Exchange, handlers
-from .rpc.functions import served
-from .topology import DEAD, consumed_names, dead_queue, declared
+from messaging.conf import DEFAULTS, settings
+from messaging.envelope import SHORT
+from messaging.outbox.publication import VENDORS, publications
+from messaging.registry import Exchange, handlers
+from messaging.rpc.functions import served
+from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
-Rule = Callable[[Any], bool]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and _positive(value)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _pauses(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and len(value) == 2
-        and all(map(_positive, value))
-        and value[0] <= value[1]
-    )
-
-
-def _attempts(value: Any) -> bool:
-    return value is None or _whole(value)
-
-
-def _attempts_of(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _text(name) and _attempts(limit) for name, limit in value.items()
-    )
-
-
-def _share(value: Any) -> bool:
-    return value is None or (_number(value) and 0 <= value <= 1)
-
-
-def _queues(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
-    )
-
-
-def is_address(value: Any) -> bool:
-    """Whether a value is an AMQP address that can be parsed."""
-    if not isinstance(value, str):
-        return False
-    try:
-        url = urlsplit(value)
-        url.port  # noqa: B018 raises if a password with a slash stands in its place
-    except ValueError:
-        return False
-    return url.scheme in ("amqp", "amqps")
-
-
-#: The rule for all settings whose default has this type, and its text.
-RULES_OF_TYPES: dict[type, tuple[Rule, str]] = {
-    str: (_text, "a text that is not empty"),
-    int: (_whole, "a whole number above 0"),
-    float: (_positive, "a number above 0"),
-}
-#: The rules of single settings, and their texts.
-RULES: dict[str, tuple[Rule, str]] = {
-    "URL": (
-        is_address,
-        "an address like amqp://user:password@host:5672/, with %2F for a slash in the "
-        "password",
-    ),
-    "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
-    "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
-    "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
-    "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
-    "BREAKER": (_share, "a number from 0 to 1, or None"),
-    "QUEUES": (_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
-    "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
-    "QUEUE_TYPE": (lambda v: v in ("quorum", "classic"), '"quorum" or "classic"'),
-    "EVENTS_EXCHANGE": (
-        lambda v: _text(v) and not v.startswith("amq."),
-        "a name that does not begin with amq.",
-    ),
-}
-
-
-#: Id of the check, setting, and which of its allowed values weaken a guarantee how.
-WEAKNESSES: tuple[tuple[str, str, Rule, str], ...] = (
-    (
-        "messaging.W002",
-        "QUEUE_TYPE",
-        lambda v: v == "classic",
-        "such queues are lost with their node, and do not count how often a message "
-        "kills its consumer; use 'quorum' where the broker has it",
-    ),
-    (
-        "messaging.W003",
-        "DELIVERY_LIMIT",
-        lambda v: v < 10,
-        "after so many restarts of a consumer, the messages it had in hand are "
-        "dead-lettered",
-    ),
-    (
-        "messaging.W004",
-        "CONFIRM_TIMEOUT",
-        lambda v: v < 1,
-        "a broker that is only busy counts as unavailable",
-    ),
-    (
-        "messaging.W005",
-        "PREFETCH",
-        lambda v: v < 2,
-        "no message arrives while another one is handled",
-    ),
-    (
-        "messaging.W006",
-        "PREFETCH",
-        lambda v: v > 20_000,
-        "all of them are delivered again when a consumer is lost, and large batches "
-        "take long to stop",
-    ),
-    (
-        "messaging.W007",
-        "STOP_TIMEOUT",
-        lambda v: v > 9,
-        "a process may take more than 10 s to end after SIGTERM",
-    ),
-    (
-        "messaging.W008",
-        "LEASE",
-        lambda v: v < 2,
-        "a short pause costs a process its partitions",
-    ),
-)
+from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
 
 def check_settings(
@@ -293,7 +158,7 @@ def _has_wrong_settings() -> bool:
 
 def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
     of_queues = given.get("QUEUES", {})
-    if _queues(of_queues):
+    if is_of_queues(of_queues):
         for own in of_queues.values():
             yield from _wrong_values(own)
     for name, value in given.items():

@@ -1,0 +1,73 @@
+"""Creating the leases of a worker's partitions when it starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from django.db import connections
+
+from messaging import topology
+from messaging.amqp.backoff import Backoff
+from messaging.conf import settings
+from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
+from messaging.models import Lease
+from messaging.worker import on_stop
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between checks whether the process is to stop.
+LOOK = 0.1
+
+
+def enrol(queues: Sequence[str]) -> bool:
+    """
+    Create the leases of all partitions, waiting for an unavailable database.
+
+    Returns false if the process is to stop before that. Raises `TopologyMismatch` if a
+    queue has another number of partitions than the settings want: two workers could
+    then process messages of one key at the same time.
+    """
+    stopping = threading.Event()
+    # Plain lists: the signal handler runs in this thread, which may hold any lock.
+    asked: list[bool] = []
+    refusals: list[TopologyMismatch] = []
+    thread = threading.Thread(
+        target=_enrol, args=(queues, stopping, refusals), name="enrol", daemon=True
+    )
+    with on_stop(lambda: asked.append(True)):
+        thread.start()
+        while thread.is_alive() and not asked:
+            thread.join(LOOK)
+    if asked:
+        stopping.set()
+        return False
+    for refusal in refusals:
+        raise refusal
+    return True
+
+
+def _enrol(
+    queues: Sequence[str],
+    stopping: threading.Event,
+    refusals: list[TopologyMismatch],
+) -> None:
+    pause = Backoff()
+    while not stopping.is_set():
+        try:
+            for queue in queues:
+                leases = Lease.objects.using(settings.DATABASE)
+                leases.enrol(queue, topology.consumed_names(queue))
+            break
+        except TopologyMismatch as error:
+            refusals.append(error)
+            break
+        except Exception as error:
+            is_expected = isinstance(error, SERVER_FAILURES)
+            logger.warning(
+                "The leases cannot be read: %s", error, exc_info=not is_expected
+            )
+            connections.close_all()
+            stopping.wait(pause())
+    connections.close_all()
