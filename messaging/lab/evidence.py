@@ -27,7 +27,7 @@ def messages_left(broker: RabbitMQ) -> dict[str, int]:
             channel = connection.channel()
             counts = {
                 name: channel.queue_declare(name, passive=True).method.message_count
-                for name in partition_names()
+                for name in queue_names()
             }
     except UNCONNECTED as error:
         return {repr(error): 1}
@@ -52,10 +52,10 @@ def messages_unsettled(broker: RabbitMQ) -> dict[str, int]:
         text=True,
     ).stdout
     lengths = dict(line.split() for line in output.splitlines())
-    return {name: int(lengths[name]) for name in partition_names()}
+    return {name: int(lengths[name]) for name in queue_names()}
 
 
-def partition_names() -> list[str]:
+def queue_names() -> list[str]:
     """Return the names of all public queues and partitions."""
     return [name for queue in handlers for name in topology.consumed_names(queue)]
 

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
-from .evidence import partition_names
+from messaging import topology
+from messaging.registry import handlers
+
 from .experiment import Experiment
 from .faults import Fault
 from .verdict import COLUMNS, Verdict
@@ -20,9 +22,10 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     options, counts = experiment.options, experiment.record.counts
     attempts = experiment.record.attempts
     accepted = counts["http"] + counts["amqp"]
+    partitions = sum(map(topology.partition_count, handlers))
     yield (
         f"seed {options.seed}, {options.seconds:.0f} s, {options.processes} consumers, "
-        f"{len(partition_names())} partitions, {experiment.faults.kills} kills, "
+        f"{partitions} partitions, {experiment.faults.kills} kills, "
         f"{len(experiment.faults.faults) - experiment.faults.kills} other faults"
     )
     yield row("requests accepted", accepted)
