@@ -23,8 +23,9 @@ from .subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before looking again at a queue that cannot be consumed now.
-LOOK_PAUSE = 1.0
+#: Seconds before looking again at a queue that another program consumes, or that is
+#: none from which messages can be forwarded.
+LOOK_PAUSE, OBSTACLE_PAUSE = 1.0, 30.0
 #: How RabbitMQ names what differs from the declaration of an existing queue.
 DIFFERENCE = re.compile(
     r"inequivalent arg '(?P<name>[^']+)' for queue .+ but current is "
@@ -150,7 +151,10 @@ class PublicSubscription(Subscription):
         super().__init__(queue, name)
         self._forget_queue()
         self._step = "find"
+        #: The channel on which the steps are under way.
+        self._asking: Any = None
         self._is_refused = False
+        logging.getLogger("pika.channel").addFilter(self._is_news)
 
     def _forget_queue(self) -> None:
         self._declaration = Declaration(self.name)
@@ -168,8 +172,11 @@ class PublicSubscription(Subscription):
             self._find(self._channel)
 
     def _find(self, channel: Any) -> None:
-        if channel is not self._channel or not channel.is_open or self._is_consuming:
+        if channel is not self._channel or not channel.is_open:
             return
+        if self._is_consuming or channel is self._asking:
+            return
+        self._asking = channel
         self._step = "declare" if self._is_missing else "find"
         channel.queue_declare(
             self.name,
@@ -190,20 +197,15 @@ class PublicSubscription(Subscription):
         self._inspected(channel, frame)
 
     def _inspected(self, channel: Any, frame: Any) -> None:
-        self._is_inspected, self._is_missing = True, False
+        self._is_inspected, self._is_missing, self._asking = True, False, None
         if channel is not self._channel or self._is_consuming or not self._is_wanted:
             return
-        obstacle = self._declaration.obstacle
-        if frame.method.consumer_count:
-            obstacle = "another program consumes it"
-        if obstacle:
-            if not self._is_refused:
-                logger.error("The public queue %s waits: %s", self.name, obstacle)
-            self._is_refused = True
+        if obstacle := self._declaration.obstacle:
+            self._wait(channel, obstacle, OBSTACLE_PAUSE)
             self._forget_queue()
-            channel.connection.ioloop.call_later(
-                LOOK_PAUSE, lambda: self._find(channel)
-            )
+            return
+        if frame.method.consumer_count:
+            self._wait(channel, "another program consumes it", LOOK_PAUSE)
             return
         self._is_refused = False
         self._step = "consume"
@@ -213,6 +215,18 @@ class PublicSubscription(Subscription):
         )
         channel.basic_consume(self.name, self._arrived, exclusive=alone)
         ConsumerWatchdog(channel, self.name, self._subscribe_again).start()
+
+    def _wait(self, channel: Any, why: str, pause: float) -> None:
+        """Look again after a pause; log the reason once."""
+        if not self._is_refused:
+            logger.error("The public queue %s waits: %s", self.name, why)
+        self._is_refused = True
+        channel.connection.ioloop.call_later(pause, lambda: self._find(channel))
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Filter pika's warnings of refusals from which `closed` learns."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return self._step == "consume" or self._channel not in arguments
 
     def closed(self, error: Exception) -> float:
         """Learn from a refusal; return the pause before a new channel."""
