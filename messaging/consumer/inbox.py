@@ -29,14 +29,16 @@ def recognise(part: Sequence[Context]) -> None:
     known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     arrived = ((c.delivery, c.key) for c in part if c.row is None)
-    repeated = LastNameless.objects.using(settings.DATABASE).repeated(arrived)
+    last = LastNameless.objects.using(settings.DATABASE)
+    # By identity: a copy may have the id of the one that it repeats.
+    repeated = {id(delivery) for delivery in last.repeated(arrived)}
     earlier: set[str] = set()
     for context in part:
         context.inbox_row = known.get(context.id)
         state = identify(
             context,
             context.inbox_row,
-            is_repeated=context.id in earlier or context.id in repeated,
+            is_repeated=context.id in earlier or id(context.delivery) in repeated,
         )
         if state is State.KNOWN:
             assert context.inbox_row is not None  # `identify` has checked

@@ -107,9 +107,9 @@ class LastNamelessQuerySet(PrunableQuerySet):
 
     moment = "processed_at"
 
-    def repeated(self, arrived: Iterable[Keyed]) -> set[str]:
+    def repeated(self, arrived: Iterable[Keyed]) -> list[Delivery]:
         """
-        Return the inbox ids of those that are the last message of their key once more.
+        Return those that are the last message of their key once more.
 
         After a crash, a broker delivers messages again that were acknowledged, and
         marks those as redelivered that were not: an earlier one of a key is applied
@@ -120,7 +120,7 @@ class LastNamelessQuerySet(PrunableQuerySet):
             key_id(*one) for one in arrived if one[0].is_nameless and one[0].is_again
         }
         if not keys:
-            return set()
+            return []
         rows = self.filter(pk__in=keys).values_list("key", "body")
         return repetitions(arrived, dict.fromkeys(keys) | dict(rows))
 
@@ -148,13 +148,15 @@ def body_of(delivery: Delivery) -> str | None:
     return digest(delivery.envelope.body) if delivery.is_nameless else None
 
 
-def repetitions(arrived: Iterable[Keyed], last: dict[str, str | None]) -> set[str]:
-    """Return the inbox ids of messages that equal the `last` body of their key."""
-    found = set()
+def repetitions(
+    arrived: Iterable[Keyed], last: dict[str, str | None]
+) -> list[Delivery]:
+    """Return the messages that equal the `last` body of their key."""
+    found = []
     for delivery, key in arrived:
         name, body = key_id(delivery, key), body_of(delivery)
         if delivery.is_nameless and delivery.is_again and last.get(name) == body:
-            found.add(delivery.inbox_id)
+            found.append(delivery)
         if name in last:
             last[name] = body
     return found
