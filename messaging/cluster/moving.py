@@ -16,15 +16,21 @@ from django.db import transaction
 from messaging import topology
 from messaging.amqp.client import Client
 from messaging.amqp.deliveries import envelope_of
+from messaging.amqp.encoding import for_partition
 from messaging.amqp.publisher import publisher
 from messaging.conf import settings
-from messaging.envelope import ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY, PARTITIONS, Envelope
+from messaging.envelope import (
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    PARTITIONS,
+    Delivery,
+)
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
 from messaging.models.outbox import Outbox
 from messaging.models.parked import Parked
 
-from .resizing import Refused, busy, queue_state
+from .resizing import Refused, busy, queue_state, uses
 
 logger = logging.getLogger(__name__)
 
@@ -92,38 +98,37 @@ def _move_messages(client: Client, queue: str, partition: str) -> None:
     moved = 0
     try:
         with client.channel() as channel:
-            for envelope, tag in _messages(channel, queue):
-                publisher().publish(_moved(envelope, partition))
-                channel.basic_ack(tag)
+            for delivery in _messages(channel, queue):
+                moved_on = for_partition(delivery, partition)
+                for error in filter(None, publisher().outcomes(moved_on)):
+                    raise error
+                channel.basic_ack(delivery.tag)
                 moved += 1
     except NotThere:
         return
     logger.info("%d messages of %s were moved to %s", moved, queue, partition)
 
 
-def _messages(channel: Any, queue: str) -> Iterator[tuple[Envelope, int]]:
-    """Yield all messages, with their tags, until none arrives for a while."""
+def _messages(channel: Any, queue: str) -> Iterator[Delivery]:
+    """
+    Yield all messages until none arrives for a while.
+
+    The earlier version believed its headers whoever had set them: so they are kept, as
+    if the messages had come through `PARTITIONS`.
+    """
     channel.basic_qos(prefetch_count=PREFETCH)
     # Quorum queues with a single active consumer know no `basic.get`.
     for method, properties, body in channel.consume(queue, inactivity_timeout=QUIET):
         if method is None:
             return
-        yield envelope_of(method, properties, body), method.delivery_tag
-
-
-def _moved(envelope: Envelope, partition: str) -> Envelope:
-    """Return an envelope for a partition, with the headers of this package."""
-    origin = {
-        ORIGIN_EXCHANGE: envelope.exchange,
-        ORIGIN_ROUTING_KEY: envelope.routing_key,
-    }
-    return envelope.copy(
-        exchange=PARTITIONS,
-        routing_key=partition,
-        priority=None,
-        user_id=None,
-        headers=origin | envelope.headers,
-    )
+        envelope = envelope_of(method, properties, body)
+        origin = {
+            ORIGIN_EXCHANGE: envelope.exchange,
+            ORIGIN_ROUTING_KEY: envelope.routing_key,
+        }
+        believed = envelope.copy(exchange=PARTITIONS, headers=origin | envelope.headers)
+        tag, redelivered = method.delivery_tag, method.redelivered
+        yield Delivery(believed, queue, tag, redelivered=redelivered)
 
 
 def _move_rows(queue: str, first: str, old: Iterable[str]) -> None:
@@ -137,9 +142,8 @@ def _move_rows(queue: str, first: str, old: Iterable[str]) -> None:
 
 def replace_public(client: Client, queue: str) -> None:
     """Replace a public queue that is empty and unused by one without arguments."""
-    state = queue_state(client, queue)
-    if state is None or state.ready or state.consumers:
-        raise Refused(f"{queue} is in use.")
+    if why := list(uses(client, queue)):
+        raise Refused(f"{queue} is left as it is: {'; '.join(why)}.")
     with client.channel() as channel:
         channel.queue_delete(queue)
     client.declare(topology.Queue(queue, is_public=True))

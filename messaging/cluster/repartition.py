@@ -24,7 +24,7 @@ from messaging.models.lease import Lease
 from messaging.registry import Exchange, handlers
 
 from .moving import is_old, is_own, move, replace_public
-from .resizing import OFFLINE, busy, delete, obstacles, queue_state, resize
+from .resizing import OFFLINE, busy, delete, obstacles, queue_state, resize, uses
 
 #: What to do about arguments, which cannot be changed.
 REPLACE = (
@@ -209,18 +209,12 @@ def _move(client: Client, queue: str, recorded: Sequence[str]) -> Step:
 
 
 def _replacement(client: Client, queue: str) -> Step:
-    state = queue_state(client, queue)
-    why = []
-    if state and state.ready:
-        why.append(f"{queue} holds {state.ready} messages")
-    if state and state.consumers:
-        why.append(f"{queue} has a consumer")
     return Step(
         "replace",
         queue,
         f"replace the queue {queue}, which has the arguments of a partition, so that "
         "clients which declare it without any get in",
-        tuple(why),
+        tuple(uses(client, queue)),
         "It works as it is. To replace it, stop what consumes it and publishes to it.",
         lambda client: replace_public(client, queue),
     )
@@ -244,17 +238,11 @@ def _division(
 
 
 def _deletion(client: Client, queue: str, name: str) -> Step:
-    state = queue_state(client, name)
-    why = []
-    if state and state.ready:
-        why.append(f"{name} holds {state.ready} messages")
-    if state and state.consumers:
-        why.append(f"{name} has a consumer")
     return Step(
         "delete",
         name,
         f"delete {name}: {queue} has no such partition",
-        tuple(why),
+        tuple(uses(client, name)),
         f"Find out who uses it. Messages may be moved to {queue}, whose ingress "
         "forwards them to their partitions.",
         lambda client: delete(client, queue, name),

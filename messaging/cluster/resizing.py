@@ -48,6 +48,15 @@ def queue_state(client: Client, name: str) -> QueueState | None:
     return QueueState(found.message_count, found.consumer_count)
 
 
+def uses(client: Client, name: str) -> Iterator[str]:
+    """Yield what speaks against deleting a queue."""
+    state = queue_state(client, name)
+    if state and state.ready:
+        yield f"{name} holds {state.ready} messages"
+    if state and state.consumers:
+        yield f"{name} has a consumer"
+
+
 def obstacles(client: Client, queue: str, names: Iterable[str]) -> Iterator[str]:
     """
     Yield what would be lost or overtaken if keys moved between these partitions now.

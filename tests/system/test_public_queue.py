@@ -20,7 +20,7 @@ from pika.exceptions import AMQPError
 from messaging import publish
 from messaging.amqp.client import connect
 from messaging.amqp.publisher import publisher
-from messaging.exceptions import NotThere
+from messaging.cluster.resizing import queue_state
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.lease import Lease
 from messaging.topology import work_queue
@@ -164,8 +164,7 @@ def test_a_missing_queue_is_declared_as_tutorials_declare_it(
     site: Broker, client_of: Connect, start: Start
 ) -> None:
     start()
-    with connect("test") as client:
-        eventually(lambda: is_there(client), "the public queue", 20)
+    eventually(lambda: consumers_of(site, QUEUE) is not None, "the public queue", 20)
 
     client_of().send(creation("ana"))
 
@@ -176,21 +175,18 @@ def is_leased() -> bool:
     return Lease.objects.filter(pk=QUEUE).exclude(worker="").exists()
 
 
-def is_there(client: Any) -> bool:
-    try:
-        with client.channel() as channel:
-            channel.queue_declare(QUEUE, passive=True)
-    except NotThere:
-        return False
-    return True
+def consumers_of(site: Broker, name: str) -> int | None:
+    """Return how many consumers a queue has, or None if there is none of that name."""
+    with connect("test") as client:
+        state = queue_state(client, name)
+    return state.consumers if state else None
 
 
 def test_writes_of_the_project_and_of_others_each_keep_their_order(
     site: Broker, client_of: Connect, start: Start
 ) -> None:
     start()
-    with connect("test") as client:
-        eventually(lambda: is_there(client), "the public queue", 20)
+    eventually(lambda: consumers_of(site, QUEUE) is not None, "the public queue", 20)
     other = client_of()
     other.send(creation("ana"))
     user = created("ana")
@@ -232,6 +228,7 @@ def test_a_queue_that_would_lose_messages_is_refused_and_the_rest_is_served(
         return reason in "".join(output)
 
     eventually(is_refused, "the queue is refused", 20)
+    eventually(lambda: consumers_of(site, f"{QUEUE}.0"), "the partition is there", 20)
     publish(UserCreate(nombre="bo", apellido="Lee", email="bo@example.com"))
     created("bo")
     with site.channel() as channel:
@@ -493,6 +490,7 @@ def test_the_queues_of_an_earlier_version_are_moved(
     Lease.objects.create(name=QUEUE, queue=QUEUE)
     for number in range(300):
         site.send(QUEUE, creation(f"u{number}"))
+    site.send(QUEUE, b" " * 1_100_000)  # more than is published or applied
 
     call_command("topology", "apply")
 
@@ -500,7 +498,8 @@ def test_the_queues_of_an_earlier_version_are_moved(
         QUEUE,
         f"{QUEUE}.0",
     }
-    assert site.count(f"{QUEUE}.0") == 300
+    assert site.count(f"{QUEUE}.0") == 301
+    assert site.count(QUEUE) == 0
     # Now empty, it is replaced by one that others can declare.
     call_command("topology", "apply")
     client = client_of()
