@@ -101,6 +101,10 @@ class Envelope:
         given = self.headers.get(PARTITION_KEY)
         return None if given is None else storable(given) or None
 
+    def own_header(self, name: str) -> Any:
+        """Return a header of this package, as `own` has it, or None."""
+        return self.headers.get(name) if self.exchange == PARTITIONS else None
+
     @property
     def own(self) -> dict[str, Any]:
         """Its headers of this package; {} unless it came through `PARTITIONS`."""
@@ -149,7 +153,7 @@ class Delivery:
     def __post_init__(self) -> None:
         """Assign an id to a message that has none."""
         if self.envelope.message_id is None and not self.assigned_id:
-            assigned = self.envelope.own.get(ASSIGNED_ID) or str(uuid.uuid4())
+            assigned = self.envelope.own_header(ASSIGNED_ID) or str(uuid.uuid4())
             object.__setattr__(self, "assigned_id", assigned)
 
     @property
@@ -160,20 +164,21 @@ class Delivery:
     @property
     def is_again(self) -> bool:
         """Whether the broker says that it may have been delivered before."""
-        return self.redelivered or REDELIVERED in self.envelope.own
+        again = self.envelope.own_header(REDELIVERED)
+        return self.redelivered or again is not None
 
     @property
     def mark(self) -> str:
         """An id that is the same at every delivery: of the body if it has none."""
-        is_known = self.envelope.message_id or ASSIGNED_ID in self.envelope.own
-        if is_known or self.is_parked:
+        assigned = self.envelope.own_header(ASSIGNED_ID)
+        if self.envelope.message_id or assigned or self.is_parked:
             return self.inbox_id
         return digest(self.envelope.body)
 
     @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
-        count = self.envelope.own.get(REPLAYS)
+        count = self.envelope.own_header(REPLAYS)
         return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -10,7 +9,7 @@ from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
 
 from .bodies import decoded, is_decodable
-from .envelope import REPLAYS, Envelope, at_origin
+from .envelope import REPLAYS, Envelope, at_origin, digest
 from .exceptions import InvalidMessage
 from .message import NO_KEY, Message, validated
 from .text import storable
@@ -69,7 +68,7 @@ class Received(Message, Generic[Body]):
         parts = {
             "body": cls.reader(body, given.content_encoding),
             "envelope": at_origin(given),
-            "replays": given.own.get(REPLAYS, 0),
+            "replays": given.own_header(REPLAYS) or 0,
         }
         key = cls.model_construct(**parts)._find_key()
         # pydantic's mypy plugin takes `Self` for this class, not for a subclass.
@@ -82,7 +81,7 @@ class Received(Message, Generic[Body]):
             return storable(key)
         if sent := self.envelope.partition_key or self.envelope.message_id:
             return storable(sent)
-        return hashlib.blake2b(self.envelope.body, digest_size=16).hexdigest()
+        return digest(self.envelope.body)
 
 
 def received_as(

@@ -6,7 +6,6 @@ A `DeliveryBuffer` is filled in the I/O thread and emptied in the consumer's thr
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from dataclasses import replace
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messaging.bodies import decoded_size
-from messaging.envelope import SHORT, Delivery, Envelope
+from messaging.envelope import SHORT, Delivery, Envelope, digest
 from messaging.text import storable
 
 from .spool import Spool
@@ -125,8 +124,7 @@ def _id(given: str | bytes) -> str:
     if len(encoded) <= SHORT:
         return text
     # Escapes have made it longer.
-    end = hashlib.blake2b(encoded, digest_size=16).hexdigest()
-    return f"{encoded[: SHORT - 33].decode(errors='ignore')}~{end}"
+    return f"{encoded[: SHORT - 33].decode(errors='ignore')}~{digest(encoded)}"
 
 
 def moment(timestamp: int | None) -> datetime | None:

@@ -18,7 +18,7 @@ from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
 from .connection import Connection
 from .publisher import Publisher
-from .queues import ConsumerWatchdog
+from .queues import ConsumerWatchdog, hide_refusals
 from .subscription import Subscription
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 #: Seconds before looking again at a queue that another program consumes, or that is
 #: none from which messages can be forwarded.
 LOOK_PAUSE, OBSTACLE_PAUSE = 1.0, 30.0
+#: Reply codes from which the subscription learns, or which it logs itself.
+EXPECTED = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
 #: How RabbitMQ names what differs from the declaration of an existing queue.
 DIFFERENCE = re.compile(
     r"inequivalent arg '(?P<name>[^']+)' for queue .+ but current is "
@@ -154,7 +156,7 @@ class PublicSubscription(Subscription):
         #: The channel on which the steps are under way.
         self._asking: Any = None
         self._is_refused = False
-        logging.getLogger("pika.channel").addFilter(self._is_news)
+        hide_refusals(lambda: self._channel, *EXPECTED)
 
     def _forget_queue(self) -> None:
         self._declaration = Declaration(self.name)
@@ -222,11 +224,6 @@ class PublicSubscription(Subscription):
             logger.error("The public queue %s waits: %s", self.name, why)
         self._is_refused = True
         channel.connection.ioloop.call_later(pause, lambda: self._find(channel))
-
-    def _is_news(self, record: logging.LogRecord) -> bool:
-        """Filter pika's warnings of refusals from which `closed` learns."""
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        return self._step == "consume" or self._channel not in arguments
 
     def closed(self, error: Exception) -> float:
         """Learn from a refusal; return the pause before a new channel."""

@@ -24,12 +24,12 @@ FRESH = 0.1
 WATCH_PAUSE = 5.0
 
 
-def hide_missing(channel: Callable[[], Any]) -> None:
-    """Hide pika's warnings that a queue does not exist, on the channel returned."""
+def hide_refusals(channel: Callable[[], Any], *codes: int) -> None:
+    """Hide pika's warnings of refusals with these codes, on the channel returned."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        return not (NOT_FOUND in arguments and channel() in arguments)
+        given = record.args if isinstance(record.args, tuple) else ()
+        return channel() not in given or not any(code in given for code in codes)
 
     logging.getLogger("pika.channel").addFilter(is_news)
 
@@ -57,7 +57,7 @@ class QueueProbe:
     def attach(self, submit: Callable[[Callable[[], None]], None]) -> None:
         """Use `submit` to run code in the I/O thread."""
         self._submit = submit
-        hide_missing(lambda: self._channel)
+        hide_refusals(lambda: self._channel, NOT_FOUND)
 
     def is_consumed(self, queue: str, patience: float) -> bool:
         """

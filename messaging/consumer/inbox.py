@@ -69,7 +69,7 @@ def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State
 def claim_keys(part: Sequence[Context]) -> None:
     """Give up new messages whose idempotency key another one has used."""
     new = in_states(part, State.NEW)
-    owns = ((c.id, c.delivery.envelope.own.get(IDEMPOTENCY_KEY)) for c in new)
+    owns = ((c.id, c.delivery.envelope.own_header(IDEMPOTENCY_KEY)) for c in new)
     if keys := {pk: key for pk, key in owns if key}:
         refused = IdempotencyKey.objects.using(settings.DATABASE).claim(keys)
         reason = _("The idempotency key was used before, with another content.")

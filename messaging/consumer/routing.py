@@ -37,11 +37,8 @@ def forward(contexts: Iterable[Context], gateway: Publisher | None) -> None:
             for_partition(one.delivery, partition_for(one.delivery.queue, one.key))
             for one in step.values()
         ]
-        if gateway is None:
-            outcomes = publisher().outcomes(*envelopes)
-        else:
-            source = misrouted[0].delivery.channel
-            outcomes = gateway.outcomes(*envelopes, while_open=source)
+        source = misrouted[0].delivery.channel if gateway else None
+        outcomes = (gateway or publisher()).outcomes(*envelopes, while_open=source)
         for context, error in zip(step.values(), outcomes, strict=True):
             if error is None:
                 context.state = State.FORWARDED

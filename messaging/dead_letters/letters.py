@@ -18,7 +18,6 @@ from messaging.envelope import (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     PROPERTIES,
-    REPLAYS,
     SHORT,
     Delivery,
     Envelope,
@@ -85,7 +84,7 @@ def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
     kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
     at = death.get("time")
     published = _as_published(envelope, death)
-    assigned = published.own.get(ASSIGNED_ID)
+    assigned = published.own_header(ASSIGNED_ID)
     nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
     letter = _letter(
         Delivery(published, queue, 0, assigned_id=assigned or str(nameless)),
@@ -109,7 +108,7 @@ def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
         event_type=event_type(envelope),
         properties=json.dumps(properties(envelope), ensure_ascii=False),
         size=len(envelope.body),
-        replays=count(envelope.own.get(REPLAYS)),
+        replays=delivery.replays,
         archived_at=datetime.now(UTC),
         **failure,
     )
@@ -149,11 +148,6 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
     return envelope.copy(exchange=exchange, routing_key=key)
 
 
-def count(value: object) -> int:
-    """Return a header's value if it is a valid count, or 0."""
-    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
-
-
 def event_type(envelope: Envelope) -> str:
     """Return the event type in the properties or the body, or ""."""
     if envelope.type:
@@ -171,7 +165,7 @@ def event_type(envelope: Envelope) -> str:
 
 def properties(envelope: Envelope) -> dict[str, Any]:
     """Return the properties of a message in a form that JSON can represent."""
-    condition = envelope.own.get(IF_VERSION)
+    condition = envelope.own_header(IF_VERSION)
     envelope = at_origin(envelope)
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     if condition is not None:

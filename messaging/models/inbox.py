@@ -116,9 +116,7 @@ class LastNamelessQuerySet(PrunableQuerySet):
         again, in order, so that nothing is lost and the end state is right.
         """
         arrived = list(arrived)
-        keys = {
-            key_id(*one) for one in arrived if one[0].is_nameless and one[0].is_again
-        }
+        keys = {key_id(one, key) for one, key in arrived if may_repeat(one)}
         if not keys:
             return []
         rows = self.filter(pk__in=keys).values_list("key", "body")
@@ -126,15 +124,13 @@ class LastNamelessQuerySet(PrunableQuerySet):
 
     def remember(self, decided: Iterable[Keyed]) -> None:
         """Record the last message of each key, if it has no `message_id`."""
-        decided = list(decided)
-        last = {key_id(*one): body_of(one[0]) for one in decided}
+        last = {key_id(one, key): one for one, key in decided}
         self.filter(pk__in=last).delete()
-        queues = {key_id(*one): one[0].queue for one in decided}
         now = datetime.now(UTC)
         self.bulk_create(
-            LastNameless(key=key, queue=queues[key], body=body, processed_at=now)
-            for key, body in last.items()
-            if body is not None
+            LastNameless(key=key, queue=one.queue, body=body, processed_at=now)
+            for key, one in last.items()
+            if (body := body_of(one)) is not None
         )
 
 
@@ -148,6 +144,11 @@ def body_of(delivery: Delivery) -> str | None:
     return digest(delivery.envelope.body) if delivery.is_nameless else None
 
 
+def may_repeat(delivery: Delivery) -> bool:
+    """Whether only its body can say that a message was decided before."""
+    return delivery.is_nameless and delivery.is_again
+
+
 def repetitions(
     arrived: Iterable[Keyed], last: dict[str, str | None]
 ) -> list[Delivery]:
@@ -155,7 +156,7 @@ def repetitions(
     found = []
     for delivery, key in arrived:
         name, body = key_id(delivery, key), body_of(delivery)
-        if delivery.is_nameless and delivery.is_again and last.get(name) == body:
+        if may_repeat(delivery) and last.get(name) == body:
             found.append(delivery)
         if name in last:
             last[name] = body

@@ -7,7 +7,6 @@ See `messaging/consumer/parking.py`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.bodies import decoded_size, legible
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.envelope import PROPERTIES, Delivery, Envelope
+from messaging.envelope import PROPERTIES, Delivery, Envelope, digest
 
 #: Maximum seconds between two queries for parked messages.
 LONGEST_LOOK = 5.0
@@ -64,19 +63,17 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
         fields = ("id", "size", "digest", "attempts", "due_at")
         due = mine.filter(due_at__lte=datetime.now(UTC)).order_by("due_at")
         chosen = list(due.values_list(*fields)[:limit])
-        flowing = {
-            digest for _pk, _size, digest, attempts, _at in chosen if not attempts
-        }
+        flowing = {name for _pk, _size, name, attempts, _at in chosen if not attempts}
         if flowing and len(chosen) < limit:
             behind = mine.filter(digest__in=flowing).exclude(
                 pk__in=[pk for pk, *_more in chosen]
             )
             later = behind.order_by("id").values_list(*fields)
             for one in later[: limit - len(chosen)]:
-                _pk, _size, digest, _attempts, due_at = one
+                _pk, _size, name, _attempts, due_at = one
                 if due_at is not None:
-                    flowing.discard(digest)
-                elif digest in flowing:
+                    flowing.discard(name)
+                elif name in flowing:
                     chosen.append(one)
         ids = [pk for pk, *_more in chosen]
         room = settings.PREFETCH_BYTES // partitions // 2
@@ -120,8 +117,8 @@ class ParkedQuerySet(models.QuerySet["Parked"]):
     def try_now(self, rows: models.QuerySet[Parked]) -> int:
         """Make the head of each key in `rows` due now; return the number of heads."""
         digests: dict[str, list[str]] = {}
-        for partition, digest in set(rows.values_list("partition", "digest")):
-            digests.setdefault(partition, []).append(digest)
+        for partition, name in set(rows.values_list("partition", "digest")):
+            digests.setdefault(partition, []).append(name)
         number = 0
         for partition, mine in digests.items():
             for start in range(0, len(mine), BATCH):
@@ -230,7 +227,7 @@ def _fitting(sizes: Iterable[int], room: int) -> int:
 
 def digest_of(key: str) -> str:
     """Return a digest of a partition key, as 32 hexadecimal digits."""
-    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return digest(key.encode())
 
 
 def properties_of(delivery: Delivery) -> str:

@@ -19,7 +19,7 @@ from messaging.amqp.channels import (
 )
 from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import publisher
-from messaging.amqp.queues import ConsumerWatchdog, hide_missing
+from messaging.amqp.queues import ConsumerWatchdog, hide_refusals
 from messaging.amqp.subscription import STABLE
 from messaging.conf import settings
 from messaging.database import close_stale_connections
@@ -74,7 +74,7 @@ class Server:
         self._consumed_since: float | None = None
         #: Seconds to wait after this process itself has closed the channel.
         self._pause_after_close = 0.0
-        hide_missing(lambda: self._channel)
+        hide_refusals(lambda: self._channel, NOT_FOUND)
 
     def stop(self) -> None:
         """Finish the running calls, return the others to the queue, end `run`."""

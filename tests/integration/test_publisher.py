@@ -54,11 +54,8 @@ def publisher(make: Make) -> Publisher:
 @pytest.fixture
 def queue(broker: Broker) -> Iterator[str]:
     """An empty queue."""
-    name = f"test-{uuid.uuid4()}"
-    with broker.channel() as channel:
-        channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+    with broker.own_queue() as name:
         yield name
-        channel.queue_delete(name)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from messaging.envelope import PARTITIONS, REPLAYS, Delivery, Envelope
+from messaging.envelope import ASSIGNED_ID, PARTITIONS, REPLAYS, Delivery, Envelope
 from messaging.models import Inbox
 from tests.support.broker import Broker
 from tests.support.messages import process
@@ -58,3 +58,18 @@ def test_a_refused_message_is_tried_again_when_an_operator_sends_it_again(
 
     assert User.objects.exists()
     assert Inbox.objects.get(pk=refused.inbox_id).status == Inbox.Status.DONE
+
+
+def test_of_two_copies_without_message_id_that_come_again_one_is_applied(
+    broker: Broker,
+) -> None:
+    """The ingress sent it again while unconfirmed; then the consumer was killed."""
+    body = json.dumps({"event_type": "user.create", **ANA}).encode()
+    headers = {ASSIGNED_ID: "a"}
+    envelope = Envelope(body, "users_queue.0", PARTITIONS, None, headers=headers)
+    copies = [Delivery(envelope, "users_queue", n, redelivered=True) for n in (1, 2)]
+
+    assert handle(*copies) == []
+
+    assert User.objects.get().nombre == "Ana"
+    assert Inbox.objects.get().status == Inbox.Status.DONE

@@ -33,11 +33,8 @@ def broker(servers: SimpleNamespace) -> Broker:
 @pytest.fixture
 def queue(broker: Broker) -> Iterator[str]:
     """An empty queue."""
-    name = f"test-{uuid.uuid4()}"
-    with broker.channel() as channel:
-        channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+    with broker.own_queue() as name:
         yield name
-        channel.queue_delete(name)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,16 @@ class Broker:
             yield connection.channel()
         finally:
             connection.close()
+
+    @contextmanager
+    def own_queue(self) -> Iterator[str]:
+        """Yield the name of an empty durable queue, which is deleted afterwards."""
+        name = f"test-{uuid.uuid4()}"
+        arguments = {"x-queue-type": "quorum"}
+        with self.channel() as channel:
+            channel.queue_declare(name, durable=True, arguments=arguments)
+            yield name
+            channel.queue_delete(name)
 
     def send(
         self,

@@ -155,3 +155,16 @@ def test_the_last_message_may_stand_earlier_in_the_same_batch() -> None:
     last: dict[str, str | None] = {key_id(first, "key"): None}
 
     assert repetitions([(one, "key") for one in batch], last) == [second]
+
+
+def test_a_second_copy_does_not_make_a_message_a_repetition() -> None:
+    """A publisher sends again what was not confirmed: both copies have one id."""
+    headers = {ASSIGNED_ID: "a"}
+    for again in (True, False):
+        first = arrived(None, redelivered=again, headers=headers).delivery
+        copy = arrived(None, redelivered=True, headers=headers).delivery
+        last: dict[str, str | None] = {key_id(first, "key"): None}
+
+        (repeated,) = repetitions([(first, "key"), (copy, "key")], last)
+
+        assert repeated is copy
