@@ -5,15 +5,15 @@ A fresh delivery costs nothing. One that was delivered before, or was parked, is
 in a commit of its own while it is processed. A mark whose process is dead counts as a
 death; a process that stops cleanly removes its marks. The more processes have died of
 messages, the fewer are tried together, until the one at fault is alone. The broker's
-own count is no substitute: it also counts restarts and lost connections, and what else
-it counts depends on its version.
+own count is no substitute: it also counts restarts and lost connections.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from django.db import Error as DatabaseFailure
 
@@ -28,13 +28,15 @@ from .context import Batch
 
 logger = logging.getLogger(__name__)
 
-#: Processes that may die of one message, in addition to the first, which leaves no
-#: mark. The last three die with the message alone in hand: a process may also be killed
-#: while it happens to wait for a frozen server, and that must not condemn a message.
+#: Processes that may die of one message, besides the first, which leaves no mark. The
+#: last three had it alone in hand, so that a process that is killed condemns none.
 MAX_DEATHS = 5
 #: How many messages are tried together, by the number of processes that have died;
 #: one if there are more.
 PORTIONS = {1: 22}
+#: Held while messages are tried of which processes have died: the partitions of one
+#: process take turns, so that the death is counted against those at fault alone.
+_turn = threading.Lock()
 
 
 def narrow(batch: Batch, lease: HeldLease) -> None:
@@ -48,6 +50,7 @@ def narrow(batch: Batch, lease: HeldLease) -> None:
     ids = ids[: lease.watch.portion(ids)]
     deaths = deaths_of(ids, lease.worker)
     batch.contexts = batch.contexts[: portion(ids, deaths)]
+    batch.has_suspects = bool(deaths)
     for context in batch.contexts:
         if failure := poison(context.delivery.mark, deaths):
             context.refuse(failure)
@@ -83,20 +86,33 @@ def poison(message_id: str, deaths: Mapping[str, int]) -> Failure | None:
 
 
 @contextmanager
-def marked(ids: Sequence[str], lease: HeldLease) -> Iterator[None]:
+def marked(batch: Batch, lease: HeldLease) -> Iterator[None]:
     """Mark messages while they are processed, but not while they wait for a server."""
     attempts = Attempt.objects.using(settings.DATABASE)
-    attempts.begin(ids, lease.worker)
+    ids = [context.delivery.mark for context in batch.contexts]
+    with _alone(lease.queue) if batch.has_suspects else nullcontext():
+        attempts.begin(ids, lease.worker)
+        try:
+            yield
+        except Abandoned:
+            raise  # the marks belong to the thread that has taken over
+        except BaseException:
+            # This process is alive: the messages have not killed it.
+            try:
+                attempts.withdraw(ids, lease.worker)
+            except DatabaseFailure as error:
+                logger.warning("The marks of %d messages remain: %s", len(ids), error)
+            raise
+        attempts.end(ids)
+        lease.watch.settled(ids)
+
+
+@contextmanager
+def _alone(queue: str) -> Iterator[None]:
+    """Wait for the turn, but no longer than a call of another partition may run."""
+    is_held = _turn.acquire(timeout=settings.of(queue, "TIME_LIMIT") or -1)
     try:
         yield
-    except Abandoned:
-        raise  # the marks belong to the thread that has taken over
-    except BaseException:
-        # This process is alive: the messages have not killed it.
-        try:
-            attempts.withdraw(ids, lease.worker)
-        except DatabaseFailure as error:
-            logger.warning("The marks of %d messages remain: %s", len(ids), error)
-        raise
-    attempts.end(ids)
-    lease.watch.settled(ids)
+    finally:
+        if is_held:
+            _turn.release()

@@ -73,9 +73,7 @@ class Processor:
         started = time.monotonic()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
-        ids = [context.delivery.mark for context in batch.contexts]
-        marks = attempts.marked(ids, self.lease)
-        with marks if batch.may_kill else nullcontext():
+        with attempts.marked(batch, self.lease) if batch.may_kill else nullcontext():
             for context in batch.contexts:
                 context.decode()
             misrouted = in_states(batch.contexts, State.MISROUTED)
@@ -94,7 +92,8 @@ class Processor:
         self._policy.waits = 0
         elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
-        logger.info("%d %s of %s in %.1f ms", len(ids), kind, self.lease.name, elapsed)
+        count = len(batch.contexts)
+        logger.info("%d %s of %s in %.1f ms", count, kind, self.lease.name, elapsed)
 
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""

@@ -184,6 +184,8 @@ class Batch:
     contexts: list[Context]
     #: Whether they were parked; if not, they come from the queue.
     is_parked: bool = False
+    #: Whether processes have died of one of them.
+    has_suspects: bool = False
 
     @property
     def may_kill(self) -> bool:

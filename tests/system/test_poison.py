@@ -8,7 +8,8 @@ import struct
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pika
@@ -23,9 +24,10 @@ from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
 from messaging.models import Attempt, DeadLetter, session_locks
 from messaging.models.lease import Worker
+from reports.models import Report
 from tests.support import BASE
 from tests.support.broker import Broker
-from tests.support.messages import delivery, names_told, update
+from tests.support.messages import creation, delivery, names_told, update
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
@@ -73,6 +75,25 @@ def lose(proxy: Proxy, queue: str) -> None:
         connection.process_data_events(0.1)
 
 
+@contextmanager
+def mortal_consumers(processes: Processes, *queues: str) -> Iterator[SimpleNamespace]:
+    """Run consumers that are restarted when they die; yield how often: `deaths`."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.mortal", *queues],
+        cwd=BASE,
+        env=processes.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    result = SimpleNamespace(deaths=0)
+    try:
+        yield result
+    finally:
+        supervisor.send_signal(signal.SIGTERM)
+        printed, _ = supervisor.communicate(timeout=15)
+        result.deaths = printed.count("died")
+
+
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 @either_queue
 def test_a_message_that_kills_takes_no_innocents_with_it(
@@ -88,30 +109,34 @@ def test_a_message_that_kills_takes_no_innocents_with_it(
     bodies[culprit] = update(user, "poison")
     ids = send(broker, queue, bodies)
 
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.mortal"],
-        cwd=BASE,
-        env=processes.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with mortal_consumers(processes, "users_queue") as run:
         eventually(
             lambda: User.objects.filter(nombre=f"Ann {count - 1}").exists(),
             "the last one",
             60,
         )
-    finally:
-        supervisor.send_signal(signal.SIGTERM)
-        printed, _ = supervisor.communicate(timeout=15)
 
     # The first leaves no mark.
-    assert printed.count("died") <= 1 + MAX_DEATHS
+    assert run.deaths <= 1 + MAX_DEATHS
     letter = DeadLetter.objects.get()
     assert (letter.message_id, letter.kind) == (ids[culprit], "poison")
     assert json.loads(letter.body)["nombre"] == "poison"
     versions = User.objects.raw("SELECT user_id, version FROM users_userledger")
     assert [row.version for row in versions] == [count]  # 1 when made, others changes
+    assert not Attempt.objects.exists()
+
+
+def test_a_slow_message_is_not_blamed_for_one_that_kills_beside_it(
+    broker: Broker, no_consumers: None, user: User, processes: Processes
+) -> None:
+    (culprit,) = send(broker, "users_queue.0", [update(user, "poison")])
+    send(broker, "reports_queue.0", [creation(user).encode()])
+
+    with mortal_consumers(processes, "users_queue", "reports_queue"):
+        eventually(lambda: DeadLetter.objects.exists(), "a dead letter", 60)
+        eventually(lambda: Report.objects.exists(), "the report", 30)
+
+    assert DeadLetter.objects.get().message_id == culprit
     assert not Attempt.objects.exists()
 
 
