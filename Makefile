@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-all soak bench lint format clean
+.PHONY: test-processes test-others
 bin := .venv/bin
+default := $(bin)/python -m pytest -m "not slow and not soak"
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -11,9 +13,17 @@ setup: ## install system packages and .venv, whatever is missing
 run: setup ## start servers, API and consumers; Ctrl-C stops all
 	@$(bin)/python -m project.run
 
-test: setup ## the default tests
-	$(bin)/python -m pytest -m "not slow and not soak"
-	$(bin)/python -m pytest tests/shop
+test: setup ## the default tests, half of them beside the others
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
+
+test-others:
+	$(default) tests/unit tests/integration
+
+test-processes: # each run has servers of its own; this one prints at its end
+	@mkdir -p .local
+	@$(default) tests/system tests/lab >.local/test-processes.log 2>&1 && \
+		$(bin)/python -m pytest tests/shop >>.local/test-processes.log 2>&1; \
+		code=$$?; cat .local/test-processes.log; exit $$code
 
 test-unit: setup ## the tests that need no server, in seconds
 	$(bin)/python -m pytest tests/unit

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.apps import AppConfig
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connections
 from django.db.models import Model
 from django.db.models.signals import post_migrate
@@ -31,6 +32,9 @@ from tests.support.waiting import eventually
 
 #: Tests of a project with settings of its own: `pytest tests/shop` runs them.
 collect_ignore = ["shop"]
+
+#: Accounts of tests need no protection against guessing, which takes a quarter second.
+PBKDF2PasswordHasher.iterations = 1
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +60,10 @@ def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
     """The broker, with all queues declared."""
     declare()
     time.sleep(NEW_QUEUE)
+    # It would take more time than emptying the databases, which calls it for each test.
+    post_migrate.disconnect(
+        dispatch_uid="django.contrib.auth.management.create_permissions"
+    )
     return Broker()
 
 

@@ -42,6 +42,13 @@ LOSSES = {
     "x-max-length-bytes": "drops or refuses messages when it is full",
 }
 
+#: What to do about a public queue that others consume, or that may lose messages.
+STOP = "Stop that program; `rabbitmqctl list_consumers` names its connection."
+DECLARE = (
+    "Its owner may delete it while it is empty, and declare it as durable and without "
+    "arguments."
+)
+
 
 class Declaration:
     """
@@ -155,7 +162,6 @@ class PublicSubscription(Subscription):
         self._step = "find"
         #: The channel on which the steps are under way.
         self._asking: Any = None
-        self._is_refused = False
         hide_refusals(lambda: self._channel, *EXPECTED)
 
     def _forget_queue(self) -> None:
@@ -203,13 +209,13 @@ class PublicSubscription(Subscription):
         if channel is not self._channel or self._is_consuming or not self._is_wanted:
             return
         if obstacle := self._declaration.obstacle:
-            self._wait(channel, obstacle, OBSTACLE_PAUSE)
+            self._wait(channel, obstacle, DECLARE, OBSTACLE_PAUSE)
             self._forget_queue()
             return
         if frame.method.consumer_count:
-            self._wait(channel, "another program consumes it", LOOK_PAUSE)
+            self._wait(channel, "another program consumes it", STOP, LOOK_PAUSE)
             return
-        self._is_refused = False
+        self.warning = None
         self._step = "consume"
         self._is_consuming = True
         alone = self._is_exclusive and not self._declaration.arguments.get(
@@ -218,11 +224,11 @@ class PublicSubscription(Subscription):
         channel.basic_consume(self.name, self._arrived, exclusive=alone)
         ConsumerWatchdog(channel, self.name, self._subscribe_again).start()
 
-    def _wait(self, channel: Any, why: str, pause: float) -> None:
+    def _wait(self, channel: Any, why: str, remedy: str, pause: float) -> None:
         """Look again after a pause; log the reason once."""
-        if not self._is_refused:
+        if self.warning is None:
             logger.error("The public queue %s waits: %s", self.name, why)
-        self._is_refused = True
+        self.warning = (f"does not consume it: {why}", remedy)
         channel.connection.ioloop.call_later(pause, lambda: self._find(channel))
 
     def closed(self, error: Exception) -> float:

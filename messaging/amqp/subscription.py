@@ -41,6 +41,8 @@ class Subscription:
         #: The broker's name of the partition.
         self.name = name or queue
         room = settings.PREFETCH_BYTES // len(topology.consumed_names(queue))
+        #: Why it is not consumed although it should be, and what to do.
+        self.warning: tuple[str, str] | None = None
         self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None

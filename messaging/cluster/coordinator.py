@@ -17,6 +17,7 @@ from typing import Protocol, Self
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
+from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models import session_locks
@@ -37,6 +38,7 @@ class PartitionConsumer(WatchedConsumer, Protocol):
     """What the coordinator needs of the consumer of a partition."""
 
     queue: str
+    subscription: Subscription
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
@@ -114,8 +116,11 @@ class Coordinator:
     def _beat(self) -> None:
         session_locks.acquire(settings.DATABASE, self.me.pk)
         workers = Worker.objects.using(settings.DATABASE)
-        calls = {one.name: one.watch.long_call() for one in self._consumers}
-        self.me.long_calls = {name: call for name, call in calls.items() if call}
+        self.me.warnings = {
+            one.name: text
+            for one in self._consumers
+            if (text := one.watch.warning() or one.subscription.warning) and one.lease
+        }
         workers.beat(self.me)
         # After a pause of this process or of the database, the others' heartbeats may
         # be late as well: none of them counts as dead yet.

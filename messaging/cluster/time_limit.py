@@ -138,12 +138,13 @@ class Watch:
         self._overdue.difference_update(ids)
         self._suspects.difference_update(ids)
 
-    def long_call(self) -> dict[str, Any] | None:
-        """Return "messages" and "seconds" of a call that takes long, for operators."""
+    def warning(self) -> tuple[str, str] | None:
+        """Return what a call that takes long is for, and what to do."""
         call = self._call  # read once: it may end meanwhile
         if call is None or call.seconds < LONG:
             return None
-        return {"messages": named(call.messages), "seconds": int(call.seconds)}
+        text = f"has been processing {named(call.messages)} for {call.seconds:.0f} s"
+        return text, "See what its handler waits for; TIME_LIMIT is the longest."
 
     def report(self) -> None:
         """Log a call that takes long, once."""

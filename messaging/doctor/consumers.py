@@ -6,19 +6,13 @@ from collections.abc import Iterator
 
 from messaging import topology
 from messaging.amqp.client import Client, connect
-from messaging.amqp.public_queue import weaknesses
+from messaging.amqp.public_queue import DECLARE, weaknesses
 from messaging.cluster.resizing import queue_state
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
 
 from .findings import Finding, error, note, ok, warning
 from .register import BROKER, examines
-
-#: What to do about a public queue of which messages may be lost.
-DECLARE = (
-    "Its owner may delete it while it is empty, and declare it as durable and without "
-    "arguments."
-)
 
 
 @examines(BROKER)

@@ -1,4 +1,4 @@
-"""Which worker holds which partitions, and where a handler does not return."""
+"""Which worker holds which partitions, and what keeps them from work."""
 
 from __future__ import annotations
 
@@ -24,14 +24,11 @@ def leases() -> Iterator[Finding]:
 
 
 @examines(DATABASE)
-def long_calls() -> Iterator[Finding]:
-    """Report handlers, hooks and projections that have been running for long."""
+def warnings() -> Iterator[Finding]:
+    """Report calls that have been running for long, and queues of other consumers."""
     for worker in Worker.objects.using(settings.DATABASE).living():
-        for partition, call in (worker.long_calls or {}).items():
-            text = f"{worker.name} has been processing {call['messages']} for "
-            text += f"{call['seconds']} s"
-            remedy = "See what its handler waits for; TIME_LIMIT is the longest."
-            yield warning(partition, text, remedy)
+        for partition, (text, remedy) in (worker.warnings or {}).items():
+            yield warning(partition, f"{worker.name} {text}", remedy)
 
 
 def _look() -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def beat(self, worker: Worker) -> None:
         """Record a heartbeat, and which queues the worker consumes."""
         row = self.filter(pk=worker.pk)
-        state = {"queues": worker.queues, "long_calls": worker.long_calls}
+        state = {"queues": worker.queues, "warnings": worker.warnings}
         if not row.update(seen_at=Now(), **state):
             self.create(id=worker.pk, name=worker.name, seen_at=Now(), **state)
 
@@ -56,8 +56,8 @@ class Worker(models.Model):
     name = models.CharField(_("process"), max_length=255)
     #: The queues that it consumes; none once it is stopping.
     queues = models.JSONField(_("queues"))
-    #: By partition, "messages" and "seconds" of a call of users' code that takes long.
-    long_calls = models.JSONField(null=True)
+    #: By partition, what is wrong and what to do, for operators.
+    warnings = models.JSONField(null=True)
     #: By the clock of the database, which all workers share.
     seen_at = models.DateTimeField(_("last seen"))
 

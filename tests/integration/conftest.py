@@ -9,13 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import QuerySet
 
 from messaging import handles, projects, serves
 from messaging.registry import handlers, projections
 from messaging.rpc.client import replies
 from messaging.rpc.functions import served
 from messaging.rpc.server import Server
+from tests.support.broker import Broker
 from tests.support.trials import (
     QUEUE,
     Other,
@@ -47,6 +52,14 @@ def queue(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
     del handlers[QUEUE], projections[QUEUE]
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS trial")
+
+
+@pytest.fixture
+def permissions(broker: Broker) -> QuerySet[Permission]:
+    """All permissions, which the tests do not create otherwise."""
+    for app in apps.get_app_configs():
+        create_permissions(app, verbosity=0)
+    return Permission.objects.all()
 
 
 @pytest.fixture

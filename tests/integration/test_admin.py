@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.auth.models import User as Account
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.utils.html import escape
@@ -420,10 +421,10 @@ def test_every_page_escapes_hostile_texts(
 
 
 def test_an_account_with_only_view_permission_can_change_nothing(
-    client: Client, report: Report, user: User
+    client: Client, report: Report, user: User, permissions: QuerySet[Permission]
 ) -> None:
     account = Account.objects.create_user("mira", password="mira", is_staff=True)
-    account.user_permissions.set(Permission.objects.filter(codename__startswith="view"))
+    account.user_permissions.set(permissions.filter(codename__startswith="view"))
     client.force_login(account)
 
     assert client.get(USERS).status_code == 200

@@ -11,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.auth.models import User as Account
 from django.core.management import call_command
+from django.db.models import QuerySet
 from django.test import Client
 
 from messaging.models.lease import Lease, Worker
@@ -112,10 +113,13 @@ def test_a_parked_message_is_shown_safely_and_is_read_only(
 
 
 def test_an_account_with_only_view_permission_cannot_retry(
-    broker: Broker, no_consumers: None, client: Client
+    broker: Broker,
+    no_consumers: None,
+    client: Client,
+    permissions: QuerySet[Permission],
 ) -> None:
     account = Account.objects.create_user("mira", password="mira", is_staff=True)
-    account.user_permissions.set(Permission.objects.filter(codename__startswith="view"))
+    account.user_permissions.set(permissions.filter(codename__startswith="view"))
     client.force_login(account)
     row = park("a1")
 

@@ -24,6 +24,7 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections, transaction
+from django.db.models import QuerySet
 from django.test import Client
 from django.utils import timezone
 
@@ -939,10 +940,10 @@ def test_the_admin_corrects_a_compressed_body(broker: Broker, admin: Client) -> 
 
 
 def test_only_those_who_may_change_letters_settle_them(
-    broker: Broker, browser: Client
+    broker: Broker, browser: Client, permissions: QuerySet[Permission]
 ) -> None:
     viewer = get_user_model().objects.create_user("eva", is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
+    viewer.user_permissions.add(permissions.get(codename="view_deadletter"))
     browser.force_login(viewer)
     give_up(delivery(b"1"))
     [letter] = letters()

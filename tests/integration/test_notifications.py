@@ -209,7 +209,7 @@ def test_the_consumer_waits_for_a_mail_server_that_is_closing(
 
 
 @pytest.mark.parametrize(
-    "seconds_away", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
+    "seconds_away", [2, pytest.param(60, marks=pytest.mark.slow)], ids=str
 )
 def test_e_mails_wait_for_a_mail_server_that_is_away_and_go_out_once_each(
     no_consumers: None, mail_server: MailServer, processes: Processes, seconds_away: int

@@ -172,11 +172,12 @@ def test_any_number_of_unroutable_rows_is_skipped(
         publish(*(UserDeleted(user_id=number, version=1) for number in numbers))
     relay = Relay()
 
-    drained = [relay.drain() for _ in range(4)]
+    eventually(
+        lambda: relay.drain() and Outbox.objects.count() == 1200,
+        "the others are published",
+    )
 
-    assert sum(published for published, _ in drained) == len(others)
     assert listener.versions().keys() == set(numbers)
-    assert Outbox.objects.count() == 1200
     with broker.channel() as channel:
         channel.queue_declare("no such queue")
     try:

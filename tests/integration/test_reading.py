@@ -212,10 +212,19 @@ def test_added_and_deleted_rows_do_not_shift_the_pages(
         "",
         "x",
         "ñ",
-        "cD1hYmM=",  # of DRF: p=abc
-        "bz05OTk5OTk5OTk=",  # of DRF: o=99999999
-        signing.dumps([["user_id"], False, ["1"]]),  # signed for something else
+        "cD1hYmM=",  # p=abc
+        "bz05OTk5OTk5OTk=",  # o=99999999
+        signing.dumps([["user_id"], False, ["1"]]),
         signing.dumps([["nombre"], False, ["1"]], salt="project.pagination"),
+    ],
+    ids=[
+        "empty",
+        "a letter",
+        "not ASCII",
+        "a position of DRF",
+        "an offset of DRF",
+        "signed for something else",
+        "signed for another order",
     ],
 )
 @pytest.mark.parametrize("path", ["/users/", "/reports/"])

@@ -62,14 +62,14 @@ def kills(output: str) -> int:
     return int(found[1])
 
 
-@pytest.mark.timeout(60 + OVERHEAD)
+@pytest.mark.timeout(30 + OVERHEAD)
 def test_all_promises_hold_while_everything_is_killed() -> None:
-    code, output = run_lab("--seed", "7", "--kill-every", "2", *HARD, seconds=60)
+    code, output = run_lab("--seed", "7", "--kill-every", "2", *HARD, seconds=30)
 
     assert code == 0, output
     assert [column(output, name) for name in COLUMNS] == [0] * len(COLUMNS)
-    assert column(output, "requests accepted") > 300, output
-    assert kills(output) >= 10, output
+    assert column(output, "requests accepted") > 200, output
+    assert kills(output) >= 6, output
     assert failed(output) >= 10, output
 
 
@@ -82,7 +82,7 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
     print(output)  # noqa: T201 the figures are worth keeping
     assert code == 0, output
     assert column(output, "requests accepted") >= 20_000, output
-    assert kills(output) >= 100, output
+    assert kills(output) >= 60, output
 
 
 @pytest.mark.slow

@@ -91,11 +91,11 @@ class Broker:
                 channel.queue_purge(queue)
 
 
-def virtual_host(name: str) -> str:
+def virtual_host(name: str, *options: str) -> str:
     """Create a virtual host, where no other process consumes; return its URL."""
     server = private_servers.rabbitmq
     for command in (
-        ["add_vhost", name],
+        ["add_vhost", name, *options],
         ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"],
     ):
         subprocess.run(

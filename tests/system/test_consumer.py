@@ -157,7 +157,7 @@ def test_a_successor_goes_on_in_order_where_a_busy_consumer_was_stopped(
     user: User,
     number: int,
 ) -> None:
-    rename(user, 3000)
+    rename(user, 1000)
     with transaction.atomic():
         # Neither can write yet, so the first is busy when it is told to stop.
         list(User.objects.select_for_update())
@@ -169,8 +169,8 @@ def test_a_successor_goes_on_in_order_where_a_busy_consumer_was_stopped(
         time.sleep(0.3)
     first.wait(10)
 
-    eventually(lambda: User.objects.get().nombre == "Ann 2999", "the last one", 30)
-    assert names_told()[1:] == [f"Ann {n}" for n in range(3000)]
+    eventually(lambda: User.objects.get().nombre == "Ann 999", "the last one", 30)
+    assert names_told()[1:] == [f"Ann {n}" for n in range(1000)]
 
 
 @pytest.mark.parametrize("point", ["the I/O thread ends", "a worker ends"])

@@ -15,12 +15,22 @@ import pytest
 import requests
 from django.db import connections
 
+from messaging.cluster.waiting import HOLD
 from messaging.models import Outbox, Parked
+from messaging.models.lease import Lease
 from reports.models import Report
 from tests.support.broker import Broker, rabbitmqctl
 from tests.support.letters import dead_letters
-from tests.support.messages import ANN, PERSON, creation, handle, penalty
-from tests.support.processes import API, SharedConsumers
+from tests.support.messages import (
+    ANN,
+    PERSON,
+    creation,
+    handle,
+    names_told,
+    penalty,
+    update,
+)
+from tests.support.processes import API, Processes, SharedConsumers
 from tests.support.waiting import eventually, stored
 from users.models import User
 
@@ -164,11 +174,44 @@ def test_a_message_without_an_id_is_applied_once_while_mongodb_is_away(
         "the document",
         20,
     )
+    eventually(
+        lambda: User.objects.filter(calificacion__lt=5).exists(), "the penalty", 20
+    )
     eventually(lambda: broker.count("reports_queue.0") == 0, "an empty queue")
     author.refresh_from_db()
     assert author.numero_reportes == 2
     assert author.calificacion == 4.5
     assert Report.objects.count() == 2
+    assert not dead_letters()
+
+
+@pytest.mark.slow
+def test_messages_go_back_to_their_queue_while_a_database_is_away_for_long(
+    broker: Broker,
+    no_consumers: None,
+    user: User,
+    processes: Processes,
+    outage: SimpleNamespace,
+) -> None:
+    processes.manage("run_consumer", "users")
+    held = Lease.objects.exclude(worker="")
+    eventually(lambda: held.count() == 2, "the consumer has its leases")
+    outage.mariadb.kill()
+    bodies = [update(user, f"Ann {number}") for number in range(50)]
+    broker.send("users_queue", *bodies[:25])
+    broker.send("users_queue.0", *bodies[25:])
+
+    def counts() -> list[int]:
+        return [broker.count(name) for name in ("users_queue", "users_queue.0")]
+
+    eventually(lambda: counts() == [0, 0], "all are delivered")
+    eventually(lambda: counts() == [25, 25], "all are returned", HOLD + 15)
+    outage.mariadb.start()
+
+    eventually(
+        stored(lambda: counts() == [0, 0] and not Parked.objects.exists()), "all"
+    )
+    eventually(lambda: len(names_told()) == 51, "each is applied", 20)
     assert not dead_letters()
 
 

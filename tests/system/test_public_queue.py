@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,9 +24,12 @@ from messaging import publish
 from messaging.amqp.client import connect
 from messaging.amqp.publisher import publisher
 from messaging.cluster.resizing import queue_state
+from messaging.doctor.findings import Level
+from messaging.doctor.leases import warnings
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.lease import Lease
 from messaging.topology import work_queue
+from tests.support import BASE
 from tests.support.broker import NEW_QUEUE, Broker, rabbitmqctl, virtual_host
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
@@ -96,7 +102,57 @@ class Client:
         )
 
 
+class Program:
+    """The same in a process of its own, on another client."""
+
+    COMMANDS = {
+        "aio-pika": [sys.executable, "tests/support/clients/producer_aio_pika.py"],
+        "amqplib": ["node", "tests/support/clients/producer_amqplib.js"],
+    }
+
+    def __init__(self, name: str, url: str, **arguments: Any) -> None:
+        self.process = subprocess.Popen(
+            [*self.COMMANDS[name], QUEUE, json.dumps(arguments)],
+            cwd=BASE,
+            env=os.environ | {"RABBITMQ_URL": url},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._expect("declared")
+
+    def _expect(self, line: str) -> None:
+        assert self.process.stdout
+        assert self.process.stdout.readline() == f"{line}\n"
+
+    def send(self, body: dict[str, Any]) -> None:
+        print(json.dumps(body), file=self.process.stdin, flush=True)
+        self._expect("confirmed")
+
+    def end(self) -> None:
+        self.process.communicate(timeout=10)
+
+
 Connect = Callable[..., Client]
+
+
+Run = Callable[..., Program]
+
+
+@pytest.fixture
+def run(site: Broker) -> Iterator[Run]:
+    """Return a function that runs a program, which declares the queue."""
+    programs: list[Program] = []
+
+    def run(name: str, url: str = site.url, **arguments: Any) -> Program:
+        if name == "amqplib" and not shutil.which("node"):
+            pytest.skip("Node.js is not installed")
+        programs.append(Program(name, url, **arguments))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.end()
 
 
 @pytest.fixture
@@ -158,6 +214,65 @@ def test_a_client_may_declare_the_queue_before_and_after_the_consumer(
     # Without ids, each was a message of its own.
     assert Inbox.objects.filter(event_type="user.update").count() == 3
     early.declare(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", Program.COMMANDS)
+@pytest.mark.parametrize("arguments", WAYS.values(), ids=WAYS.keys())
+def test_programs_on_other_clients_get_in_before_and_after_the_consumer(
+    site: Broker, run: Run, start: Start, name: str, arguments: dict[str, Any]
+) -> None:
+    early = run(name, **arguments)
+    early.send(creation("ana"))
+
+    start()
+
+    user = created("ana")
+    late = run(name, **arguments)
+    late.send(creation("bo"))
+    other = created("bo")
+    for number in range(20):
+        late.send(update(user, f"theirs {number}"))
+        publish(UserUpdate(user_id=user.pk, biografia=f"ours {number}"))
+        publish(UserUpdate(user_id=other.pk, biografia=f"other {number}"))
+    late.send(update(user, "end"))
+    biography_is(user, "end")
+    biography_is(other, "other 19")
+    texts = [event["biografia"] for event in events_of(user)]
+    for sender in ("theirs", "ours"):
+        sent = [f"{sender} {number}" for number in range(20)]
+        assert [text for text in texts if text.startswith(sender)] == sent
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pika", *Program.COMMANDS])
+def test_the_default_type_of_a_virtual_host_may_be_quorum(
+    broker: Broker,
+    no_consumers: None,
+    servers: SimpleNamespace,
+    processes: Processes,
+    run: Run,
+    name: str,
+) -> None:
+    if int(rabbitmqctl(servers.rabbitmq, "version").partition(".")[0]) < 4:
+        pytest.skip("RabbitMQ 3 declares queues without a type as classic")
+    host = f"quorum-{uuid.uuid4().hex[:8]}"
+    url = virtual_host(host, "--default-queue-type", "quorum")
+    early: Client | Program = Client(url) if name == "pika" else run(name, url)
+    early.send(creation("ana"))
+
+    processes.manage("run_consumer", "users", RABBITMQ_URL=url)
+
+    user = created("ana")
+    late: Client | Program = Client(url) if name == "pika" else run(name, url)
+    for text in ("a", "b", "a"):
+        late.send(update(user, text))
+    late.send(creation("bo"))
+    created("bo")
+    biography_is(user, "a")
+    kinds = rabbitmqctl(servers.rabbitmq, "list_queues", "-p", host, "name", "type")
+    assert f"{QUEUE}\tquorum" in kinds
 
 
 def test_a_missing_queue_is_declared_as_tutorials_declare_it(
@@ -249,6 +364,11 @@ def test_it_waits_for_another_program_that_consumes(
     eventually(
         lambda: client.connection.process_data_events(0.1) or taken, "it arrives"
     )
+    eventually(lambda: [*warnings()], "the doctor names it", 10)
+    (finding,) = warnings()
+    assert (finding.level, finding.subject) == (Level.WARNING, QUEUE)
+    assert "another program consumes it" in finding.text
+    assert "rabbitmqctl list_consumers" in finding.remedy
 
     client.channel.basic_cancel(tag)
     client.send(creation("ours"))

@@ -14,7 +14,7 @@ import pytest
 from messaging.cluster.time_limit import MAX_ABANDONED
 from messaging.consumer.attempts import MAX_DEATHS
 from messaging.doctor import Level
-from messaging.doctor.leases import long_calls
+from messaging.doctor.leases import warnings
 from messaging.models import Attempt, DeadLetter, Inbox, Outbox, Parked
 from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK
@@ -112,6 +112,7 @@ def test_a_message_whose_handler_hangs_is_set_aside_and_the_others_are_applied(
     assert Inbox.objects.filter(status="failed").count() == 1
 
 
+@pytest.mark.slow
 def test_of_a_list_that_hangs_only_the_message_at_fault_is_set_aside(
     broker: Broker, start: Start
 ) -> None:
@@ -128,6 +129,7 @@ def test_of_a_list_that_hangs_only_the_message_at_fault_is_set_aside(
     assert Outbox.objects.count() == 199
 
 
+@pytest.mark.slow
 def test_a_handler_that_is_only_slow_is_left_alone(
     broker: Broker, people: list[User], start: Start
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_projection_that_hangs_is_given_up_alone(
     eventually(lambda: not Parked.objects.exists(), "nothing is parked")
 
 
+@pytest.mark.slow
 def test_the_doctor_names_a_call_that_takes_long(
     broker: Broker, people: list[User], start: Start, processes: Processes
 ) -> None:
@@ -183,14 +186,12 @@ def test_the_doctor_names_a_call_that_takes_long(
     process = start(TIME_LIMIT=60.0)
     worker = eventually(
         lambda: (
-            Worker.objects.filter(long_calls__isnull=False)
-            .exclude(long_calls={})
-            .first()
+            Worker.objects.filter(warnings__isnull=False).exclude(warnings={}).first()
         ),
         "the long call",
     )
 
-    finding = worst(long_calls())
+    finding = worst(warnings())
 
     assert finding.level == Level.WARNING
     assert finding.subject == "users_queue.0"
@@ -198,6 +199,7 @@ def test_the_doctor_names_a_call_that_takes_long(
     assert processes.stop(process) == LEFT_WORK
 
 
+@pytest.mark.slow
 def test_a_process_in_which_too_many_threads_hang_ends_and_nothing_is_lost(
     broker: Broker, start: Start, processes: Processes
 ) -> None:

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='worker',
-            name='long_calls',
+            name='warnings',
             field=models.JSONField(null=True),
         ),
     ]
