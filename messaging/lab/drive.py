@@ -107,9 +107,12 @@ class Driver:
         operation = workload.next_operation(self.client)
         if operation is None:
             return
-        self.record.know(operation.entity)
+        entity = operation.entity
+        if entity.nameless and entity.history and not may_repeat(operation):
+            return
+        self.record.know(entity)
         roll = self.client.random.random()
-        may_be_request = operation.request and not operation.entity.foreign
+        may_be_request = operation.request and not entity.foreign
         if self._requests and may_be_request and roll < HTTP_SHARE:
             self._send_request(operation)
         else:
@@ -123,9 +126,11 @@ class Driver:
     def _send_message(self, operation: Operation) -> None:
         message_id = str(uuid.UUID(int=self.client.random.getrandbits(128), version=4))
         self._finish(operation, self._messages.send(operation, message_id), "amqp")
+        self.record.counts["without id"] += operation.entity.nameless
         roll = self.client.random.random()
-        # A message that was refused may succeed when it is sent again later.
-        if operation.change is not None and roll < TWICE_SHARE:
+        # A message that was refused may succeed when it is sent again later, and one
+        # without an id is another message then.
+        if operation.change and not operation.entity.nameless and roll < TWICE_SHARE:
             later = self.client.random.randrange(LATER)
             self._again.append((self._sent + 1 + later, operation, message_id))
 
@@ -146,3 +151,13 @@ class Driver:
             entity.retired = True
         elif operation.change is not None and operation.change.deletes:
             entity.deleted = True
+
+
+def may_repeat(operation: Operation) -> bool:
+    """
+    Return whether an operation may be applied again, with all that follows it.
+
+    One that adds to other entities would add twice, and after a deletion a creation
+    makes another entity.
+    """
+    return not operation.also and not (operation.change and operation.change.deletes)

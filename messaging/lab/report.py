@@ -34,7 +34,8 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     yield ""
     yield (
         f"accepted: {counts['http']} over HTTP, {counts['amqp']} as messages, "
-        f"of which {counts['sent twice']} were sent twice; outcome unknown: "
+        f"of which {counts['sent twice']} were sent twice and {counts['without id']} "
+        f"had no id; outcome unknown: "
         f"{len(attempts) - accepted}; to be refused: "
         f"{sum(one.operation.change is None for one in attempts)}; "
         f"events: {len(experiment.witness.events)}"

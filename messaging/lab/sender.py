@@ -57,12 +57,11 @@ class Messages:
                 if operation.entity.foreign:
                     # As programs do that know nothing of this one.
                     channel.queue_declare(queue, durable=True)
+                properties = pika.BasicProperties(delivery_mode=2)
+                if not operation.entity.nameless:
+                    properties.message_id = message_id
                 channel.basic_publish(
-                    "",
-                    queue,
-                    json.dumps(body).encode(),
-                    pika.BasicProperties(message_id=message_id, delivery_mode=2),
-                    mandatory=True,
+                    "", queue, json.dumps(body).encode(), properties, mandatory=True
                 )
             except UNCONNECTED as error:
                 logger.debug("Publishing again after %r", error)

@@ -28,6 +28,8 @@ from django.utils.module_loading import autodiscover_modules
 
 #: Share of the entities whose clients do not know the partitions.
 FOREIGN_SHARE = 0.3
+#: Share of those whose clients send messages without `message_id`.
+NAMELESS_SHARE = 0.3
 
 
 class Outcome(StrEnum):
@@ -111,6 +113,9 @@ class Entity:
     #: Whether its operations are sent to the queue's own name, from where they are
     #: forwarded. Their order begins in the partition, so none is sent another way.
     foreign: bool = False
+    #: Whether its messages have no `message_id`: each is applied at least once, and
+    #: what is applied again is followed by all that came after it.
+    nameless: bool = False
     #: Whether nothing more is sent, because the last outcome is unknown.
     retired: bool = False
     #: For the app's own use.
@@ -149,7 +154,8 @@ class Client:
     def new(self, kind: str, name: str, reference: str | None = None) -> Entity:
         """Add an entity that is about to be created, and return it."""
         foreign = self.random.random() < FOREIGN_SHARE
-        entity = Entity(kind, name, reference, foreign=foreign)
+        nameless = foreign and self.random.random() < NAMELESS_SHARE
+        entity = Entity(kind, name, reference, foreign=foreign, nameless=nameless)
         self.entities.append(entity)
         return entity
 

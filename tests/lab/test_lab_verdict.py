@@ -166,6 +166,38 @@ def test_a_late_repetition_is_doubled_and_not_disorder(world: World) -> None:
     assert columns(world.verdict()) == {DOUBLED: 1}
 
 
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["n1", "n2", "n3", "n2", "n3"], {}),
+        (["n1", "n2", "n3", "n3"], {}),
+        (["n1", "n2", "n3", "n2"], {DISORDERED: 1}),  # without all that follows
+        (["n1", "n3"], {LOST: 1}),
+        (["n1", "n3", "n2"], {DISORDERED: 1}),
+    ],
+)
+def test_messages_without_ids_may_come_again_with_all_that_follows(
+    world: World, texts: list[str], found: dict[str, int]
+) -> None:
+    world.note.nameless = True
+    world.ask(world.note, Change({"text": "n3"}))
+
+    spoil(world, *(note(version, text) for version, text in enumerate(texts, 1)))
+
+    assert columns(world.verdict()) == found
+
+
+def test_a_message_without_id_may_be_refused_when_it_comes_again(world: World) -> None:
+    world.ask(world.note, Change({"text": "n3"}), body={"id": 7, "text": "n3"})
+    spoil(world, note(1, "n1"), note(2, "n2"), note(3, "n3"))
+    body = {"id": 7, "text": "n3", "event_type": "note.do"}
+    world.letters = [DeadLetter("a", "note.do", body)] * 2
+
+    assert columns(world.verdict()) == {DEAD_LETTERS: 1}
+    world.note.nameless = True
+    assert world.verdict()
+
+
 def test_changes_in_another_order_are_found(world: World) -> None:
     world.ask(world.note, Change({"text": "n3"}))
     spoil(world, note(1, "n1"), note(2, "n3"), note(3, "n2"))
