@@ -169,11 +169,18 @@ class Delivery:
 
     @property
     def mark(self) -> str:
-        """An id that is the same at every delivery: of the body if it has none."""
+        """
+        An id that is the same at every delivery from one queue.
+
+        An ingress and a partition may have a message at the same time, and each removes
+        its own mark. What has no id is known by its body.
+        """
         assigned = self.envelope.own_header(ASSIGNED_ID)
-        if self.envelope.message_id or assigned or self.is_parked:
-            return self.inbox_id
-        return digest(self.envelope.body)
+        if not (self.envelope.message_id or assigned or self.is_parked):
+            return digest(self.envelope.body)
+        if self.source == self.queue:
+            return digest(f"ingress {self.inbox_id}".encode())
+        return self.inbox_id
 
     @property
     def replays(self) -> int:

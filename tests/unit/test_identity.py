@@ -112,6 +112,16 @@ def test_an_id_identifies_a_message_within_its_queue() -> None:
     assert arrived().id != arrived(queue="reports_queue").id
 
 
+def test_an_ingress_and_a_partition_mark_a_message_apart() -> None:
+    envelope = Envelope(b"{}", "users_queue", message_id="m")
+    sources = ("users_queue", "users_queue.0")
+
+    marks = [Delivery(envelope, "users_queue", 0, source).mark for source in sources]
+
+    assert len(set(marks)) == 2
+    assert all(len(mark) <= 36 for mark in marks)
+
+
 def test_a_message_without_id_gets_one_when_it_is_forwarded_and_keeps_it() -> None:
     assert arrived(None).id != arrived(None).id
     forwarded = arrived(None, headers={ASSIGNED_ID: "a"})
