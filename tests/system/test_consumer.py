@@ -244,8 +244,10 @@ def test_a_consumer_ends_in_time_while_the_broker_is_away(
     processes: Processes, start: Start
 ) -> None:
     process = start(RABBITMQ_URL="amqp://127.0.0.1:1/")
-    # It lives, as far as the leases tell, and so waits for signals.
-    eventually(Worker.objects.exists, "a process", 30)
+    first = eventually(Worker.objects.first, "a process", 30)
+    # From its second heartbeat on, a second after the first, it waits for signals.
+    again = Worker.objects.filter(seen_at__gt=first.seen_at)
+    eventually(again.exists, "another heartbeat")
 
     assert processes.stop(process) == 0
 
