@@ -29,7 +29,7 @@ from .context import Batch
 logger = logging.getLogger(__name__)
 
 #: Processes that may die of one message, besides the first, which leaves no mark. The
-#: last three had it alone in hand, so that a process that is killed condemns none.
+#: last three had nothing else in hand, so that no message is condemned by chance.
 MAX_DEATHS = 5
 #: How many messages are tried together, by the number of processes that have died;
 #: one if there are more.

@@ -214,12 +214,10 @@ def compare_dead_letters(
             for shape in shapes[letter.event_type]
         ]
         match = next((key for key in keys if found[key] < possible[key]), None)
-        if match is None and not repeatable.isdisjoint(keys):
-            continue
-        if match is None:
-            verdict.find(DEAD_LETTERS, letter.event_type, f"false: {letter}")
-        else:
+        if match is not None:
             found[match] += 1
+        elif repeatable.isdisjoint(keys):
+            verdict.find(DEAD_LETTERS, letter.event_type, f"false: {letter}")
     for key, number in (expected - found).items():
         verdict.find(DEAD_LETTERS, key[0], f"missing: {key[1]}", number)
 

@@ -140,8 +140,6 @@ class Program:
 
 
 Connect = Callable[..., Client]
-
-
 Run = Callable[..., Program]
 
 

@@ -25,8 +25,6 @@ from tests.support.waiting import eventually
 
 #: URLs of A and B.
 Addresses = tuple[str, str]
-
-
 Run = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -37,7 +35,6 @@ def run(
     """Return a function that runs both services, or "a" or "b"."""
     processes = Processes()
     port_a, port_b = (address.rpartition(":")[2] for address in addresses)
-
     started: list[subprocess.Popen[bytes]] = []
 
     def run(*service: str) -> subprocess.Popen[bytes]:
