@@ -58,7 +58,7 @@ class KeysetPagination(CursorPagination):
         return self.page
 
     def read(self, queryset: QuerySet[Any]) -> list[Any]:
-        """Return the rows; raise `ParseError` if what the client asks takes too long."""
+        """Return the rows; raise `ParseError` if the client asks for too much."""
         try:
             with time_limit(queryset.db):
                 return list(queryset)

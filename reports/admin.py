@@ -183,6 +183,8 @@ class NotificationAdmin(ReadOnlyAdmin):
     """The state of the e-mails to authors."""
 
     list_display = ("id_reporte", "recipient", "status", "doubts", "changed_at")
+    # The columns with an index.
+    sortable_by = ("id_reporte", "recipient", "changed_at")
     list_filter = ("status",)
     search_fields = ("id_reporte__exact", "recipient__exact")
     ordering = ("-changed_at",)

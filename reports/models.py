@@ -26,7 +26,7 @@ class ReportQuerySet(models.QuerySet["Report"]):
         super().__init__(model, query or ReportQuery(model), **options)
 
     def count(self) -> int:
-        """Return the number of results; a slice is read, so that its time is limited."""
+        """Return the number of results; those of a slice are read, in limited time."""
         return len(self.values_list("pk")) if self.query.is_sliced else super().count()
 
     def _fetch_all(self) -> None:

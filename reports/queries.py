@@ -35,13 +35,13 @@ class SortedQuery(MongoQuery):  # type: ignore[misc]
     def get_cursor(self) -> Any:
         """Return the cursor; the server cancels the query after `time_limit`."""
         seconds = query_timeout.get()
-        options = {"maxTimeMS": round(seconds * 1000)} if seconds else {}
+        options = {"maxTimeMS": max(1, round(seconds * 1000))} if seconds else {}
         return self.compiler.collection.aggregate(
             self.get_pipeline(), session=self.compiler.connection.session, **options
         )
 
     def get_pipeline(self) -> Stages:
-        """Return the stages, with `$sort` right after `$match` where that is the same."""
+        """Return the stages, with `$sort` right after `$match` where possible."""
         return sorted_first(super().get_pipeline())
 
 

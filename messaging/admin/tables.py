@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -26,7 +28,7 @@ class InboxAdmin(SearchableById):
         column("reason", gettext_lazy("reason")),
         HANDLED,
     )
-    sortable_by = ("message_id", HANDLED)
+    sortable_by: ClassVar[Any] = ("message_id", HANDLED)
     list_filter = ("status",)
     search_fields = ("message_id__exact",)
     ordering = ("-processed_at",)

@@ -35,8 +35,8 @@ class OrderingFilter(BaseOrderingFilter):
 
     def get_default_ordering(self, view: Any) -> Any:
         """Return the ordering by the first range filter in use, or the view's."""
-        ordering = super().get_default_ordering(view)
-        descends = bool(ordering) and ordering[0].startswith("-")
+        ordering = super().get_default_ordering(view) or ()
+        descends = "".join(ordering[:1]).startswith("-")
         filterset = getattr(view, "filterset_class", None)
         for name, one in getattr(filterset, "base_filters", {}).items():
             is_range = one.lookup_expr in ("gt", "gte", "lt", "lte")

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -35,7 +35,7 @@ django.setup()
 from django.contrib import admin
 from django.contrib.auth.models import User as Account
 from django.core.management import call_command
-from django.db import connection, connections, models
+from django.db import connections
 from django.test import Client, RequestFactory
 
 from messaging.models import Inbox
@@ -43,13 +43,19 @@ from messaging.models.dead_letter import DeadLetter
 from project.access import issue_token
 from reports.documents import store, write_documents
 from reports.models import Report
+from tests.support.filling import (
+    INBOX,
+    LETTERS,
+    NOW,
+    USERS,
+    execute,
+    insert,
+    rows_read,
+)
 from users.models import User, UserLedger
 
 ROUNDS = int(os.environ.get("ROUNDS", 7))
 HOST = "localhost"
-#: Rows of one INSERT.
-CHUNK = 100_000
-NOW = datetime.now(UTC)
 
 
 def main() -> None:
@@ -59,7 +65,7 @@ def main() -> None:
         with ThreadPoolExecutor() as pool:
             every = (servers.mariadb, servers.mongodb)
             list(pool.map(lambda server: server.start(), every))
-        run(f"SET GLOBAL innodb_buffer_pool_size = {options.buffer_pool * 2**20}")
+        execute(f"SET GLOBAL innodb_buffer_pool_size = {options.buffer_pool * 2**20}")
         call_command("migrate", database="default", verbosity=0)
         call_command("migrate", database="reports", verbosity=0)
         fill(options)
@@ -99,84 +105,8 @@ def fill(options: argparse.Namespace) -> None:
         numbers = range(start, min(start + 1000, options.reports))
         write_documents([store(make_report(n)) for n in numbers])
     for table in (User, UserLedger, Inbox, DeadLetter):
-        run(f"ANALYZE TABLE {table._meta.db_table}")
+        execute(f"ANALYZE TABLE {table._meta.db_table}")
     say(f"filled in {time.monotonic() - started:.0f} s")
-
-
-#: SQL expressions of the row number `n` and of a fixed random number of it, `r`; `age`
-#: grows from 0 to 1 with the age of the row.
-USERS = {
-    "user_id": "n + 1",
-    "nombre": "CONCAT('Nombre', r % 997)",
-    "apellido": "CONCAT('Apellido', r % 7919)",
-    "email": "CONCAT(HEX(r), '.', n, '@example.com')",
-    "fecha_creacion": "@now - INTERVAL age * 730 * 86400 SECOND",
-    # Most have the rating that they began with.
-    "calificacion": "IF(r % 20, 5, r % 11 / 2)",
-    "numero_reportes": "FLOOR(-5 * LN((r % 9973 + 1) / 9974))",
-    "url_foto_perfil": "''",
-    "biografia": "REPEAT('abc def ', r % 40)",
-}
-INBOX = {
-    "message_id": "CONCAT(LEFT(MD5(n), 8), '-', MID(MD5(n), 9, 4), '-4',"
-    " MID(MD5(n), 14, 3), '-a', MID(MD5(n), 18, 3), '-', RIGHT(MD5(n), 12))",
-    "event_type": "ELT(1 + (r % 10 > 6) + (r % 10 > 8), 'user.create',"
-    " 'user.update', 'user.delete')",
-    "`key`": "CONCAT('u', n, '@example.com')",
-    "status": "IF(r % 1000, 'done', 'failed')",
-    "reference": "n",
-    "kind": "IF(r % 1000, '', 'rejected')",
-    "reason": "IF(r % 1000, '', 'Ya existe un usuario con este e-mail.')",
-    "code": "IF(r % 1000, '', 'conflict')",
-    "replays": "0",
-    "processed_at": "@now - INTERVAL age * 7 * 86400 SECOND",
-}
-LETTERS = {
-    "id": "MD5(n)",
-    "queue": "IF(r % 3, 'users_queue', 'reports_queue')",
-    "message_id": "MD5(-n)",
-    "event_type": "ELT(1 + r % 3, 'report.create', 'user.create', 'user.update')",
-    "kind": "ELT(1 + r % 4, 'rejected', 'exhausted', 'expired', 'poison')",
-    "code": "''",
-    "reason": "CONCAT('Ya existe un usuario con este e-mail: ', n)",
-    "exception": "''",
-    "properties": "CONCAT('{\"headers\": {\"traceparent\": \"', REPEAT(MD5(n), 8),"
-    " '\"}}')",
-    "size": "200",
-    "replays": "0",
-    "failed_at": "@now - INTERVAL age * 30 * 86400 SECOND",
-    "archived_at": "@now",
-    "status": "IF(r % 5, 'waiting', 'requeued')",
-    "settled_by": "''",
-    "history": "CONCAT('[{\"at\": \"2024-01-01T00:00:00\", \"what\": \"failed\","
-    " \"reason\": \"', REPEAT(MD5(n), 4), '\"}]')",
-}
-DIGIT = " UNION ALL ".join(f"SELECT {digit} d" for digit in range(10))
-
-
-def insert(model: type[models.Model], number: int, values: dict[str, str]) -> None:
-    """Insert so many rows, each column with the value of an expression."""
-    if model is User:
-        values = values | without_values(User, values)
-    digits = [f"({DIGIT}) t{place}" for place in range(5)]
-    units = " + ".join(f"{10**place} * t{place}.d" for place in range(5))
-    table = model._meta.db_table
-    run(f"SET @now = '{NOW:%Y-%m-%d %H:%M:%S}'")
-    for start in range(0, number, CHUNK):
-        run(
-            f"INSERT INTO {table} ({', '.join(values)}) "
-            f"SELECT {', '.join(values.values())} FROM (SELECT n, CRC32(n) r, "
-            f"1 - n / {number} age FROM (SELECT {start} + {units} n "
-            f"FROM {', '.join(digits)}) numbers WHERE n < {number} ORDER BY n) rows_"
-        )
-
-
-def without_values(
-    model: type[models.Model], values: dict[str, str]
-) -> dict[str, str]:
-    """Return expressions for the columns that may be null."""
-    names = (field.column for field in model._meta.concrete_fields if field.null)
-    return {name: "NULL" for name in names if name not in values}
 
 
 def make_report(n: int) -> Report:
@@ -195,7 +125,7 @@ def make_report(n: int) -> Report:
 
 def report(only: str) -> None:
     """Time every request and print a table."""
-    account = Account.objects.create_superuser("bench", password="bench")  # noqa: S106
+    account = Account.objects.create_superuser("bench", password="bench")
     token = {"authorization": f"Bearer {issue_token('bench', [])}"}
     client = Client(False, headers=token, raise_request_exception=False)
     client.defaults["SERVER_NAME"] = HOST
@@ -226,13 +156,6 @@ def row(client: Client, path: str) -> float:
     median = statistics.median(taken)
     say(f"| {path:100.140} | {status} | {len(queries)} | {read} | {median:.1f} |")
     return median
-
-
-def rows_read() -> int:
-    """Return how many rows this session has read."""
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW SESSION STATUS LIKE 'Handler\_read%'")
-        return sum(int(number) for _, number in cursor.fetchall())
 
 
 class counted:  # noqa: N801 used like a function
@@ -344,12 +267,6 @@ def of_the_admin(account: Account) -> Iterator[str]:
         if model_admin.search_fields:
             yield f"{path}?q=nombre7"
             yield f"{path}?q=nadie"
-
-
-def run(sql: str) -> None:
-    """Execute one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.replace("%", "%%"), [])
 
 
 def say(line: str) -> None:
