@@ -12,8 +12,7 @@ from messaging import Message
 from messaging.admin import MessageForm, PublishingAdmin
 
 from .commands import UserCreate, UserDelete, UserUpdate
-from .models import User
-from .serializers import EDITABLE
+from .models import EDITABLE, User
 
 
 class UserForm(MessageForm):

@@ -25,8 +25,8 @@ USERS = {
     "biografia": "REPEAT('abc def ', r % 40)",
 }
 INBOX = {
-    "message_id": "CONCAT(LEFT(MD5(n), 8), '-', MID(MD5(n), 9, 4), '-4',"
-    " MID(MD5(n), 14, 3), '-a', MID(MD5(n), 18, 3), '-', RIGHT(MD5(n), 12))",
+    "message_id": "CONCAT_WS('-', LEFT(SHA2(n, 256), 8), LEFT(SHA2(n, 224), 4), '4abc',"
+    " 'a123', RIGHT(SHA2(n, 256), 12))",
     "event_type": "ELT(1 + (r % 10 > 6) + (r % 10 > 8), 'user.create',"
     " 'user.update', 'user.delete')",
     "key": "CONCAT('u', n, '@example.com')",
@@ -39,16 +39,16 @@ INBOX = {
     "processed_at": "@now - INTERVAL age * 7 * 86400 SECOND",
 }
 LETTERS = {
-    "id": "MD5(n)",
+    "id": "LEFT(SHA2(n, 256), 32)",
     "queue": "IF(r % 3, 'users_queue', 'reports_queue')",
-    "message_id": "MD5(-n)",
+    "message_id": "LEFT(SHA2(-n, 256), 32)",
     "event_type": "ELT(1 + r % 3, 'report.create', 'user.create', 'user.update')",
     "kind": "ELT(1 + r % 4, 'rejected', 'exhausted', 'expired', 'poison')",
     "code": "''",
     "reason": "CONCAT('Ya existe un usuario con este e-mail: ', n)",
     "exception": "''",
-    "properties": 'CONCAT(\'{"headers": {"traceparent": "\', REPEAT(MD5(n), 8),'
-    " '\"}}')",
+    "properties": 'CONCAT(\'{"headers": {"traceparent": "\','
+    " REPEAT(LEFT(SHA2(n, 256), 32), 8), '\"}}')",
     "size": "200",
     "replays": "0",
     "failed_at": "@now - INTERVAL age * 30 * 86400 SECOND",
@@ -56,14 +56,14 @@ LETTERS = {
     "status": "IF(r % 5, 'waiting', 'requeued')",
     "settled_by": "''",
     "history": 'CONCAT(\'[{"at": "2024-01-01T00:00:00", "what": "failed",'
-    ' "reason": "\', REPEAT(MD5(n), 4), \'"}]\')',
+    ' "reason": "\', REPEAT(LEFT(SHA2(n, 256), 32), 4), \'"}]\')',
 }
 PARKED = {
     "partition": "IF(r % 3, 'users_queue.0', 'reports_queue.0')",
-    "message_id": "MD5(n)",
+    "message_id": "LEFT(SHA2(n, 256), 32)",
     "event_type": "IF(r % 3, 'user.update', 'report.create')",
     "key": "n",
-    "digest": "MD5(-n)",
+    "digest": "LEFT(SHA2(-n, 256), 32)",
     "attempts": "r % 5",
     "due_at": "IF(r % 4, @now, NULL)",
     "error": "'OperationalError'",
@@ -74,7 +74,7 @@ PARKED = {
     "body": "'{}'",
 }
 NOTIFICATIONS = {
-    "id_reporte": "MD5(n)",
+    "id_reporte": "LEFT(SHA2(n, 256), 32)",
     "recipient": "CONCAT('u', n, '@example.com')",
     "message_id": "''",
     "status": "IF(r % 100, 'sent', 'refused')",
