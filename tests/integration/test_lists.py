@@ -199,7 +199,7 @@ def test_each_list_of_the_admin_reads_few_rows(
         if not any(part in path for part in UNINDEXED.get(model, ()))
     }
 
-    assert len(read) > 5
+    assert len(read) >= 5
     assert {path: rows for path, rows in read.items() if rows > limit} == {}
 
 
