@@ -75,6 +75,8 @@ class ListAdmin(admin.ModelAdmin):
     """
 
     paginator = BoundedPaginator
+    # Rendering rows takes most of the time of a page.
+    list_per_page = 50
     show_full_result_count = False
     # Facets count all rows for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER

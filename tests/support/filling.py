@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from django.db import connection, models
 
-#: Rows of one INSERT.
-CHUNK = 100_000
+#: Rows of one INSERT, which must end before the connection's `read_timeout`.
+CHUNK = 20_000
 NOW = datetime.now(UTC)
 
 #: SQL expressions of the row number `n` and of a fixed random number of it, `r`; `age`
@@ -94,11 +94,12 @@ def insert(model: type[models.Model], number: int, values: dict[str, str]) -> No
     table = model._meta.db_table
     execute(f"SET @now = '{NOW:%Y-%m-%d %H:%M:%S}'")
     for start in range(0, number, CHUNK):
+        end = min(start + CHUNK, number)
         execute(
             f"INSERT INTO {table} ({columns}) "
             f"SELECT {', '.join(values.values())} FROM (SELECT n, CRC32(n) r, "
             f"1 - n / {number} age FROM (SELECT {start} + {units} n "
-            f"FROM {digits}) numbers WHERE n < {number} ORDER BY n) rows_"
+            f"FROM {digits}) numbers WHERE n < {end} ORDER BY n) rows_"
         )
 
 
