@@ -77,6 +77,9 @@ DEFAULTS: dict[str, Any] = {
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
+    #: Seconds after which MariaDB, MySQL or MongoDB cancels a query of a list in the
+    #: API or the admin, for example a search that no index serves; None for no limit.
+    "QUERY_TIMEOUT": 2.0,
     #: Maximum number of requests of one process that wait for the outcome of a write.
     "MAX_WAITERS": 16,
     #: Seconds a call waits for its reply.

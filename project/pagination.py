@@ -6,13 +6,19 @@ from typing import Any
 
 from django.core import signing
 from django.db.models import Model, Q, QuerySet
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
+from messaging.database import QueryTimeout, time_limit
+
 #: Distinguishes signatures of cursors from other signatures.
 SALT = "project.pagination"
+TOO_SLOW = (
+    "La consulta tarda demasiado. Use menos condiciones, o más selectivas, "
+    "o el orden por omisión."
+)
 
 
 class KeysetPagination(CursorPagination):
@@ -41,7 +47,7 @@ class KeysetPagination(CursorPagination):
         ordering = opposite(self.order) if backwards else self.order
         if position:
             queryset = queryset.filter(beyond(ordering, position))
-        rows = list(queryset.order_by(*ordering)[: size + 1])
+        rows = self.read(queryset.order_by(*ordering)[: size + 1])
         has_more = len(rows) > size
         self.page = rows[size - 1 :: -1] if backwards else rows[:size]
         # A cursor comes from a neighbouring page, so there is one on that side.
@@ -50,6 +56,17 @@ class KeysetPagination(CursorPagination):
         self.requested_position = position
         self.display_page_controls = self.has_next or self.has_previous
         return self.page
+
+    def read(self, queryset: QuerySet[Any]) -> list[Any]:
+        """Return the rows; raise `ParseError` if the client asks for too much."""
+        try:
+            with time_limit(queryset.db):
+                return list(queryset)
+        except QueryTimeout:
+            own = {self.cursor_query_param, self.page_size_query_param}
+            if self.request.query_params.keys() <= own:
+                raise
+            raise ParseError(TOO_SLOW) from None
 
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: Any
@@ -122,7 +139,7 @@ def beyond(ordering: tuple[str, ...], position: list[str]) -> Q:
     after = Q((f"{name}__{comparison}", value))
     if not others:
         return after
-    # The range condition comes first, because an index can answer it.
-    return Q((f"{name}__{comparison}e", value)) & (
-        after | beyond(tuple(others), other_values)
-    )
+    tied = Q((name, value)) & beyond(tuple(others), other_values)
+    # MariaDB and MySQL find the row in the index by the alternatives, MongoDB by the
+    # condition before them.
+    return Q((f"{name}__{comparison}e", value)) & (tied | after)

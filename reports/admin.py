@@ -93,6 +93,8 @@ class ReportAdmin(PublishingAdmin):
         "visibilidad",
         "fecha_creacion",
     )
+    # The columns with an index.
+    sortable_by = ("id_reporte", "visibilidad", "fecha_creacion")
     list_filter = (VisibilityFilter, "fecha_creacion")
     search_fields = ("id_reporte__exact", "descripcion", "ubicacion")
     ordering = ("-fecha_creacion",)
@@ -105,7 +107,6 @@ class ReportAdmin(PublishingAdmin):
         "fecha_creacion",
         "archivo",
     )
-    show_full_result_count = False
     actions = ("hide", "hide_and_penalise", "delete_selected")
 
     @admin.display(description="descripción")
@@ -182,7 +183,8 @@ class NotificationAdmin(ReadOnlyAdmin):
     """The state of the e-mails to authors."""
 
     list_display = ("id_reporte", "recipient", "status", "doubts", "changed_at")
+    # The columns with an index.
+    sortable_by = ("id_reporte", "recipient", "changed_at")
     list_filter = ("status",)
     search_fields = ("id_reporte__exact", "recipient__exact")
     ordering = ("-changed_at",)
-    show_full_result_count = False

@@ -12,6 +12,7 @@ from django.db import models
 from messaging.models import Ledger, PrunableQuerySet
 
 from .mongodb import django_errors
+from .queries import ReportQuery
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
@@ -20,6 +21,13 @@ class ReportQuerySet(models.QuerySet["Report"]):
 
     Django's engine for MongoDB translates the errors of the first batch only.
     """
+
+    def __init__(self, model: Any = None, query: Any = None, **options: Any) -> None:
+        super().__init__(model, query or ReportQuery(model), **options)
+
+    def count(self) -> int:
+        """Return the number of results; those of a slice are read, in limited time."""
+        return len(self.values_list("pk")) if self.query.is_sliced else super().count()
 
     def _fetch_all(self) -> None:
         with django_errors():
@@ -147,6 +155,10 @@ class Notification(models.Model):
     objects = NotificationQuerySet.as_manager()
 
     class Meta:
+        indexes = (
+            models.Index(fields=["status", "changed_at"], name="notification_status"),
+            models.Index(fields=["recipient"], name="notification_recipient"),
+        )
         verbose_name = "notificación"
         verbose_name_plural = "notificaciones"
 

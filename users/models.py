@@ -14,6 +14,16 @@ from .commands import normalise_email
 #: Rating of a new user, and the highest possible one.
 BEST_RATING = 5.0
 
+#: The fields that requests and forms may set.
+EDITABLE = [
+    "nombre",
+    "apellido",
+    "email",
+    "fecha_nacimiento",
+    "url_foto_perfil",
+    "biografia",
+]
+
 
 class UserQuerySet(models.QuerySet["User"]):
     """Lookups that the consumers and the API share."""

@@ -10,16 +10,7 @@ from rest_framework import serializers
 from messaging.rest_framework.serializers import MessageSerializer
 
 from .commands import UserCreate, UserDelete, UserUpdate
-from .models import User
-
-EDITABLE = [
-    "nombre",
-    "apellido",
-    "email",
-    "fecha_nacimiento",
-    "url_foto_perfil",
-    "biografia",
-]
+from .models import EDITABLE, User
 
 
 class UserSerializer(serializers.ModelSerializer):

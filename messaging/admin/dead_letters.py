@@ -93,7 +93,6 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     search_fields = ("id__startswith", "message_id__startswith", "reason")
     search_help_text = gettext_lazy("Beginning of an id, or part of the reason")
     ordering = ("-failed_at",)
-    show_full_result_count = False
     actions = ("requeue", "discard")
     #: The read-only fields; `replay_body` is shown as well if it can be edited.
     shown = (

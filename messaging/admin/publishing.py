@@ -23,6 +23,8 @@ from messaging.exceptions import InvalidMessage, PublishError
 from messaging.message import Message
 from messaging.publish import publish
 
+from .lists import ListAdmin
+
 logger = logging.getLogger(__name__)
 
 #: Messages that are confirmed together, small enough not to delay the API's clients.
@@ -56,7 +58,7 @@ class MessageForm(forms.ModelForm):
         return cleaned
 
 
-class PublishingAdmin(admin.ModelAdmin):
+class PublishingAdmin(ListAdmin):
     """
     Adds, changes and deletes by publishing messages, which consumers apply.
 

@@ -12,8 +12,10 @@ from django.utils.html import format_html
 
 from messaging.models.inbox import inbox_ids
 
+from .lists import ListAdmin
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+
+class ReadOnlyAdmin(ListAdmin):
     """Shows rows that only programs write."""
 
     def has_add_permission(self, *_: Any) -> bool:

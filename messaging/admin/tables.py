@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -10,6 +12,9 @@ from django.utils.translation import gettext_lazy
 from messaging.models import Inbox, Outbox
 
 from .reading import ReadOnlyAdmin, SearchableById, column
+
+#: The moment at which a message was handled.
+HANDLED = column("processed_at", gettext_lazy("handled"))
 
 
 @admin.register(Inbox)
@@ -21,12 +26,12 @@ class InboxAdmin(SearchableById):
         column("event_type", gettext_lazy("event type")),
         column("status", gettext_lazy("status")),
         column("reason", gettext_lazy("reason")),
-        column("processed_at", gettext_lazy("handled")),
+        HANDLED,
     )
+    sortable_by: ClassVar[Any] = ("message_id", HANDLED)
     list_filter = ("status",)
     search_fields = ("message_id__exact",)
     ordering = ("-processed_at",)
-    show_full_result_count = False
 
 
 @admin.register(Outbox)
@@ -40,8 +45,8 @@ class OutboxAdmin(ReadOnlyAdmin):
         column("routing_key", gettext_lazy("queue")),
         column("created_at", gettext_lazy("waiting since")),
     )
+    sortable_by = ("id",)
     exclude = ("body",)
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Outbox]:
         """Load no bodies."""

@@ -94,6 +94,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
+    "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

@@ -100,8 +100,13 @@ class DeadLetter(models.Model):
     class Meta:
         verbose_name = _("dead letter")
         verbose_name_plural = _("dead letters")
+        # For the lists and filters of the archive.
         indexes = [
-            models.Index(fields=["status", "failed_at"], name="dead_letter_status")
+            models.Index(fields=["failed_at"], name="dead_letter_failed"),
+            models.Index(fields=["status", "failed_at"], name="dead_letter_status"),
+            models.Index(fields=["kind", "failed_at"], name="dead_letter_kind"),
+            models.Index(fields=["queue", "failed_at"], name="dead_letter_queue"),
+            models.Index(fields=["event_type", "failed_at"], name="dead_letter_type"),
         ]
 
     def __str__(self) -> str:

@@ -97,6 +97,8 @@ class Inbox(models.Model):
 
     class Meta:
         verbose_name_plural = "inbox"
+        # For the list of the few that failed.
+        indexes = [models.Index(fields=["status", "processed_at"], name="inbox_status")]
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.message_id} {self.status}"

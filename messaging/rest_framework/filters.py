@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from rest_framework.exceptions import ParseError
+from rest_framework.filters import OrderingFilter as BaseOrderingFilter
 from rest_framework.filters import SearchFilter as BaseSearchFilter
 from rest_framework.request import Request
 
@@ -27,6 +28,21 @@ class SearchFilter(BaseSearchFilter):
         if len(words) > MAX_WORDS:
             raise ParseError(_("Search for %d words at most.") % MAX_WORDS)
         return words
+
+
+class OrderingFilter(BaseOrderingFilter):
+    """Orders by the field of a range by default, as the index that finds the range."""
+
+    def get_default_ordering(self, view: Any) -> Any:
+        """Return the ordering by the first range filter in use, or the view's."""
+        ordering = super().get_default_ordering(view) or ()
+        descends = "".join(ordering[:1]).startswith("-")
+        filterset = getattr(view, "filterset_class", None)
+        for name, one in getattr(filterset, "base_filters", {}).items():
+            is_range = one.lookup_expr in ("gt", "gte", "lt", "lte")
+            if is_range and view.request.query_params.get(name):
+                return [f"-{one.field_name}" if descends else one.field_name]
+        return ordering
 
 
 class WholeNumberField(forms.IntegerField):

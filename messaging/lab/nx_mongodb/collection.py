@@ -19,7 +19,7 @@ class Collection(pymongo.collection.Collection):
     def find(self, filter=None, *args, sort=None, **kwargs):
         return super().find(exact(filter or {}), *args, sort=by_date(sort), **kwargs)
 
-    def aggregate(self, pipeline, session=None):
+    def aggregate(self, pipeline, session=None, **options):
         """Use `find` and `count`: the filters of `aggregate` do not support dates."""
         stages = [stage for step in pipeline for stage in step.items()]
         query = {"filter": {}}
@@ -38,6 +38,7 @@ class Collection(pymongo.collection.Collection):
                 return Answer([{"__count": self._count(query, session)}])
             else:
                 raise NotSupportedError(f"nx-27017 cannot answer {name} {value}.")
+        query["max_time_ms"] = options.get("maxTimeMS")
         return Answer(self.find(**query, session=session))
 
     def _count(self, query, session):
