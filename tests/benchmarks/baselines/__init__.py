@@ -1,0 +1,1 @@
+"""The other ways: small programs as their documentation would have one write them."""

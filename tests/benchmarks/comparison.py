@@ -1,0 +1,149 @@
+"""Rows: contestants that are measured in turn, and what their samples say."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a run measures."""
+
+    #: Rounds of a row, and of one that takes minutes a round.
+    rounds: int = 5
+    long_rounds: int = 3
+    #: Seconds of load on an API.
+    seconds: int = 10
+    #: Messages that wait to be drained.
+    messages: int = 20_000
+    #: Largest backlog, and largest number of rows.
+    largest: int = 1_000_000
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes up to the largest, in powers of ten from 10,000 on."""
+        powers = [10_000 * 10**n for n in range(3)]
+        return [n for n in powers if n < self.largest] + [self.largest]
+
+
+QUICK = Effort(rounds=1, long_rounds=1, seconds=3, messages=4_000, largest=20_000)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of one contestant."""
+
+    #: In the unit of the row.
+    value: float
+    #: Microseconds of CPU for each message, by process.
+    cpu: dict[str, float] = field(default_factory=dict)
+    #: Peak resident memory of the contestant's processes, in MB.
+    memory: float | None = None
+    #: Milliseconds, by percentile.
+    latency: dict[str, float] = field(default_factory=dict)
+    #: Whatever else is to be known, by name.
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do the work of a row."""
+
+    name: str
+    #: What differs from the others: queue type, token, processes.
+    differs: str
+    measure: Callable[[], Sample]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Contestants to compare."""
+
+    title: str
+    unit: str
+    contestants: Sequence[Contestant]
+    #: The name of the contestant whose ratios to the others are shown.
+    subject: str
+    rounds: int
+    #: What a reader must know: what was measured from where to where.
+    conditions: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The samples of one contestant, one for each round."""
+
+    name: str
+    differs: str
+    samples: list[Sample]
+
+    @property
+    def values(self) -> list[float]:
+        """The value of each round."""
+        return [sample.value for sample in self.samples]
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.values)
+
+    def ratio_to(self, other: Measured) -> float:
+        """Return the median of the ratios within each round."""
+        pairs = zip(self.values, other.values, strict=True)
+        return statistics.median(own / reference for own, reference in pairs)
+
+    def medians(self, part: str) -> dict[str, float]:
+        """Return the medians of `cpu`, `latency` or `notes`, by name."""
+        dictionaries: list[dict[str, float]] = [getattr(s, part) for s in self.samples]
+        return {
+            name: statistics.median(one[name] for one in dictionaries)
+            for name in dictionaries[0]
+        }
+
+    @property
+    def memory(self) -> float | None:
+        """The highest peak of all rounds."""
+        peaks = [s.memory for s in self.samples if s.memory is not None]
+        return max(peaks, default=None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row and its samples."""
+
+    name: str
+    title: str
+    unit: str
+    subject: str
+    conditions: str
+    #: The command that repeats it, and when it was run.
+    command: str
+    date: str
+    contestants: list[Measured]
+
+    def named(self, name: str) -> Measured:
+        """Return a contestant."""
+        return next(one for one in self.contestants if one.name == name)
+
+    def ratio_to(self, other: Measured) -> float | None:
+        """Return the ratio of the subject to another contestant; None to itself."""
+        subject = self.named(self.subject)
+        return None if other is subject else subject.ratio_to(other)
+
+
+def run(row: Row) -> Iterator[list[Sample]]:
+    """Measure the contestants in turn; yield the samples of each round."""
+    for _ in range(row.rounds):
+        yield [contestant.measure() for contestant in row.contestants]
+
+
+def result(
+    name: str, row: Row, rounds: Sequence[Sequence[Sample]], command: str, date: str
+) -> Result:
+    """Return what the rounds of a row have measured."""
+    columns = zip(row.contestants, zip(*rounds, strict=True), strict=True)
+    measured = [Measured(c.name, c.differs, list(samples)) for c, samples in columns]
+    shared = (name, row.title, row.unit, row.subject, row.conditions)
+    return Result(*shared, command, date, measured)
