@@ -12,6 +12,8 @@ import platform
 import shlex
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -81,8 +83,8 @@ def command_of(name: str) -> str:
     return shlex.join(["python", "-m", "tests.benchmarks", name, *flags])
 
 
-def measure(names: list[str], options: argparse.Namespace) -> list[Result]:
-    """Start servers, measure the rows, stop the servers."""
+def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
+    """Start servers, yield the result of each row that could be measured, and stop."""
     # Only now, and first: it sets Django up with these servers.
     from . import servers
 
@@ -90,19 +92,19 @@ def measure(names: list[str], options: argparse.Namespace) -> list[Result]:
     from . import rows
 
     effort = effort_of(options)
-    results = []
     try:
         servers.start(options.buffer_pool)
-        say(f"{platform.platform()}, {machine()}")
+        say(f"{platform.platform()}, {machine()}, buffer pool {options.buffer_pool}")
         for name in names:
             if reason := rows.missing(name):
                 say(f"\n{name}: not measured, {reason}")
                 continue
-            results.append(measured(name, rows.ROWS[name](effort)))
-            say(f"\n{plain_table(results[-1])}")
+            try:
+                yield measured(name, rows.ROWS[name](effort))
+            except Exception:  # noqa: BLE001 an hour of other rows must not be lost
+                say(f"\n{name}: not measured\n{traceback.format_exc()}")
     finally:
         servers.stop()
-    return results
 
 
 def measured(name: str, row: Any) -> Result:
@@ -133,18 +135,23 @@ def say(text: str, file: Any = sys.stdout) -> None:
     file.flush()
 
 
-def main() -> None:
+def main() -> int:
+    """Measure, print, and write; return 1 if a row could not be measured."""
     options = parsed()
     profiling.is_enabled = options.profile
+    names = options.rows or list(QUICK_ROWS if options.quick else ROWS)
+    results: list[Result] = []
     if not options.render:
-        names = options.rows or list(QUICK_ROWS if options.quick else ROWS)
-        results = measure(names, options)
+        for one in measure(names, options):
+            results.append(one)
+            say(f"\n{plain_table(one)}")
+            if options.write:
+                page.store([one])
         say(f"\n{page.summary(results)}")
-        if options.write:
-            page.store(results)
     if options.write or options.render:
         page.render()
+    return int(not options.render and len(results) < len(names))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

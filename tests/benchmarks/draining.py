@@ -76,6 +76,8 @@ def drain(
     With `is_ready`, the messages are published once the programs are; else they wait.
     `watch` is called at every look at the database, and last when all is applied.
     """
+    if stream.existing:
+        ways.make_samples("shipped")  # before: it applies a message
     way.empty()
     add_users(way, stream.existing)
     emails = stream.last_emails
@@ -101,7 +103,7 @@ def drain(
         wait_for(is_complete, "the last user", programs, interval)
         elapsed = time.monotonic() - started
         done = 1 - first / max(map(number_of, emails.values()))
-        cpu = meter.per_message(int(len(stream.envelopes) * done))
+        cpu = meter.per_message(max(1, int(len(stream.envelopes) * done)))
         if watch:
             watch()
         wait_for(lambda: progress.count() == users, f"{users} users", programs)
@@ -113,7 +115,6 @@ def add_users(way: Way, number: int) -> None:
     """Insert users at version 1, with the ids from 1 on."""
     if not number:
         return
-    ways.make_samples("shipped")
     sample, connection = connect("shipped_sample"), connect(way.database)
     fields = row_of(create_only(1).envelopes[0])[1]
     created = [(n, "", fields | {"email": email_of(0)}) for n in range(1, number + 1)]

@@ -54,7 +54,7 @@ def apply_some(way: Way, waiting: int) -> Sample:
         meter, started, first = Meter(programs), time.monotonic(), progress.newest()
         wait_for(progress.is_complete, "the last user", programs)
         elapsed = time.monotonic() - started
-        cpu = meter.per_message(size - first)
+        cpu = meter.per_message(max(1, size - first))
         memory = sum(p.peak for p in programs if p.name == "consumer")
     way.empty()
     return Sample((size - 1 - first) / elapsed, cpu, memory)

@@ -123,9 +123,8 @@ class Meter:
         after = self._read()
         for profile in self._profiles:
             profile.finish()
-        return {
-            name: (after[name] - self._before[name]) * 1e6 / count for name in after
-        }
+        seconds = {name: after[name] - self._before[name] for name in after}
+        return {name: 1e6 * taken / count for name, taken in seconds.items()}
 
 
 def wait_for(

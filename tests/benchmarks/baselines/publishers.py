@@ -80,9 +80,9 @@ def kombu(queue: str) -> Callable[[int], None]:
     def publish(count: int) -> None:
         for _ in range(count):
             fields = body()
-            producer.publish(
-                fields, routing_key=queue, mandatory=True, **properties(fields)
-            )
+            sent = properties(fields)
+            del sent["content_type"]  # the serializer sets it
+            producer.publish(fields, routing_key=queue, mandatory=True, **sent)
 
     return publish
 
