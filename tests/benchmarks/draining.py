@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -73,7 +74,7 @@ def drain(
     """
     Let a way apply a stream, and return messages a second.
 
-    With `is_ready`, the messages are published once the programs are; else they wait.
+    With `is_ready`, the messages are published once the programs are; else before.
     `watch` is called at every look at the database, and last when all is applied.
     """
     if stream.existing:
@@ -89,7 +90,8 @@ def drain(
     with running(*programs):
         if is_ready:
             wait_for(is_ready, "the programs are ready", programs)
-            way.publish(stream.envelopes)
+            with held_up(way.database):
+                way.publish(stream.envelopes)
         warm = min(WARM, len(stream.envelopes) // 10)
         wait_for(lambda: progress.newest() >= warm, "the first users", programs)
         meter, started, first = Meter(programs), time.monotonic(), progress.newest()
@@ -109,6 +111,17 @@ def drain(
         wait_for(lambda: progress.count() == users, f"{users} users", programs)
         memory = sum(p.peak for p in programs if p.name == "consumer")
     return Sample(len(stream.envelopes) * done / elapsed, cpu, memory)
+
+
+@contextmanager
+def held_up(database: str) -> Iterator[None]:
+    """Let consumers wait for the table of users, for seconds at most."""
+    connection = connect(database)
+    query(connection, "LOCK TABLES users_user WRITE")
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 def add_users(way: Way, number: int) -> None:

@@ -65,8 +65,8 @@ def partitions_row(effort: Effort) -> Row:
         ],
         "2 processes",
         effort.rounds,
-        f"{effort.messages:,} messages, published once the processes share the "
-        "partitions.",
+        f"{effort.messages:,} messages, published when the processes have shared the "
+        "partitions, and applied when all are published.",
     )
 
 
