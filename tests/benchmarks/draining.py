@@ -21,7 +21,7 @@ from .messages import (
     row_of,
     with_failures,
 )
-from .processes import INTERVAL, Meter, running, wait_for
+from .processes import INTERVAL, Meter, Program, running, wait_for
 from .servers import connect, query
 from .tables import Table
 from .ways import ThisProject, Way
@@ -55,6 +55,12 @@ class Progress:
         sql = "SELECT email FROM users_user ORDER BY user_id DESC LIMIT 1"
         rows = query(self._connection, sql)
         return number_of(rows[0][0]) if rows else -1
+
+    def after_warm_up(self, messages: int, programs: list[Program]) -> int:
+        """Wait until some of so many messages are applied; return the newest."""
+        warm = min(WARM, messages // 10)
+        wait_for(lambda: self.newest() >= warm, "the first users", programs)
+        return self.newest()
 
     def is_complete(self) -> bool:
         """Return whether the last users are there."""
@@ -92,9 +98,10 @@ def drain(
             wait_for(is_ready, "the programs are ready", programs)
             with held_up(way.database):
                 way.publish(stream.envelopes)
-        warm = min(WARM, len(stream.envelopes) // 10)
-        wait_for(lambda: progress.newest() >= warm, "the first users", programs)
-        meter, started, first = Meter(programs), time.monotonic(), progress.newest()
+            first = 0
+        else:
+            first = progress.after_warm_up(len(stream.envelopes), programs)
+        meter, started = Meter(programs), time.monotonic()
 
         def is_complete() -> bool:
             if watch:

@@ -8,7 +8,7 @@ from functools import cache, partial
 
 from . import ways
 from .comparison import Contestant, Effort, Row, Sample
-from .draining import WARM, Progress, drain
+from .draining import Progress, drain
 from .messages import create_only, creations, email_of, row_of
 from .processes import Meter, running, wait_for
 from .servers import Installation, connect, create_database, query
@@ -49,9 +49,8 @@ def apply_some(way: Way, waiting: int) -> Sample:
     progress = Progress(way, [emails[-1]])
     programs = way.start()
     with running(*programs):
-        warm = min(WARM, size // 10)
-        wait_for(lambda: progress.newest() >= warm, "the first users", programs)
-        meter, started, first = Meter(programs), time.monotonic(), progress.newest()
+        first = progress.after_warm_up(size, programs)
+        meter, started = Meter(programs), time.monotonic()
         wait_for(progress.is_complete, "the last user", programs)
         elapsed = time.monotonic() - started
         cpu = meter.per_message(max(1, size - first))

@@ -60,6 +60,7 @@ def drain_reports(messages: int) -> Sample:
     way = ThisProject()
     make_samples("shipped")  # before: it applies a message
     way.empty()
+    stored = collection()
     add_users(way, 1)
     purge(way.url, *consumed_names(QUEUE))
     ids = [str(uuid.uuid4()) for _ in range(messages)]
@@ -70,13 +71,13 @@ def drain_reports(messages: int) -> Sample:
     ]
 
     def has(name: str) -> Callable[[], Any]:
-        return lambda: collection().find_one({"_id": name})
+        return lambda: stored.find_one({"_id": name})
 
     warm = min(WARM, messages // 10)
     with running(*programs):
         wait_for(has(ids[warm]), "the first reports", programs)
         meter, started = Meter(programs), time.monotonic()
-        first = collection().count_documents({"_id": {"$in": ids}})
+        first = stored.count_documents({"_id": {"$in": ids}})
         wait_for(has(ids[-1]), "the last report", programs)
         elapsed = time.monotonic() - started
         cpu = meter.per_message(max(1, messages - first))
