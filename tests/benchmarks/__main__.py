@@ -11,15 +11,16 @@ import argparse
 import platform
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from . import page, profiling
-from .comparison import QUICK, Effort, Result, result, run
+from .comparison import QUICK, Effort, Result, Row, result, run
 from .text import plain_table
 
 #: The rows that take two minutes together, with --quick.
@@ -94,39 +95,32 @@ def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
     effort = effort_of(options)
     try:
         servers.start(options.buffer_pool)
-        say(f"{platform.platform()}, {machine()}, buffer pool {options.buffer_pool}")
+        place = f"{machine()}, {servers.versions()}"
+        say(place)
         for name in names:
             if reason := rows.missing(name):
                 say(f"\n{name}: not measured, {reason}")
                 continue
             try:
-                yield measured(name, rows.ROWS[name](effort))
+                yield measured(name, rows.ROWS[name](effort), place)
             except Exception:  # noqa: BLE001 an hour of other rows must not be lost
                 say(f"\n{name}: not measured\n{traceback.format_exc()}")
     finally:
         servers.stop()
 
 
-def measured(name: str, row: Any) -> Result:
+def measured(name: str, row: Row, place: str) -> Result:
     """Measure a row, and say how far it is."""
-    rounds = []
-    started = time.monotonic()
-    for samples in run(row):
-        rounds.append(samples)
-        took = time.monotonic() - started
-        say(f"{name}: round {len(rounds)} of {row.rounds}, {took:.0f} s", sys.stderr)
+    rounds = list(run(row, lambda step: say(f"{name}: {step}", sys.stderr)))
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return result(name, row, rounds, command_of(name), date)
+    return result(name, row, rounds, command_of(name), date, place)
 
 
 def machine() -> str:
-    """Return what the figures depend on."""
-    import psutil
-
+    """Return what the figures depend on, besides the servers."""
     memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}"
-    )
+    python = platform.python_version()
+    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Python {python}"
 
 
 def say(text: str, file: Any = sys.stdout) -> None:

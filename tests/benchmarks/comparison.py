@@ -94,13 +94,20 @@ class Measured:
         pairs = zip(self.values, other.values, strict=True)
         return statistics.median(own / reference for own, reference in pairs)
 
-    def medians(self, part: str) -> dict[str, float]:
-        """Return the medians of `cpu`, `latency` or `notes`, by name."""
-        dictionaries: list[dict[str, float]] = [getattr(s, part) for s in self.samples]
-        return {
-            name: statistics.median(one[name] for one in dictionaries)
-            for name in dictionaries[0]
-        }
+    @property
+    def cpu(self) -> dict[str, float]:
+        """The median of each process."""
+        return by_name(statistics.median, [sample.cpu for sample in self.samples])
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """The median of each percentile."""
+        return by_name(statistics.median, [sample.latency for sample in self.samples])
+
+    @property
+    def notes(self) -> dict[str, float]:
+        """The highest of all rounds: one refused request is one too many."""
+        return by_name(max, [sample.notes for sample in self.samples])
 
     @property
     def memory(self) -> float | None:
@@ -118,9 +125,10 @@ class Result:
     unit: str
     subject: str
     conditions: str
-    #: The command that repeats it, and when it was run.
+    #: The command that repeats it, and when and where it was run.
     command: str
     date: str
+    machine: str
     contestants: list[Measured]
 
     def named(self, name: str) -> Measured:
@@ -133,17 +141,30 @@ class Result:
         return None if other is subject else subject.ratio_to(other)
 
 
-def run(row: Row) -> Iterator[list[Sample]]:
+def by_name(
+    choose: Callable[[list[float]], float], rounds: Sequence[dict[str, float]]
+) -> dict[str, float]:
+    """Return one value for each name of all rounds."""
+    return {name: choose([values[name] for values in rounds]) for name in rounds[0]}
+
+
+def run(
+    row: Row, announce: Callable[[str], None] = lambda _: None
+) -> Iterator[list[Sample]]:
     """Measure the contestants in turn; yield the samples of each round."""
-    for _ in range(row.rounds):
-        yield [contestant.measure() for contestant in row.contestants]
+    for number in range(1, row.rounds + 1):
+        samples = []
+        for contestant in row.contestants:
+            announce(f"round {number} of {row.rounds}, {contestant.name}")
+            samples.append(contestant.measure())
+        yield samples
 
 
 def result(
-    name: str, row: Row, rounds: Sequence[Sequence[Sample]], command: str, date: str
+    name: str, row: Row, rounds: Sequence[Sequence[Sample]], *origin: str
 ) -> Result:
-    """Return what the rounds of a row have measured."""
+    """Return what the rounds of a row have measured, with command, date, machine."""
     columns = zip(row.contestants, zip(*rounds, strict=True), strict=True)
     measured = [Measured(c.name, c.differs, list(samples)) for c, samples in columns]
     shared = (name, row.title, row.unit, row.subject, row.conditions)
-    return Result(*shared, command, date, measured)
+    return Result(*shared, *origin, measured)

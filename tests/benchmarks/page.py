@@ -38,10 +38,18 @@ noise.
 - Ways that commit each message do less than this project: they recognise no repetition,
   publish no events, and keep no order when they retry. The raw fills check nothing.
 
-The samples of all rounds are in [speed.json](speed.json), of which
-`python -m tests.benchmarks --render` makes this page. The other ways are in
-[tests/benchmarks/baselines](../tests/benchmarks/baselines). `--profile` shows where the
-time of a row goes.
+The other ways are in [tests/benchmarks/baselines](../tests/benchmarks/baselines), and
+the samples of all rounds in [speed.json](speed.json).
+
+```
+make bench                              all rows, in about an hour; writes this page
+python -m tests.benchmarks drain mixed  some rows
+python -m tests.benchmarks --quick      the main rows, small, in two minutes
+python -m tests.benchmarks --profile drain    where time goes, by function
+python -m tests.benchmarks --help       the rows, and options for their size
+```
+
+`python` is `.venv/bin/python` after `make bench`, or after `project/setup.sh bench`.
 """
 
 
@@ -98,10 +106,12 @@ def section(result: Result) -> str:
     return f"""\
 ## {result.title}
 
-{result.unit}, {several}, {result.date}. {result.conditions} The ratios are those of
-"{result.subject}". To repeat it: `{result.command}`
+In {result.unit}, {several}. {result.conditions} The ratios are those of
+"{result.subject}".
 
 {markdown_table(table)}
+
+`{result.command}`, {result.date}, {result.machine}
 """
 
 

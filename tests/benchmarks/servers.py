@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import MySQLdb
+import pika
 
 from messaging.lab import servers as lab
 from messaging.lab.processes import find_program, free_port
@@ -72,6 +73,17 @@ def start(buffer_pool: str) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), wanted))
     rabbitmqctl("set_vm_memory_high_watermark", "absolute", WATERMARK)
+
+
+def versions() -> str:
+    """Return the versions of the servers, and the memory of the database."""
+    connection = connect()
+    text, pool = query(connection, "SELECT VERSION(), @@innodb_buffer_pool_size")[0]
+    connection.close()
+    opened = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
+    broker = opened._impl.server_properties["version"]
+    opened.close()
+    return f"RabbitMQ {broker}, {text} with a buffer pool of {pool // 2**20} MB"
 
 
 def stop() -> None:

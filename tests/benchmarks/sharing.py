@@ -53,7 +53,7 @@ def partitions_row(effort: Effort) -> Row:
 
     def cpu(processes: int) -> Sample:
         sample = drain_shared(in_processes(processes), effort.messages)
-        rate = {"messages/s": sample.value}
+        rate = {"messages/s at best": sample.value}
         return Sample(sample.cpu["consumer"], sample.cpu, sample.memory, notes=rate)
 
     return Row(

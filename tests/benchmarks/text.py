@@ -24,17 +24,16 @@ def pairs(values: dict[str, float]) -> str:
 def cells(result: Result, measured: Measured) -> list[str]:
     """Return the cells of a contestant."""
     ratio = result.ratio_to(measured)
-    more = [pairs(measured.medians("latency")), pairs(measured.medians("notes"))]
+    latency = pairs(measured.latency)
+    more = [latency and f"ms: {latency}", pairs(measured.notes)]
     if measured.memory:
         more.append(f"{number(measured.memory)} MB")
-    if latency := more[0]:
-        more[0] = f"ms: {latency}"
     return [
         measured.name,
         number(measured.median),
         f"{number(min(measured.values))} to {number(max(measured.values))}",
         "" if ratio is None else f"{ratio:.2f}",
-        pairs(measured.medians("cpu")),
+        pairs(measured.cpu),
         "; ".join(filter(None, more)),
     ]
 
