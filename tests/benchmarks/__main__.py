@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import platform
 import shlex
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ ROWS = (
     "partitions",
     "latency",
     "reports",
-    "accept-workers",
+    "workers",
     "processes",
     "backlog",
     "rows",
@@ -62,9 +63,15 @@ def parsed() -> argparse.Namespace:
     add("--largest", type=int, help="largest backlog and number of rows")
     add("--buffer-pool", default="64M", help="of the database (default: %(default)s)")
     options = parser.parse_args()
-    if unknown := set(options.rows) - set(ROWS):
-        parser.error(f"There is no row {', '.join(sorted(unknown))}.")
+    for name in options.rows:
+        if not named(name):
+            parser.error(f"There is no row {name}.")
     return options
+
+
+def named(name: str) -> list[str]:
+    """Return the rows of a name, or those that begin with it, as `accept` for both."""
+    return [row for row in ROWS if row == name or row.startswith(f"{name}-")]
 
 
 def effort_of(options: argparse.Namespace) -> Effort:
@@ -80,7 +87,7 @@ def effort_of(options: argparse.Namespace) -> Effort:
 
 def command_of(name: str) -> str:
     """Return the command that repeats a row of this run."""
-    flags = [one for one in sys.argv[1:] if one not in (*ROWS, "--write")]
+    flags = [one for one in sys.argv[1:] if not named(one) and one != "--write"]
     return shlex.join(["python", "-m", "tests.benchmarks", name, *flags])
 
 
@@ -95,7 +102,7 @@ def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
     effort = effort_of(options)
     try:
         servers.start(options.buffer_pool)
-        place = f"{machine()}, {servers.versions()}"
+        place = f"{commit()}, {machine()}, {servers.versions()}"
         say(place)
         for name in names:
             if reason := rows.missing(name):
@@ -123,6 +130,16 @@ def machine() -> str:
     return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Python {python}"
 
 
+def commit() -> str:
+    """Return which version of the project it is, if git knows."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown commit"
+    return f"commit {done.stdout.strip()}"
+
+
 def say(text: str, file: Any = sys.stdout) -> None:
     """Print a line at once."""
     file.write(f"{text}\n")
@@ -133,7 +150,8 @@ def main() -> int:
     """Measure, print, and write; return 1 if a row could not be measured."""
     options = parsed()
     profiling.is_enabled = options.profile
-    names = options.rows or list(QUICK_ROWS if options.quick else ROWS)
+    wanted = options.rows or (QUICK_ROWS if options.quick else ROWS)
+    names = [row for name in wanted for row in named(name)]
     results: list[Result] = []
     if not options.render:
         for one in measure(names, options):

@@ -132,6 +132,7 @@ def accept(api: API, connections: int, seconds: int) -> Sample:
         memory = program.peak
         check_queue(api, load, connections)
     notes = {"not 202": float(load.others)}
+    notes |= {f"status {name}": n for name, n in load.answers.items() if name != "202"}
     return Sample(load.accepted / load.seconds, cpu, memory, load.latency, notes)
 
 
@@ -184,5 +185,5 @@ def workers_row(effort: Effort) -> Row:
 ROWS: dict[str, Callable[[Effort], Row]] = {
     "accept-16": partial(accept_row, 16),
     "accept-64": partial(accept_row, 64),
-    "accept-workers": workers_row,
+    "workers": workers_row,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import pika
@@ -79,7 +79,8 @@ class Pipeline:
         if frame.method.NAME != "Basic.Ack":
             self._failed(frame.method)
         elif frame.method.multiple:
-            for tag in [t for t in self._unconfirmed if t <= frame.method.delivery_tag]:
+            last = frame.method.delivery_tag
+            for tag in list(takewhile(lambda tag: tag <= last, self._unconfirmed)):
                 del self._unconfirmed[tag]
         else:
             del self._unconfirmed[frame.method.delivery_tag]

@@ -13,11 +13,13 @@ WIDTH = 760
 LEFT, LONGEST = 260, 380
 BAR, GAP, HEADING = 18, 6, 34
 STYLE = """
+.page { fill: #ffffff }
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 }
 .bar { fill: #8c959f }
 .ours { fill: #0969da }
 @media (prefers-color-scheme: dark) {
+  .page { fill: #0d1117 }
   text { fill: #e6edf3 }
   .bar { fill: #6e7681 }
   .ours { fill: #4493f8 }
@@ -30,7 +32,7 @@ def chart(results: Sequence[Result]) -> str:
     parts: list[str] = []
     y = 0
     for result in results:
-        parts.append(text(0, y + 22, f"{result.title} ({result.unit})", "title"))
+        parts.append(text(GAP, y + 22, f"{result.title} ({result.unit})", "title"))
         y += HEADING
         longest = max(one.median for one in result.contestants)
         for one in result.contestants:
@@ -40,7 +42,8 @@ def chart(results: Sequence[Result]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + GAP}" '
         f'width="{WIDTH}" height="{y + GAP}" role="img">\n'
-        f"<style>{STYLE}</style>\n{content}\n</svg>\n"
+        f"<style>{STYLE}</style>\n"
+        f'<path class="page" d="M0 0H{WIDTH}V{y + GAP}H0Z"/>\n{content}\n</svg>\n'
     )
 
 
@@ -49,7 +52,7 @@ def bar(y: int, measured: Measured, share: float) -> list[str]:
     kind = "bar ours" if "this project" in measured.name else "bar"
     width = max(1, round(LONGEST * share))
     return [
-        text(0, y + 14, measured.name),
+        text(GAP, y + 14, measured.name),
         f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{width}" height="{BAR}"/>',
         text(LEFT + width + 6, y + 14, number(measured.median)),
     ]

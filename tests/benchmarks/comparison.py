@@ -144,8 +144,9 @@ class Result:
 def by_name(
     choose: Callable[[list[float]], float], rounds: Sequence[dict[str, float]]
 ) -> dict[str, float]:
-    """Return one value for each name of all rounds."""
-    return {name: choose([values[name] for values in rounds]) for name in rounds[0]}
+    """Return one value for each name of all rounds; what a round lacks is 0."""
+    names = dict.fromkeys(name for values in rounds for name in values)
+    return {name: choose([one.get(name, 0.0) for one in rounds]) for name in names}
 
 
 def run(

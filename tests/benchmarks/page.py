@@ -25,8 +25,8 @@ noise.
 
 ![Chart of the main rows](speed.svg)
 
-- Load comes from `wrk`, another e-mail with each request. `DEBUG` is off, and this
-  project checks a token; the others check none.
+- Load comes from `wrk`, another e-mail with each request, on the same machine. `DEBUG`
+  is off, and this project checks a token; the others check none.
 - Messages have the bodies and properties of those that the API publishes.
 - CPU is that of all processes of a contestant, of the broker and of the database, for
   each message. Memory is the peak of all processes together; shared pages count in

@@ -30,9 +30,8 @@ BASE = Path(__file__).resolve().parent.parent.parent
 DIRECTORY = Path(tempfile.mkdtemp(prefix="messaging-benchmarks-"))
 #: The public queue whose messages are applied.
 QUEUE = "users_queue"
-#: Bytes of memory above which the broker would block publishers: it must not, with a
-#: million waiting messages.
-WATERMARK = "6GB"
+#: Share of the memory above which the broker blocks publishers: its default.
+WATERMARK = "0.4"
 
 rabbitmq = lab.RabbitMQ(DIRECTORY / "rabbitmq", free_port())
 mariadb = lab.MariaDB(DIRECTORY / "mariadb", free_port())
@@ -72,7 +71,7 @@ def start(buffer_pool: str) -> None:
     wanted = [rabbitmq, mariadb, *([mongodb] if HAS_MONGODB else [])]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), wanted))
-    rabbitmqctl("set_vm_memory_high_watermark", "absolute", WATERMARK)
+    rabbitmqctl("set_vm_memory_high_watermark", WATERMARK)
 
 
 def versions() -> str:
