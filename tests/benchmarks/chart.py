@@ -14,7 +14,7 @@ LEFT, LONGEST = 260, 380
 BAR, GAP, HEADING = 18, 6, 34
 STYLE = """
 .page { fill: #ffffff }
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+text { font-family: system-ui, sans-serif; font-size: 13px; fill: #1f2328 }
 .title { font-weight: 600 }
 .bar { fill: #8c959f }
 .ours { fill: #0969da }

@@ -82,7 +82,8 @@ def versions() -> str:
     opened = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
     broker = opened._impl.server_properties["version"]
     opened.close()
-    return f"RabbitMQ {broker}, {text} with a buffer pool of {pool // 2**20} MB"
+    database = text if "MariaDB" in text else f"MySQL {text}"
+    return f"RabbitMQ {broker}, {database}, buffer pool of {pool // 2**20} MB"
 
 
 def stop() -> None:
