@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+#: Processes that all contestants share.
+SERVERS = ("broker", "database")
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -45,6 +48,11 @@ class Sample:
     latency: dict[str, float] = field(default_factory=dict)
     #: Whatever else is to be known, by name.
     notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def own_cpu(self) -> float:
+        """The CPU of its own processes together, without the servers'."""
+        return sum(us for name, us in self.cpu.items() if name not in SERVERS)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,14 @@ class Measured:
         pairs = zip(self.values, other.values, strict=True)
         return statistics.median(own / reference for own, reference in pairs)
 
+    def cpu_ratio_to(self, other: Measured) -> float | None:
+        """Return the same of the CPU of their own processes; None if not measured."""
+        pairs = zip(self.samples, other.samples, strict=True)
+        both = [(own.own_cpu, reference.own_cpu) for own, reference in pairs]
+        if not all(min(pair) for pair in both):
+            return None
+        return statistics.median(own / reference for own, reference in both)
+
     @property
     def cpu(self) -> dict[str, float]:
         """The median of each process."""
@@ -139,6 +155,11 @@ class Result:
         """Return the ratio of the subject to another contestant; None to itself."""
         subject = self.named(self.subject)
         return None if other is subject else subject.ratio_to(other)
+
+    def cpu_ratio_to(self, other: Measured) -> float | None:
+        """Return the same of the CPU a message."""
+        subject = self.named(self.subject)
+        return None if other is subject else subject.cpu_ratio_to(other)
 
 
 def by_name(

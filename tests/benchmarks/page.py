@@ -29,8 +29,8 @@ noise.
   is off, and this project checks a token; the others check none.
 - Messages have the bodies and properties of those that the API publishes.
 - CPU is that of all processes of a contestant, of the broker and of the database, for
-  each message. Memory is the peak of all processes together; shared pages count in
-  each.
+  each message; its ratio is without broker and database. Memory is the peak of all
+  processes together; shared pages count in each.
 - A request counts when it was answered with 202. The queue is counted afterwards, by a
   passive declare, and must have a message for each. Other answers are in the column
   "more".
@@ -130,5 +130,7 @@ def summary(results: list[Result]) -> str:
         for other in result.contestants:
             if (ratio := result.ratio_to(other)) is not None:
                 head = f"{result.name}: {result.subject} {number(subject.median)}"
-                lines.append(f"{head} is {ratio:.2f} of {other.name}")
+                cpu = result.cpu_ratio_to(other)
+                tail = "" if cpu is None else f", with {cpu:.2f} of its CPU"
+                lines.append(f"{head} is {ratio:.2f} of {other.name}{tail}")
     return "\n".join(lines)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from .comparison import Measured, Result
 
-HEADINGS = ("contestant", "median", "range", "ratio", "CPU, us a message", "more")
+HEADINGS = ("contestant", "median", "range", "ratio", "CPU ratio")
+HEADINGS += ("CPU, us a message", "more")
 
 
 def number(value: float) -> str:
@@ -23,7 +24,7 @@ def pairs(values: dict[str, float]) -> str:
 
 def cells(result: Result, measured: Measured) -> list[str]:
     """Return the cells of a contestant."""
-    ratio = result.ratio_to(measured)
+    ratios = [result.ratio_to(measured), result.cpu_ratio_to(measured)]
     latency = pairs(measured.latency)
     more = [latency and f"ms: {latency}", pairs(measured.notes)]
     if measured.memory:
@@ -32,7 +33,7 @@ def cells(result: Result, measured: Measured) -> list[str]:
         measured.name,
         number(measured.median),
         f"{number(min(measured.values))} to {number(max(measured.values))}",
-        "" if ratio is None else f"{ratio:.2f}",
+        *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
         pairs(measured.cpu),
         "; ".join(filter(None, more)),
     ]

@@ -43,6 +43,14 @@ def test_a_ratio_is_the_median_of_the_ratios_within_each_round() -> None:
     assert compared(plain, ours).ratio_to(plain) == 1
 
 
+def test_the_ratio_of_the_cpu_is_without_the_servers() -> None:
+    plain = Measured("plain", "", [Sample(1, cpu={"api": 100.0, "broker": 900.0})])
+    ours = Measured("ours", "", [Sample(1, cpu={"api": 30.0, "more": 20, "broker": 1})])
+
+    assert compared(plain, ours).cpu_ratio_to(plain) == 0.5
+    assert compared(measured("plain", 1), ours).cpu_ratio_to(ours) is None
+
+
 def test_a_contestant_is_not_compared_with_itself() -> None:
     ours = measured("ours", 1)
 
