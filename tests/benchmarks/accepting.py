@@ -42,6 +42,7 @@ class API:
     def empty(self) -> None:
         """Empty its queue."""
         if self.arguments is None:
+            ordinary.prepare()
             purge(rabbitmq.url, *consumed_names(QUEUE))
         else:
             declare_empty(self.queue, self.arguments)

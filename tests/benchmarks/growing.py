@@ -115,7 +115,7 @@ def apply_to(make: Callable[[int], Way], size: int, effort: Effort) -> Sample:
 @cache
 def fill(size: int) -> None:
     """Fill the tables of this project, and copy them for the raw fill."""
-    assert installation_with(size).environment  # creates the tables
+    installation_with(size).prepare()
     ways.make_samples("shipped")
     sample, connection = connect("shipped_sample"), connect(f"rows_{size}")
     tables = existing(sample, GROWING)

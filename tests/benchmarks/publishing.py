@@ -39,7 +39,7 @@ def publish(name: str, messages: int) -> Sample:
     """Publish with a library, and return messages a second."""
     own = consumed_names(QUEUE)
     is_own = name.startswith("messaging")
-    assert ordinary.environment  # prepares the servers
+    ordinary.prepare()
     purge(rabbitmq.url, *own)
     declare_empty(PUBLISHED, CLASSIC)
     seconds = run("publishers", name, PUBLISHED, str(messages))

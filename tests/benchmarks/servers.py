@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +137,7 @@ class Installation:
     ) -> None:
         self.database = database
         self.host = host
+        self._is_prepared = False
         self.messaging = {
             "URL": f"{rabbitmq.url}{host}",
             "QUEUES": {QUEUE: {"PARTITIONS": partitions}},
@@ -148,28 +148,33 @@ class Installation:
         """The address of its virtual host."""
         return str(self.messaging["URL"])
 
-    @cached_property
+    @property
     def environment(self) -> dict[str, str]:
-        """What its programs are started with; the first access prepares the servers."""
+        """What its programs are started with."""
+        return os.environ | {
+            "DATABASE_URL": f"{mariadb.url.rpartition('/')[0]}/{self.database}",
+            "RABBITMQ_URL": self.url,
+            "MESSAGING": json.dumps(self.messaging),
+        }
+
+    def prepare(self) -> None:
+        """Create the database with its tables, and the queues, the first time."""
+        if self._is_prepared:
+            return
         if self.database != "messaging":
             create_database(self.database)
         if self.host:
             rabbitmqctl("add_vhost", self.host)
             rabbitmqctl("set_permissions", "-p", self.host, "guest", ".*", ".*", ".*")
-        environment = os.environ | {
-            "DATABASE_URL": f"{mariadb.url.rpartition('/')[0]}/{self.database}",
-            "RABBITMQ_URL": self.url,
-            "MESSAGING": json.dumps(self.messaging),
-        }
         for command in ("migrate --verbosity 0 --database default", "topology apply"):
             subprocess.run(
                 [sys.executable, "manage.py", *command.split()],
                 cwd=BASE,
-                env=environment,
+                env=self.environment,
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-        return environment
+        self._is_prepared = True
 
     @contextmanager
     def settings(self) -> Iterator[None]:

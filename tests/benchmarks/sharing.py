@@ -23,16 +23,15 @@ class Shares:
     """Whether each of several processes has had its share of the partitions a while."""
 
     def __init__(self, way: ThisProject) -> None:
-        self._way = way
+        self._processes = way.processes
+        self._connection = connect(way.database)
         self._since = 0.0
 
     def __call__(self) -> bool:
-        connection = connect(self._way.database)
         sql = "SELECT COUNT(DISTINCT worker) FROM messaging_lease "
         sql += "WHERE worker <> '' AND queue = %s"
-        holders = query(connection, sql, QUEUE)[0][0]
-        connection.close()
-        if holders < self._way.processes:
+        holders = query(self._connection, sql, QUEUE)[0][0]
+        if holders < self._processes:
             self._since = 0.0
             return False
         self._since = self._since or time.monotonic()
@@ -41,9 +40,9 @@ class Shares:
 
 def drain_shared(way: ThisProject, messages: int) -> Sample:
     """Drain partitions that the processes have shared before."""
-    # The leases of another number of processes would count.
-    connection = connect(way.database) if way.installation.environment else None
-    query(connection, "DELETE FROM messaging_lease")
+    way.empty()
+    # Leases of the processes before would count.
+    query(connect(way.database), "DELETE FROM messaging_lease")
     with way.installation.settings():
         return drain(way, create_only(messages), is_ready=Shares(way))
 

@@ -13,7 +13,7 @@ from messaging.envelope import Envelope
 from messaging.topology import consumed_names
 
 from . import tables
-from .broker import CLASSIC, PARTITION, Post, declare_empty, publish_all, purge
+from .broker import CLASSIC, PARTITION, declare_empty, publish_all, purge
 from .messages import Route, create_only, to_partition, to_queue
 from .processes import Program, running, wait_for
 from .servers import (
@@ -42,10 +42,8 @@ class Way:
     share = 1.0
     database = "messaging"
     url = ""
-
-    def route(self, envelope: Envelope) -> Post:
-        """Return a message as its publisher sends it."""
-        raise NotImplementedError
+    #: Makes a message for its queue.
+    route: Route
 
     def empty(self) -> None:
         """Empty its queues and tables."""
@@ -74,7 +72,7 @@ class ThisProject(Way):
     ) -> None:
         self.installation = installation
         self.processes = processes
-        self.route = route  # type: ignore[method-assign]
+        self.route = route
         self.name = name
         count = f"{processes} process{'es' if processes > 1 else ''}"
         self.differs = f"quorum queue, {count}, and the relay"
@@ -84,7 +82,7 @@ class ThisProject(Way):
 
     def empty(self) -> None:
         """Empty queues and tables; the tables stay full in a row about full tables."""
-        assert self.installation.environment  # prepares the servers
+        self.installation.prepare()
         with self.installation.settings():
             purge(self.url, *consumed_names(QUEUE))
         if not self._keeps_rows:
@@ -127,7 +125,7 @@ class Baseline(Way):
         self.differs = differs
         self.database = database
         self.url = rabbitmq.url
-        self.route = to_queue(queue)  # type: ignore[method-assign]
+        self.route = to_queue(queue)
         self.share = share
         self._arguments = arguments
         self._command = [sys.executable, "-m", module, *(command or [queue])]
