@@ -129,7 +129,9 @@ def accept(api: API, connections: int, seconds: int) -> Sample:
         api.empty()
         meter = Meter([program])
         load = post_users(port, connections, seconds, sent)
-        cpu = meter.per_message(max(load.accepted, 1))
+        if not load.accepted:
+            raise Failed(f"Nothing was accepted: {load}")
+        cpu = meter.per_message(load.accepted)
         memory = program.peak
         check_queue(api, load, connections)
     notes = {"not 202": float(load.others)}

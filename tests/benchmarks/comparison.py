@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,9 @@ class Measured:
     def ratio_to(self, other: Measured) -> float:
         """Return the median of the ratios within each round."""
         pairs = zip(self.values, other.values, strict=True)
-        return statistics.median(own / reference for own, reference in pairs)
+        return statistics.median(
+            own / reference if reference else math.inf for own, reference in pairs
+        )
 
     def cpu_ratio_to(self, other: Measured) -> float | None:
         """Return the same of the CPU of their own processes; None if not measured."""

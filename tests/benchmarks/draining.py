@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -40,14 +39,16 @@ FROM_TO = (
 
 
 class Progress:
-    """How far a database is, seen from outside."""
+    """How far a stream is applied, seen from outside."""
 
-    def __init__(self, way: Way, emails: list[str]) -> None:
+    def __init__(self, way: Way, stream: Stream) -> None:
+        self.stream = stream
         self._connection = connect(way.database)
-        self._emails = emails
+        self._last_emails = list(stream.last_emails.values())
+        #: How many users there are in the end.
+        self._users = self._count() + stream.users - stream.existing
 
-    def count(self) -> int:
-        """Return the number of users."""
+    def _count(self) -> int:
         return int(query(self._connection, "SELECT COUNT(*) FROM users_user")[0][0])
 
     def newest(self) -> int:
@@ -56,79 +57,83 @@ class Progress:
         rows = query(self._connection, sql)
         return number_of(rows[0][0]) if rows else -1
 
-    def after_warm_up(self, messages: int, programs: list[Program]) -> int:
-        """Wait until some of so many messages are applied; return the newest."""
-        warm = min(WARM, messages // 10)
+    def after_warm_up(self, programs: list[Program]) -> int:
+        """Wait until the first messages are applied; return the newest user."""
+        warm = min(WARM, len(self.stream.envelopes) // 10)
         wait_for(lambda: self.newest() >= warm, "the first users", programs)
         return self.newest()
 
+    def left(self, newest: int) -> int:
+        """Return how many messages came after a user."""
+        share = newest / max(map(number_of, self._last_emails))
+        return max(1, round(len(self.stream.envelopes) * (1 - share)))
+
     def is_complete(self) -> bool:
         """Return whether the last users are there."""
-        marks = ", ".join(["%s"] * len(self._emails))
+        marks = ", ".join(["%s"] * len(self._last_emails))
         sql = f"SELECT COUNT(*) FROM users_user WHERE email IN ({marks})"
-        found = query(self._connection, sql, *self._emails)
-        return bool(found[0][0] == len(self._emails))
+        found = query(self._connection, sql, *self._last_emails)
+        return bool(found[0][0] == len(self._last_emails))
+
+    def check(self, programs: list[Program]) -> None:
+        """Raise `Failed` unless there are as many users as there must be."""
+        reason = f"{self._users} users"
+        wait_for(lambda: self._count() == self._users, reason, programs)
 
 
-def drain(
-    way: Way,
-    stream: Stream,
-    *,
-    is_ready: Callable[[], bool] | None = None,
-    watch: Callable[[], None] | None = None,
-) -> Sample:
-    """
-    Let a way apply a stream, and return messages a second.
+def drain(way: Way, stream: Stream, watch: Callable[[], None] | None = None) -> Sample:
+    """Let a way apply a stream that waits, and return messages a second."""
+    progress = prepare(way, stream)
+    way.publish(stream.envelopes)
+    programs = way.start()
+    with running(*programs):
+        newest = progress.after_warm_up(programs)
+        sample = timed(progress, programs, newest=newest, watch=watch)
+        progress.check(programs)
+    return sample
 
-    With `is_ready`, the messages are published once the programs are; else before.
-    `watch` is called at every look at the database, and last when all is applied.
-    """
+
+def prepare(way: Way, stream: Stream) -> Progress:
+    """Empty queues and tables, and insert the users that a stream is about."""
     if stream.existing:
         ways.make_samples("shipped")  # before: it applies a message
     way.empty()
     add_users(way, stream.existing)
-    emails = stream.last_emails
-    progress = Progress(way, list(emails.values()))
-    users = progress.count() + stream.users - stream.existing
-    if not is_ready:
-        way.publish(stream.envelopes)
-    programs = way.start()
-    with running(*programs):
-        if is_ready:
-            wait_for(is_ready, "the programs are ready", programs)
-            with held_up(way.database):
-                way.publish(stream.envelopes)
-            first = 0
-        else:
-            first = progress.after_warm_up(len(stream.envelopes), programs)
-        meter, started = Meter(programs), time.monotonic()
+    return Progress(way, stream)
 
-        def is_complete() -> bool:
-            if watch:
-                watch()
-            return progress.is_complete()
 
-        interval = WATCHED if watch else INTERVAL
-        wait_for(is_complete, "the last user", programs, interval)
-        elapsed = time.monotonic() - started
-        done = 1 - first / max(map(number_of, emails.values()))
-        cpu = meter.per_message(max(1, int(len(stream.envelopes) * done)))
+def timed(
+    progress: Progress,
+    programs: list[Program],
+    *,
+    newest: int = 0,
+    publish: Callable[[], object] | None = None,
+    watch: Callable[[], None] | None = None,
+) -> Sample:
+    """
+    Return messages a second, from now until all are applied.
+
+    `newest` is the user that was inserted last. `publish` is called when the clock has
+    started, and `watch` at every look at the database, and last when all is applied.
+    """
+    messages = progress.left(newest)
+    meter, started = Meter(programs), time.monotonic()
+    if publish:
+        publish()
+
+    def is_complete() -> bool:
         if watch:
             watch()
-        wait_for(lambda: progress.count() == users, f"{users} users", programs)
-        memory = sum(p.peak for p in programs if p.name == "consumer")
-    return Sample(len(stream.envelopes) * done / elapsed, cpu, memory)
+        return progress.is_complete()
 
-
-@contextmanager
-def held_up(database: str) -> Iterator[None]:
-    """Let consumers wait for the table of users, for seconds at most."""
-    connection = connect(database)
-    query(connection, "LOCK TABLES users_user WRITE")
-    try:
-        yield
-    finally:
-        connection.close()
+    interval = WATCHED if watch else INTERVAL
+    wait_for(is_complete, "the last user", programs, interval)
+    elapsed = time.monotonic() - started
+    cpu = meter.per_message(messages)
+    if watch:
+        watch()
+    memory = sum(p.peak for p in programs if p.name == "consumer")
+    return Sample(messages / elapsed, cpu, memory)
 
 
 def add_users(way: Way, number: int) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
+from itertools import chain
 
 from . import ways
 from .comparison import Contestant, Effort, Row, Sample
-from .draining import Progress, drain
+from .draining import drain, prepare, timed
 from .messages import create_only, creations, email_of, row_of
-from .processes import Meter, running, wait_for
+from .processes import running
 from .servers import Installation, connect, create_database, query
 from .tables import Created, existing
 from .ways import ThisProject, Way
@@ -42,31 +42,16 @@ def backlog_row(effort: Effort) -> Row:
 
 def apply_some(way: Way, waiting: int) -> Sample:
     """Apply the first of many waiting messages, and return messages a second."""
-    way.empty()
-    size = min(MEASURED, waiting)
-    emails = [email_of(n) for n in range(size)]
-    way.publish(many(emails, waiting))
-    progress = Progress(way, [emails[-1]])
+    first = create_only(min(MEASURED, waiting))
+    others = range(len(first.envelopes), waiting)
+    progress = prepare(way, first)
+    way.publish(chain(first.envelopes, creations(map(email_of, others))))
     programs = way.start()
     with running(*programs):
-        first = progress.after_warm_up(size, programs)
-        meter, started = Meter(programs), time.monotonic()
-        wait_for(progress.is_complete, "the last user", programs)
-        elapsed = time.monotonic() - started
-        cpu = meter.per_message(max(1, size - first))
-        memory = sum(p.peak for p in programs if p.name == "consumer")
+        newest = progress.after_warm_up(programs)
+        sample = timed(progress, programs, newest=newest)
     way.empty()
-    return Sample((size - 1 - first) / elapsed, cpu, memory)
-
-
-def many(emails: list[str], count: int) -> Iterator[object]:
-    """Yield commands for the e-mails, and then others."""
-
-    def every() -> Iterator[str]:
-        yield from emails
-        yield from (email_of(n) for n in range(len(emails), count))
-
-    return creations(every())
+    return sample
 
 
 def rows_row(effort: Effort) -> Row:
