@@ -53,7 +53,7 @@ class Stream:
 
 
 def email_of(number: int) -> str:
-    """Return an e-mail that tells its number, at a random place of an index."""
+    """Return an e-mail that contains a number, at a random place of an index."""
     return f"{random.getrandbits(48):012x}.{number}@example.com"
 
 

@@ -63,7 +63,7 @@ class Table:
 def varying(
     column: str, kind: str, key: str, sample: Any
 ) -> Callable[[Created], Any] | None:
-    """Return what gives a column its value; None if all rows may have the same."""
+    """Return what computes the value of a column; None if it may be the same."""
     if column == "user_id":
         return lambda created: created[0]
     if column == "shard":  # part of an index

@@ -1,1 +1,1 @@
-"""The other ways: small programs as their documentation would have one write them."""
+"""The other ways: small programs, written as the documentation of each shows."""
