@@ -17,7 +17,7 @@ from project.run import api_command
 from .broker import CLASSIC, count, declare_empty, purge
 from .comparison import Contestant, Effort, Row, Sample
 from .load import Load, post_users
-from .processes import Failed, Meter, Program, listens, running, wait_for
+from .processes import Failed, Meter, Program, answers, running, wait_for
 from .servers import QUEUE, ordinary, rabbitmq
 from .ways import PROGRAMS
 
@@ -124,7 +124,7 @@ def accept(api: API, connections: int, seconds: int) -> Sample:
     program = api.start(port)
     sent = token() if api.token else ""
     with running(program):
-        wait_for(lambda: listens(port), "the API listens", [program])
+        wait_for(lambda: answers(port), "the API answers", [program])
         post_users(port, connections, WARM_UP, sent)
         api.empty()
         meter = Meter([program])

@@ -52,6 +52,8 @@ python -m tests.benchmarks --help       the rows, and options for their size
 `python` is `.venv/bin/python` after `make bench`, or after `project/setup.sh bench`.
 """
 
+NOTHING = "Nothing has been measured yet.\n"
+
 
 def load() -> list[Result]:
     """Return the stored results."""
@@ -90,7 +92,7 @@ def rounded(value: Any) -> Any:
 
 def page(results: list[Result]) -> str:
     """Return the page."""
-    return "\n".join([HEAD, *map(section, results)])
+    return "\n".join([HEAD, *(map(section, results) if results else [NOTHING])])
 
 
 def section(result: Result) -> str:

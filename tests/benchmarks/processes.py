@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -144,9 +144,11 @@ def wait_for(
     return result
 
 
-def listens(port: int) -> bool:
-    """Return whether a program accepts connections on a port."""
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+def answers(port: int) -> bool:
+    """Return whether an API answers, whatever it says; some listen before they can."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/")
+        connection.getresponse()
         return True
     return False

@@ -17,7 +17,7 @@ from . import ways
 from .accepting import API, drf, this_project, token
 from .comparison import Contestant, Effort, Row, Sample
 from .messages import PERSON, email_of
-from .processes import Meter, listens, running, wait_for
+from .processes import Meter, answers, running, wait_for
 from .servers import connect, query
 from .ways import Baseline, ThisProject, Way
 
@@ -100,7 +100,7 @@ def respond(api: API, way: Way, seconds: int) -> Sample:
     programs = [api.start(port), *way.start()]
     watcher = Watcher(way.database)
     with running(*programs):
-        wait_for(lambda: listens(port), "the API listens", programs)
+        wait_for(lambda: answers(port), "the API answers", programs)
         watcher.start()
         client = Client(port, token() if api.token else "")
         warm = Client(port, token() if api.token else "")
