@@ -36,8 +36,9 @@ test-all: setup ## also the slow ones, on more servers and with more clients
 soak: setup ## the long ones, with their figures
 	$(pytest) -m soak -rP --show-capture=stdout
 
-bench: setup ## measure speed
-	$(bin)/python -m tests.benchmarks
+bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour
+	@./project/setup.sh bench
+	$(bin)/python -m tests.benchmarks --write
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

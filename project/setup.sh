@@ -2,6 +2,7 @@
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
 # "all-tests" also what only slow tests need: PostgreSQL, Node.js and its packages.
+# With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,8 @@ python=${PYTHON:-python3}
 stamp=.venv/requirements.sha256
 clients=tests/support/clients
 clients_stamp=$clients/node_modules/.sha256
+bench=tests/benchmarks/requirements.txt
+bench_stamp=.venv/benchmarks.sha256
 with=${1:-}
 policy=/usr/sbin/policy-rc.d
 # Debian keeps servers where ordinary users do not look.
@@ -41,6 +44,7 @@ missing_packages() {
         has node || echo nodejs
         has npm || echo npm
     fi
+    [ "$with" != bench ] || has wrk || echo wrk
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
         [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
@@ -109,4 +113,10 @@ fi
 if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then
     npm ci --prefix $clients --no-audit --no-fund || fail "npm failed; see above."
     sha256sum $clients/package-lock.json >$clients_stamp
+fi
+
+if [ "$with" = bench ] && ! sha256sum --check --status $bench_stamp 2>/dev/null; then
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r $bench ||
+        fail "pip failed; see above."
+    sha256sum $bench >$bench_stamp
 fi

@@ -49,6 +49,11 @@ class Server:
         return self.ports["port"]
 
     @property
+    def process(self) -> psutil.Popen:
+        """The process that serves, while the server runs."""
+        return self._processes[-1]
+
+    @property
     def url(self) -> str:
         """The URL for clients."""
         raise NotImplementedError

@@ -120,6 +120,8 @@ class RabbitMQ(Server):
 class MariaDB(Server):
     """A MariaDB server, or MySQL where only that is installed."""
 
+    buffer_pool = "64M"
+
     @property
     def url(self) -> str:
         return f"mysql://root@127.0.0.1:{self.port}/messaging"
@@ -148,7 +150,7 @@ class MariaDB(Server):
             f"--init-file={setup}",
             "--character-set-server=utf8mb4",
             "--innodb-flush-log-at-trx-commit=1",
-            "--innodb-buffer-pool-size=64M",
+            f"--innodb-buffer-pool-size={self.buffer_pool}",
             "--loose-mysqlx=OFF",
         ]
         self.spawn([server, *options])

@@ -1,234 +1,169 @@
 """
-What `make bench` prints: this project beside the plain way, run in turn.
+Measures speed: `python -m tests.benchmarks [ROW ...]`, all rows by default.
 
-Machines are noisy: only the ratios mean anything.
+Prints a table for each row. With --write, docs/speed.json gets the samples, and
+docs/speed.md and docs/speed.svg are made of it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
+import argparse
+import platform
+import shlex
 import subprocess
 import sys
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from tests.support import private_servers as servers  # first: it sets the environment
+import psutil
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
+from . import page, profiling
+from .comparison import QUICK, Effort, Result, Row, result, run
+from .text import plain_table
 
-import django
-
-django.setup()
-
-import pika
-from django.conf import settings as django_settings
-from django.core.management import call_command
-from django.db import connections
-from django.test import override_settings
-from django.utils import timezone
-
-from messaging import publish
-from messaging.amqp.client import declare
-from messaging.amqp.connection import Connection
-from messaging.amqp.publisher import publisher
-from messaging.cluster.leases import HeldLease
-from messaging.consumer.consumer import Consumer
-from messaging.models.lease import Lease
-from users.commands import UserCreate
-from users.models import User
-
-QUEUE = "users_queue"
-#: Its only partition, unless the settings want more.
-PARTITION = "users_queue.0"
-MESSAGES = 5_000
-ROUNDS = 3
-PARTITIONED = {"QUEUES": {QUEUE: {"PARTITIONS": 8}}}
+#: The rows that take two minutes together, with --quick.
+QUICK_ROWS = ("accept-16", "publish", "drain", "failing", "mixed", "relay")
+#: In the order in which they are measured.
+ROWS = (
+    "accept-16",
+    "accept-64",
+    "publish",
+    "drain",
+    "failing",
+    "mixed",
+    "relay",
+    "ingress",
+    "partitions",
+    "latency",
+    "reports",
+    "workers",
+    "processes",
+    "backlog",
+    "rows",
+)
 
 
-def main() -> None:
-    """Start servers, run each comparison, stop servers."""
-    try:
-        with ThreadPoolExecutor() as pool:
-            every = (servers.rabbitmq, servers.mariadb, servers.mongodb)
-            list(pool.map(lambda server: server.start(), every))
-        call_command("migrate", database="default", verbosity=0)
-        declare()
-        compare("drain a queue into MariaDB", drain_one_by_one, drain_in_batches)
-        compare("publish with confirm", publish_one_by_one, publish_from_threads)
-        compare_consumers()
-    finally:
-        publisher().close()
-        servers.pytest_unconfigure()
-
-
-def compare(title: str, plain: Callable[[], float], ours: Callable[[], float]) -> None:
-    """Run both in turn and print medians and the ratio of each round."""
-    rounds = [(plain(), ours()) for _ in range(ROUNDS)]
-    slow, fast = (statistics.median(column) for column in zip(*rounds, strict=True))
-    ratio = statistics.median(b / a for a, b in rounds)
-    say(f"{title}: {slow:,.0f}/s the plain way, {fast:,.0f}/s here, {ratio:.1f} times")
-
-
-def drain_one_by_one() -> float:
-    """Consume with prefetch 1, create with the ORM, commit and acknowledge each."""
-    fill()
-    done = 0
-
-    def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        nonlocal done
-        message = UserCreate.parse(json.loads(body))
-        User.objects.create(
-            **message.model_dump(exclude={"event_type"}, exclude_none=True),
-            fecha_creacion=timezone.now(),
-        )
-        channel.basic_ack(method.delivery_tag)
-        done += 1
-        if done == MESSAGES:
-            channel.stop_consuming()
-
-    with channel() as opened:
-        opened.basic_qos(prefetch_count=1)
-        opened.basic_consume(PARTITION, handle)
-        started = time.monotonic()
-        opened.start_consuming()
-    return MESSAGES / (time.monotonic() - started)
-
-
-def drain_in_batches() -> float:
-    """Consume as `run_consumer` does, inbox, ledger and events included."""
-    before = User.objects.count()
-    fill()
-    consumer = Consumer(QUEUE, PARTITION)
-    connection = Connection("bench", consumer.subscription)
-    consumer.subscription.attach(connection)
-    consumer.grant(HeldLease(QUEUE, PARTITION))
-    started = time.monotonic()
-    connection.start()
-    thread = threading.Thread(target=consumer.run)
-    thread.start()
-    while User.objects.count() < before + MESSAGES:
-        time.sleep(0.01)
-    elapsed = time.monotonic() - started
-    consumer.stop()
-    thread.join()
-    connection.close()
-    return MESSAGES / elapsed
-
-
-def compare_consumers() -> None:
-    """Print what a message costs two processes that share a queue, and what one."""
-    with override_settings(MESSAGING=django_settings.MESSAGING | PARTITIONED):
-        declare()
-        Lease.objects.all().delete()
-        start_up = consumers_cpu(1, messages=0)
-        rounds = [
-            [consumers_cpu(n) - n * start_up for n in (1, 2)] for _ in range(ROUNDS)
-        ]
-    one, _ = (statistics.median(column) for column in zip(*rounds, strict=True))
-    ratio = statistics.median(two / one for one, two in rounds)
-    say(
-        f"CPU of consumers: {one / MESSAGES * 1e6:,.0f} us a message in one process, "
-        f"{ratio:.2f} times that in two"
+def parsed() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__
     )
+    add: Any = parser.add_argument
+    add("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}")
+    add("--quick", action="store_true", help="one small round of some rows")
+    add("--write", action="store_true", help="write docs/speed.*")
+    add("--render", action="store_true", help="measure nothing, write docs/speed.*")
+    add("--profile", action="store_true", help="sample where time goes, for one round")
+    add("--rounds", type=int, help="rounds of each row")
+    add("--seconds", type=int, help="seconds of load on an API")
+    add("--messages", type=int, help="messages to drain")
+    add("--largest", type=int, help="largest backlog and number of rows")
+    add("--buffer-pool", default="64M", help="of the database (default: %(default)s)")
+    options = parser.parse_args()
+    for name in options.rows:
+        if not named(name):
+            parser.error(f"There is no row {name}.")
+    return options
 
 
-def consumers_cpu(count: int, messages: int = MESSAGES) -> float:
-    """Return the CPU seconds that so many processes take to drain eight partitions."""
-    before = User.objects.count()
-    environment = os.environ | {
-        "MESSAGING": json.dumps(PARTITIONED),
-        "RABBITMQ_URL": servers.rabbitmq.url,
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "manage.py", "run_consumer", "users"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(count)
-    ]
-    while Lease.objects.exclude(worker="").values("worker").distinct().count() < count:
-        time.sleep(0.1)
-    time.sleep(3)  # until each has its share
-    publish(*(new_user() for _ in range(messages)), timeout=60)
-    while User.objects.count() < before + messages:
-        time.sleep(0.05)
-    for process in started:
-        process.terminate()
-    usages = [os.wait4(process.pid, 0)[2] for process in started]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def named(name: str) -> list[str]:
+    """Return the rows of a name, or those that begin with it, as `accept` for both."""
+    return [row for row in ROWS if row == name or row.startswith(f"{name}-")]
 
 
-def publish_one_by_one() -> float:
-    """Publish with pika's blocking connection, waiting for each confirm."""
-    with channel() as opened:
-        opened.confirm_delivery()
-        started = time.monotonic()
-        for _ in range(MESSAGES):
-            opened.basic_publish(
-                "", PARTITION, new_user().encode(), persistent(), mandatory=True
-            )
-        elapsed = time.monotonic() - started
-        opened.queue_purge(PARTITION)
-    return MESSAGES / elapsed
+def effort_of(options: argparse.Namespace) -> Effort:
+    """Return how much to measure."""
+    effort = QUICK if options.quick else Effort()
+    if rounds := 1 if options.profile else options.rounds:
+        effort = replace(effort, rounds=rounds, long_rounds=rounds)
+    for name in ("seconds", "messages", "largest"):
+        if value := getattr(options, name):
+            effort = replace(effort, **{name: value})
+    return effort
 
 
-def publish_from_threads() -> float:
-    """Publish from 16 threads on one connection, each waiting for its confirm."""
-    publish(new_user())
-    started = time.monotonic()
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda _: publish(new_user()), range(MESSAGES)))
-    elapsed = time.monotonic() - started
-    with channel() as opened:
-        opened.queue_purge(PARTITION)
-    return MESSAGES / elapsed
+def command_of(name: str) -> str:
+    """Return the command that repeats a row of this run."""
+    flags = [one for one in sys.argv[1:] if not named(one) and one != "--write"]
+    return shlex.join(["python", "-m", "tests.benchmarks", name, *flags])
 
 
-def fill() -> None:
-    """Put users to create into the partition."""
-    publish(*(new_user() for _ in range(MESSAGES)), timeout=60)
+def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
+    """Start servers, yield the result of each row that could be measured, and stop."""
+    # Only now, and first: it sets Django up with these servers.
+    from . import servers
 
+    # isort: split
+    from . import rows
 
-@contextmanager
-def channel() -> Iterator[Any]:
-    """Yield a channel of a connection of its own."""
-    connection = pika.BlockingConnection(pika.URLParameters(servers.rabbitmq.url))
+    effort = effort_of(options)
     try:
-        yield connection.channel()
+        servers.start(options.buffer_pool)
+        place = f"{commit()}, {machine()}, {servers.versions()}"
+        say(place)
+        for name in names:
+            if reason := rows.missing(name):
+                say(f"\n{name}: not measured, {reason}")
+                continue
+            try:
+                yield measured(name, rows.ROWS[name](effort), place)
+            except Exception:  # noqa: BLE001 an hour of other rows must not be lost
+                say(f"\n{name}: not measured\n{traceback.format_exc()}")
     finally:
-        connection.close()
+        servers.stop()
 
 
-def persistent() -> pika.BasicProperties:
-    """Return the properties of a message that survives a restart."""
-    return pika.BasicProperties(message_id=str(uuid.uuid4()), delivery_mode=2)
+def measured(name: str, row: Row, place: str) -> Result:
+    """Measure a row, and say how far it is."""
+    rounds = list(run(row, lambda step: say(f"{name}: {step}", sys.stderr)))
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return result(name, row, rounds, command_of(name), date, place)
 
 
-def new_user() -> UserCreate:
-    """Return a user whose e-mail is free."""
-    return UserCreate(
-        nombre="John",
-        apellido="Doe",
-        email=f"{uuid.uuid4().hex}@example.com",
-        url_foto_perfil="http://example.com/photo.jpg",
-        biografia="A test user",
-    )
+def machine() -> str:
+    """Return what the figures depend on, besides the servers."""
+    memory = psutil.virtual_memory().total / 2**30
+    python = platform.python_version()
+    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Python {python}"
 
 
-def say(text: str) -> None:
+def commit() -> str:
+    """Return which version of the project it is, if git knows."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown commit"
+    return f"commit {done.stdout.strip()}"
+
+
+def say(text: str, file: Any = sys.stdout) -> None:
     """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    file.write(f"{text}\n")
+    file.flush()
+
+
+def main() -> int:
+    """Measure, print, and write; return 1 if a row could not be measured."""
+    options = parsed()
+    profiling.is_enabled = options.profile
+    wanted = options.rows or (QUICK_ROWS if options.quick else ROWS)
+    names = [row for name in wanted for row in named(name)]
+    results: list[Result] = []
+    if not options.render:
+        for one in measure(names, options):
+            results.append(one)
+            say(f"\n{plain_table(one)}")
+            if options.write:
+                page.store([one])
+        say(f"\n{page.summary(results)}")
+    if options.write or options.render:
+        page.render()
+    return int(not options.render and len(results) < len(names))
 
 
 if __name__ == "__main__":
-    main()
-    connections.close_all()
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The other ways: small programs, written as the documentation of each shows."""
