@@ -6,6 +6,7 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
+from django.db import IntegrityError
 from django.utils import timezone
 
 from messaging import Reject, handles
@@ -21,19 +22,25 @@ TAKEN = "Ya existe un usuario con ese e-mail."
 STALE = "El usuario ya no tiene esa versión."
 
 
-@handles(UserCreate, batch=True)
+@handles(UserCreate, batch=True, savepoint=False)
 def create_users(messages: list[UserCreate]) -> list[int]:
     """Insert a user for each message, and return their ids."""
-    taken = set(User.objects.ids_by_email(message.email for message in messages))
+    emails: set[str] = set()
     refused = []
     for message in messages:
-        email = normalise_email(message.email)
-        if email in taken:
+        if (email := normalise_email(message.email)) in emails:
             refused.append(message)
-        taken.add(email)
+        emails.add(email)
     if refused:
         raise Reject(TAKEN, *refused, code="conflict")
-    events = insert_users(messages)
+    try:
+        events = insert_users(messages)
+    except IntegrityError:
+        taken = User.objects.ids_by_email(message.email for message in messages)
+        refused = [m for m in messages if normalise_email(m.email) in taken]
+        if not refused:
+            raise
+        raise Reject(TAKEN, *refused, code="conflict") from None
     users_changed.send(User, events=events)
     return [event.user_id for event in events]
 
@@ -60,7 +67,7 @@ def insert_users(messages: list[UserCreate]) -> list[UserCreated]:
     return [UserCreated.of_row(pk, row) for pk, row in zip(ids, rows, strict=True)]
 
 
-@handles(UserUpdate, batch=True)
+@handles(UserUpdate, batch=True, savepoint=False)
 def update_users(messages: list[UserUpdate]) -> list[int]:
     """Change the given fields of each user, and return the ids."""
     users = UserChanges(message.user_id for message in messages)
@@ -88,7 +95,7 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
     return [message.user_id for message in messages]
 
 
-@handles(UserDelete, batch=True)
+@handles(UserDelete, batch=True, savepoint=False)
 def delete_users(messages: list[UserDelete]) -> list[int]:
     """Delete the users, and return their ids."""
     users = UserChanges(message.user_id for message in messages)

@@ -30,6 +30,18 @@ class UserQuerySet(models.QuerySet["User"]):
         rows = self.filter(email__in=set(emails)).values_list("email", "pk")
         return {normalise_email(email): pk for email, pk in rows}
 
+    def locked(self, ids: Iterable[int]) -> list[tuple[User, int]]:
+        """Lock users, in the order of their ids; return them with their versions."""
+        # Joined, as a subquery could return a version from before the lock.
+        ledger = UserLedger._meta.db_table
+        users = self.select_for_update().filter(pk__in=set(ids)).order_by("pk")
+        rows = users.extra(  # noqa: S610 only names
+            select={"version": f"{ledger}.version"},
+            tables=[ledger],
+            where=[f"{ledger}.user_id = {User._meta.db_table}.user_id"],
+        )
+        return [(user, user.version) for user in rows]
+
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> list[int]:
         """Insert rows with the values of `User.COLUMNS`, and return their ids."""
         names = ("email", "user_id")

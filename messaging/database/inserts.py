@@ -1,21 +1,14 @@
-"""Fast inserts, connections that users' code has spoilt, and pruning of old rows."""
+"""Inserts and updates straight from values, many rows to a statement."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
-from django.db import DatabaseError, connections, models
+from django.db import connections, models, router
 from django.db.models.constants import OnConflict
-
-#: Codes of MySQL and MariaDB (disk or table full, an error of the storage engine), of
-#: PostgreSQL and of SQLite.
-NO_SPACE = (1021, 1030, 1114, "53100", "SQLITE_FULL")
-
 
 #: Characters of the values of one statement. Servers limit its bytes, by default to
 #: 16 MiB, and a character takes up to four.
@@ -76,6 +69,30 @@ def insert(
     return found
 
 
+def insert_instances(
+    rows: Sequence[models.Model], *, replacing: Sequence[str] = ()
+) -> None:
+    """Insert instances that have their primary keys, as `insert` does with values."""
+    if rows:
+        model = type(rows[0])
+        fields = model._meta.concrete_fields
+        values = [
+            tuple(getattr(row, field.attname) for field in fields) for row in rows
+        ]
+        every = [field.name for field in fields]
+        using = router.db_for_write(model)
+        insert(using, model, every, values, replacing=replacing)
+
+
+def update(rows: Iterable[models.Model], names: Iterable[str]) -> None:
+    """
+    Save fields of rows that exist, and are locked, in one statement if they fit in.
+
+    `bulk_update` takes one for a hundred rows, and longer to compile than to execute.
+    """
+    insert_instances(list(rows), replacing=list(names))
+
+
 def _prepared(
     fields: Sequence[Any], rows: Iterable[Sequence[Any]], connection: Any
 ) -> Iterator[Sequence[Any]]:
@@ -132,81 +149,3 @@ def _statements(
 def without_nul(text: str) -> str:
     """Return a text with NUL characters replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")
-
-
-def answers(alias: str) -> bool:
-    """Return whether a database accepts a new connection of this thread."""
-    connection = connections[alias]
-    try:
-        connection.close()
-        connection.ensure_connection()
-        return connection.is_usable()
-    except Exception:  # noqa: BLE001 drivers raise their own errors
-        return False
-
-
-def is_out_of_space(error: BaseException) -> bool:
-    """Whether a database has no space for what it should store."""
-    if not isinstance(error, DatabaseError):
-        return False
-    cause = error.__cause__
-    names = (getattr(cause, name, None) for name in ("sqlstate", "sqlite_errorname"))
-    return any(code in NO_SPACE for code in (*error.args[:1], *names))
-
-
-def close_stale_connections() -> None:
-    """
-    Close connections that are too old or broken, as `close_old_connections` does.
-
-    Connections in a transaction are left alone: a test may have opened them.
-    """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
-
-
-@contextmanager
-def balanced(alias: str) -> Iterator[None]:
-    """
-    Leave no transaction open that is begun in a `with` block, but roll it back.
-
-    Otherwise whatever is written later would become a part of it, and never be
-    committed. Raises `RuntimeError` for a `transaction.atomic()` block that is open.
-    """
-    connection = connections[alias]
-    depth = len(connection.atomic_blocks)
-    try:
-        yield
-    finally:
-        error = RuntimeError("A transaction.atomic() block was left open.")
-        is_open = len(connection.atomic_blocks) > depth
-        while len(connection.atomic_blocks) > depth:
-            connection.atomic_blocks[-1].__exit__(RuntimeError, error, None)
-        if not connection.in_atomic_block and not connection.autocommit:
-            connection.close()
-        if is_open:
-            raise error
-
-
-#: Rows deleted by one statement, which locks them for a few milliseconds.
-PRUNE_CHUNK = 1000
-
-
-class PrunableQuerySet(models.QuerySet[Any]):
-    """Rows that are deleted after some time."""
-
-    #: Name of the field that holds the age of a row.
-    moment: str
-
-    def older_than(self, moment: datetime) -> Self:
-        """Return the rows from before a moment, oldest first."""
-        return self.filter(**{f"{self.moment}__lt": moment}).order_by(self.moment)
-
-    def remove(self) -> Iterator[int]:
-        """Delete all rows in small steps that lock little; yield the count of each."""
-        while ids := list(self.values_list("pk", flat=True)[:PRUNE_CHUNK]):
-            yield (
-                self.model._default_manager.using(self.db)
-                .filter(pk__in=ids)
-                .delete()[0]
-            )
