@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from messaging import Message, handles, touches
 from messaging.cluster.leases import HeldLease
@@ -312,7 +312,8 @@ def test_messages_that_share_something_stay_in_their_order(seed: int) -> None:
         ]
         for context in contexts:
             context.decode()
-        found = runs(HeldLease(QUEUE), contexts)
+        with transaction.atomic():
+            found = runs(HeldLease(QUEUE), contexts)
     finally:
         del handlers[QUEUE], touching[QUEUE]
 
