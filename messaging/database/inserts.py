@@ -165,15 +165,13 @@ def _statements(
     some: list[Sequence[Any]] = []
     size = 0
     for row in rows:
-        size += row_size
-        for place in unlimited:
-            value = row[place]
-            if isinstance(value, str | bytes):
-                size += len(value)
-        if some and (size > STATEMENT_SIZE or len(some) == count):
+        texts = (row[place] for place in unlimited)
+        own = row_size + sum(len(v) for v in texts if isinstance(v, str | bytes))
+        if some and (size + own > STATEMENT_SIZE or len(some) == count):
             yield some
             some, size = [], 0
         some.append(row)
+        size += own
     if some:
         yield some
 
