@@ -9,24 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from messaging.bodies import decoded_size
 from messaging.envelope import SHORT, Delivery, Envelope, digest
 from messaging.text import storable
 
 from .spool import Spool
-
-
-class Arrived(NamedTuple):
-    """The parts of a delivery, as pika hands them over; the I/O thread has no more."""
-
-    queue: str
-    #: The broker's name of the queue or partition.
-    source: str
-    channel: Any
-    method: Any
-    properties: Any
 
 
 class DeliveryBuffer:
@@ -40,15 +29,15 @@ class DeliveryBuffer:
         self._room = room
         self._changed = threading.Condition()
         #: Without bodies, which are in `_bodies` in the same order.
-        self._deliveries: deque[Arrived] = deque()
+        self._deliveries: deque[Delivery] = deque()
         self._bodies = Spool(room)
         self._is_awake = False
 
-    def add(self, arrived: Arrived, body: bytes) -> None:
+    def add(self, delivery: Delivery, body: bytes) -> None:
         """Add a delivery and its body at the end."""
         with self._changed:
             self._bodies.add(body)
-            self._deliveries.append(arrived)
+            self._deliveries.append(delivery)
             self._changed.notify()
 
     def clear(self) -> None:
@@ -76,30 +65,35 @@ class DeliveryBuffer:
             self._changed.wait_for(lambda: self._deliveries or self._is_awake, timeout)
             self._is_awake = False
             while self._deliveries and len(batch) < limit:
-                arrived = self._deliveries[0]
-                if batch and batch[0].redelivered != arrived.method.redelivered:
+                delivery = self._deliveries[0]
+                if batch and batch[0].redelivered != delivery.redelivered:
                     break
-                encoding = arrived.properties.content_encoding
+                encoding = delivery.envelope.content_encoding
                 size = decoded_size(self._bodies.next_size, encoding)
                 if batch and size > room:
                     break
-                batch.append(delivery_of(arrived, self._bodies.peek()))
+                body = self._bodies.peek()
                 room -= size
                 self._bodies.drop()
                 self._deliveries.popleft()
+                # Nothing else has it yet, and a copy takes longer than decoding.
+                object.__setattr__(delivery.envelope, "body", body)
+                batch.append(delivery)
         return batch
 
 
-def delivery_of(arrived: Arrived, body: bytes) -> Delivery:
-    """Build a delivery from what has arrived."""
+def delivery_of(
+    queue: str, source: str, channel: Any, method: Any, properties: Any
+) -> Delivery:
+    """Build a delivery, without its body, from the parts that pika hands over."""
     return Delivery(
-        envelope=envelope_of(arrived.method, arrived.properties, body),
-        queue=arrived.queue,
-        source=arrived.source,
-        tag=arrived.method.delivery_tag,
-        channel=arrived.channel,
-        redelivered=arrived.method.redelivered,
-        consumer_tag=arrived.method.consumer_tag,
+        envelope=envelope_of(method, properties, b""),
+        queue=queue,
+        source=source,
+        tag=method.delivery_tag,
+        channel=channel,
+        redelivered=method.redelivered,
+        consumer_tag=method.consumer_tag,
     )
 
 

@@ -19,7 +19,7 @@ from messaging.envelope import Delivery
 from .backoff import Backoff
 from .channels import NORMAL, close
 from .connection import Connection
-from .deliveries import Arrived, DeliveryBuffer
+from .deliveries import DeliveryBuffer, delivery_of
 from .queues import ConsumerWatchdog
 
 logger = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ class Subscription:
 
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is self._channel:
-            arrived = Arrived(self.queue, self.name, channel, method, properties)
-            self._buffer.add(arrived, body)
+            delivery = delivery_of(self.queue, self.name, channel, method, properties)
+            self._buffer.add(delivery, body)
         if channel is not self._channel:  # `end` may have emptied the buffer before
             self._buffer.clear()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 
-import pika
 import pytest
 
-from messaging.amqp.deliveries import Arrived, DeliveryBuffer
+from messaging.amqp.deliveries import DeliveryBuffer
+from messaging.envelope import Delivery, Envelope
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,7 @@ def test_a_batch_of_compressed_messages_fits_when_it_is_decompressed(
     buffer = DeliveryBuffer(4 * 1024 * 1024)
     body = gzip.compress(bytes(1024 * 1024))
     for tag in range(10):
-        method = pika.spec.Basic.Deliver("consumer", tag, False, "", "any")
-        properties = pika.BasicProperties(content_encoding=encoding)
-        buffer.add(Arrived("any", "any", None, method, properties), body)
+        envelope = Envelope(b"", "any", content_encoding=encoding)
+        buffer.add(Delivery(envelope, "any", tag), body)
 
     assert [len(buffer.take(100, 0)) for _ in expected] == expected
