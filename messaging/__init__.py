@@ -23,19 +23,10 @@ from .outbox.model_events import publishes
 from .outbox.suppression import suppressed, unsuppressed
 from .publish import publish, send
 from .received import Received
-from .registry import (
-    Applied,
-    Exchange,
-    direct,
-    fanout,
-    handles,
-    headers,
-    listens,
-    projects,
-    topic,
-)
+from .registry import Applied, handles, listens, projects, touches
 from .rpc.client import call
 from .rpc.functions import serves
+from .sources import Exchange, direct, fanout, headers, topic
 from .topology import Queue
 
 __all__ = [  # noqa: RUF022 grouped by purpose
@@ -53,6 +44,7 @@ __all__ = [  # noqa: RUF022 grouped by purpose
     "handles",
     "listens",
     "projects",
+    "touches",
     "Applied",
     # Exchanges to listen to
     "direct",

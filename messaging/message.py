@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from django.utils.translation import gettext as _
@@ -87,7 +87,7 @@ class Message(BaseModel):
         """
         omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
         body = validated(lambda: self._as_json(omitted), UNENCODABLE)
-        decoded = type(self).decode(body)
+        decoded = validated(partial(self.__pydantic_validator__.validate_json, body))
         if (decoded.__dict__, decoded.model_extra) == (self.__dict__, self.model_extra):
             return body
         changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
@@ -97,8 +97,9 @@ class Message(BaseModel):
 
     def _as_json(self, omitted: set[str]) -> bytes:
         # Without warnings about values that `decode` refuses.
-        text = self.model_dump_json(by_alias=True, exclude=omitted, warnings=False)
-        return text.encode()
+        return self.__pydantic_serializer__.to_json(
+            self, by_alias=True, exclude=omitted, warnings=False
+        )
 
     @classmethod
     def decode(cls, body: bytes, envelope: Envelope | None = None) -> Self:
@@ -142,8 +143,8 @@ def decode(
     """
     if len(classes) == 1:
         return classes[0].decode(body, envelope)
-    adapter = _adapter(classes)
-    return validated(lambda: adapter.validate_json(plain(body, envelope)))
+    read: Callable[[bytes], Message] = _adapter(classes).validator.validate_json
+    return validated(lambda: read(plain(body, envelope)))
 
 
 def plain(body: bytes, envelope: Envelope | None) -> bytes:

@@ -9,11 +9,10 @@ from typing import Any
 from django.db import transaction
 
 from . import topology
-from .amqp.encoding import Properties, pack
+from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .envelope import PARTITION_KEY, PARTITIONS, SHORT, Envelope
-from .exceptions import TooLarge
+from .envelope import PARTITION_KEY, PARTITIONS, Envelope
 from .message import Event, Message, key_of
 from .registry import handlers
 
@@ -39,6 +38,13 @@ def publish(
     """
     if message_id is not None and len(messages) != 1:
         raise TypeError("message_id identifies one message: publish the others apart.")
+    if _in_transaction() and not (message_id or headers or reply_to):
+        from .models import Outbox  # models load after this package
+
+        if len(events := [m for m in messages if isinstance(m, Event)]) == len(
+            messages
+        ):
+            return Outbox.objects.using(settings.DATABASE).add_events(events)
     envelopes = [envelope_for(m, message_id, headers, reply_to) for m in messages]
     dispatch(envelopes, timeout)
     return [str(envelope.message_id) for envelope in envelopes]
@@ -100,15 +106,13 @@ def envelope_for(
 
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
     """Send envelopes now, or store them in the outbox inside a transaction."""
-    if not transaction.get_connection(settings.DATABASE).in_atomic_block:
+    if not _in_transaction():
         publisher().publish(*envelopes, timeout=timeout, in_turn=True)
         return
-    for envelope in envelopes:
-        if len(envelope.body) > settings.MAX_BODY:
-            raise TooLarge
-        extra = envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}
-        if extra or len(envelope.key) > SHORT:
-            Properties(envelope)  # raises if it cannot be encoded; plain ones can
     from .models import Outbox  # models load after this package
 
-    Outbox.objects.using(settings.DATABASE).add(envelopes)
+    Outbox.objects.using(settings.DATABASE).add_checked(envelopes)
+
+
+def _in_transaction() -> bool:
+    return bool(transaction.get_connection(settings.DATABASE).in_atomic_block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from django.core.exceptions import ImproperlyConfigured
@@ -12,89 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from .envelope import SHORT
 from .message import TYPE_LENGTH, Event, Message
 from .received import Received, received_as
+from .sources import Source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: The exchange types of AMQP 0-9-1; each has a function of that name below.
-TYPES = ("fanout", "direct", "topic", "headers")
-#: Values of `x-match`, the argument of a headers binding: all headers must match, or
-#: any; without `-with-x`, headers that begin with "x-" are ignored.
-MATCHES = ("all", "any", "all-with-x", "any-with-x")
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """
-    An exchange.
-
-    One that is not durable is gone after a restart of the broker, with its bindings. A
-    passive one belongs to another program: it must exist and is not declared.
-    """
-
-    name: str
-    type: str
-    durable: bool = True
-    passive: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError(
-                "The default exchange cannot be bound: it routes every message to the "
-                "queue that its routing key names."
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An exchange and the bindings to it."""
-
-    exchange: Exchange
-    keys: tuple[str, ...] = ("",)
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-def fanout(exchange: str, *, durable: bool = True, passive: bool = False) -> Source:
-    """Select every message of a fanout exchange."""
-    return Source(Exchange(exchange, "fanout", durable, passive))
-
-
-def direct(
-    exchange: str, *keys: str, durable: bool = True, passive: bool = False
-) -> Source:
-    """Select the messages whose routing key is one of `keys`."""
-    return Source(Exchange(exchange, "direct", durable, passive), _some(keys))
-
-
-def topic(
-    exchange: str, *keys: str, durable: bool = True, passive: bool = False
-) -> Source:
-    """
-    Select the messages whose routing key matches one of the patterns `keys`.
-
-    Words are separated by dots; `*` matches one word, `#` any number.
-    """
-    return Source(Exchange(exchange, "topic", durable, passive), _some(keys))
-
-
-def headers(
-    exchange: str,
-    wanted: dict[str, Any],
-    *,
-    match: str = "all",
-    durable: bool = True,
-    passive: bool = False,
-) -> Source:
-    """Select the messages with all `wanted` headers, or with any if `match="any"`."""
-    if match not in MATCHES:
-        raise ValueError(f"match is one of {', '.join(MATCHES)}, not {match!r}.")
-    arguments = {**wanted, "x-match": match}
-    return Source(Exchange(exchange, "headers", durable, passive), arguments=arguments)
-
-
-def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
-    if not keys:
-        raise ValueError("Name at least one routing key.")
-    return keys
 
 
 class Applied(NamedTuple):
@@ -114,6 +34,8 @@ class Handler:
     batch: bool
     #: Whether changes it makes to published models emit no events.
     suppresses_events: bool = False
+    #: Whether a message alone in its transaction has a savepoint, too.
+    savepoint: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +59,12 @@ event_exchanges: dict[str, str] = {}
 one_by_one: set[str] = set()
 #: Projections by queue.
 projections: dict[str, Projection] = {}
+#: Functions that return what messages touch, by queue.
+touching: dict[str, Callable[[list[Any]], list[set[str]]]] = {}
 
 
 def handles(
-    message: type[Message], *, batch: bool = False
+    message: type[Message], *, batch: bool = False, savepoint: bool = True
 ) -> Callable[[Function], Function]:
     """
     Register a function as the handler of one class of commands.
@@ -149,6 +73,10 @@ def handles(
     and returns the id of what it wrote; with `batch=True` it takes a list of messages,
     in order, and returns a list of ids. It raises `Reject` for a message that can never
     succeed and `Retry` for one that may succeed later.
+
+    Each call has a savepoint, by which it is also noticed if the function has ended the
+    transaction through the database driver. For one that uses Django alone,
+    `savepoint=False` saves two statements when a message is alone in its transaction.
     """
     queue = getattr(message, "queue", "")
     if not queue:
@@ -156,7 +84,7 @@ def handles(
             f"{message.__qualname__} names no queue: add "
             '`queue: ClassVar = "..._queue"`, or use `listens` if it is an event.'
         )
-    return _register(queue, message, batch)
+    return _register(queue, message, batch, savepoint=savepoint)
 
 
 def listens(
@@ -216,7 +144,7 @@ def listens(
 
 
 def _register(
-    queue: str, message: type[Message], batch: bool, suppresses_events: bool = False
+    queue: str, message: type[Message], batch: bool, **options: bool
 ) -> Callable[[Function], Function]:
     event_type = event_type_of(message)
 
@@ -234,7 +162,7 @@ def _register(
                 f"{event_type} has two handlers in {queue}: {function.__qualname__}, "
                 f"{others[event_type].function.__qualname__}."
             )
-        others[event_type] = Handler(message, function, batch, suppresses_events)
+        others[event_type] = Handler(message, function, batch, **options)
         return function
 
     return register
@@ -319,6 +247,30 @@ def projects(
         if queue in projections:
             raise ImproperlyConfigured(f"{queue} has two projections.")
         projections[queue] = Projection(function, database)
+        return function
+
+    return register
+
+
+def touches(queue: str) -> Callable[[Function], Function]:
+    """
+    Register the function that returns what the messages of a queue touch.
+
+    It takes a list of messages, in the transaction in which they are applied, and
+    returns a set of strings for each: whatever its effect depends on or changes, such
+    as an e-mail that must be unique. Partition keys need not be among them.
+
+    Handlers are then called with messages of their type together, although others came
+    between them. A message only passes one of another type if both have different
+    partition keys and touch nothing in common, so that the result is the same as if all
+    were applied in their order. Without such a function, that order is kept.
+    """
+
+    def register(function: Function) -> Function:
+        refuse_deferred(function)
+        if queue in touching:
+            raise ImproperlyConfigured(f"{queue} has two functions of `touches`.")
+        touching[queue] = function
         return function
 
     return register

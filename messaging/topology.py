@@ -18,14 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .conf import settings
 from .envelope import PARTITIONS
-from .registry import (
-    Exchange,
-    Source,
-    bindings,
-    event_exchanges,
-    handlers,
-    sources,
-)
+from .registry import bindings, event_exchanges, handlers, sources
+from .sources import Exchange, Source
 
 #: The end of the name of a queue of dead letters.
 DEAD = ".dead"

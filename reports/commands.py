@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from messaging import Message
-from messaging.fields import Moment, Text
+from messaging.fields import Moment, Text, Usual
 from users.commands import UserId
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -24,6 +24,7 @@ ReportId = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,36}$"),
     AfterValidator(canonical),
+    Usual(r"^[0-9a-z_-]{1,36}$"),
 ]
 Kind = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Description = Annotated[Text, Field(min_length=1, max_length=10_000)]

@@ -14,10 +14,16 @@ from collections.abc import Sequence
 from django.conf import settings
 from django.utils import timezone
 
-from messaging import NotYet, Reject, handles
+from messaging import NotYet, Reject, handles, touches
+from messaging.database import insert_instances, update
 from users.changes import UserChanges
 
-from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
+from .commands import (
+    ReportCommand,
+    ReportCreate,
+    ReportDelete,
+    ReportUpdateVisibility,
+)
 from .events import ReportCreated, ReportDeleted, ReportVisibilityUpdated
 from .models import Report, ReportLedger
 from .signals import reports_changed
@@ -30,7 +36,7 @@ UNKNOWN_AUTHOR = "No existe ningún usuario con ese id_usuario."
 NORMAL_VISIBILITY = 1.0
 
 
-@handles(ReportCreate, batch=True)
+@handles(ReportCreate, batch=True, savepoint=False)
 def create_reports(messages: list[ReportCreate]) -> list[str]:
     """Insert ledger rows, count the reports for their authors, and return the ids."""
     ids = [message.id_reporte or str(uuid.uuid4()) for message in messages]
@@ -70,7 +76,7 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
 def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedger]:
     """Insert the ledger rows of new reports, at version 1, in one statement."""
     now = timezone.now()
-    return ReportLedger.objects.bulk_create(
+    rows = [
         ReportLedger(
             id_reporte=id_reporte,
             id_usuario=message.id_usuario,
@@ -82,10 +88,12 @@ def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedg
             fecha_creacion=message.fecha_creacion or now,
         )
         for message, id_reporte in zip(messages, ids, strict=True)
-    )
+    ]
+    insert_instances(rows)
+    return rows
 
 
-@handles(ReportUpdateVisibility, batch=True)
+@handles(ReportUpdateVisibility, batch=True, savepoint=False)
 def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     """Set the visibility, lower the rating of penalised authors, return the ids."""
     rows = lock_rows(messages)
@@ -116,13 +124,13 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
         )
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
-    ReportLedger.objects.bulk_update(rows.values(), ["visibilidad", "version"], 100)
+    update(rows.values(), ["visibilidad", "version"])
     authors.save()
     reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
 
 
-@handles(ReportDelete, batch=True)
+@handles(ReportDelete, batch=True, savepoint=False)
 def delete_reports(messages: list[ReportDelete]) -> list[str]:
     """Mark the ledger rows as deleted, for good, and return the ids."""
     rows = lock_rows(messages)
@@ -138,7 +146,7 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     for row in rows.values():
         row.deleted = True
         row.version += 1
-    ReportLedger.objects.bulk_update(rows.values(), ["deleted", "version"], 100)
+    update(rows.values(), ["deleted", "version"])
     reports_changed.send(
         Report, events=[ReportDeleted.of(row) for row in rows.values()]
     )
@@ -159,3 +167,23 @@ def lock_rows(
     if unknown := [m for m in messages if m.id_reporte not in found]:
         raise Reject(UNKNOWN, *unknown, code="not_found")
     return found
+
+
+@touches("reports_queue")
+def touched_by(commands: list[ReportCommand]) -> list[set[str]]:
+    """Return the author of each report, if the command changes the author, too."""
+    ids = {c.id_reporte for c in commands if isinstance(c, ReportUpdateVisibility)}
+    rows = ReportLedger.objects.filter(pk__in=ids).values_list("pk", "id_usuario")
+    authors = {pk: {f"user {author}"} for pk, author in rows}
+    touched: list[set[str]] = []
+    for command in commands:
+        match command:
+            case ReportCreate(id_reporte=pk, id_usuario=author):
+                touched.append({f"user {author}"})
+                # Later commands of this list may find it, or an earlier one.
+                authors[str(pk)] = authors.get(str(pk), set()) | touched[-1]
+            case ReportUpdateVisibility(penalize_author=True, id_reporte=pk):
+                touched.append(authors.get(pk, set()))
+            case _:
+                touched.append(set())
+    return touched

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from messaging import Applied, listens, projects
+from messaging.database import update
 from users.events import UserDeleted
 
 from .events import ReportAnonymised
@@ -19,7 +20,7 @@ from .projection import document_of, write
 from .signals import reports_changed
 
 QUEUE = "deleted_authors_queue"
-#: Rows or documents to write at a time.
+#: Documents to write at a time.
 CHUNK = 500
 #: Age from which a report must have a document.
 PROJECTION_TIME = timedelta(minutes=10)
@@ -40,7 +41,7 @@ def anonymise_reports(event: UserDeleted) -> int:
     for row in changed:
         row.anonymous = True
         row.version += 1
-    ReportLedger.objects.bulk_update(changed, ["anonymous", "version"], CHUNK)
+    update(changed, ["anonymous", "version"])
     reports_changed.send(
         Report,
         events=[ReportAnonymised.of(row) for row in changed],

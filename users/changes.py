@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import Max
+
+from messaging import touches
+from messaging.database import update
+
+from .commands import (
+    ExistingUserCommand,
+    UserCreate,
+    UserUpdate,
+    normalise_email,
+)
 from .events import UserDeleted, UserEvent, UserUpdated
 from .models import User, UserLedger
 from .signals import users_changed
 
-#: Rows of one UPDATE statement. Django takes long to build larger CASE expressions.
-UPDATE_BATCH = 100
+#: The ids of users that are created at a time are no further from the last one.
+REACH = 1_000_000
 
 
 class UserChanges:
@@ -22,9 +33,11 @@ class UserChanges:
     """
 
     def __init__(self, ids: Iterable[int]) -> None:
-        rows = User.objects.select_for_update().filter(pk__in=set(ids)).order_by("pk")
-        self._users = {user.pk: user for user in rows}
-        self._ledger = UserLedger.objects.in_bulk(list(self._users))
+        self._users: dict[int, User] = {}
+        self._ledger: dict[int, UserLedger] = {}
+        for user, version in User.objects.locked(ids):
+            self._users[user.pk] = user
+            self._ledger[user.pk] = UserLedger(user_id=user.pk, version=version)
         self._changed_fields: set[str] = set()
         self._changed: dict[int, User] = {}
         self._deleted: set[int] = set()
@@ -62,20 +75,43 @@ class UserChanges:
         """Write all changes in a few bulk statements, and send `users_changed`."""
         if not self._events:
             return
-        if self._changed:
-            User.objects.bulk_update(
-                self._changed.values(), self._changed_fields, UPDATE_BATCH
-            )
+        update(self._changed.values(), self._changed_fields)
         if self._deleted:
             User.objects.filter(pk__in=self._deleted).delete()
-        touched = {event.user_id for event in self._events}
-        UserLedger.objects.bulk_update(
-            [self._ledger[user_id] for user_id in touched],
-            ["version", "deleted"],
-            UPDATE_BATCH,
-        )
+        touched = sorted({event.user_id for event in self._events})
+        update([self._ledger[pk] for pk in touched], ["version", "deleted"])
         users_changed.send(User, events=self._events)
 
     def _next_version(self, user_id: int) -> int:
         self._ledger[user_id].version += 1
         return self._ledger[user_id].version
+
+
+@touches("users_queue")
+def touched_by(
+    commands: list[ExistingUserCommand | UserCreate],
+) -> list[set[str]]:
+    """
+    Return the e-mails that each command is about, and "new" for an id to come.
+
+    A command about a user touches all e-mails that the user has or may be given by one
+    of `commands`: it may take or free each of them.
+    """
+    about = [c for c in commands if isinstance(c, ExistingUserCommand)]
+    ids = {command.user_id for command in about}
+    rows = User.objects.filter(pk__in=ids).values_list("pk", "email")
+    emails = {pk: {normalise_email(email)} for pk, email in rows}
+    if unknown := ids - emails.keys():
+        last = UserLedger.objects.aggregate(last=Max("pk"))["last"] or 0
+        # One of those that are created may get an id that no user has had.
+        reach = range(last + 1, last + REACH)
+        emails |= {pk: {"new"} if pk in reach else set() for pk in unknown}
+    for command in about:
+        if isinstance(command, UserUpdate) and command.email:
+            emails[command.user_id].add(normalise_email(command.email))
+    return [
+        emails[command.user_id]
+        if isinstance(command, ExistingUserCommand)
+        else {normalise_email(command.email), "new"}
+        for command in commands
+    ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from messaging import Event
 
@@ -46,6 +47,12 @@ class UserCreated(UserState):
     """A user was inserted."""
 
     event_type: Literal["user.created"] = "user.created"
+
+    @classmethod
+    def of_row(cls, user_id: int, row: Sequence[Any]) -> Self:
+        """Build the event of a new row with the values of `User.COLUMNS`."""
+        values: dict[str, Any] = dict(zip(User.COLUMNS, row, strict=True))
+        return cls(user_id=user_id, version=1, **values)
 
 
 class UserUpdated(UserState):

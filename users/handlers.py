@@ -6,11 +6,10 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
-from django.db import router
+from django.db import IntegrityError
 from django.utils import timezone
 
 from messaging import Reject, handles
-from messaging.database import insert
 
 from .changes import UserChanges
 from .commands import UserCreate, UserDelete, UserUpdate, normalise_email
@@ -23,56 +22,52 @@ TAKEN = "Ya existe un usuario con ese e-mail."
 STALE = "El usuario ya no tiene esa versión."
 
 
-@handles(UserCreate, batch=True)
+@handles(UserCreate, batch=True, savepoint=False)
 def create_users(messages: list[UserCreate]) -> list[int]:
     """Insert a user for each message, and return their ids."""
-    taken = set(User.objects.ids_by_email(message.email for message in messages))
+    emails: set[str] = set()
     refused = []
     for message in messages:
-        email = normalise_email(message.email)
-        if email in taken:
+        if (email := normalise_email(message.email)) in emails:
             refused.append(message)
-        taken.add(email)
+        emails.add(email)
     if refused:
         raise Reject(TAKEN, *refused, code="conflict")
-    users = insert_users(messages)
-    users_changed.send(User, events=[UserCreated.of(user, 1) for user in users])
-    return [user.pk for user in users]
+    try:
+        events = insert_users(messages)
+    except IntegrityError:
+        taken = User.objects.ids_by_email(message.email for message in messages)
+        refused = [m for m in messages if normalise_email(m.email) in taken]
+        if not refused:
+            raise
+        raise Reject(TAKEN, *refused, code="conflict") from None
+    users_changed.send(User, events=events)
+    return [event.user_id for event in events]
 
 
-def insert_users(messages: list[UserCreate]) -> list[User]:
-    """Insert the users, and their ledger rows at version 1, in one statement each."""
+def insert_users(messages: list[UserCreate]) -> list[UserCreated]:
+    """Insert users, and their ledger rows at version 1; return their events."""
     now = timezone.now()
-    users = User.objects.bulk_create(
-        User(
-            nombre=message.nombre,
-            apellido=message.apellido,
-            email=message.email,
-            fecha_nacimiento=message.fecha_nacimiento,
-            fecha_creacion=message.fecha_creacion or now,
-            calificacion=(
-                BEST_RATING if message.calificacion is None else message.calificacion
-            ),
-            numero_reportes=message.numero_reportes or 0,
-            url_foto_perfil=message.url_foto_perfil or "",
-            biografia=message.biografia or "",
+    rows = [
+        (
+            message.nombre,
+            message.apellido,
+            message.email,
+            message.fecha_nacimiento,
+            message.fecha_creacion or now,
+            BEST_RATING if message.calificacion is None else message.calificacion,
+            message.numero_reportes or 0,
+            message.url_foto_perfil or "",
+            message.biografia or "",
         )
         for message in messages
-    )
-    if users[0].pk is None:  # MySQL, unlike MariaDB, does not return the ids
-        ids = User.objects.ids_by_email(user.email for user in users)
-        for user in users:
-            user.pk = ids[normalise_email(user.email)]
-    insert(
-        router.db_for_write(UserLedger),
-        UserLedger,
-        ["user_id", "version", "deleted"],
-        [(user.pk, 1, False) for user in users],
-    )
-    return users
+    ]
+    ids = User.objects.insert(rows)
+    UserLedger.objects.begin(ids)
+    return [UserCreated.of_row(pk, row) for pk, row in zip(ids, rows, strict=True)]
 
 
-@handles(UserUpdate, batch=True)
+@handles(UserUpdate, batch=True, savepoint=False)
 def update_users(messages: list[UserUpdate]) -> list[int]:
     """Change the given fields of each user, and return the ids."""
     users = UserChanges(message.user_id for message in messages)
@@ -100,7 +95,7 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
     return [message.user_id for message in messages]
 
 
-@handles(UserDelete, batch=True)
+@handles(UserDelete, batch=True, savepoint=False)
 def delete_users(messages: list[UserDelete]) -> list[int]:
     """Delete the users, and return their ids."""
     users = UserChanges(message.user_id for message in messages)

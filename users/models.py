@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, router
 
+from messaging.database import insert
 from messaging.models import Ledger
 
 from .commands import normalise_email
@@ -38,6 +40,30 @@ class UserQuerySet(models.QuerySet["User"]):
         rows = self.filter(email__in=set(emails)).values_list("email", "pk")
         return {normalise_email(email): pk for email, pk in rows}
 
+    def locked(self, ids: Iterable[int]) -> list[tuple[User, int]]:
+        """Lock users, in the order of their ids; return them with their versions."""
+        # Joined, as a subquery could return a version from before the lock.
+        ledger = UserLedger._meta.db_table
+        users = self.select_for_update().filter(pk__in=set(ids)).order_by("pk")
+        rows = users.extra(  # noqa: S610 only names
+            select={"version": f"{ledger}.version"},
+            tables=[ledger],
+            where=[f"{ledger}.user_id = {User._meta.db_table}.user_id"],
+        )
+        return [(user, user.version) for user in rows]
+
+    def insert(self, rows: Sequence[tuple[Any, ...]]) -> list[int]:
+        """Insert rows with the values of `User.COLUMNS`, and return their ids."""
+        names = ("email", "user_id")
+        found = insert(
+            router.db_for_write(User), User, User.COLUMNS, rows, returning=names
+        )
+        place = User.COLUMNS.index("email")
+        ids = {normalise_email(email): pk for email, pk in found}
+        # MySQL, unlike MariaDB, does not return them.
+        ids = ids or self.ids_by_email(row[place] for row in rows)
+        return [ids[normalise_email(row[place])] for row in rows]
+
 
 class User(models.Model):
     """An author of reports."""
@@ -67,6 +93,18 @@ class User(models.Model):
     )
     biografia = models.TextField("biografía", blank=True, default="")
 
+    COLUMNS = (
+        "nombre",
+        "apellido",
+        "email",
+        "fecha_nacimiento",
+        "fecha_creacion",
+        "calificacion",
+        "numero_reportes",
+        "url_foto_perfil",
+        "biografia",
+    )
+
     objects = UserQuerySet.as_manager()
 
     class Meta:
@@ -76,10 +114,22 @@ class User(models.Model):
         return f"{self.nombre} {self.apellido} <{self.email}>"
 
 
+class UserLedgerQuerySet(models.QuerySet["UserLedger"]):
+    """Rows of the ledger."""
+
+    def begin(self, ids: Iterable[int]) -> None:
+        """Insert rows at version 1."""
+        names = ("user_id", "version", "deleted")
+        rows = [(pk, 1, False) for pk in ids]
+        insert(router.db_for_write(UserLedger), UserLedger, names, rows)
+
+
 class UserLedger(Ledger):
     """The version of every user, kept after the user is deleted."""
 
     user_id = models.BigIntegerField(primary_key=True)
+
+    objects = UserLedgerQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"user {self.user_id} v{self.version}"

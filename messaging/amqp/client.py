@@ -14,7 +14,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from messaging import topology
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
-from messaging.registry import Exchange, Source
+from messaging.sources import Exchange, Source
 
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
 from .connection import UNCONNECTED, Stream, broker_address, parameters, readable

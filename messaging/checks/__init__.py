@@ -20,8 +20,9 @@ from django.db import connections
 from messaging.conf import DEFAULTS, settings
 from messaging.envelope import SHORT
 from messaging.outbox.publication import VENDORS, publications
-from messaging.registry import Exchange, handlers
+from messaging.registry import handlers
 from messaging.rpc.functions import served
+from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,33 +58,39 @@ class HeldLease:
         self._has_nameless = value
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Hold the lease, locked, for a transaction; raises `LeaseLost`."""
+    def transaction(self, ids: Collection[str] = ()) -> Iterator[bool]:
+        """
+        Hold the lease, locked, for a transaction; raises `LeaseLost`.
+
+        Yields whether the inbox may have one of `ids`, as `lock` returns it.
+        """
         self.watch.check()
         self.watch.hooks = []
         try:
             with transaction.atomic(using=settings.DATABASE):
-                self.lock()
-                yield
+                yield self.lock(ids)
                 self.watch.hooks = connections[settings.DATABASE].run_on_commit
         finally:
             self.watch.check()  # the end of a lost session may raise something else
 
-    def lock(self) -> None:
+    def lock(self, ids: Collection[str] = ()) -> bool:
         """
         Lock the lease until the transaction ends; raises `LeaseLost`.
 
         Until then no other worker can take it over, except by ending this session.
+        Returns whether the inbox may have one of `ids`: see `LeaseQuerySet.lock`.
         """
         if not self.worker:
-            return
+            return True
         session = connections[settings.DATABASE].connection
         if session is not self._session:
             # So that a takeover can end this session.
             name = lock_name(self.worker, self.name)
             session_locks.acquire(settings.DATABASE, name)
             self._session = session
-        Lease.objects.using(settings.DATABASE).lock(self.name, self.worker, self.epoch)
+        return Lease.objects.using(settings.DATABASE).lock(
+            self.name, self.worker, self.epoch, ids
+        )
 
     def end_session(self) -> None:
         """End the session that has locked the lease last, and so its transaction."""

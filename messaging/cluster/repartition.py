@@ -21,7 +21,8 @@ from messaging.amqp.client import Client
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
-from messaging.registry import Exchange, handlers
+from messaging.registry import handlers
+from messaging.sources import Exchange
 
 from .moving import is_old, is_own, move, replace_public
 from .resizing import OFFLINE, busy, delete, obstacles, queue_state, resize, uses

@@ -13,7 +13,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 
 from messaging.amqp.publisher import Publisher
 from messaging.cluster.leases import HeldLease
@@ -30,6 +29,7 @@ from .context import DECIDED, Batch, Part, State, in_states
 from .policy import FailurePolicy, Step, portions
 from .projection import projectable, projecting
 from .retry import Decision
+from .runs import runs
 from .transactions import ENDED, TransactionEnded
 
 logger = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ class Processor:
         A `decision` about the only message stands in for its handler.
         """
         try:
-            with self.lease.transaction():
-                inbox.recognise(part)
+            with self.lease.transaction([c.id for c in part]) as may_be_known:
+                inbox.recognise(part, may_be_known)
                 inbox.claim_keys(part)
                 if self.lease.has_parked:
                     parking.find_blocked(self.lease, part)
@@ -136,10 +136,9 @@ class Processor:
         self._blocked_keys |= {context.key for context in parked}
 
     def _handle(self, part: Part) -> None:
-        """Call the handlers with runs of messages of one type, in their order."""
-        new = in_states(part, State.NEW)
-        for event_type, run in groupby(new, key=lambda c: c.event_type):
-            handler = handlers[self.lease.queue][event_type]
+        """Call the handlers with messages of one type at a time."""
+        for run in runs(self.lease, in_states(part, State.NEW)):
+            handler = handlers[self.lease.queue][run[0].event_type]
             handling = replace(
                 self._applying,
                 run=partial(self._call, handler, part),
@@ -147,7 +146,7 @@ class Processor:
                 is_nested=True,
                 transaction_survives=transactions.is_usable,
             )
-            self._policy.run(handling, list(run))
+            self._policy.run(handling, run)
 
     def _call(
         self, handler: Handler, part: Part, run: Part, decision: Decision | None
@@ -160,11 +159,14 @@ class Processor:
         if not ready:
             return None
         try:
-            references = transactions.call(handler, ready, self._policy, self.lease)
+            alone = len(part) == 1
+            references = transactions.call(
+                handler, ready, self._policy, self.lease, alone
+            )
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
-            if not named:
+            if not named or not transactions.is_usable():
                 raise
             for context in named:
                 context.set_aside(context.decide(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError
 from django.utils.translation import gettext as _
 
 from messaging.cluster.leases import HeldLease
@@ -24,9 +24,16 @@ from messaging.models import IdempotencyKey, Inbox, LastNameless
 from .context import KEY_LENGTH, Context, State, in_states
 
 
-def recognise(part: Sequence[Context]) -> None:
-    """Find the messages that were decided before, in this part or an earlier one."""
-    known = Inbox.objects.using(settings.DATABASE).known(c.id for c in part)
+def recognise(part: Sequence[Context], may_be_known: bool) -> None:
+    """
+    Find the messages that were decided before, in this part or an earlier one.
+
+    Without `may_be_known` the inbox is not asked. If it has one of them nevertheless,
+    `record` fails, and all is rolled back.
+    """
+    ids = [context.id for context in part]
+    inbox = Inbox.objects.using(settings.DATABASE)
+    known = inbox.known(ids) if may_be_known else {}
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     arrived = ((c.delivery, c.key) for c in part if c.row is None)
     last = LastNameless.objects.using(settings.DATABASE)
@@ -100,8 +107,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         last = LastNameless.objects.using(settings.DATABASE)
         last.remember((c.delivery, c.key) for c in decided)
     try:
-        with transaction.atomic(using=settings.DATABASE):
-            insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
+        insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         # The batch is processed again, and finds that row.
         raise OperationalError(

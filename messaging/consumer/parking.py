@@ -46,17 +46,15 @@ def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:
     A message blocks those of its key that come after it in its transaction, `part`.
     `blocked` are the keys that earlier transactions of the batch have blocked.
     """
-    first, last = part.index(run[0]), part.index(run[-1])
-    before = in_states(part[:first], State.RETRY, State.BLOCKED)
-    blocked = blocked | {context.key for context in before}
-    ready = []
-    for context in part[first : last + 1]:  # no other run has new ones there
+    blocked, mine, ready = set(blocked), set(map(id, run)), []
+    for context in part:
         if context.state in (State.RETRY, State.BLOCKED):
             blocked.add(context.key)
-        elif context.state is State.NEW and context.key in blocked:
-            context.block()
-        elif context.state is State.NEW:
-            ready.append(context)
+        elif context.state is State.NEW and id(context) in mine:
+            if context.key in blocked:
+                context.block()
+            else:
+                ready.append(context)
     return ready
 
 

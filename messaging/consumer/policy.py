@@ -15,7 +15,7 @@ from itertools import groupby
 from messaging.cluster.time_limit import Abandoned
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
-from messaging.exceptions import SERVER_FAILURES
+from messaging.exceptions import SERVER_FAILURES, Reject
 from messaging.models.lease import LeaseLost
 from messaging.text import describe
 
@@ -114,7 +114,8 @@ class FailurePolicy:
                 first.delivery.message_id,
                 describe(error),
                 # Where it failed is logged once, and when it is given up.
-                exc_info=first.attempts == 0 or isinstance(decision, Failure),
+                exc_info=not isinstance(error, Reject)
+                and (first.attempts == 0 or isinstance(decision, Failure)),
             )
         return decision
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from messaging.conf import settings
 from messaging.envelope import PROPERTIES
-from messaging.registry import MATCHES, TYPES, Exchange, Source
+from messaging.sources import MATCHES, TYPES, Exchange, Source
 
 #: Properties that `--property` takes; the others have options of their own.
 SETTABLE = (*PROPERTIES, "expiration", "user_id")

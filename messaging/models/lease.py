@@ -8,7 +8,7 @@ worker that was believed dead, and was only slow, can no longer write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 from django.db import models, transaction
@@ -20,6 +20,7 @@ from messaging.conf import settings
 from messaging.exceptions import TopologyMismatch
 
 from . import session_locks
+from .inbox import Inbox
 
 
 class LeaseLost(Exception):
@@ -119,11 +120,21 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
         """Free a lease, if the worker still holds it in this epoch."""
         self.filter(pk=name, worker=worker, epoch=epoch).update(worker="")
 
-    def lock(self, name: str, worker: str, epoch: int) -> None:
-        """Lock a lease until the transaction ends; raises `LeaseLost`."""
+    def lock(
+        self, name: str, worker: str, epoch: int, ids: Collection[str] = ()
+    ) -> bool:
+        """
+        Lock a lease until the transaction ends; raises `LeaseLost`.
+
+        Returns whether the inbox has one of `ids`, from the same statement. A row that
+        another transaction commits while this one waits for the lock may be missed.
+        """
         held = self.filter(pk=name, worker=worker, epoch=epoch).select_for_update()
-        if not held.values_list("epoch"):
+        known = Inbox.objects.using(self.db).filter(pk__in=ids)
+        rows = list(held.values_list(models.Exists(known)))
+        if not rows:
             raise LeaseLost(name)
+        return bool(rows[0][0])
 
 
 class Lease(models.Model):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections, models
 from django.utils.functional import cached_property
 
+from messaging.amqp.encoding import Properties
 from messaging.amqp.headers import from_json, to_json
+from messaging.conf import settings
 from messaging.database import insert
-from messaging.envelope import Envelope
+from messaging.envelope import PARTITION_KEY, SHORT, Envelope, random_id
+from messaging.exceptions import TooLarge
+from messaging.message import Event, key_of
 from messaging.text import storable
 
 #: Number of shards of the outbox, and so of relays that can publish at a time.
@@ -25,6 +29,10 @@ def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:
     if sent is not None and abs(sent - now) < timedelta(seconds=1):
         return {}
     return {"timestamp": sent.isoformat() if sent else None}
+
+
+def _shard(key: str) -> int:
+    return zlib.crc32(key.encode()) % OUTBOX_SHARDS
 
 
 def _as_json(values: dict[Any, Any]) -> dict[str, Any]:
@@ -46,6 +54,40 @@ def _from_json(values: dict[str, Any]) -> dict[str, Any]:
 class OutboxQuerySet(models.QuerySet["Outbox"]):
     """Messages to be published."""
 
+    def add_events(self, events: Iterable[Event]) -> list[str]:
+        """
+        Store events, and return their `message_id`s; must be called in a transaction.
+
+        The rows are those that `add` stores for the envelopes of the events. Raises
+        `InvalidMessage`, or a `PublishError` if one cannot be sent.
+        """
+        now = datetime.now(UTC)
+        exchange, limit = settings.EVENTS_EXCHANGE, settings.MAX_BODY
+        rows: list[tuple[Any, ...]] = []
+        for event in events:
+            key, body, name = key_of(event), event.encode(), event.event_type
+            headers = {PARTITION_KEY: key}
+            if len(body) > limit:
+                raise TooLarge
+            if len(key) > SHORT:
+                Properties(Envelope(body, name, headers=headers))
+            shard = _shard(key or f"{exchange} {name}")
+            routing: tuple[Any, ...]
+            routing = (random_id(), exchange, name, name, headers, {}, False)
+            rows.append((*routing, body, shard, now))
+        insert(self.db, Outbox, Outbox.COLUMNS, rows)
+        return [row[0] for row in rows]
+
+    def add_checked(self, envelopes: Sequence[Envelope]) -> None:
+        """Store envelopes, as `add` does; raise a `PublishError` for the unsendable."""
+        for envelope in envelopes:
+            if len(envelope.body) > settings.MAX_BODY:
+                raise TooLarge
+            extra = envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}
+            if extra or len(envelope.key) > SHORT:
+                Properties(envelope)  # raises if it cannot be encoded; plain ones can
+        self.add(envelopes)
+
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; must be called in a transaction."""
         now = datetime.now(UTC)
@@ -63,7 +105,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                     _as_json(envelope.unusual) | _timestamp(envelope, now),
                     envelope.mandatory,
                     envelope.body,
-                    zlib.crc32(envelope.key.encode()) % OUTBOX_SHARDS,
+                    _shard(envelope.key),
                     now,
                 )
                 for envelope in envelopes

@@ -18,10 +18,11 @@ from messaging.exceptions import MessagingError, PublishError, Unconfirmed, Unro
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
 from messaging.outbox.relay import Relay
-from messaging.registry import Exchange, handlers
+from messaging.registry import handlers
 from messaging.rpc.arguments import Parameters
 from messaging.rpc.functions import Served, queue_of, served
 from messaging.rpc.protocol import seconds_left
+from messaging.sources import Exchange
 
 from .calls import MemoryReplies
 from .consumers import PAUSE, PERSISTENCE, MemoryConsumer, StillWaiting

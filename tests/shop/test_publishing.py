@@ -23,7 +23,7 @@ from messaging.checks import check_sqlite
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.outbox.publication import publications
-from messaging.registry import Exchange
+from messaging.sources import Exchange
 from messaging.topology import declared
 from tests.support.shop.models import (
     Customer,

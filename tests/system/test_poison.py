@@ -175,7 +175,7 @@ def test_a_suspect_that_waits_for_a_server_leaves_no_mark(
 ) -> None:
     marked = []
 
-    def fail(contexts: object) -> None:
+    def fail(*_: object) -> None:
         marked.append(Attempt.objects.exists())
         raise OperationalError
 

@@ -1,0 +1,66 @@
+"""Connections: whether servers answer, and what users' code leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DatabaseError, connections
+
+#: Codes of MySQL and MariaDB (disk or table full, an error of the storage engine), of
+#: PostgreSQL and of SQLite.
+NO_SPACE = (1021, 1030, 1114, "53100", "SQLITE_FULL")
+
+
+def answers(alias: str) -> bool:
+    """Return whether a database accepts a new connection of this thread."""
+    connection = connections[alias]
+    try:
+        connection.close()
+        connection.ensure_connection()
+        return connection.is_usable()
+    except Exception:  # noqa: BLE001 drivers raise their own errors
+        return False
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a database has no space for what it should store."""
+    if not isinstance(error, DatabaseError):
+        return False
+    cause = error.__cause__
+    names = (getattr(cause, name, None) for name in ("sqlstate", "sqlite_errorname"))
+    return any(code in NO_SPACE for code in (*error.args[:1], *names))
+
+
+def close_stale_connections() -> None:
+    """
+    Close connections that are too old or broken, as `close_old_connections` does.
+
+    Connections in a transaction are left alone: a test may have opened them.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+@contextmanager
+def balanced(alias: str) -> Iterator[None]:
+    """
+    Leave no transaction open that is begun in a `with` block, but roll it back.
+
+    Otherwise whatever is written later would become a part of it, and never be
+    committed. Raises `RuntimeError` for a `transaction.atomic()` block that is open.
+    """
+    connection = connections[alias]
+    depth = len(connection.atomic_blocks)
+    try:
+        yield
+    finally:
+        error = RuntimeError("A transaction.atomic() block was left open.")
+        is_open = len(connection.atomic_blocks) > depth
+        while len(connection.atomic_blocks) > depth:
+            connection.atomic_blocks[-1].__exit__(RuntimeError, error, None)
+        if not connection.in_atomic_block and not connection.autocommit:
+            connection.close()
+        if is_open:
+            raise error

@@ -1,0 +1,61 @@
+"""Time limits of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from django.db import DatabaseError, connections
+
+from messaging.conf import settings
+
+#: Seconds after which a query of this thread is cancelled, for engines that set the
+#: limit of a query themselves; None without `time_limit`.
+query_timeout: ContextVar[float | None] = ContextVar("query_timeout", default=None)
+#: Codes of MariaDB, MySQL and MongoDB.
+CANCELLED = (1969, 3024, 50)
+
+
+class QueryTimeout(DatabaseError):
+    """The database cancelled a query after MESSAGING["QUERY_TIMEOUT"]."""
+
+
+@contextmanager
+def time_limit(alias: str) -> Iterator[None]:
+    """
+    Let the server cancel each query in a `with` block that takes too long.
+
+    Raises `QueryTimeout`. Only MariaDB, MySQL and MongoDB limit single queries.
+    """
+    token = query_timeout.set(settings.QUERY_TIMEOUT)
+    try:
+        with connections[alias].execute_wrapper(_limited):
+            yield
+    except DatabaseError as error:
+        cause = error.__cause__
+        codes = (*error.args[:1], getattr(cause, "code", None))
+        if any(code in CANCELLED for code in codes):
+            raise QueryTimeout from error
+        raise
+    finally:
+        query_timeout.reset(token)
+
+
+def _limited(
+    execute: Callable[..., Any],
+    sql: str,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    """Execute a statement; MariaDB and MySQL cancel a SELECT that takes too long."""
+    connection, seconds = context["connection"], query_timeout.get()
+    if seconds and connection.vendor == "mysql" and sql.startswith("SELECT "):
+        if connection.mysql_is_mariadb:
+            sql = f"SET STATEMENT max_statement_time = {seconds} FOR {sql}"
+        else:
+            limit = f"/*+ MAX_EXECUTION_TIME({seconds * 1000:.0f}) */"
+            sql = f"SELECT {limit} {sql.removeprefix('SELECT ')}"
+    return execute(sql, params, many, context)
