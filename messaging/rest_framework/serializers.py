@@ -9,9 +9,10 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.utils.html import is_html_input
 
+from messaging.envelope import Envelope
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message
-from messaging.publish import publish
+from messaging.publish import envelope_for, publish
 
 from .exceptions import validation_error
 from .form_fields import form_fields, without_empty_inputs
@@ -48,6 +49,11 @@ class MessageSerializer(serializers.Serializer):
     def extra_values(self) -> dict[str, Any]:
         """Return the values of fields that do not come from the body."""
         return {}
+
+    def envelope(self) -> Envelope:
+        """Return what `save()` publishes."""
+        headers = self.context["headers"]
+        return envelope_for(self.validated_data, headers.message_id, headers.amqp)
 
     def save(self, **kwargs: Any) -> None:
         """Publish the message; see `publish` for `kwargs` and what it raises."""

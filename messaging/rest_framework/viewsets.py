@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from messaging.conf import settings
+from messaging.message import Message
 from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
@@ -21,6 +22,8 @@ from .headers import etag_of, read_headers
 from .outcomes import save_and_wait
 from .serializers import MessageSerializer
 
+#: Key in a request's `META` of the error with which its message was not published.
+FAILURE = "messaging.failure"
 STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 412}
 
 
@@ -34,6 +37,11 @@ class Write:
     #: The field of the command that the answer repeats.
     echo: str
 
+    def answer(self, message: Message) -> dict[str, Any]:
+        """Return the body of the answer 202."""
+        echo = getattr(message, self.echo)
+        return {"status": "queued", "message": self.text, self.echo: echo}
+
 
 class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
     """Reads come from the database; a write touches none, and publishes a command."""
@@ -43,6 +51,8 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse a body that is too large before it is read."""
+        if error := request.META.get(FAILURE):
+            raise error
         super().initial(request, *args, **kwargs)
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:
             raise PayloadTooLarge
@@ -68,24 +78,29 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
 
     def queue(self, request: Request) -> Response:
         """Validate the body, publish the command, and answer 202 or its outcome."""
-        write = self.writes[self.action]
-        headers = read_headers(request)
-        context = {**self.get_serializer_context(), "headers": headers}
-        serializer = write.serializer(data=request.data, context=context)
-        serializer.is_valid(raise_exception=True)
+        serializer = self.validated(request)
+        headers = serializer.context["headers"]
         outcome = save_and_wait(serializer, headers)
         if outcome is not None and (answer := self.answer(request, outcome)):
             return answer
-        operation = operation_id(headers.message_id)
         return Response(
-            {
-                "status": "queued",
-                "message": write.text,
-                write.echo: getattr(serializer.validated_data, write.echo),
-            },
+            self.writes[self.action].answer(serializer.validated_data),
             status=202,
-            headers={"Location": reverse("operation", [operation], request=request)},
+            headers=self.location(request, operation_id(headers.message_id)),
         )
+
+    def validated(self, request: Request) -> MessageSerializer:
+        """Return the serializer with a valid message; raises `ValidationError`."""
+        headers = read_headers(request)
+        context = {**self.get_serializer_context(), "headers": headers}
+        write = self.writes[self.action]
+        serializer = write.serializer(data=request.data, context=context)
+        serializer.is_valid(raise_exception=True)
+        return serializer
+
+    def location(self, request: Request, operation: str) -> dict[str, str]:
+        """Return the header of an answer 202 that says where its outcome will be."""
+        return {"Location": reverse("operation", [operation], request=request)}
 
     def answer(self, request: Request, outcome: Outcome) -> Response | None:
         """Build the answer for an outcome; None if the resource cannot be read now."""

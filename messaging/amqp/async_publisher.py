@@ -1,0 +1,115 @@
+"""Publish from an event loop, which also serves the connection, and await confirms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from messaging.conf import settings
+from messaging.envelope import Envelope
+from messaging.exceptions import TooLarge
+
+from .confirms import ConfirmChannel
+from .connection import RECONNECT_PAUSE, Connection, Tolerant, parameters
+from .outgoing import PublishRequest
+from .publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+
+class AsyncPublisher(Publisher):
+    """Publishes with confirms on the running event loop; created in that loop."""
+
+    def __init__(self) -> None:
+        self.channel = ConfirmChannel()
+        self.connection = LoopConnection(f"front-{os.getpid()}", self.channel)
+        self.channel.attach(self.connection)
+        self.connection.start()
+
+    async def confirmed(self, envelope: Envelope) -> None:
+        """Publish an envelope; returns and raises when, and what, `publish` does."""
+        if len(envelope.body) > settings.MAX_BODY:
+            raise TooLarge
+        request = AwaitedRequest(envelope)
+        if error := request.outgoing[0].error:
+            raise error
+        self.send(request)
+        done = False
+        try:
+            done = await request.settled(settings.CONFIRM_TIMEOUT)
+        finally:
+            if not done:
+                self.channel.cancel(request)
+        (error,) = request.end(None if done else self.late())
+        if error:
+            raise error
+
+
+class AwaitedRequest(PublishRequest):
+    """One envelope that a coroutine waits for, on the loop that sends it."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, envelope: Envelope) -> None:
+        super().__init__([envelope])
+        self._future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def settled(self, timeout: float) -> bool:
+        """Return whether the envelope was settled within `timeout` seconds."""
+        timer = self._future.get_loop().call_later(timeout, self._resolve, False)
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+    def count_settled(self) -> None:
+        """Wake the coroutine."""
+        self._resolve(True)
+
+    def _resolve(self, value: bool) -> None:
+        if not self._future.done():
+            self._future.set_result(value)
+
+
+class LoopConnection(Connection):
+    """A connection that recovers, all of which runs in the loop that started it."""
+
+    def start(self) -> None:
+        """Connect in the background."""
+        self._loop = asyncio.get_running_loop()
+        self._pause = RECONNECT_PAUSE[0]
+        self._connect()
+
+    def submit(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the loop soon, if there is a connection."""
+        if self._pika is not None:
+            self._loop.call_soon(callback)
+
+    def _connect(self) -> None:
+        if self._closing.is_set():
+            return
+        self._was_open = False
+        self._pika = LoopStream(
+            parameters(self.name),
+            on_open_callback=self._opened,
+            on_open_error_callback=self._failed,
+            on_close_callback=self._failed,
+            custom_ioloop=self._loop,
+        )
+
+    def _failed(self, connection: Any, error: Any) -> None:
+        self._note(error)
+        self._lost()
+        self._pause = self.pause_after(self._pause)
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 no secret
+        self._loop.call_later(self._pause * jitter, self._connect)
+
+
+class LoopStream(Tolerant, AsyncioConnection):  # type: ignore[misc]
+    """A connection that an event loop of asyncio serves."""
