@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika.adapters.asyncio_connection import AsyncioConnection
@@ -113,3 +113,19 @@ class LoopConnection(Connection):
 
 class LoopStream(Tolerant, AsyncioConnection):  # type: ignore[misc]
     """A connection that an event loop of asyncio serves."""
+
+    def __init__(self, *args: Any, custom_ioloop: Any, **options: Any) -> None:
+        self._loop = custom_ioloop
+        self._unsent: list[bytes] = []
+        super().__init__(*args, custom_ioloop=custom_ioloop, **options)
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        """Send all messages of one turn of the loop in one piece."""
+        if not self._unsent:
+            self._loop.call_soon(self._send_all)
+        self._unsent += marshaled_frames
+
+    def _send_all(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if self._transport is not None:
+            super()._output_marshaled_frames(frames)

@@ -1,79 +1,75 @@
-"""Serve a WSGI application over ASGI, in a bounded pool of threads."""
+"""Serve Django's WSGI application over ASGI, in a bounded pool of threads."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import chain
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Event = dict[str, Any]
+Receive = Callable[[], Coroutine[Any, Any, Event]]
+Send = Callable[[Event], Coroutine[Any, Any, None]]
 Headers = list[tuple[bytes, bytes]]
+Environ = dict[str, Any]
+
+
+class Disconnected(ConnectionError):
+    """The client closed the connection before its request was complete."""
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a complete response."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class Bridge:
-    """Runs a WSGI application, `threads` requests at a time; others wait for theirs."""
+    """Runs Django's WSGI application, `threads` requests at a time; others wait."""
 
     def __init__(self, application: Callable[..., Any], threads: int) -> None:
         self._application = application
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
 
-    async def __call__(self, environ: dict[str, Any], body: Body, send: Send) -> None:
+    async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
         """Answer the request of an environ, whose body has been read in part or not."""
         environ["wsgi.input"] = io.BufferedReader(body)
         loop = asyncio.get_running_loop()
 
-        def send_in_loop(event: dict[str, Any]) -> None:
+        def send_now(event: Event) -> None:
             asyncio.run_coroutine_threadsafe(send(event), loop).result()
 
-        await loop.run_in_executor(self._pool, self._respond, environ, send_in_loop)
+        end = await loop.run_in_executor(self._pool, self._run, environ, send_now)
+        for event in end:
+            await send(event)
 
-    def _respond(
-        self, environ: dict[str, Any], send: Callable[[dict[str, Any]], None]
-    ) -> None:
-        start: dict[str, Any] = {"type": "http.response.start"}
+    def _run(self, environ: Environ, send: Callable[[Event], None]) -> list[Event]:
+        """Run the application, send a response that is a stream, and return the end."""
+        start: Event = {"type": "http.response.start"}
 
-        def start_response(
-            status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None
-        ) -> None:
+        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
             start["status"] = int(status[:3])
             start["headers"] = [
-                (name.encode("latin-1"), value.encode("latin-1"))
-                for name, value in headers
+                (n.encode("latin-1"), v.encode("latin-1")) for n, v in headers
             ]
 
         response = self._application(environ, start_response)
         try:
-            pieces = iter(response)
-            first = next(pieces, b"")
+            if not getattr(response, "streaming", False):
+                return [
+                    start,
+                    {"type": "http.response.body", "body": b"".join(response)},
+                ]
             send(start)
-            for piece, is_last in with_last(chain([first], pieces)):
-                event = {"type": "http.response.body", "body": piece}
-                send(event | {"more_body": not is_last})
+            for piece in response:
+                send({"type": "http.response.body", "body": piece, "more_body": True})
+            return [{"type": "http.response.body"}]
         finally:
-            if hasattr(response, "close"):
-                response.close()
-
-    def close(self) -> None:
-        """Wait for the requests in hand."""
-        self._pool.shutdown()
-
-
-def with_last(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield each piece, and whether it is the last one."""
-    before = None
-    for piece in pieces:
-        if before is not None:
-            yield before, False
-        before = piece
-    yield before or b"", True
+            response.close()
 
 
 class Body(io.RawIOBase):
@@ -82,41 +78,37 @@ class Body(io.RawIOBase):
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
         self._receive = receive
         self._loop = loop
-        self._arrived = b""
+        self._arrived = bytearray()
         self._is_complete = False
 
     async def read_all(self, length: int) -> bytes:
-        """
-        Return the body if it has `length` bytes, or what there is if it has not.
-
-        It can be read once more as a file.
-        """
+        """Return a body of `length` bytes, which can be read as a file all the same."""
         while len(self._arrived) < length and not self._is_complete:
             self._take(await self._receive())
-        return self._arrived
+        return bytes(self._arrived)
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what has arrived, or wait for more, in another thread than the loop's."""
+        """Read what has arrived, or wait for more; called in another thread."""
         while not self._arrived and not self._is_complete:
-            event = asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
-            self._take(event.result())
+            waiting = asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
+            self._take(waiting.result())
         count = min(len(buffer), len(self._arrived))
         buffer[:count] = self._arrived[:count]
-        self._arrived = self._arrived[count:]
+        del self._arrived[:count]
         return count
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, event: Event) -> None:
         if event["type"] == "http.disconnect":
-            raise ConnectionError("The client has gone.")
+            raise Disconnected
         self._arrived += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
 
 
-def environ_of(scope: Scope) -> dict[str, Any]:
+def environ_of(scope: Scope) -> Environ:
     """Return the WSGI environ of a request, without `wsgi.input` (PEP 3333)."""
     host, port = scope.get("server") or ("localhost", 80)
     environ = {
@@ -144,7 +136,6 @@ def environ_of(scope: Scope) -> dict[str, Any]:
     return environ
 
 
-@lru_cache(maxsize=1000)
 def environ_name(header: bytes) -> str:
     """Return the name of a header in an environ; "" if it must be left out."""
     name = header.decode("latin-1").upper()
