@@ -7,6 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pika.adapters.asyncio_connection import AsyncioConnection
@@ -16,7 +17,7 @@ from messaging.envelope import Envelope
 from messaging.exceptions import TooLarge
 
 from .confirms import ConfirmChannel
-from .connection import RECONNECT_PAUSE, Connection, Tolerant, parameters
+from .connection import CLOSE_TIMEOUT, RECONNECT_PAUSE, Connection, Tolerant, parameters
 from .outgoing import PublishRequest
 from .publisher import Publisher
 
@@ -28,6 +29,7 @@ class AsyncPublisher(Publisher):
 
     def __init__(self) -> None:
         self.channel = ConfirmChannel()
+        self.connection: LoopConnection
         self.connection = LoopConnection(f"front-{os.getpid()}", self.channel)
         self.channel.attach(self.connection)
         self.connection.start()
@@ -49,6 +51,10 @@ class AsyncPublisher(Publisher):
         (error,) = request.end(None if done else self.late())
         if error:
             raise error
+
+    async def end(self) -> None:
+        """Close the connection, within `CLOSE_TIMEOUT`."""
+        await self.connection.end()
 
 
 class AwaitedRequest(PublishRequest):
@@ -83,6 +89,7 @@ class LoopConnection(Connection):
     def start(self) -> None:
         """Connect in the background."""
         self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
         self._pause = RECONNECT_PAUSE[0]
         self._connect()
 
@@ -90,6 +97,14 @@ class LoopConnection(Connection):
         """Run `callback` in the loop soon, if there is a connection."""
         if self._pika is not None:
             self._loop.call_soon(callback)
+
+    async def end(self) -> None:
+        """Close for good."""
+        self._closing.set()
+        if self._pika is not None and self._pika.is_open:
+            self._close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), CLOSE_TIMEOUT)
 
     def _connect(self) -> None:
         if self._closing.is_set():
@@ -106,6 +121,7 @@ class LoopConnection(Connection):
     def _failed(self, connection: Any, error: Any) -> None:
         self._note(error)
         self._lost()
+        self._ended.set()
         self._pause = self.pause_after(self._pause)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 no secret
         self._loop.call_later(self._pause * jitter, self._connect)

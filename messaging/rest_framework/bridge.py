@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 Scope = dict[str, Any]
+T = TypeVar("T")
 Event = dict[str, Any]
-Receive = Callable[[], Coroutine[Any, Any, Event]]
-Send = Callable[[Event], Coroutine[Any, Any, None]]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Environ = dict[str, Any]
-
-
-class Disconnected(ConnectionError):
-    """The client closed the connection before its request was complete."""
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -41,7 +38,7 @@ class Bridge:
         loop = asyncio.get_running_loop()
 
         def send_now(event: Event) -> None:
-            asyncio.run_coroutine_threadsafe(send(event), loop).result()
+            wait_in(loop, send, event)
 
         end = await loop.run_in_executor(self._pool, self._run, environ, send_now)
         for event in end:
@@ -72,6 +69,17 @@ class Bridge:
             response.close()
 
 
+def wait_in(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *values: Any
+) -> T:
+    """Call a function in a loop, and wait for its result in this thread."""
+
+    async def call() -> T:
+        return await function(*values)
+
+    return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+
 class Body(io.RawIOBase):
     """The body of a request, as a file that a thread reads while it arrives."""
 
@@ -82,7 +90,7 @@ class Body(io.RawIOBase):
         self._is_complete = False
 
     async def read_all(self, length: int) -> bytes:
-        """Return a body of `length` bytes, which can be read as a file all the same."""
+        """Return up to `length` bytes, which can be read as a file all the same."""
         while len(self._arrived) < length and not self._is_complete:
             self._take(await self._receive())
         return bytes(self._arrived)
@@ -94,16 +102,14 @@ class Body(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read what has arrived, or wait for more; called in another thread."""
         while not self._arrived and not self._is_complete:
-            waiting = asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
-            self._take(waiting.result())
+            self._take(wait_in(self._loop, self._receive))
         count = min(len(buffer), len(self._arrived))
         buffer[:count] = self._arrived[:count]
         del self._arrived[:count]
         return count
 
     def _take(self, event: Event) -> None:
-        if event["type"] == "http.disconnect":
-            raise Disconnected
+        # A client that has gone sends nothing more.
         self._arrived += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
 

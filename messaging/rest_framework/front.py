@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -30,7 +29,6 @@ from messaging.operations import operation_id
 from .bridge import (
     Body,
     Bridge,
-    Disconnected,
     Environ,
     Headers,
     Receive,
@@ -93,12 +91,11 @@ class Front:
         elif scope["type"] == "http":
             environ = environ_of(scope)
             body = Body(receive, asyncio.get_running_loop())
-            with suppress(Disconnected):
-                accepted = await self._accept(environ, body)
-                if accepted is None:
-                    await self._django(environ, body, send)
-                else:
-                    await respond(send, 202, accepted.headers, accepted.body)
+            accepted = await self._accept(environ, body)
+            if accepted is None:
+                await self._django(environ, body, send)
+            else:
+                await respond(send, 202, accepted.headers, accepted.body)
         else:
             await send({"type": "websocket.close"})
 
@@ -110,7 +107,10 @@ class Front:
             return None
         self._bytes_held += length
         try:
-            accepted = self._prepare(environ, await body.read_all(length))
+            content = await body.read_all(length)
+            if len(content) != length:
+                return None
+            accepted = self._prepare(environ, content)
             return accepted if await self._publish(accepted, environ) else None
         except Doubt:
             return None
@@ -155,9 +155,13 @@ class Front:
         """Start at once; at the end, close the connection."""
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        if self._publisher is not None:
-            self._publisher.close()
+        await self.end()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def end(self) -> None:
+        """Close the connection to the broker."""
+        if self._publisher is not None:
+            await self._publisher.end()
 
 
 def is_plain(environ: Environ) -> bool:
