@@ -7,7 +7,6 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from pika.adapters.asyncio_connection import AsyncioConnection
@@ -99,12 +98,19 @@ class LoopConnection(Connection):
             self._loop.call_soon(callback)
 
     async def end(self) -> None:
-        """Close for good."""
+        """Close for good; waits at most `CLOSE_TIMEOUT` for the broker to confirm."""
         self._closing.set()
-        if self._pika is not None and self._pika.is_open:
-            self._close()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), CLOSE_TIMEOUT)
+        self._ended.clear()
+        if self._pika is None or self._pika.is_closing:
+            return
+        for channel in self._channels:
+            channel.close()
+        self._pika.close()
+        try:
+            await asyncio.wait_for(self._ended.wait(), CLOSE_TIMEOUT)
+        except TimeoutError:
+            self._pika.abort()
+            await self._ended.wait()
 
     def _connect(self) -> None:
         if self._closing.is_set():
@@ -140,6 +146,10 @@ class LoopStream(Tolerant, AsyncioConnection):  # type: ignore[misc]
         if not self._unsent:
             self._loop.call_soon(self._send_all)
         self._unsent += marshaled_frames
+
+    def abort(self) -> None:
+        """Close the socket; `on_close_callback` follows."""
+        self._transport.abort()
 
     def _send_all(self) -> None:
         frames, self._unsent = self._unsent, []

@@ -101,9 +101,10 @@ class Front:
 
     async def _accept(self, environ: Environ, body: Body) -> Acceptance | None:
         """Publish a plain write and return the answer; None if Django must answer."""
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        room = min(settings.MAX_BODY, MAX_BYTES_HELD - self._bytes_held)
-        if not is_plain(environ) or length > room:
+        if not is_plain(environ):
+            return None
+        length = int(environ.get("CONTENT_LENGTH", 0))
+        if length > min(settings.MAX_BODY, MAX_BYTES_HELD - self._bytes_held):
             return None
         self._bytes_held += length
         try:
@@ -171,6 +172,7 @@ def is_plain(environ: Environ) -> bool:
         and not environ["QUERY_STRING"]
         and not environ["SCRIPT_NAME"]
         and len(environ["PATH_INFO"]) <= LONGEST_PATH
+        and environ.get("CONTENT_LENGTH", "0").isdecimal()
         and not any(name in environ for name in SPECIAL)
     )
 
