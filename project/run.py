@@ -221,11 +221,10 @@ def python(*arguments: str) -> str:
 def serve(port: int, welcome: str) -> int:
     """Run API, consumers and relay until one ends or a signal is received."""
     manage = [sys.executable, "manage.py"]
-    granian = [sys.executable, "-m", "granian", "project.wsgi:application"]
-    granian += ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+    granian = [sys.executable, "-m", "granian", "project.asgi:application"]
+    granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
     commands = {
-        # A thread may wait seconds for an outcome that its client asked for.
-        "api": [*granian, "--blocking-threads", "32", "--log-level", "error"],
+        "api": [*granian, "--log-level", "error"],
         "consumers": [*manage, "run_consumer", "--all"],
         "relay": [*manage, "relay_outbox"],
     }

@@ -95,7 +95,7 @@ class LoopConnection(Connection):
     def submit(self, callback: Callable[[], None]) -> None:
         """Run `callback` in the loop soon, if there is a connection."""
         if self._pika is not None:
-            self._loop.call_soon(callback)
+            self._loop.call_soon(self._call, callback)
 
     async def end(self) -> None:
         """Close for good; waits at most `CLOSE_TIMEOUT` for the broker to confirm."""
@@ -112,17 +112,29 @@ class LoopConnection(Connection):
             self._pika.abort()
             await self._ended.wait()
 
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            # Users may have missed an event: they start again on another connection.
+            logger.exception("A callback of %s failed", self.name)
+            if self._pika is not None:
+                self._pika.abort()
+
     def _connect(self) -> None:
         if self._closing.is_set():
             return
         self._was_open = False
-        self._pika = LoopStream(
-            parameters(self.name),
-            on_open_callback=self._opened,
-            on_open_error_callback=self._failed,
-            on_close_callback=self._failed,
-            custom_ioloop=self._loop,
-        )
+        try:
+            self._pika = LoopStream(
+                parameters(self.name),
+                on_open_callback=self._opened,
+                on_open_error_callback=self._failed,
+                on_close_callback=self._failed,
+                custom_ioloop=self._loop,
+            )
+        except Exception as error:  # noqa: BLE001 it must not end the attempts
+            self._failed(None, error)
 
     def _failed(self, connection: Any, error: Any) -> None:
         self._note(error)
