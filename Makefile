@@ -2,7 +2,8 @@
 .PHONY: help setup run test test-unit test-all soak bench lint format clean
 .PHONY: test-processes test-others
 bin := .venv/bin
-default := $(bin)/python -m pytest -m "not slow and not soak"
+pytest := $(bin)/python -m pytest
+tests := $(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -14,27 +15,26 @@ run: setup ## start servers, API and consumers; Ctrl-C stops all
 	@$(bin)/python -m project.run
 
 test: setup ## the default tests, half of them beside the others
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
+	@$(tests) selection="not slow and not soak"
 
 test-others:
-	$(default) tests/unit tests/integration
+	$(pytest) -m "$(selection)" tests/unit tests/integration
 
 test-processes: # each run has servers of its own; this one prints at its end
 	@mkdir -p .local
-	@$(default) tests/system tests/lab >.local/test-processes.log 2>&1 && \
-		$(bin)/python -m pytest tests/shop >>.local/test-processes.log 2>&1; \
+	@$(pytest) -m "$(selection)" tests/system tests/lab >.local/test-processes.log 2>&1 && \
+		$(pytest) tests/shop >>.local/test-processes.log 2>&1; \
 		code=$$?; cat .local/test-processes.log; exit $$code
 
 test-unit: setup ## the tests that need no server, in seconds
-	$(bin)/python -m pytest tests/unit
+	$(pytest) tests/unit
 
 test-all: setup ## also the slow ones, on more servers and with more clients
 	@./project/setup.sh all-tests
-	$(bin)/python -m pytest -m "not soak"
-	$(bin)/python -m pytest tests/shop
+	@$(tests) selection="not soak"
 
 soak: setup ## the long ones, with their figures
-	$(bin)/python -m pytest -m soak -rP --show-capture=stdout
+	$(pytest) -m soak -rP --show-capture=stdout
 
 bench: setup ## measure speed
 	$(bin)/python -m tests.benchmarks

@@ -52,9 +52,10 @@ def is_about(error: Exception, envelope: Envelope) -> bool:
 
 def refusal(error: Exception) -> PublishError:
     """Return the error of a message that the broker does not accept."""
-    code = getattr(error, "reply_code", None)
-    kind = Unroutable if code == NOT_FOUND else PublishError
-    return kind(f"The broker refuses this message: {error}")
+    text = f"The broker refuses this message: {error}"
+    if getattr(error, "reply_code", None) == NOT_FOUND:
+        return Unroutable(f"{text}: run `manage.py topology apply`.")
+    return PublishError(text)
 
 
 class Trial:

@@ -1,8 +1,8 @@
 """
 The failure policy at work: who is at fault when messages fail together.
 
-Users' code runs in every step of a batch: validators, keys, handlers, projections. This
-is the only place that catches what it raises, and that calls `decide`.
+Application code runs in every step of a batch: validators, keys, handlers, projections.
+What it raises is caught here, except by `Context.decode` and for a named `Reject`.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class MariaDB(Server):
         # A starting server removes the files of others from a shared directory.
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
-        options.append(f"--tmpdir={temporary}")
+        options += [f"--tmpdir={temporary}", f"--secure-file-priv={temporary}"]
         if not self.data.exists():
             self._install(server, options)
         setup = self.directory / "setup.sql"

@@ -80,6 +80,7 @@ def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
     roomy_broker: Broker,
     processes: Processes,
     start: Start,
+    capfd: pytest.CaptureFixture[str],
     count: int,
 ) -> None:
     for first in range(0, count, PORTION):
@@ -110,6 +111,10 @@ def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
     assert User.objects.count() == count
     assert stop(successor) == 0
     assert stop(relay) == 0
+    # A heartbeat every three seconds, and every processor busy all the time.
+    logged = capfd.readouterr().err
+    assert "Lost the subscription" not in logged
+    assert "has no connection to" not in logged
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import groupby, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pika
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from pika.exceptions import AMQPError
 
 from messaging import publish
@@ -26,11 +28,15 @@ from messaging.amqp.publisher import publisher
 from messaging.cluster.resizing import queue_state
 from messaging.doctor.findings import Level
 from messaging.doctor.leases import warnings
+from messaging.envelope import PARTITION_KEY, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.models.lease import Lease
-from messaging.topology import work_queue
+from messaging.models.parked import Parked, digest_of, properties_of
+from messaging.outbox.relay import Relay
+from messaging.topology import partition_for, work_queue
 from tests.support import BASE
 from tests.support.broker import NEW_QUEUE, Broker, rabbitmqctl, virtual_host
+from tests.support.messages import make_people
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
@@ -627,3 +633,68 @@ def test_the_queues_of_an_earlier_version_are_moved(
     start()
     created("last")
     eventually(lambda: User.objects.count() == 301, "all are created", 30)
+
+
+def test_partitions_parked_messages_and_the_outbox_are_moved_with_the_queue(
+    site: Broker, start: Start, settings: Any
+) -> None:
+    more = {"QUEUES": {QUEUE: {"PARTITIONS": 3}}}
+    settings.MESSAGING = settings.MESSAGING | more
+    publisher.close()
+    people = make_people(12)
+    # As they were called: the public queue was the first partition.
+    old = {
+        user: partition_for(QUEUE, str(user.pk)).replace(f"{QUEUE}.0", QUEUE)
+        for user in people
+    }
+    names = [QUEUE, f"{QUEUE}.1", f"{QUEUE}.2"]
+    assert set(old.values()) == set(names)
+    for name in names:
+        with connect("test") as client:
+            client.declare(work_queue(QUEUE, name))
+        Lease.objects.create(name=name, queue=QUEUE)
+    for user, name in old.items():
+        park(name, str(user.pk), json.dumps(update(user, "parked")).encode())
+        for text in ("waits first", "waits last"):
+            site.send(name, update(user, text))
+        body = json.dumps(update(user, "from the outbox")).encode()
+        headers = {PARTITION_KEY: str(user.pk)}
+        envelope = Envelope(body, name, message_id=str(uuid.uuid4()), headers=headers)
+        with transaction.atomic():
+            Outbox.objects.add([envelope])
+
+    call_command("topology", "apply")
+    call_command("topology", "apply")
+
+    assert Lease.objects.partitions_of(QUEUE) == [
+        QUEUE,
+        *(f"{QUEUE}.{n}" for n in range(3)),
+    ]
+    start(MESSAGING=json.dumps(more))
+    for user in people:
+        biography_is(user, "waits last")
+        texts = [event["biografia"] for event in events_of(user)]
+        assert texts == ["parked", "waits first", "waits last"]
+    Relay().drain()  # the events, too
+    for user in people:
+        biography_is(user, "from the outbox")
+    assert not Parked.objects.exists()
+    assert not DeadLetter.objects.exists()
+
+
+def park(partition: str, key: str, body: bytes) -> None:
+    """Park a message of a partition, to be tried now."""
+    envelope = Envelope(body, QUEUE, message_id=str(uuid.uuid4()))
+    now = datetime.now(UTC)
+    Parked.objects.create(
+        partition=partition,
+        message_id=envelope.message_id,
+        event_type="user.update",
+        key=key,
+        digest=digest_of(key),
+        due_at=now,
+        parked_at=now,
+        size=len(body),
+        properties=properties_of(Delivery(envelope, QUEUE, tag=0)),
+        body=body,
+    )

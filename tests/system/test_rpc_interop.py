@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +20,7 @@ from aio_pika.patterns.rpc import JsonRPCError
 from messaging import InvalidCall, NoServer, RemoteError, call
 from messaging.rpc.client import replies
 from tests.support import BASE
+from tests.support.aio import serving, with_aio_pika
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.rpc_servers import ENVIRONMENT, Servers
@@ -38,37 +38,6 @@ def shared(servers: SimpleNamespace) -> Iterator[Servers]:
     yield started
     started.processes.kill_all()
     replies.close()
-
-
-def with_aio_pika(use: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Return the result of `use` with a channel of aio-pika."""
-
-    async def run() -> Any:
-        connection = await aio_pika.connect(Broker().url)
-        async with connection:
-            return await use(await connection.channel())
-
-    return asyncio.run(run())
-
-
-@contextmanager
-def serving(use: Callable[[Any], Awaitable[Any]]) -> Iterator[None]:
-    """Serve with aio-pika while the block runs."""
-    ready, done = threading.Event(), threading.Event()
-
-    async def until_done(channel: Any) -> None:
-        await use(channel)
-        ready.set()
-        await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=with_aio_pika, args=[until_done])
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def test_json_rpc_of_aio_pika_calls_our_server(shared: Servers) -> None:

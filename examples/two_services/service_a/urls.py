@@ -36,7 +36,8 @@ def ask(request: HttpRequest) -> JsonResponse:
     """Ask B for its last notes; B must be running."""
     try:
         last = int(request.GET.get("last", "3"))
-        return JsonResponse(call("rpc_test_queue", {"last": last}, timeout=2))
+        answer = call("rpc_test_queue", {"last": last}, timeout=2)
+        return JsonResponse(answer, safe=False)
     except (ValueError, InvalidCall) as error:
         return JsonResponse({"detail": str(error)}, status=400)
     except RemoteError as error:
