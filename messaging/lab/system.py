@@ -151,10 +151,11 @@ def api_command() -> str:
     for interface in ("asgi", "wsgi"):
         name = f"{interface.upper()}_APPLICATION"
         if application := getattr(django_settings, name, None):
+            threads = " --blocking-threads 16" if interface == "wsgi" else ""
             return (
                 f"python -m granian {':'.join(application.rsplit('.', 1))} "
                 f"--interface {interface} --host 127.0.0.1 --port {{port}} "
-                "--blocking-threads 16 --log-level error"
+                f"--log-level error{threads}"
             )
     return ""
 

@@ -20,12 +20,13 @@ from rest_framework.response import Response
 from messaging.conf import settings
 
 from .bridge import Environ, Headers
+from .plain_writes import Doubt
 from .viewsets import QueuedViewSet
 
 logger = logging.getLogger(__name__)
 
 #: Stands for the id of the operation in the headers of a sample.
-OPERATION = "-operation-"
+OPERATION = b"-operation-"
 #: What decides about the headers of an answer, and whether there is one, together with
 #: the view and the headers that the settings name.
 DECISIVE = (
@@ -57,7 +58,7 @@ KNOWN_MIDDLEWARE = {
 class Sample(NamedTuple):
     """An answer 202, except for what differs between requests."""
 
-    headers: list[tuple[str, str]]
+    template: Headers
     renderer: JSONRenderer
     media_type: str
 
@@ -66,16 +67,13 @@ class Sample(NamedTuple):
         body: bytes = self.renderer.render(data, self.media_type)
         return body
 
-    def headers_for(self, operation: str, body: bytes) -> Headers:
-        """Return the headers for a body and the id of an operation."""
-        own = {"Content-Length": str(len(body))}
-        return [
-            (
-                name.encode("latin-1"),
-                own.get(name, value).replace(OPERATION, operation).encode("latin-1"),
-            )
-            for name, value in self.headers
+    def headers(self, operation: str, body: bytes) -> Headers:
+        """Return the headers for the id of an operation and a body."""
+        own = operation.encode()
+        headers = [
+            (name, value.replace(OPERATION, own)) for name, value in self.template
         ]
+        return [*headers, (b"Content-Length", b"%d" % len(body))]
 
 
 class Samples(BaseHandler):
@@ -90,17 +88,18 @@ class Samples(BaseHandler):
         self._is_possible = is_possible()
         self.load_middleware()
 
-    def of(self, view: QueuedViewSet, environ: Environ) -> Sample | None:
-        """Return the sample for a request; None if Django might answer otherwise."""
-        values = [environ.get(name, "") for name in self._decisive]
-        if not self._is_possible or max(map(len, values)) > LONGEST_VALUE:
-            return None
-        key = (type(view), *values)
+    def of(self, cls: type[QueuedViewSet], environ: Environ) -> Sample:
+        """Return the sample for a request; raises `Doubt` if there is none."""
+        key = (cls, *[environ.get(name, "") for name in self._decisive])
         if key not in self._known:
+            if not self._is_possible or max(map(len, key[1:])) > LONGEST_VALUE:
+                raise Doubt
             if len(self._known) >= MOST_SAMPLES:
                 self._known.clear()
             self._known[key] = self._make(environ)
-        return self._known[key]
+        if (sample := self._known[key]) is None:
+            raise Doubt
+        return sample
 
     def _make(self, environ: Environ) -> Sample | None:
         nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
@@ -108,7 +107,12 @@ class Samples(BaseHandler):
         renderer = getattr(response, "accepted_renderer", None)
         if response.status_code != 202 or type(renderer) is not JSONRenderer:
             return None
-        return Sample(list(response.items()), renderer, response.accepted_media_type)
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in response.items()
+            if name != "Content-Length"
+        ]
+        return Sample(headers, renderer, response.accepted_media_type)
 
     def _get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Call the view of a request, at the end of the chain of middlewares."""
@@ -131,7 +135,9 @@ class Accepting:
 
     def queue(self: Any, request: Request) -> Response:
         """Return the answer to a write, with `OPERATION` in its headers."""
-        return Response({}, status=202, headers=self.location(request, OPERATION))
+        return Response(
+            {}, status=202, headers=self.location(request, OPERATION.decode())
+        )
 
 
 def is_possible() -> bool:

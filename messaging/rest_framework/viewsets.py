@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -13,34 +12,17 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from messaging.conf import settings
-from messaging.message import Message
 from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
 from .exceptions import PayloadTooLarge
-from .headers import etag_of, read_headers
+from .headers import etag_of
 from .outcomes import save_and_wait
-from .serializers import MessageSerializer
+from .serializers import Write
 
 #: Key in a request's `META` of the error with which its message was not published.
 FAILURE = "messaging.failure"
 STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 412}
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """How a viewset performs and answers one action that publishes a command."""
-
-    serializer: type[MessageSerializer]
-    #: The text `message` of the answer.
-    text: str
-    #: The field of the command that the answer repeats.
-    echo: str
-
-    def answer(self, message: Message) -> dict[str, Any]:
-        """Return the body of the answer 202."""
-        echo = getattr(message, self.echo)
-        return {"status": "queued", "message": self.text, self.echo: echo}
 
 
 class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
@@ -78,25 +60,17 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
 
     def queue(self, request: Request) -> Response:
         """Validate the body, publish the command, and answer 202 or its outcome."""
-        serializer = self.validated(request)
+        write = self.writes[self.action]
+        serializer = write.validated(self, request)
         headers = serializer.context["headers"]
         outcome = save_and_wait(serializer, headers)
         if outcome is not None and (answer := self.answer(request, outcome)):
             return answer
         return Response(
-            self.writes[self.action].answer(serializer.validated_data),
+            write.answer(serializer.validated_data),
             status=202,
             headers=self.location(request, operation_id(headers.message_id)),
         )
-
-    def validated(self, request: Request) -> MessageSerializer:
-        """Return the serializer with a valid message; raises `ValidationError`."""
-        headers = read_headers(request)
-        context = {**self.get_serializer_context(), "headers": headers}
-        write = self.writes[self.action]
-        serializer = write.serializer(data=request.data, context=context)
-        serializer.is_valid(raise_exception=True)
-        return serializer
 
     def location(self, request: Request, operation: str) -> dict[str, str]:
         """Return the header of an answer 202 that says where its outcome will be."""
