@@ -16,7 +16,11 @@ from .publisher import Publisher
 
 
 class AsyncPublisher(Publisher):
-    """Publishes with confirms on the running event loop; created in that loop."""
+    """
+    Publishes with confirms on the running event loop, in which it is created.
+
+    Only `confirmed` is for use there: the other methods would block the loop.
+    """
 
     def __init__(self) -> None:
         self.channel = ConfirmChannel()

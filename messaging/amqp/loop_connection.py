@@ -97,8 +97,9 @@ class LoopStream(Tolerant, AsyncioConnection):  # type: ignore[misc]
         self._unsent += marshaled_frames
 
     def abort(self) -> None:
-        """Close the socket; `on_close_callback` follows."""
-        self._transport.abort()
+        """Close the socket, if there is one; `on_close_callback` follows."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _send_all(self) -> None:
         frames, self._unsent = self._unsent, []

@@ -117,10 +117,13 @@ class Body(io.RawIOBase):
 def environ_of(scope: Scope) -> Environ:
     """Return the WSGI environ of a request, without `wsgi.input` (PEP 3333)."""
     host, port = scope.get("server") or ("localhost", 80)
+    raw = scope.get("raw_path")
+    path = unquote_to_bytes(raw) if raw else scope["path"].encode()
+    prefix = scope.get("root_path", "")
     environ = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": scope.get("root_path", ""),
-        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "SCRIPT_NAME": prefix,
+        "PATH_INFO": path.decode("latin-1").removeprefix(prefix),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.handlers.base import BaseHandler
-from django.core.handlers.wsgi import WSGIRequest
+from django.core.handlers.wsgi import WSGIRequest, get_script_name
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import resolve
+from django.urls import resolve, set_script_prefix
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -102,6 +102,7 @@ class Samples(BaseHandler):
         return sample
 
     def _make(self, environ: Environ) -> Sample | None:
+        set_script_prefix(get_script_name(environ))
         nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
         response: Any = self.get_response(WSGIRequest(environ | nothing))
         renderer = getattr(response, "accepted_renderer", None)

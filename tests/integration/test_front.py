@@ -194,6 +194,27 @@ def test_a_middleware_that_the_front_does_not_know_leaves_all_to_django(
     assert "LocaleMiddleware" in caplog.text
 
 
+def test_the_address_of_an_operation_has_the_prefix_of_the_project(
+    broker: Broker, settings: Any
+) -> None:
+    settings.FORCE_SCRIPT_NAME = "/api"
+
+    answer = run(lambda front: create(front, "Ana"), Django())
+
+    assert answer.headers["location"].startswith("http://localhost/api/operations/")
+
+
+def test_an_address_of_the_broker_that_cannot_be_read_is_answered_503(
+    broker: Broker, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {
+        "URL": "amqp://localhost:1/?heartbeat=soon",
+        "CONFIRM_TIMEOUT": 0.3,
+    }
+
+    assert run(lambda front: create(front, "Ana")).status == 503
+
+
 def test_a_client_that_goes_before_its_body_is_complete_publishes_nothing(
     broker: Broker,
 ) -> None:
