@@ -84,7 +84,7 @@ class BearerToken(JWTStatelessUserAuthentication):
     def get_validated_token(self, raw_token: bytes) -> Token:
         """Return the token; the signature of one that was valid is known."""
         known = self._verified.get(raw_token)
-        if known and known.payload["exp"] > time.time():
+        if known is not None and known.payload["exp"] > time.time():
             return known
         token = super().get_validated_token(raw_token)
         # A class of tokens with a list of revoked ones has to ask it every time.

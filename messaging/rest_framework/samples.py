@@ -145,6 +145,9 @@ def is_possible() -> bool:
     """Return whether samples can be made of the answers of this project."""
     unknown = set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE
     if unknown:
-        logger.warning("Django answers all writes, as there is %s", sorted(unknown))
+        logger.warning(
+            "The front leaves all writes to Django, because of the middlewares %s",
+            ", ".join(sorted(unknown)),
+        )
     in_transaction = connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]
     return not unknown and not in_transaction

@@ -266,6 +266,13 @@ def closed_ways(declared: Broker) -> Iterator[tuple[Way, Way]]:
     yield from pairs("closed", DEBUG="0", OPEN_ACCESS="0", BEHIND_PROXY="1")
 
 
+@pytest.fixture(scope="module")
+def ways_without_broker(declared: Broker) -> Iterator[tuple[Way, Way]]:
+    """The API without a broker, with the front and without."""
+    nowhere = "amqp://guest:guest@127.0.0.1:1/"
+    yield from pairs("away", RABBITMQ_URL=nowhere, CONFIRM_TIMEOUT="0.05")
+
+
 def numbered(requests: list[Request]) -> list[Any]:
     """Return the parameters of a test for each request, with readable ids."""
     return [
@@ -290,3 +297,24 @@ def test_the_front_knows_tokens_and_proxies_as_django_does(
     front, django = closed_ways
 
     assert front(request_) == django(request_)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    numbered(
+        [
+            valid(endpoint, ("Accept", kind), ("X-Forwarded-For", "10.0.0.1"))
+            for endpoint in VALID
+            for kind in ("*/*", "application/json; indent=2")
+        ]
+    ),
+)
+def test_the_front_fails_as_django_does(
+    ways_without_broker: tuple[Way, Way], request_: Request
+) -> None:
+    front, django = ways_without_broker
+
+    failure = front(request_)
+
+    assert failure.status == 503
+    assert failure == django(request_)

@@ -128,7 +128,8 @@ def way(name: str, interface: str, **environment: str) -> Iterator[Way]:
         for queue in QUEUES:
             channel.queue_declare(queue, durable=True)
             channel.queue_bind(queue, PARTITIONS, queue)
-        api = start_api(processes, interface, RABBITMQ_URL=url, **environment)
+        environment = {"RABBITMQ_URL": url} | environment
+        api = start_api(processes, interface, **environment)
         yield Way(api, channel)
     finally:
         processes.kill_all()
