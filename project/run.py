@@ -218,13 +218,18 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
+def api_command(port: int) -> list[str]:
+    """Return the command that serves the API."""
+    granian = [sys.executable, "-m", "granian", "project.asgi:application"]
+    granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    return [*granian, "--log-level", "error"]
+
+
 def serve(port: int, welcome: str) -> int:
     """Run API, consumers and relay until one ends or a signal is received."""
     manage = [sys.executable, "manage.py"]
-    granian = [sys.executable, "-m", "granian", "project.asgi:application"]
-    granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
     commands = {
-        "api": [*granian, "--log-level", "error"],
+        "api": api_command(port),
         "consumers": [*manage, "run_consumer", "--all"],
         "relay": [*manage, "relay_outbox"],
     }
