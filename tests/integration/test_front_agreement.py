@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -247,11 +248,11 @@ CLOSED = [
 
 
 def pairs(name: str, **environment: str) -> Iterator[tuple[Way, Way]]:
-    with ExitStack() as stack:
-        yield (
-            stack.enter_context(way(name, "asgi", **environment)),
-            stack.enter_context(way(name, "wsgi", **environment)),
-        )
+    """Yield the API with the front and without, started at the same time."""
+    ways = [way(name, interface, **environment) for interface in ("asgi", "wsgi")]
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        front, django = pool.map(stack.enter_context, ways)
+        yield front, django
 
 
 @pytest.fixture(scope="module")
