@@ -11,5 +11,5 @@ RUN useradd --system app && install -d -o app /data
 USER app
 ENV PYTHONUNBUFFERED=1
 EXPOSE 8000
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", \
-     "--blocking-threads", "32", "project.wsgi:application"]
+CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", \
+     "project.asgi:application"]

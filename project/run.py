@@ -220,10 +220,9 @@ def python(*arguments: str) -> str:
 
 def api_command(port: int) -> list[str]:
     """Return the command that serves the API; the benchmarks measure it, too."""
-    granian = [sys.executable, "-m", "granian", "project.wsgi:application"]
-    granian += ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    # A thread may wait seconds for an outcome that its client asked for.
-    return [*granian, "--blocking-threads", "32", "--log-level", "error"]
+    granian = [sys.executable, "-m", "granian", "project.asgi:application"]
+    granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    return [*granian, "--log-level", "error"]
 
 
 def serve(port: int, welcome: str) -> int:

@@ -12,7 +12,8 @@ from rest_framework.exceptions import NotAcceptable, NotFound
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
-from messaging.rest_framework.viewsets import QueuedViewSet, Write
+from messaging.rest_framework.serializers import Write
+from messaging.rest_framework.viewsets import QueuedViewSet
 from project.access import EDITOR, MODERATOR
 
 from .commands import canonical

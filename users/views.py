@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from messaging.rest_framework.viewsets import QueuedViewSet, Write
+from messaging.rest_framework.serializers import Write
+from messaging.rest_framework.viewsets import QueuedViewSet
 from project.access import EDITOR, MODERATOR
 
 from .filters import UserFilter

@@ -123,9 +123,13 @@ class Connection:
             except Exception:
                 # It must not end this thread, which alone connects again.
                 logger.exception("%s failed; connecting anew", self.name)
-            pause = RECONNECT_PAUSE[0] if self._was_open else pause * 2
-            pause = min(pause, RECONNECT_PAUSE[1])
+            pause = self.pause_after(pause)
             self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter
+
+    def pause_after(self, pause: float) -> float:
+        """Return the pause before connecting again; the last one was `pause`."""
+        wanted = RECONNECT_PAUSE[0] if self._was_open else pause * 2
+        return min(wanted, RECONNECT_PAUSE[1])
 
     def _connect_and_serve(self) -> None:
         """Connect, and serve the connection until it is lost."""
@@ -147,17 +151,20 @@ class Connection:
             logger.exception("The I/O loop of %s failed", self.name)
             force_close(connection)
         finally:
-            self._open.clear()
-            with self._lock:
-                self._pika = None
-            self.blocked = None
-            for channel in self._channels:
-                try:
-                    channel.lost(ConnectionError("the connection is gone"))
-                except Exception:
-                    # The others must learn of it all the same.
-                    logger.exception("A user of %s failed", self.name)
+            self._lost()
             connection.ioloop.close()
+
+    def _lost(self) -> None:
+        self._open.clear()
+        with self._lock:
+            self._pika = None
+        self.blocked = None
+        for channel in self._channels:
+            try:
+                channel.lost(ConnectionError("the connection is gone"))
+            except Exception:
+                # The others must learn of it all the same.
+                logger.exception("A user of %s failed", self.name)
 
     def _opened(self, connection: pika.SelectConnection) -> None:
         self._was_open = True
@@ -169,6 +176,10 @@ class Connection:
             channel.open(connection)
 
     def _failed(self, connection: pika.SelectConnection, error: Any) -> None:
+        self._note(error)
+        connection.ioloop.stop()
+
+    def _note(self, error: Any) -> None:
         self.last_error = readable(error)
         if not self._closing.is_set():
             logger.warning(
@@ -177,7 +188,6 @@ class Connection:
                 broker_address(),
                 self.last_error,
             )
-        connection.ioloop.stop()
 
     def _blocked(self, _connection: Any, frame: Any) -> None:
         self.blocked = frame.method.reason
@@ -199,7 +209,7 @@ class Connection:
                 self._pika.ioloop.stop()
 
 
-class Stream(pika.SelectConnection):  # type: ignore[misc]
+class Tolerant(pika.connection.Connection):  # type: ignore[misc]
     """
     A connection of pika that survives headers which pika cannot decode.
 
@@ -229,6 +239,10 @@ class Stream(pika.SelectConnection):  # type: ignore[misc]
         self.bytes_sent += len(data)
         self.frames_sent += len(marshaled_frames)
         self._adapter_emit_data(data)
+
+
+class Stream(Tolerant, pika.SelectConnection):  # type: ignore[misc]
+    """A connection that its own loop serves."""
 
 
 def without_headers(frame: bytes) -> bytes:

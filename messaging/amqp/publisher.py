@@ -82,19 +82,24 @@ class Publisher:
         self, request: PublishRequest, deadline: float
     ) -> list[PublishError | None]:
         """Return each envelope's error, or None; raise if too many wait already."""
-        if self.channel.waiting > settings.MAX_IN_FLIGHT:
-            raise Unconfirmed(f"Too many messages wait for the broker. {self._why()}")
-        self.channel.send(request)
+        self.send(request)
         done = False
         try:
             done = request.wait(deadline - time.monotonic())
         finally:
             if not done:
                 self.channel.cancel(request)
-        late = None
-        if not done:
-            late = Unconfirmed(f"The broker did not confirm in time. {self._why()}")
-        return request.end(late)
+        return request.end(None if done else self.late())
+
+    def send(self, request: PublishRequest) -> None:
+        """Send a request as soon as possible; raise if too many wait already."""
+        if self.channel.waiting > settings.MAX_IN_FLIGHT:
+            raise Unconfirmed(f"Too many messages wait for the broker. {self._why()}")
+        self.channel.send(request)
+
+    def late(self) -> Unconfirmed:
+        """Return the error of what was not confirmed in time."""
+        return Unconfirmed(f"The broker did not confirm in time. {self._why()}")
 
     def _why(self) -> str:
         return self.problem() or self.channel.last_problem

@@ -147,14 +147,17 @@ def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
 
 
 def api_command() -> str:
-    """Return the command that serves the project over HTTP, "" if it has no WSGI."""
-    application = getattr(django_settings, "WSGI_APPLICATION", None)
-    if not application:
-        return ""
-    return (
-        f"python -m granian {':'.join(application.rsplit('.', 1))} --interface wsgi "
-        "--host 127.0.0.1 --port {port} --blocking-threads 16 --log-level error"
-    )
+    """Return the command that serves the project over HTTP; "" if it names none."""
+    for interface in ("asgi", "wsgi"):
+        name = f"{interface.upper()}_APPLICATION"
+        if application := getattr(django_settings, name, None):
+            threads = " --blocking-threads 16" if interface == "wsgi" else ""
+            return (
+                f"python -m granian {':'.join(application.rsplit('.', 1))} "
+                f"--interface {interface} --host 127.0.0.1 --port {{port}} "
+                f"--log-level error{threads}"
+            )
+    return ""
 
 
 def without_settings(words: Sequence[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """
 Django REST framework on top of messages: a write publishes a command, answered 202.
 
-Open `viewsets.py` first: `QueuedViewSet.queue` lists the steps of a write. Then
-`serializers.py`, whose `save()` publishes, and the request headers in `headers.py`.
+Open `viewsets.py` first: `QueuedViewSet.queue` lists the steps of a write in Django;
+`front.py` takes the same steps on an event loop. Then `serializers.py`, whose `save()`
+publishes, and the request headers in `headers.py`.
+
 Only projects that use Django REST framework import this package.
 """
 

@@ -60,7 +60,7 @@ def idempotency_key_of(request: Request) -> str | None:
     The same caller, method, path and `Idempotency-Key` are the same operation
     (draft-ietf-httpapi-idempotency-key-header).
     """
-    key = request.headers.get("Idempotency-Key")
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not 0 < len(key) <= KEY_LENGTH:
@@ -73,7 +73,7 @@ def idempotency_key_of(request: Request) -> str | None:
 
 def conditions_of(request: Request) -> dict[str, Any]:
     """Return the AMQP headers for `If-Match` (RFC 9110, section 13.1.1)."""
-    condition = request.headers.get("If-Match", "*").strip()
+    condition = request.META.get("HTTP_IF_MATCH", "*").strip()
     if condition == "*":
         return {}
     version = VERSION.fullmatch(condition)
@@ -84,7 +84,7 @@ def conditions_of(request: Request) -> dict[str, Any]:
 
 def wait_of(request: Request) -> int:
     """Return the seconds to wait for `Prefer: wait=N` (RFC 7240, section 4.3)."""
-    wait = WAIT.search(request.headers.get("Prefer", ""))
+    wait = WAIT.search(request.META.get("HTTP_PREFER", ""))
     return min(int(wait[1]), LONGEST_WAIT) if wait else 0
 
 

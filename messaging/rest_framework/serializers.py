@@ -1,20 +1,25 @@
-"""The base class of the serializers for writes."""
+"""The writes of viewsets, and the base class of their serializers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
 from rest_framework import serializers
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
 from rest_framework.utils.html import is_html_input
 
+from messaging.envelope import Envelope
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message
-from messaging.publish import publish
+from messaging.publish import envelope_for, publish
 
 from .exceptions import validation_error
 from .form_fields import form_fields, without_empty_inputs
+from .headers import read_headers
 
 
 class MessageSerializer(serializers.Serializer):
@@ -49,6 +54,11 @@ class MessageSerializer(serializers.Serializer):
         """Return the values of fields that do not come from the body."""
         return {}
 
+    def envelope(self) -> Envelope:
+        """Return what `save()` publishes."""
+        headers = self.context["headers"]
+        return envelope_for(self.validated_data, headers.message_id, headers.amqp)
+
     def save(self, **kwargs: Any) -> None:
         """Publish the message; see `publish` for `kwargs` and what it raises."""
         headers = self.context["headers"]
@@ -58,3 +68,27 @@ class MessageSerializer(serializers.Serializer):
             headers=headers.amqp,
             **kwargs,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """How a viewset performs and answers one action that publishes a command."""
+
+    serializer: type[MessageSerializer]
+    #: The text `message` of the answer.
+    text: str
+    #: The field of the command that the answer repeats.
+    echo: str
+
+    def validated(self, view: GenericAPIView, request: Request) -> MessageSerializer:
+        """Return the serializer with a valid message; raises `ValidationError`."""
+        headers = read_headers(request)
+        context = {**view.get_serializer_context(), "headers": headers}
+        serializer = self.serializer(data=request.data, context=context)
+        serializer.is_valid(raise_exception=True)
+        return serializer
+
+    def answer(self, message: Message) -> dict[str, Any]:
+        """Return the body of the answer 202."""
+        echo = getattr(message, self.echo)
+        return {"status": "queued", "message": self.text, self.echo: echo}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -17,22 +16,13 @@ from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
 from .exceptions import PayloadTooLarge
-from .headers import etag_of, read_headers
+from .headers import etag_of
 from .outcomes import save_and_wait
-from .serializers import MessageSerializer
+from .serializers import Write
 
+#: Key in a request's `META` of the error with which its message was not published.
+FAILURE = "messaging.failure"
 STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 412}
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """How a viewset performs and answers one action that publishes a command."""
-
-    serializer: type[MessageSerializer]
-    #: The text `message` of the answer.
-    text: str
-    #: The field of the command that the answer repeats.
-    echo: str
 
 
 class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
@@ -46,6 +36,11 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         super().initial(request, *args, **kwargs)
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:
             raise PayloadTooLarge
+
+    def check_throttles(self, request: Request) -> None:
+        """Count a request, unless the front has counted it."""
+        if FAILURE not in request.META:
+            super().check_throttles(request)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Read one, with its version as `ETag`."""
@@ -68,24 +63,23 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
 
     def queue(self, request: Request) -> Response:
         """Validate the body, publish the command, and answer 202 or its outcome."""
+        if error := request.META.get(FAILURE):
+            raise error
         write = self.writes[self.action]
-        headers = read_headers(request)
-        context = {**self.get_serializer_context(), "headers": headers}
-        serializer = write.serializer(data=request.data, context=context)
-        serializer.is_valid(raise_exception=True)
+        serializer = write.validated(self, request)
+        headers = serializer.context["headers"]
         outcome = save_and_wait(serializer, headers)
         if outcome is not None and (answer := self.answer(request, outcome)):
             return answer
-        operation = operation_id(headers.message_id)
         return Response(
-            {
-                "status": "queued",
-                "message": write.text,
-                write.echo: getattr(serializer.validated_data, write.echo),
-            },
+            write.answer(serializer.validated_data),
             status=202,
-            headers={"Location": reverse("operation", [operation], request=request)},
+            headers=self.location(request, operation_id(headers.message_id)),
         )
+
+    def location(self, request: Request, operation: str) -> dict[str, str]:
+        """Return the header of an answer 202 that says where its outcome will be."""
+        return {"Location": reverse("operation", [operation], request=request)}
 
     def answer(self, request: Request, outcome: Outcome) -> Response | None:
         """Build the answer for an outcome; None if the resource cannot be read now."""

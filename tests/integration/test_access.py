@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ import requests
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.contrib.auth.models import User as Account
-from rest_framework_simplejwt.tokens import AccessToken
+from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
+from rest_framework_simplejwt.tokens import AccessToken, Token
 
-from project.access import issue_token
+from project.access import BearerToken, issue_token
 from tests.support.broker import Broker, virtual_host
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
@@ -280,6 +282,73 @@ def test_a_token_from_the_command_is_accepted(api: API) -> None:
 
     assert ask(api, "POST /users/", made).status_code == 202
     assert ask(api, "DELETE /users/1/", made).status_code == 403
+
+
+@pytest.fixture
+def remembered(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Token]:
+    """The tokens that this process remembers, none so far."""
+    tokens: dict[bytes, Token] = {}
+    monkeypatch.setattr(BearerToken, "_verified", tokens)
+    return tokens
+
+
+def test_a_remembered_token_expires(remembered: dict[bytes, Token]) -> None:
+    made = token("editor", exp=int(time.time()) + 2).encode()
+
+    assert BearerToken().get_validated_token(made).payload["sub"] == "ana"
+    assert made in remembered
+
+    def is_refused() -> bool:
+        try:
+            BearerToken().get_validated_token(made)
+        except InvalidToken:
+            return True
+        return False
+
+    assert eventually(is_refused, "the token has expired")
+
+
+def test_the_number_of_remembered_tokens_is_bounded(
+    remembered: dict[bytes, Token], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("project.access.REMEMBERED", 3)
+
+    for number in range(10):
+        BearerToken().get_validated_token(token(number=number).encode())
+        assert len(remembered) <= 3
+
+
+def test_forged_tokens_are_not_remembered(remembered: dict[bytes, Token]) -> None:
+    forged = signed("another key that is long enough for it")
+
+    for _ in range(2):
+        with pytest.raises(InvalidToken):
+            BearerToken().get_validated_token(forged.encode())
+    assert remembered == {}
+
+
+def test_tokens_that_can_be_revoked_are_looked_up_every_time(
+    remembered: dict[bytes, Token], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoked = set()
+
+    def check_blacklist(self: Token) -> None:
+        if self.payload["jti"] in revoked:
+            raise TokenError("Revoked")
+
+    def verify(self: Any) -> None:
+        self.check_blacklist()
+
+    # As the application token_blacklist of Simple JWT does it.
+    methods = {"check_blacklist": check_blacklist, "verify": verify}
+    for name, method in methods.items():
+        monkeypatch.setattr(AccessToken, name, method, raising=False)
+    made = token("editor").encode()
+    known = BearerToken().get_validated_token(made)
+    revoked.add(known.payload["jti"])
+
+    with pytest.raises(InvalidToken):
+        BearerToken().get_validated_token(made)
 
 
 def test_the_requests_of_each_client_are_limited(processes: Processes) -> None:

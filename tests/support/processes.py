@@ -146,13 +146,14 @@ class API:
         return self("DELETE", path, **options)
 
 
-def start_api(processes: Processes, **environment: str) -> API:
-    """Serve the project on a free port."""
+def start_api(processes: Processes, interface: str = "asgi", **environment: str) -> API:
+    """Serve the project on a free port: as `make run` does, or without the front."""
     port = free_port()
+    threads = ["--blocking-threads", "16"] if interface == "wsgi" else []
     processes.start(
-        "-m", "granian", "project.wsgi:application",
-        "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-        "--blocking-threads", "16", "--log-level", "error",
+        "-m", "granian", f"project.{interface}:application",
+        "--interface", interface, "--host", "127.0.0.1", "--port", str(port),
+        *threads, "--log-level", "error",
         **environment,
     )  # fmt: skip
     api = API(port)

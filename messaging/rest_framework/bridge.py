@@ -1,0 +1,154 @@
+"""Serve Django's WSGI application over ASGI, in a bounded pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+Scope = dict[str, Any]
+T = TypeVar("T")
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+Environ = dict[str, Any]
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a complete response."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Bridge:
+    """Runs Django's WSGI application, `threads` requests at a time; others wait."""
+
+    def __init__(self, application: Callable[..., Any], threads: int) -> None:
+        self._application = application
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+
+    async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
+        """Answer the request of an environ, whose body has been read in part or not."""
+        environ["wsgi.input"] = io.BufferedReader(body)
+        loop = asyncio.get_running_loop()
+
+        def send_now(event: Event) -> None:
+            wait_in(loop, send, event)
+
+        end = await loop.run_in_executor(self._pool, self._run, environ, send_now)
+        for event in end:
+            await send(event)
+
+    def _run(self, environ: Environ, send: Callable[[Event], None]) -> list[Event]:
+        """Run the application, send a response that is a stream, and return the end."""
+        start: Event = {"type": "http.response.start"}
+
+        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+            start["status"] = int(status[:3])
+            start["headers"] = [
+                (n.encode("latin-1"), v.encode("latin-1")) for n, v in headers
+            ]
+
+        response = self._application(environ, start_response)
+        try:
+            if not getattr(response, "streaming", False):
+                return [
+                    start,
+                    {"type": "http.response.body", "body": b"".join(response)},
+                ]
+            send(start)
+            for piece in response:
+                send({"type": "http.response.body", "body": piece, "more_body": True})
+            return [{"type": "http.response.body"}]
+        finally:
+            response.close()
+
+
+def wait_in(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *values: Any
+) -> T:
+    """Call a function in a loop, and wait for its result in this thread."""
+
+    async def call() -> T:
+        return await function(*values)
+
+    return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+
+class Body(io.RawIOBase):
+    """The body of a request, as a file that a thread reads while it arrives."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._arrived = bytearray()
+        self._is_complete = False
+
+    async def read_all(self, length: int) -> bytes:
+        """Return up to `length` bytes, which can be read as a file all the same."""
+        while len(self._arrived) < length and not self._is_complete:
+            self._take(await self._receive())
+        return bytes(self._arrived)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has arrived, or wait for more; called in another thread."""
+        while not self._arrived and not self._is_complete:
+            self._take(wait_in(self._loop, self._receive))
+        count = min(len(buffer), len(self._arrived))
+        buffer[:count] = self._arrived[:count]
+        del self._arrived[:count]
+        return count
+
+    def _take(self, event: Event) -> None:
+        # A client that has gone sends nothing more.
+        self._arrived += event.get("body", b"")
+        self._is_complete = not event.get("more_body", False)
+
+
+def environ_of(scope: Scope) -> Environ:
+    """Return the WSGI environ of a request, without `wsgi.input` (PEP 3333)."""
+    host, port = scope.get("server") or ("localhost", 80)
+    raw = scope.get("raw_path")
+    path = unquote_to_bytes(raw) if raw else scope["path"].encode()
+    prefix = scope.get("root_path", "")
+    environ = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": prefix,
+        "PATH_INFO": path.decode("latin-1").removeprefix(prefix),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": (scope.get("client") or ("",))[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        if key := environ_name(name):
+            text = value.decode("latin-1")
+            separator = ";" if key == "HTTP_COOKIE" else ","
+            given = environ.get(key)
+            environ[key] = text if given is None else f"{given}{separator}{text}"
+    return environ
+
+
+def environ_name(header: bytes) -> str:
+    """Return the name of a header in an environ; "" if it must be left out."""
+    name = header.decode("latin-1").upper()
+    if "_" in name:
+        return ""  # X_Forwarded_Proto would look like X-Forwarded-Proto
+    name = name.replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
