@@ -23,13 +23,18 @@ from .process import OnePerProcess
 
 
 class Publisher:
-    """Publishes with confirms; many threads, and `users`, share its connection."""
+    """Publishes with confirms; threads and `channel_users` share its connection."""
 
     def __init__(
-        self, name: str = "publisher", *users: ChannelUser, heartbeat: int | None = None
+        self,
+        name: str = "publisher",
+        *channel_users: ChannelUser,
+        heartbeat: int | None = None,
     ) -> None:
         self.channel = ConfirmChannel()
-        self.connection = Connection(name, self.channel, *users, heartbeat=heartbeat)
+        self.connection = Connection(
+            name, self.channel, *channel_users, heartbeat=heartbeat
+        )
         self.channel.attach(self.connection)
         self.connection.start()
 
@@ -55,10 +60,10 @@ class Publisher:
         deadline = deadline_after(timeout)
         if any(len(one.body) > settings.MAX_BODY for one in envelopes):
             raise TooLarge
-        steps = [envelopes]
+        in_rounds = [envelopes]
         if in_turn:
-            steps = [tuple(step.values()) for step in rounds(envelopes, ordering_key)]
-        requests = [PublishRequest(step) for step in steps]
+            in_rounds = [tuple(r.values()) for r in rounds(envelopes, ordering_key)]
+        requests = [PublishRequest(one) for one in in_rounds]
         unsendable = (one.error for request in requests for one in request.outgoing)
         for error in filter(None, unsendable):
             raise error

@@ -89,7 +89,7 @@ class Subscription:
         self._is_consuming = False
         self._buffer.clear()
 
-    # What follows runs in the I/O thread.
+    # What follows is called by `RecoveringChannel` (channels.py), in the I/O thread.
 
     def opened(self, channel: Any) -> None:
         """Declare, so that a deleted queue is created again, and consume if wanted."""
@@ -115,7 +115,7 @@ class Subscription:
         if channel is self._channel:
             delivery = delivery_of(self.queue, self.name, channel, method, properties)
             self._buffer.add(delivery, body)
-        if channel is not self._channel:  # `end` may have emptied the buffer before
+        if channel is not self._channel:  # `end` ran meanwhile, before the buffer grew
             self._buffer.clear()
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:

@@ -75,7 +75,7 @@ class Watch:
         #: Messages whose call exceeded its limit, until they are decided.
         self._overdue: set[str] = set()
         #: The same for a call with several, of which one is at fault.
-        self._suspects: set[str] = set()
+        self._overdue_together: set[str] = set()
         #: What is left of the hooks of the last transaction, in Django's own list.
         self.hooks: list[Any] = []
 
@@ -105,7 +105,7 @@ class Watch:
         that was a call with several, it is raised until they are tried one by one.
         """
         several = len(messages) > 1
-        refused = self._overdue | self._suspects if several else self._overdue
+        refused = self._overdue | self._overdue_together if several else self._overdue
         if refused and not refused.isdisjoint(one.mark for one in messages):
             raise TimeLimitExceeded
         with self.timed(messages):
@@ -136,7 +136,7 @@ class Watch:
     def settled(self, ids: Sequence[str]) -> None:
         """Forget the calls of messages that are decided."""
         self._overdue.difference_update(ids)
-        self._suspects.difference_update(ids)
+        self._overdue_together.difference_update(ids)
 
     def warning(self) -> tuple[str, str] | None:
         """Return what a call that takes long is for, and what to do."""
@@ -163,7 +163,7 @@ class Watch:
                 return False
             self._call, self._thread = None, 0
             marks = [one.mark for one in call.messages]
-            (self._suspects if len(marks) > 1 else self._overdue).update(marks)
+            (self._overdue_together if len(marks) > 1 else self._overdue).update(marks)
             frame = sys._current_frames().get(call.thread)
             _raise_in(call.thread, Abandoned)
         logger.error(

@@ -53,7 +53,7 @@ def narrow(batch: Batch, lease: HeldLease) -> None:
     batch.has_suspects = bool(deaths)
     for context in batch.contexts:
         if failure := poison(context.delivery.mark, deaths):
-            context.refuse(failure)
+            context.give_up(failure)
 
 
 def deaths_of(ids: Sequence[str], worker: str) -> dict[str, int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 
 from messaging.amqp.publisher import Publisher
@@ -26,10 +25,10 @@ from messaging.registry import Handler, handlers, one_by_one, projections
 from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, results
 from .context import DECIDED, Batch, Part, State, in_states
+from .grouping import groups
 from .policy import FailurePolicy, Step, portions
 from .projection import projectable, projecting
 from .retry import Decision
-from .runs import runs
 from .transactions import ENDED, TransactionEnded
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Processor:
         self.lease = lease
         self._gateway = gateway
         self.circuit = CircuitBreaker(lease.queue)
-        # Arrivals and parked messages take turns: each has its failures in a row.
+        # Arrivals and parked messages take turns: each kind counts its waits in a row.
         self._policies = [FailurePolicy(lease.queue) for _kind in range(2)]
         self._policy = self._policies[0]
         #: Keys of which an earlier transaction of this batch has parked a message.
@@ -89,7 +88,7 @@ class Processor:
             routing.reply(in_states(ours, *DECIDED))
             if batch.is_parked:
                 parking.finish(self.lease, batch.contexts)
-        self._policy.waits = 0
+        self._policy.server_waits = 0
         elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
         count = len(batch.contexts)
@@ -98,7 +97,7 @@ class Processor:
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""
         if decision is not None:
-            part[0].refuse(Failure("rejected", decision.reason))
+            part[0].give_up(Failure("rejected", decision.reason))
             return
         routing.forward(part, self._gateway)
 
@@ -117,9 +116,9 @@ class Processor:
                 if decision is None:
                     self._handle(part)
                 else:
-                    part[0].accept(decision)
-                outcomes = list(results(part))
-                self.circuit.check(outcomes)
+                    part[0].override(decision)
+                successes = list(results(part))
+                self.circuit.check(successes)
                 self._record(part)
         except TransactionEnded as ended:
             return self._record_committed(part, ended)
@@ -127,7 +126,7 @@ class Processor:
             for context in part:
                 context.reset()  # what was decided is rolled back
             raise
-        self.circuit.count(outcomes)
+        self.circuit.count(successes)
         self._block_keys(part)
         return None
 
@@ -137,25 +136,24 @@ class Processor:
 
     def _handle(self, part: Part) -> None:
         """Call the handlers with messages of one type at a time."""
-        for run in runs(self.lease, in_states(part, State.NEW)):
-            handler = handlers[self.lease.queue][run[0].event_type]
-            handling = replace(
-                self._applying,
-                run=partial(self._call, handler, part),
-                servers_answer=lambda: False,  # the outer step asks them
+        for group in groups(self.lease, in_states(part, State.NEW)):
+            handler = handlers[self.lease.queue][group[0].event_type]
+            handling = Step(
+                partial(self._call, handler, part),
+                servers_answer=lambda: False,  # so the outer step asks them
                 is_nested=True,
                 transaction_survives=transactions.is_usable,
             )
-            self._policy.run(handling, run)
+            self._policy.run(handling, group)
 
     def _call(
-        self, handler: Handler, part: Part, run: Part, decision: Decision | None
+        self, handler: Handler, part: Part, group: Part, decision: Decision | None
     ) -> Part | None:
         """Call a handler in a savepoint; return the messages to call it again with."""
         if decision is not None:
-            run[0].set_aside(decision)
+            group[0].set_aside(decision)
             return None
-        ready = parking.hold_back(run, part, self._blocked_keys)
+        ready = parking.hold_back(group, part, self._blocked_keys)
         if not ready:
             return None
         try:

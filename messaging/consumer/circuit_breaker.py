@@ -89,7 +89,7 @@ def results(contexts: Iterable[Context]) -> Iterator[bool | None]:
     behind another without a call.
     """
     for context in contexts:
-        failed = None if context.row else False
+        failed = None if context.parked else False
         if context.state is State.DONE:
             yield True
         elif context.state is State.BLOCKED:

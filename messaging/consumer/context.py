@@ -58,14 +58,14 @@ class Context:
     """
     A delivery on its way through a batch.
 
-    `row` is its row in `Parked`, if it comes from there and not from the queue.
+    `parked` is its row in `Parked`, if it comes from there and not from the queue.
     """
 
-    def __init__(self, delivery: Delivery, row: Parked | None = None) -> None:
+    def __init__(self, delivery: Delivery, parked: Parked | None = None) -> None:
         self.delivery = delivery
-        self.row = row
+        self.parked = parked
         #: Its primary key in the inbox.
-        self.id = row.message_id if row else delivery.inbox_id
+        self.id = parked.message_id if parked else delivery.inbox_id
         self.message: Message | None = None
         self.key = ""
         #: Why it was given up before any handler could see it.
@@ -104,14 +104,14 @@ class Context:
         self.later: Later | None = None
         #: What the handler returned.
         self.reference = ""
-        self.attempts = self.row.attempts if self.row else 0
+        self.attempts = self.parked.attempts if self.parked else 0
         #: Whether only its projection is left to be done.
-        self.is_applied = bool(self.row and self.row.is_applied)
+        self.is_applied = bool(self.parked and self.parked.is_applied)
         #: The inbox row of its id, its own or of another message.
         self.inbox_row: Inbox | None = None
 
-    def refuse(self, failure: Failure) -> None:
-        """Make the next attempt give it up, whatever its content."""
+    def give_up(self, failure: Failure) -> None:
+        """Have the next step record this failure, without calling its handler."""
         self.refusal, self._is_misrouted = failure, False
         self.reset()
 
@@ -120,7 +120,7 @@ class Context:
         self.state, self.reference = State.DONE, reference
 
     def set_aside(self, decision: Decision, *, is_applied: bool = False) -> None:
-        """Record that an attempt has failed, and what becomes of the message."""
+        """Count a failed attempt: the message is FAILED, or parked for RETRY."""
         self.attempts += 1
         self.is_applied = is_applied
         if isinstance(decision, Failure):
@@ -128,12 +128,13 @@ class Context:
         else:
             self.state, self.later = State.RETRY, decision
 
-    def accept(self, decision: Decision) -> None:
+    def override(self, decision: Decision) -> None:
         """Set it aside, unless this attempt has found that it needs no handler."""
-        undecided = {State.NEW, State.FAILED}
+        # Of one that has FAILED, the failure could not be recorded.
+        overridable = {State.NEW, State.FAILED}
         if isinstance(decision, Failure) and decision.is_unstorable:
-            undecided.add(State.BLOCKED)
-        if self.state in undecided:
+            overridable.add(State.BLOCKED)
+        if self.state in overridable:
             self.set_aside(decision)
 
     def block(self, *, is_applied: bool = False) -> None:
@@ -149,19 +150,21 @@ class Context:
 
     def decide(self, error: BaseException) -> Decision:
         """Return what becomes of it after its own handler has failed with `error`."""
-        decision = decide(error, self.delivery.queue, self.attempts, waited=self.waited)
+        decision = decide(
+            error, self.delivery.queue, self.attempts, parked_for=self.parked_for
+        )
         assert decision is not None  # no server failure is asked for
         return decision
 
     @property
-    def waited(self) -> float:
+    def parked_for(self) -> float:
         """Seconds since it was parked; 0 for one that comes from its queue."""
-        row, now = self.row, datetime.now(UTC)
+        row, now = self.parked, datetime.now(UTC)
         return (now - row.parked_at).total_seconds() if row else 0.0
 
     @property
     def is_large(self) -> bool:
-        """Whether its body is larger than that of any message that is applied."""
+        """Whether its body exceeds `MAX_BODY`, so that it is given up."""
         return len(self.delivery.envelope.body) > int(settings.MAX_BODY)
 
     @property

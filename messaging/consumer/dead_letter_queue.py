@@ -28,7 +28,7 @@ class Archiver(Processor):
         """Archive a batch; raise if a server fails."""
         close_stale_connections()
         self._policy.run(self._archiving, batch.contexts)
-        self._policy.waits = 0
+        self._policy.server_waits = 0
 
     def _archive(self, part: Part, decision: Decision | None) -> None:
         letters = [

@@ -35,9 +35,9 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
     inbox = Inbox.objects.using(settings.DATABASE)
     known = inbox.known(ids) if may_be_known else {}
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-    arrived = ((c.delivery, c.key) for c in part if c.row is None)
+    arrived = ((c.delivery, c.key) for c in part if c.parked is None)
     last = LastNameless.objects.using(settings.DATABASE)
-    # By identity: a copy may have the id of the one that it repeats.
+    # By id() of the object: a copy may have the message id of the one that it repeats.
     repeated = {id(delivery) for delivery in last.repeated(arrived)}
     earlier: set[str] = set()
     for context in part:
@@ -50,7 +50,7 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
         if state is State.KNOWN:
             assert context.inbox_row is not None  # `identify` has checked
             context.adopt(context.inbox_row)
-            continue  # a replay of it is none of what follows
+            continue  # a replay has the same id, and is not a repetition
         if state is State.REPEATED:
             context.state = state
         elif _is_expired(context, oldest) and context.state is State.NEW:
@@ -61,7 +61,8 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
 def identify(context: Context, row: Inbox | None, *, is_repeated: bool) -> State:
     """
     Return KNOWN for a message that was decided before, REPEATED for one that repeats
-    an earlier one, and else NEW. `row` is the inbox row of its id, if any.
+    an earlier one, and else NEW: nothing is known of its id, or it was requeued. `row`
+    is the inbox row of its id, if any.
     """
     if row is not None:
         # It is applied again only if an operator requeues it; if just its projection
@@ -89,7 +90,7 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
     """Whether a message is older than what the inbox remembers."""
     sent = context.delivery.envelope.timestamp
     # What was parked was accepted in time.
-    return context.row is None and sent is not None and sent < oldest
+    return context.parked is None and sent is not None and sent < oldest
 
 
 def record(lease: HeldLease, part: Iterable[Context]) -> None:

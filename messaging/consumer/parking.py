@@ -26,7 +26,7 @@ from .context import DECIDED, KEY_LENGTH, Context, Part, State, in_states
 def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     """Drop arrivals that are parked already; block those whose key is parked."""
     # What is known may be parked for its projection.
-    arrived = [c for c in in_states(part, State.NEW, State.KNOWN) if c.row is None]
+    arrived = [c for c in in_states(part, State.NEW, State.KNOWN) if not c.parked]
     if not arrived:
         return
     ids, digests = Parked.objects.using(settings.DATABASE).beside(
@@ -39,14 +39,14 @@ def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
             context.block()
 
 
-def hold_back(run: Part, part: Part, blocked: set[str]) -> Part:
+def hold_back(group: Part, part: Part, blocked: set[str]) -> Part:
     """
-    Return the new messages of `run` whose key is free; block the others.
+    Block the new messages of `group` whose key is not free, and return the others.
 
     A message blocks those of its key that come after it in its transaction, `part`.
     `blocked` are the keys that earlier transactions of the batch have blocked.
     """
-    blocked, mine, ready = set(blocked), set(map(id, run)), []
+    blocked, mine, ready = set(blocked), set(map(id, group)), []
     for context in part:
         if context.state in (State.RETRY, State.BLOCKED):
             blocked.add(context.key)
@@ -65,12 +65,12 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
     waiting = in_states(part, State.RETRY, State.BLOCKED)
     if waiting:
         lease.has_parked = True
-    if arrived := [_values(lease.name, c, now) for c in waiting if c.row is None]:
+    if arrived := [_values(lease.name, c, now) for c in waiting if not c.parked]:
         parked.add(arrived)
     again = []
     for context in waiting:
-        if context.row is not None and context.state is State.RETRY:
-            row = copy(context.row)  # the transaction may be rolled back
+        if context.parked is not None and context.state is State.RETRY:
+            row = copy(context.parked)  # the transaction may be rolled back
             row.attempts = context.attempts
             row.due_at = _due_at(context, now)
             row.error = _error(context)
@@ -97,7 +97,7 @@ def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
     settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
     with lease.transaction():
         Parked.objects.using(settings.DATABASE).settle(
-            [context.row for context in settled if context.row is not None]
+            [context.parked for context in settled if context.parked]
         )
 
 

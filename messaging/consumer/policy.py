@@ -32,7 +32,7 @@ class Step:
 
     #: Called with messages and None, or with one message and the decision about its
     #: failure. Returns the messages that need another call.
-    run: Callable[[Part, Decision | None], Part | None]
+    act: Callable[[Part, Decision | None], Part | None]
     servers_answer: Callable[[], bool]
     server_failures: tuple[type[Exception], ...] = SERVER_FAILURES
     #: The kind of a dead letter that has failed too often.
@@ -49,25 +49,25 @@ class FailurePolicy:
     def __init__(self, queue: str) -> None:
         self._queue = queue
         #: How often in a row a batch has had to wait for a server.
-        self.waits = 0
+        self.server_waits = 0
         #: The message whose own handler was running, if that is known.
-        self.suspect: Context | None = None
+        self.in_call: Context | None = None
 
     def run(self, step: Step, contexts: Part) -> None:
         """
         Run a step with all messages; raise if it has to wait for a server.
 
         A part that fails is split until the message at fault is alone. The step is then
-        repeated with the decision about that message.
+        repeated with the decision about it, and if that fails with `UNSTORABLE`.
         """
         parts = [contexts] if contexts else []
         unstorable = replace(UNSTORABLE, kind=step.kind)
         while parts:
             part, decision = parts.pop(), None
             while part:
-                self.suspect = None
+                self.in_call = None
                 try:
-                    part = step.run(part, decision) or []
+                    part = step.act(part, decision) or []
                     decision = None
                 except (LeaseLost, CircuitOpen, Abandoned):
                     raise
@@ -77,10 +77,10 @@ class FailurePolicy:
                     judged = self._judge(error, part, step, decision)
                     if judged is None or decision == unstorable:
                         if not step.is_nested:
-                            self.waits += 1
+                            self.server_waits += 1
                         raise
                     if len(part) > 1:
-                        part, *others = split(part, self.suspect)
+                        part, *others = split(part, self.in_call)
                         parts += reversed(others)  # a stack: the first comes last
                     else:
                         decision = judged if decision is None else unstorable
@@ -101,8 +101,8 @@ class FailurePolicy:
             self._queue,
             # With a decision it is not the handler that fails, but the recording.
             0 if earlier else max(context.attempts for context in part),
-            waited=first.waited,
-            waits=self.waits,
+            parked_for=first.parked_for,
+            server_waits=self.server_waits,
             server_failures=step.server_failures,
             servers_answer=step.servers_answer,
             kind=step.kind,
@@ -142,8 +142,8 @@ def split(part: Part, suspect: Context | None) -> list[Part]:
 
 def portions(contexts: Part) -> Iterator[Part]:
     """Divide messages into transactions: a body that is too large goes alone."""
-    for is_large, run in groupby(contexts, key=lambda c: c.is_large):
+    for is_large, some in groupby(contexts, key=lambda c: c.is_large):
         if is_large:
-            yield from ([context] for context in run)
+            yield from ([context] for context in some)
         else:
-            yield list(run)
+            yield list(some)

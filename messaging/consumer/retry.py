@@ -42,8 +42,8 @@ def decide(
     queue: str,
     attempts: int,
     *,
-    waited: float = 0.0,
-    waits: int = 0,
+    parked_for: float = 0.0,
+    server_waits: int = 0,
     server_failures: tuple[type[Exception], ...] = (),
     servers_answer: Callable[[], bool] = lambda: True,
     kind: str = "exhausted",
@@ -55,16 +55,16 @@ def decide(
     `server_failures` until it has done so `MAX_SERVER_FAILURES` times in a row, or the
     message has failed as often, and `servers_answer()`; then the message is at fault.
 
-    `attempts` and `waits` are the earlier failures of message and batch, `waited` the
-    seconds since the message was parked. `kind` is that of the dead letter of a message
-    that has failed too often.
+    `attempts` and `server_waits` are the earlier failures of message and batch,
+    `parked_for` the seconds since the message was parked. `kind` is that of the dead
+    letter of a message that has failed too often.
     """
-    is_early = waits + attempts < MAX_SERVER_FAILURES
+    is_early = server_waits + attempts < MAX_SERVER_FAILURES
     if isinstance(error, server_failures) and (is_early or not servers_answer()):
         return None
     if isinstance(error, Reject) and not isinstance(error, NotYet):
         return failure_of(error, "rejected")
-    seconds = pause(queue, error, attempts + 1, waited)
+    seconds = pause_before_retry(queue, error, attempts + 1, parked_for)
     if seconds is None:
         return failure_of(error, "rejected" if isinstance(error, NotYet) else kind)
     reason = describe(error, REASON_LENGTH)
@@ -82,17 +82,17 @@ def failure_of(error: BaseException, kind: str) -> Failure:
     )
 
 
-def pause(
-    queue: str, error: BaseException, attempts: int, waited: float = 0.0
+def pause_before_retry(
+    queue: str, error: BaseException, attempts: int, parked_for: float = 0.0
 ) -> float | None:
     """
     Return the seconds until a message is tried again; None to give it up.
 
-    It has failed `attempts` times, and was parked `waited` seconds ago. Pauses double
-    up to a limit, each with jitter.
+    It has failed `attempts` times, and was parked `parked_for` seconds ago. Pauses
+    double up to a limit, each with jitter.
     """
     if isinstance(error, NotYet):
-        left = settings.of(queue, "PATIENCE") - waited
+        left = settings.of(queue, "PATIENCE") - parked_for
         return min(SOON * 2.0 ** (attempts - 1), left) if left > 0 else None
     limit = max_attempts(queue, error)
     if limit is not None and attempts >= limit:

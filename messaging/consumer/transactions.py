@@ -91,10 +91,10 @@ def _references(
         return [reference_of(one) for one in returned]
     references = []
     for context in ready:
-        policy.suspect = context
+        policy.in_call = context
         returned = called(handler.function, context.message, [context], watch)
         references.append(reference_of(returned))
-    policy.suspect = None
+    policy.in_call = None
     return references
 
 

@@ -18,7 +18,7 @@ METHODS = ("POST", "PUT", "PATCH", "DELETE")
 #: belong to a browser's session.
 SPECIAL = ("HTTP_PREFER", "HTTP_IF_MATCH", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING")
 #: Methods of a viewset that would be left out if it had its own.
-STEPS = ("dispatch", "initial", "queue")
+STEPS = ("dispatch", "initial", "enqueue")
 #: Characters of the paths that are remembered with their views.
 LONGEST_PATH = 200
 

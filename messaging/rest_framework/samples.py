@@ -134,7 +134,7 @@ class Accepting:
 
     check_permissions = check_throttles = perform_authentication
 
-    def queue(self: Any, request: Request) -> Response:
+    def enqueue(self: Any, request: Request) -> Response:
         """Return the answer to a write, with `OPERATION` in its headers."""
         return Response(
             {}, status=202, headers=self.location(request, OPERATION.decode())

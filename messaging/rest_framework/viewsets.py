@@ -57,11 +57,11 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
 
     def create(self, request: Request, **kwargs: Any) -> Response:
         """Queue the write."""
-        return self.queue(request)
+        return self.enqueue(request)
 
     update = partial_update = destroy = create
 
-    def queue(self, request: Request) -> Response:
+    def enqueue(self, request: Request) -> Response:
         """Validate the body, publish the command, and answer 202 or its outcome."""
         if error := request.META.get(FAILURE):
             raise error
@@ -69,7 +69,7 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         serializer = write.validated(self, request)
         headers = serializer.context["headers"]
         outcome = save_and_wait(serializer, headers)
-        if outcome is not None and (answer := self.answer(request, outcome)):
+        if outcome is not None and (answer := self.answer_for(request, outcome)):
             return answer
         return Response(
             write.answer(serializer.validated_data),
@@ -81,7 +81,7 @@ class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
         """Return the header of an answer 202 that says where its outcome will be."""
         return {"Location": reverse("operation", [operation], request=request)}
 
-    def answer(self, request: Request, outcome: Outcome) -> Response | None:
+    def answer_for(self, request: Request, outcome: Outcome) -> Response | None:
         """Build the answer for an outcome; None if the resource cannot be read now."""
         headers = {"Preference-Applied": "wait"}
         if outcome.status == Inbox.Status.FAILED:

@@ -147,7 +147,7 @@ def test_a_projection_that_kills_its_process_is_given_up() -> None:
     calls = []
     project_with(calls.append)
     again = Context(delivery(body, message_id=first.delivery.message_id))
-    again.refuse(Failure("poison", "3 consumers died", code="failed"))
+    again.give_up(Failure("poison", "3 consumers died", code="failed"))
     process(again)
     assert calls == []
     assert DeadLetter.objects.get().kind == "projection"

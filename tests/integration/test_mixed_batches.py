@@ -15,7 +15,7 @@ from messaging import Message, handles, touches
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
-from messaging.consumer.runs import runs
+from messaging.consumer.grouping import groups
 from messaging.envelope import Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Lease, Outbox, Parked
 from messaging.registry import handlers, touching
@@ -313,7 +313,7 @@ def test_messages_that_share_something_stay_in_their_order(seed: int) -> None:
         for context in contexts:
             context.decode()
         with transaction.atomic():
-            found = runs(HeldLease(QUEUE), contexts)
+            found = groups(HeldLease(QUEUE), contexts)
     finally:
         del handlers[QUEUE], touching[QUEUE]
 

@@ -202,7 +202,7 @@ def test_a_message_that_was_applied_is_no_poison_however_many_died_after_it(
 
     again = suspect(user)
     deaths = deaths_of([again.id], "")
-    again.refuse(poison(again.id, deaths))
+    again.give_up(poison(again.id, deaths))
     Processor(HeldLease("users_queue")).process(Batch([again]))
 
     assert deaths == {again.id: MAX_DEATHS + 1}

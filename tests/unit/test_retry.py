@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from messaging.consumer.retry import Decision, Later, decide, max_attempts, pause
+from messaging.consumer.retry import (
+    Decision,
+    Later,
+    decide,
+    max_attempts,
+    pause_before_retry,
+)
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import SERVER_FAILURES, NotYet, Reject, Retry, Unconfirmed
 
@@ -67,7 +73,7 @@ def test_who_is_at_fault(
         error,
         "users_queue",
         attempts,
-        waits=failures,
+        server_waits=failures,
         server_failures=SERVER_FAILURES,
         servers_answer=servers_answer,
     )
@@ -118,7 +124,7 @@ def test_reasons_and_codes_can_be_stored(
 def test_pauses_double_up_to_a_limit(
     error: Exception, attempts: int, waited: float, expected: float | None
 ) -> None:
-    result = pause("users_queue", error, attempts, waited)
+    result = pause_before_retry("users_queue", error, attempts, waited)
 
     assert result == pytest.approx(expected)
 

@@ -11,23 +11,23 @@ from .context import Part
 from .transactions import called
 
 
-def runs(lease: HeldLease, new: Part) -> list[Part]:
+def groups(lease: HeldLease, new: Part) -> list[Part]:
     """
-    Divide messages into runs of one type, to be handled one after the other.
+    Divide messages into groups of one type, to be handled one after the other.
 
-    A message joins the first run of its type that comes after all others with which it
-    shares something: its partition key, or what the queue's function of `touches` says
-    of it. So each of two messages that share something finds the effect of the earlier
-    one, and the result is that of applying all in their order. Without such a function,
-    only messages that follow each other are handled together.
+    A message joins the first group of its type that comes after all others with which
+    it shares something: its partition key, or what the queue's function of `touches`
+    says of it. So each of two messages that share something finds the effect of the
+    earlier one, and the result is that of applying all in their order. Without such a
+    function, only messages that follow each other are handled together.
     """
     function = touching.get(lease.queue)
-    neighbours = [list(run) for _, run in groupby(new, key=lambda c: c.event_type)]
+    neighbours = [list(one) for _, one in groupby(new, key=lambda c: c.event_type)]
     if function is None or len(neighbours) < 3:
         return neighbours
     touched = called(function, [c.message for c in new], new, lease.watch)
     found: list[Part] = []
-    #: The last run with a message that touches it.
+    #: The last group with a message that touches it.
     last: dict[str, int] = {}
     for context, others in zip(new, touched, strict=True):
         shared = {f"key {context.key}", *others}
