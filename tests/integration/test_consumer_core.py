@@ -346,7 +346,7 @@ def test_an_attempt_counts_once_although_its_transaction_is_repeated() -> None:
     contexts = [Context(r.delivery(QUEUE), r) for r in Parked.objects.order_by("id")]
     assert [c.attempts for c in contexts] == [1, 1]
     processor = Processor(HeldLease(QUEUE, PARTITION))
-    processor._policies[1].waits = 3
+    processor._policies[1].server_waits = 3
     with failing("UPDATE", "messaging_parked"):
         processor.process(Batch(contexts, is_parked=True))
     assert not DeadLetter.objects.exists()

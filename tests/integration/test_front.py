@@ -168,7 +168,7 @@ def test_own_steps_of_a_view_or_a_serializer_are_left_to_django(
 ) -> None:
     for cls, name in (
         (UserViewSet, "create"),
-        (UserViewSet, "queue"),
+        (UserViewSet, "enqueue"),
         (UserViewSet, "initial"),
         (UserCreateSerializer, "save"),
     ):
