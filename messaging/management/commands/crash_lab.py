@@ -54,7 +54,9 @@ class Command(BaseCommand):
             end_leftovers()
             self.restart(options)
         experiment = Experiment(plan, options_of(options), self.say)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # A program that a shell runs in the background ignores SIGINT at first.
+            signal.signal(number, signal.default_int_handler)
         try:
             verdict = experiment.run()
         except KeyboardInterrupt:
