@@ -160,19 +160,14 @@ def test_the_lab_finds_out_when_others_are_dropped_beside_a_message_that_fails()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(30 + OVERHEAD)
 def test_the_lab_detects_a_process_that_goes_on_under_a_lost_lease() -> None:
-    """It does not know what its successor has parked, and overtakes it."""
     code, output = run_lab(
-        *("--seed", "8", "--kill-every", "2", "--processes", "3"),
-        *("--faults", "hang consumer", "stun consumer"),
-        *("--partitions", "4", "--failures", "0.2"),
+        *("--kill-every", "1000", "--failures", "0.1"),
         *("--manage", "python -m tests.support.sabotage ignore-epoch"),
-        seconds=30,
     )
 
     assert code == 1, output
-    assert column(output, "out of order") + column(output, "lost") > 0, output
+    assert column(output, "out of order") > 0, output
 
 
 @pytest.mark.slow
