@@ -48,6 +48,11 @@ class OnePerProcess(Generic[T]):
                     self._made[process] = self._make()
         return self._made[process]
 
+    @property
+    def existing(self) -> T | None:
+        """The object, if it was used before."""
+        return self._made.get(os.getpid())
+
     def close(self) -> None:
         """Close the object if it exists; the next use creates another."""
         with self._lock:

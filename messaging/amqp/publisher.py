@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from messaging.conf import settings
@@ -18,12 +19,16 @@ from .channels import ChannelUser
 from .client import declare
 from .confirms import ConfirmChannel
 from .connection import Connection
-from .outgoing import PublishRequest, ordering_key, rounds
+from .outgoing import Outgoing, PublishRequest, ordering_key, rounds
 from .process import OnePerProcess
+from .wake_up import HINT
 
 
 class Publisher:
     """Publishes with confirms; threads and `channel_users` share its connection."""
+
+    #: The last hint to relays.
+    _hint: Outgoing | None = None
 
     def __init__(
         self,
@@ -102,6 +107,14 @@ class Publisher:
             raise Unconfirmed(f"Too many messages wait for the broker. {self._why()}")
         self.channel.send(request)
 
+    def wake_relay(self) -> None:
+        """Send relays a hint, unless the last one is on its way; do not wait."""
+        if self._hint is None or self._hint.is_settled:
+            request = PublishRequest([HINT])
+            with suppress(Unconfirmed):
+                self.send(request)
+                self._hint = request.outgoing[0]
+
     def late(self) -> Unconfirmed:
         """Return the error of what was not confirmed in time."""
         return Unconfirmed(f"The broker did not confirm in time. {self._why()}")
@@ -130,3 +143,9 @@ def deadline_after(timeout: float | None) -> float:
 
 #: Returns the publisher of this process.
 publisher = OnePerProcess(lambda: Publisher(f"publisher-{os.getpid()}"))
+
+
+def wake_relay() -> None:
+    """Send relays a hint, if this process has a publisher."""
+    if one := publisher.existing:
+        one.wake_relay()

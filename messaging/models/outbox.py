@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.utils.functional import cached_property
 
 from messaging.amqp.encoding import Properties
 from messaging.amqp.headers import from_json, to_json
+from messaging.amqp.publisher import wake_relay
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.envelope import PARTITION_KEY, SHORT, Envelope, random_id
@@ -75,7 +76,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
             routing: tuple[Any, ...]
             routing = (random_id(), exchange, name, name, headers, {}, False)
             rows.append((*routing, body, shard, now))
-        insert(self.db, Outbox, Outbox.COLUMNS, rows)
+        self._insert(rows)
         return [row[0] for row in rows]
 
     def add_checked(self, envelopes: Sequence[Envelope]) -> None:
@@ -91,26 +92,25 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; must be called in a transaction."""
         now = datetime.now(UTC)
-        insert(
-            self.db,
-            Outbox,
-            Outbox.COLUMNS,
-            [
-                (
-                    envelope.message_id,
-                    envelope.exchange,
-                    envelope.routing_key,
-                    envelope.type or "",
-                    _as_json(envelope.headers),
-                    _as_json(envelope.unusual) | _timestamp(envelope, now),
-                    envelope.mandatory,
-                    envelope.body,
-                    _shard(envelope.key),
-                    now,
-                )
-                for envelope in envelopes
-            ],
+        self._insert(
+            (
+                envelope.message_id,
+                envelope.exchange,
+                envelope.routing_key,
+                envelope.type or "",
+                _as_json(envelope.headers),
+                _as_json(envelope.unusual) | _timestamp(envelope, now),
+                envelope.mandatory,
+                envelope.body,
+                _shard(envelope.key),
+                now,
+            )
+            for envelope in envelopes
         )
+
+    def _insert(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        insert(self.db, Outbox, Outbox.COLUMNS, rows)
+        transaction.on_commit(wake_relay, using=self.db)
 
 
 class Outbox(models.Model):

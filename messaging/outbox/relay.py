@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
-#: Seconds between two queries of an empty outbox.
+#: Seconds between two queries of an empty outbox, without a hint.
 IDLE_PAUSE = 0.1
 
 
@@ -46,6 +46,7 @@ class Relay:
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
+        self._awake = threading.Event()
         #: By shard.
         self._blocked: dict[int, BlockedKeys] = defaultdict(BlockedKeys)
         #: Whether the last `drain` left messages unconfirmed.
@@ -54,11 +55,17 @@ class Relay:
     def stop(self) -> None:
         """Finish the current batch, then end `run`."""
         self._stopping.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Make `run` look for rows now."""
+        self._awake.set()
 
     def run(self) -> None:
         """Publish until `stop`."""
         pause = Backoff()
         while not self._stopping.is_set():
+            self._awake.clear()
             try:
                 published, _ = self.drain()
             except Exception as error:
@@ -76,7 +83,7 @@ class Relay:
                 continue
             pause = Backoff()
             if not published:
-                self._stopping.wait(IDLE_PAUSE)
+                self._awake.wait(IDLE_PAUSE)
 
     def drain(self) -> tuple[int, int]:
         """

@@ -283,6 +283,9 @@ class MemoryPublisher(Publisher):
             one.error or self._broker.take(one.envelope) for one in request.outgoing
         ]
 
+    def wake_relay(self) -> None:
+        """Do nothing: `settle` runs the relay."""
+
     def declare(self) -> None:
         """Declare the topology again."""
         for item in topology.declared():

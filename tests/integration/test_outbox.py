@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
@@ -16,13 +17,18 @@ from types import SimpleNamespace
 import pytest
 from django.core.management import call_command
 from django.db import connections, transaction
+from pika.exceptions import ChannelClosedByBroker
 
 from messaging import PublishError, publish, send
+from messaging.amqp.connection import Connection
+from messaging.amqp.publisher import publisher
+from messaging.amqp.wake_up import QUEUE, Hints
 from messaging.database import PRUNE_CHUNK
 from messaging.envelope import PARTITION_KEY, Envelope
 from messaging.exceptions import Unconfirmed
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
+from messaging.outbox import relay as relay_module
 from messaging.outbox.relay import Relay
 from tests.support.broker import Broker
 from tests.support.processes import Processes
@@ -216,6 +222,40 @@ def test_a_late_commit_among_skipped_rows_keeps_its_order(
 
     assert relay.drain() == (2, 3)
     assert listener.versions()[number] == [1, 2]
+
+
+def test_a_commit_wakes_a_relay_that_has_nothing_to_do(
+    broker: Broker, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "IDLE_PAUSE", 60.0)
+    assert publisher().problem(patience=10) is None
+    relay = Relay()
+    hints = Connection("relay", Hints(relay.wake))
+
+    def run() -> None:
+        relay.run()
+        connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    hints.start()
+    try:
+        eventually(lambda: is_consumed(broker, QUEUE), "the relay waits for hints")
+        for version in (1, 2, 3):
+            with transaction.atomic():
+                publish(UserDeleted(user_id=7, version=version))
+            eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
+    finally:
+        relay.stop()
+        thread.join(10)
+        hints.close()
+    assert listener.versions() == {7: [1, 2, 3]}
+
+
+def is_consumed(broker: Broker, queue: str) -> bool:
+    with suppress(ChannelClosedByBroker), broker.channel() as channel:
+        return bool(channel.queue_declare(queue, passive=True).method.consumer_count)
+    return False
 
 
 def shard(key: str) -> int:

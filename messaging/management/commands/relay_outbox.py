@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.connection import Connection, broker_address
+from messaging.amqp.wake_up import Hints
 from messaging.outbox.relay import Relay
 from messaging.worker import EXIT_CODES, run_until_stopped
 
@@ -25,4 +26,6 @@ class Command(BaseCommand):
         relay = Relay()
         self.stdout.write(f"Publishing the outbox to {broker_address()}")
         self.stdout.flush()
-        sys.exit(run_until_stopped([relay.run], relay.stop))
+        hints = Connection("relay", Hints(relay.wake))
+        hints.start()
+        sys.exit(run_until_stopped([relay.run], relay.stop, hints))

@@ -1,0 +1,53 @@
+"""
+Waking a relay over the broker when rows of the outbox are committed.
+
+A hint may be lost, and a process without a connection sends none: relays look for rows
+without hints, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from messaging.envelope import Envelope
+
+from .channels import NORMAL
+
+logger = logging.getLogger(__name__)
+
+#: The queue of the hints, which all relays share.
+QUEUE = "messaging.outbox"
+#: One hint is as good as many. The broker deletes the queue after a minute without a
+#: relay.
+ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
+#: Seconds before a relay that may not use the queue tries again.
+REFUSED_PAUSE = 60.0
+
+HINT = Envelope(b"", QUEUE, persistent=False, mandatory=False, timestamp=None)
+
+
+class Hints:
+    """The channel of a relay that receives hints, and calls `wake` for each."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def opened(self, channel: Any) -> None:
+        """Declare the queue, and consume it."""
+        channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
+        channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
+
+    def _arrived(self, *_: Any) -> None:
+        self._wake()
+
+    def closed(self, error: Exception) -> float:
+        """Return the pause before a new channel."""
+        if getattr(error, "reply_code", None) in NORMAL:
+            return 0.0
+        logger.warning("The outbox is polled, as %s cannot be used: %s", QUEUE, error)
+        return REFUSED_PAUSE
+
+    def unblocked(self) -> None:
+        """Do nothing: consumers are never blocked."""
