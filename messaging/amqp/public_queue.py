@@ -93,6 +93,8 @@ class Declaration:
                 self.arguments[name] = text
             elif text.lstrip("-").isdigit():
                 self.arguments[name] = int(text)
+            elif kind is None and text != "none":
+                self.arguments[name] = text  # RabbitMQ 4.0 tells a queue type so
         return before != (self.durable, self.auto_delete, self.arguments)
 
     @property

