@@ -164,8 +164,8 @@ def client_of(site: Broker) -> Iterator[Connect]:
     """Return a function that connects a client, which declares the queue."""
     clients: list[Client] = []
 
-    def connect(**arguments: Any) -> Client:
-        clients.append(Client(site.url, **arguments))
+    def connect(url: str = site.url, **arguments: Any) -> Client:
+        clients.append(Client(url, **arguments))
         return clients[-1]
 
     yield connect
@@ -256,6 +256,7 @@ def test_the_default_type_of_a_virtual_host_may_be_quorum(
     no_consumers: None,
     servers: SimpleNamespace,
     processes: Processes,
+    client_of: Connect,
     run: Run,
     name: str,
 ) -> None:
@@ -263,13 +264,13 @@ def test_the_default_type_of_a_virtual_host_may_be_quorum(
         pytest.skip("RabbitMQ 3 declares queues without a type as classic")
     host = f"quorum-{uuid.uuid4().hex[:8]}"
     url = virtual_host(host, "--default-queue-type", "quorum")
-    early: Client | Program = Client(url) if name == "pika" else run(name, url)
+    early: Client | Program = client_of(url) if name == "pika" else run(name, url)
     early.send(creation("ana"))
 
     processes.manage("run_consumer", "users", RABBITMQ_URL=url)
 
     user = created("ana")
-    late: Client | Program = Client(url) if name == "pika" else run(name, url)
+    late: Client | Program = client_of(url) if name == "pika" else run(name, url)
     for text in ("a", "b", "a"):
         late.send(update(user, text))
     late.send(creation("bo"))
