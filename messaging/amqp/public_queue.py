@@ -94,7 +94,7 @@ class Declaration:
             elif text.lstrip("-").isdigit():
                 self.arguments[name] = int(text)
             elif kind is None and text != "none":
-                self.arguments[name] = text  # RabbitMQ 4.0 tells a queue type so
+                self.arguments[name] = text  # so RabbitMQ 4 names a queue type
         return before != (self.durable, self.auto_delete, self.arguments)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import uuid
@@ -100,8 +99,6 @@ def check(
     ("values", "kind", "text"),
     [
         ({"exchange": "missing"}, Unroutable, "no exchange 'missing'"),
-        # Cut in the middle of a character, so that it is no text: RabbitMQ 4.0 fails.
-        ({"exchange": "ñ" * 125}, PublishError, "NOT_FOUND|INTERNAL_ERROR"),
         ({"expiration": "soon"}, PublishError, "invalid expiration"),
         ({"user_id": "bob"}, PublishError, "user_id property"),
         # Their reply texts do not say which message it is.
@@ -115,8 +112,22 @@ def test_a_message_that_the_broker_refuses_fails_alone(
     with publishing(settings) as publisher:
         (error,) = check(publisher, broker, queue, values)
 
-    assert isinstance(error, kind)
-    assert re.search(text, str(error))
+    assert type(error) is kind
+    assert text in str(error)
+
+
+def test_a_message_for_an_exchange_whose_name_is_cut_fails_alone(
+    broker: Broker, settings: Any, queue: str, servers: SimpleNamespace
+) -> None:
+    """It is cut in the middle of a character, so that it is no text."""
+    is_old = rabbitmqctl(servers.rabbitmq, "version").startswith("3.")
+
+    with publishing(settings) as publisher:
+        (error,) = check(publisher, broker, queue, {"exchange": "ñ" * 125})
+
+    # RabbitMQ 4 fails to answer.
+    assert type(error) is (Unroutable if is_old else PublishError)
+    assert ("NOT_FOUND" if is_old else "INTERNAL_ERROR") in str(error)
 
 
 def test_a_message_for_an_internal_exchange_fails_alone(

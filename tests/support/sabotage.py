@@ -30,6 +30,18 @@ def replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
     setattr(owner, name, function)
 
 
+def run_later(seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function in another thread, as a process does that was given up."""
+
+    def run() -> None:
+        time.sleep(seconds)
+        with suppress(Exception):  # a server may be away
+            function(*arguments)
+        connections.close_all()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
 def acknowledge_first() -> None:
     """Acknowledge messages on arrival, and commit their effects later."""
     from messaging.amqp.subscription import Subscription
@@ -86,16 +98,10 @@ def ignore_versions() -> None:
     def operation(self: documents.Write) -> UpdateOne:
         return UpdateOne({"_id": self.id_reporte}, self.change, upsert=self.upsert)
 
-    def write_again(writes: Any) -> None:
-        time.sleep(3)
-        with suppress(Exception):  # a server may be away
-            write_documents(writes)
-        connections.close_all()
-
     def write_twice(writes: Any) -> None:
         write_documents(writes)
         again = [write for write in writes if random.random() < 0.5]
-        threading.Thread(target=write_again, args=(again,), daemon=True).start()
+        run_later(3, write_documents, again)
 
     replace(documents.Write, "operation", operation)
     replace(projection, "write_documents", write_twice)
@@ -130,21 +136,14 @@ def ignore_epoch() -> None:
 
     process = Processor.process
 
-    def process_again(lease: Any, batch: Any) -> None:
-        time.sleep(1)
-        stale = HeldLease(lease.queue, lease.name)
-        stale.has_parked = False
-        with suppress(Exception):  # a server may be away
-            process(Processor(stale), batch)
-        connections.close_all()
-
     def process_twice(self: Any, batch: Any) -> None:
         process(self, batch)
         is_ingress = self.lease.name == self.lease.queue
         if not (batch.is_parked or is_ingress):
+            stale = HeldLease(self.lease.queue, self.lease.name)
+            stale.has_parked = False
             again = Batch([Context(one.delivery) for one in batch.contexts])
-            arguments = (self.lease, again)
-            threading.Thread(target=process_again, args=arguments, daemon=True).start()
+            run_later(1, process, Processor(stale), again)
 
     replace(Processor, "process", process_twice)
 

@@ -22,7 +22,7 @@ REFUSAL = (
             "arguments",
             {"x-queue-type": "stream"},
         ),
-        # So RabbitMQ 4.0 says it.
+        # So RabbitMQ 4 says it.
         (
             ("x-queue-type", "'classic'", "'quorum'"),
             "arguments",

@@ -14,6 +14,7 @@ from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
 from messaging.lab.system import Plan, api_command, end_leftovers, restart_in
+from messaging.worker import SIGNALS
 
 #: Exit code after Ctrl-C.
 INTERRUPTED = 130
@@ -54,7 +55,7 @@ class Command(BaseCommand):
             end_leftovers()
             self.restart(options)
         experiment = Experiment(plan, options_of(options), self.say)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             # A program that a shell runs in the background ignores SIGINT at first.
             signal.signal(number, signal.default_int_handler)
         try:
@@ -64,7 +65,7 @@ class Command(BaseCommand):
         except (LabError, ServerError) as error:
             raise CommandError(str(error)) from error
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             experiment.stop()
             if options["directory"] is None:
