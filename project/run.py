@@ -222,6 +222,8 @@ def api_command(port: int) -> list[str]:
     """Return the command that serves the API; the benchmarks measure it, too."""
     granian = [sys.executable, "-m", "granian", "project.asgi:application"]
     granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    # A client that sends its body slowly must not delay the end.
+    granian += ["--workers-kill-timeout", str(STOP_DEADLINE - 2)]
     return [*granian, "--log-level", "error"]
 
 
