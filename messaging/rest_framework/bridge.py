@@ -48,21 +48,24 @@ class Bridge:
         """Run the application, send a response that is a stream, and return the end."""
         start: Event = {"type": "http.response.start"}
 
-        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        def start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> None:
             start["status"] = int(status[:3])
+            # ASGI wants names in lower case; Django begins cookies with a space.
             start["headers"] = [
-                (n.encode("latin-1"), v.encode("latin-1")) for n, v in headers
+                (name.lower().encode("latin-1"), value.strip().encode("latin-1"))
+                for name, value in headers
             ]
 
         response = self._application(environ, start_response)
+        has_body = environ["REQUEST_METHOD"] != "HEAD"
         try:
             if not getattr(response, "streaming", False):
-                return [
-                    start,
-                    {"type": "http.response.body", "body": b"".join(response)},
-                ]
+                content = b"".join(response) if has_body else b""
+                return [start, {"type": "http.response.body", "body": content}]
             send(start)
-            for piece in response:
+            for piece in response if has_body else ():
                 send({"type": "http.response.body", "body": piece, "more_body": True})
             return [{"type": "http.response.body"}]
         finally:
@@ -119,11 +122,11 @@ def environ_of(scope: Scope) -> Environ:
     host, port = scope.get("server") or ("localhost", 80)
     raw = scope.get("raw_path")
     path = unquote_to_bytes(raw) if raw else scope["path"].encode()
-    prefix = scope.get("root_path", "")
+    prefix = scope.get("root_path", "").encode()
     environ = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": prefix,
-        "PATH_INFO": path.decode("latin-1").removeprefix(prefix),
+        "SCRIPT_NAME": prefix.decode("latin-1"),
+        "PATH_INFO": path.removeprefix(prefix).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),

@@ -14,7 +14,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from rest_framework.exceptions import Throttled
+
 from messaging.amqp.async_publisher import AsyncPublisher
+from messaging.amqp.process import OnePerLoop
 from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.operations import operation_id
@@ -42,7 +45,7 @@ class Front:
     def __init__(self, application: Callable[..., Any], threads: int = 32) -> None:
         self._django = Bridge(application, threads)
         self._samples = Samples()
-        self._publisher: AsyncPublisher | None = None
+        self._publisher = OnePerLoop(AsyncPublisher)
         self._bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,32 +53,35 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            environ = environ_of(scope)
             body = Body(receive, asyncio.get_running_loop())
-            try:
-                accepted = await self._accept(environ, body)
-            except Doubt:
-                await self._django(environ, body, send)
-            else:
-                await respond(send, 202, accepted.headers, accepted.body)
+            await self._serve(environ_of(scope), body, send)
         else:
             await send({"type": "websocket.close"})
 
-    async def _accept(self, environ: Environ, body: Body) -> Acceptance:
-        """Publish a plain write and return the answer; raises `Doubt`."""
+    async def _serve(self, environ: Environ, body: Body, send: Send) -> None:
+        """Answer a request, or let Django answer it."""
+        held = 0
+        try:
+            held = self._hold(environ)
+            content = await body.read_all(held)
+            if len(content) != held:
+                raise Doubt
+            accepted = self._check(environ, content)
+            await self._publish(accepted.envelope, environ)
+        except Doubt:
+            await self._django(environ, body, send)
+        else:
+            await respond(send, 202, accepted.headers, accepted.body)
+        finally:
+            self._bytes_held -= held
+
+    def _hold(self, environ: Environ) -> int:
+        """Make room for the body of a plain write and return its length."""
         length = length_of(environ)
         if length > min(settings.MAX_BODY, MAX_BYTES_HELD - self._bytes_held):
             raise Doubt
         self._bytes_held += length
-        try:
-            content = await body.read_all(length)
-            if len(content) != length:
-                raise Doubt
-            accepted = self._check(environ, content)
-            await self._publish(accepted.envelope, environ)
-        finally:
-            self._bytes_held -= length
-        return accepted
+        return length
 
     def _check(self, environ: Environ, body: bytes) -> Acceptance:
         """Check a request as its view does, in the same order; raises `Doubt`."""
@@ -86,11 +92,14 @@ class Front:
             view.check_permissions(view.request)
             serializer = route.write.validated(view, view.request)
             envelope = serializer.envelope()
-            sample = self._samples.of(route.cls, environ)
+            sample = self._samples.of(route, view.request, environ)
             content = sample.render(route.write.answer(serializer.validated_data))
             headers = sample.headers(operation_id(str(envelope.message_id)), content)
             # The last step, for Django counts the request if it is left to it.
             view.check_throttles(view.request)
+        except Throttled as error:
+            environ[FAILURE] = error
+            raise Doubt from error
         except Exception as error:
             # Whatever it is, Django meets it again, and answers it.
             raise Doubt from error
@@ -99,9 +108,7 @@ class Front:
     async def _publish(self, envelope: Envelope, environ: Environ) -> None:
         """Publish a message; Django answers for an error, and publishes nothing."""
         try:
-            if self._publisher is None:
-                self._publisher = AsyncPublisher()
-            await self._publisher.confirmed(envelope)
+            await self._publisher().confirmed(envelope)
         except Exception as error:
             environ[FAILURE] = error
             raise Doubt from error
@@ -113,6 +120,6 @@ class Front:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def end(self) -> None:
-        """Close the connection to the broker."""
-        if self._publisher is not None:
-            await self._publisher.end()
+        """Close the running loop's connection to the broker."""
+        if publisher := self._publisher.existing:
+            await publisher.end()

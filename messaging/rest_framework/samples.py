@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest, get_script_name
+from django.core.signals import setting_changed
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -20,13 +22,13 @@ from rest_framework.response import Response
 from messaging.conf import settings
 
 from .bridge import Environ, Headers
-from .plain_writes import Doubt
-from .viewsets import QueuedViewSet
+from .plain_writes import Doubt, Route, route_of
 
 logger = logging.getLogger(__name__)
 
-#: Stands for the id of the operation in the headers of a sample.
-OPERATION = b"-operation-"
+#: Stands for the id of the operation in the headers of a sample; clients cannot guess
+#: it, and so not put it into a header themselves.
+OPERATION = uuid.uuid4().hex.encode()
 #: What decides about the headers of an answer, and whether there is one, together with
 #: the view and the headers that the settings name.
 DECISIVE = (
@@ -73,7 +75,7 @@ class Sample(NamedTuple):
         headers = [
             (name, value.replace(OPERATION, own)) for name, value in self.template
         ]
-        return [*headers, (b"Content-Length", b"%d" % len(body))]
+        return [*headers, (b"content-length", b"%d" % len(body))]
 
 
 class Samples(BaseHandler):
@@ -86,13 +88,17 @@ class Samples(BaseHandler):
             names.append("HTTP_USER_AGENT")
         self._decisive = tuple(names)
         self._is_possible = is_possible()
-        self.load_middleware()
+        if self._is_possible:
+            self.load_middleware()
+        setting_changed.connect(self._forget)
 
-    def of(self, cls: type[QueuedViewSet], environ: Environ) -> Sample:
-        """Return the sample for a request; raises `Doubt` if there is none."""
-        key = (cls, *[environ.get(name, "") for name in self._decisive])
+    def of(self, route: Route, request: Request, environ: Environ) -> Sample:
+        """Return the sample for an authenticated request; raises `Doubt`."""
+        values = [environ.get(name) for name in self._decisive]
+        key = (route.view, type(request.successful_authenticator), *values)
         if key not in self._known:
-            if not self._is_possible or max(map(len, key[1:])) > LONGEST_VALUE:
+            longest = max(len(value or "") for value in values)
+            if not self._is_possible or longest > LONGEST_VALUE:
                 raise Doubt
             if len(self._known) >= MOST_SAMPLES:
                 self._known.clear()
@@ -101,15 +107,21 @@ class Samples(BaseHandler):
             raise Doubt
         return sample
 
+    def _forget(self, **_: Any) -> None:
+        """Make everything anew when a test overrides a setting."""
+        self._known.clear()
+        route_of.cache_clear()
+
     def _make(self, environ: Environ) -> Sample | None:
         set_script_prefix(get_script_name(environ))
         nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
         response: Any = self.get_response(WSGIRequest(environ | nothing))
-        renderer = getattr(response, "accepted_renderer", None)
-        if response.status_code != 202 or type(renderer) is not JSONRenderer:
+        renderer: Any = getattr(response, "accepted_renderer", None)
+        is_plain = type(renderer) is JSONRenderer and not response.cookies
+        if response.status_code != 202 or not is_plain:
             return None
         headers = [
-            (name.encode("latin-1"), value.encode("latin-1"))
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in response.items()
             if name != "Content-Length"
         ]
@@ -127,12 +139,13 @@ class Samples(BaseHandler):
 
 
 class Accepting:
-    """Makes a `QueuedViewSet` accept any request and publish nothing."""
+    """Makes a `QueuedViewSet` accept any authenticated request and publish nothing."""
 
-    def perform_authentication(self, request: Request) -> None:
-        """Accept anybody."""
+    def check_permissions(self, request: Request) -> None:
+        """Permit everything."""
 
-    check_permissions = check_throttles = perform_authentication
+    def check_throttles(self, request: Request) -> None:
+        """Count nothing."""
 
     def enqueue(self: Any, request: Request) -> Response:
         """Return the answer to a write, with `OPERATION` in its headers."""
@@ -143,11 +156,12 @@ class Accepting:
 
 def is_possible() -> bool:
     """Return whether samples can be made of the answers of this project."""
-    unknown = set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE
-    if unknown:
+    obstacles = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
+    if connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]:
+        obstacles.append("ATOMIC_REQUESTS")
+    if obstacles:
         logger.warning(
-            "The front leaves all writes to Django, because of the middlewares %s",
-            ", ".join(sorted(unknown)),
+            "Django serves all writes, not the front, because of %s",
+            ", ".join(obstacles),
         )
-    in_transaction = connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]
-    return not unknown and not in_transaction
+    return not obstacles
