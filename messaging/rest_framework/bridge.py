@@ -93,9 +93,15 @@ class Body(io.RawIOBase):
         self._is_complete = False
 
     async def read_all(self, length: int) -> bytes:
-        """Return up to `length` bytes, which can be read as a file all the same."""
+        """
+        Return all `length` bytes, which remain there to be read as a file.
+
+        Raises `EOFError` if the body is shorter.
+        """
         while len(self._arrived) < length and not self._is_complete:
             self._take(await self._receive())
+        if len(self._arrived) != length:
+            raise EOFError
         return bytes(self._arrived)
 
     def readable(self) -> bool:

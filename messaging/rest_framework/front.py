@@ -6,6 +6,9 @@ The fast way in: an ASGI application that accepts plain writes in front of Djang
 A write to a `QueuedViewSet` without any special header goes through the same view and
 serializer, is published on the event loop, and answered 202. Every other request, and
 every one about which there is any doubt, goes to Django as it came.
+
+Authenticators, permissions, throttles and serializers run on the event loop, too: they
+must not wait for other servers. If one queries a database, Django serves the request.
 """
 
 from __future__ import annotations
@@ -63,12 +66,12 @@ class Front:
         held = 0
         try:
             held = self._hold(environ)
-            content = await body.read_all(held)
-            if len(content) != held:
-                raise Doubt
-            accepted = self._check(environ, content)
-            await self._publish(accepted.envelope, environ)
-        except Doubt:
+            accepted = self._check(environ, await body.read_all(held))
+            await self._publisher().confirmed(accepted.envelope)
+        except (Doubt, EOFError):
+            await self._django(environ, body, send)
+        except Exception as error:  # noqa: BLE001 whatever it is, Django answers it
+            environ[FAILURE] = error
             await self._django(environ, body, send)
         else:
             await respond(send, 202, accepted.headers, accepted.body)
@@ -76,42 +79,33 @@ class Front:
             self._bytes_held -= held
 
     def _hold(self, environ: Environ) -> int:
-        """Make room for the body of a plain write and return its length."""
+        """Reserve memory for the body of a plain write; return its length."""
         length = length_of(environ)
-        if length > min(settings.MAX_BODY, MAX_BYTES_HELD - self._bytes_held):
+        limit = min(settings.MAX_BODY, MAX_BYTES_HELD - self._bytes_held)
+        if length > limit or not self._samples.are_possible:
             raise Doubt
         self._bytes_held += length
         return length
 
     def _check(self, environ: Environ, body: bytes) -> Acceptance:
-        """Check a request as its view does, in the same order; raises `Doubt`."""
+        """Check a request as its view does; raises `Throttled`, or else `Doubt`."""
         try:
             route = route_of(environ["PATH_INFO"], environ["REQUEST_METHOD"])
             view = view_of(route, environ, body)
             view.perform_authentication(view.request)
             view.check_permissions(view.request)
+            sample = self._samples.of(route, view.request, environ)
             serializer = route.write.validated(view, view.request)
             envelope = serializer.envelope()
-            sample = self._samples.of(route, view.request, environ)
             content = sample.render(route.write.answer(serializer.validated_data))
             headers = sample.headers(operation_id(str(envelope.message_id)), content)
-            # The last step, for Django counts the request if it is left to it.
+            # The last step, as Django counts what it serves because of a doubt.
             view.check_throttles(view.request)
-        except Throttled as error:
-            environ[FAILURE] = error
-            raise Doubt from error
+        except Throttled:
+            raise
         except Exception as error:
-            # Whatever it is, Django meets it again, and answers it.
             raise Doubt from error
         return Acceptance(envelope, headers, content)
-
-    async def _publish(self, envelope: Envelope, environ: Environ) -> None:
-        """Publish a message; Django answers for an error, and publishes nothing."""
-        try:
-            await self._publisher().confirmed(envelope)
-        except Exception as error:
-            environ[FAILURE] = error
-            raise Doubt from error
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] == "lifespan.startup":

@@ -36,6 +36,8 @@ FIXED = (
     "get_renderers",
     "get_renderer_context",
 )
+#: Attributes that must be the same for all requests.
+CONSTANT = ("http_method_names", "renderer_classes")
 #: Maximum number of characters of a path that is cached with its route.
 LONGEST_PATH = 200
 
@@ -84,6 +86,7 @@ def route_of(path: str, method: str) -> Route:
     route = Route(view, match.kwargs, one.writes[action])
     if (
         any(getattr(cls, n) != getattr(QueuedViewSet, n) for n in (*FIXED, action))
+        or any(isinstance(getattr(cls, n), property) for n in CONSTANT)
         or view.__wrapped__.__wrapped__ is not cls.dispatch  # it is decorated
         or match.args
         or one.get_format_suffix(**match.kwargs)

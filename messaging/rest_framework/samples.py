@@ -87,8 +87,9 @@ class Samples(BaseHandler):
         if django_settings.DISALLOWED_USER_AGENTS:
             names.append("HTTP_USER_AGENT")
         self._decisive = tuple(names)
-        self._is_possible = is_possible()
-        if self._is_possible:
+        #: Whether Django's answers can be repeated in this project at all.
+        self.are_possible = are_possible()
+        if self.are_possible:
             self.load_middleware()
         setting_changed.connect(self._forget)
 
@@ -97,8 +98,7 @@ class Samples(BaseHandler):
         values = [environ.get(name) for name in self._decisive]
         key = (route.view, type(request.successful_authenticator), *values)
         if key not in self._known:
-            longest = max(len(value or "") for value in values)
-            if not self._is_possible or longest > LONGEST_VALUE:
+            if max(len(value or "") for value in values) > LONGEST_VALUE:
                 raise Doubt
             if len(self._known) >= MOST_SAMPLES:
                 self._known.clear()
@@ -154,8 +154,8 @@ class Accepting:
         )
 
 
-def is_possible() -> bool:
-    """Return whether samples can be made of the answers of this project."""
+def are_possible() -> bool:
+    """Return whether answers depend only on what `Samples` considers."""
     obstacles = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
     if connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]:
         obstacles.append("ATOMIC_REQUESTS")

@@ -115,6 +115,7 @@ def results(application: Any, notes: Any, *requests: tuple[str, Headers]) -> Res
         ("POST /negotiating/", True),
         ("POST /rendering/", True),
         ("POST /by-client/", True),
+        ("POST /by-property/", True),
         ("POST /creating/", True),
         ("POST /v1/notes/", True),
         ("POST /v2/1/", True),

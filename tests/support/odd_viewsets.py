@@ -160,6 +160,15 @@ class RenderingByClient(Notes):
         return [Capitals()] if client_of(self.request) == "eve" else [JSONRenderer()]
 
 
+class RenderingByProperty(Notes):
+    """Does the same in another way."""
+
+    @property
+    def renderer_classes(self) -> Any:
+        """The renderer for a client."""
+        return [Capitals if client_of(self.request) == "eve" else JSONRenderer]
+
+
 class Versioned(Notes):
     """Has versions, by the namespace of its URL."""
 
@@ -262,6 +271,7 @@ for name, cls in {
     "negotiating": Negotiating,
     "rendering": Rendering,
     "by-client": RenderingByClient,
+    "by-property": RenderingByProperty,
     "in-sessions": InSessions,
     "throttled": Throttled,
     "changed": Changed,
