@@ -26,7 +26,7 @@ from messaging.envelope import Envelope
 from messaging.operations import operation_id
 
 from .bridge import Body, Bridge, Environ, Receive, Scope, Send, environ_of, respond
-from .plain_writes import Doubt, length_of, route_of, view_of
+from .plain_writes import Doubt, length_of, request_of, route_of, view_of
 from .samples import Samples
 from .viewsets import FAILURE
 
@@ -91,16 +91,17 @@ class Front:
         """Check a request as its view does; raises `Throttled`, or else `Doubt`."""
         try:
             route = route_of(environ["PATH_INFO"], environ["REQUEST_METHOD"])
-            view = view_of(route, environ, body)
-            view.perform_authentication(view.request)
-            view.check_permissions(view.request)
-            sample = self._samples.of(route, view.request, environ)
-            serializer = route.write.validated(view, view.request)
+            view = view_of(route)
+            request = request_of(view, environ, body)
+            view.perform_authentication(request)
+            view.check_permissions(request)
+            sample = self._samples.of(route, request, environ)
+            serializer = route.write.validated(view, request)
             envelope = serializer.envelope()
             content = sample.render(route.write.answer(serializer.validated_data))
             headers = sample.headers(operation_id(str(envelope.message_id)), content)
             # The last step, as Django counts what it serves because of a doubt.
-            view.check_throttles(view.request)
+            view.check_throttles(request)
         except Throttled:
             raise
         except Exception as error:

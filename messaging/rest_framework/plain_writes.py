@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.urls import resolve
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.request import Request
 
 from .bridge import Environ
 from .serializers import MessageSerializer, Write
@@ -81,6 +82,8 @@ def route_of(path: str, method: str) -> Route:
     match = resolve(path)
     view: Any = match.func
     cls: type[QueuedViewSet] = view.cls
+    if "get" in view.actions:  # as the view itself does when it is first called
+        view.actions.setdefault("head", view.actions["get"])
     one = cls(**view.initkwargs)
     action = view.actions[method.lower()]
     route = Route(view, match.kwargs, one.writes[action])
@@ -105,14 +108,19 @@ def is_exempt(path: str) -> bool:
     return any(re.search(pattern, path.lstrip("/")) for pattern in exempt)
 
 
-def view_of(route: Route, environ: Environ, body: bytes) -> QueuedViewSet:
-    """Return the view with its request, as Django REST framework sets them up."""
+def view_of(route: Route) -> QueuedViewSet:
+    """Return the view for a request, as `as_view` sets it up."""
     view: QueuedViewSet = route.view.cls(**route.view.initkwargs)
     view.action_map = route.view.actions
     for method, action in route.view.actions.items():
         setattr(view, method, getattr(view, action))
-    # Copies, as authenticators and permissions may change them.
+    # A copy, as views and permissions may change it.
     view.args, view.kwargs, view.format_kwarg = (), dict(route.kwargs), None
+    return view
+
+
+def request_of(view: QueuedViewSet, environ: Environ, body: bytes) -> Request:
+    """Return the request of a view, and set it; the environ remains as it is."""
     request = WSGIRequest(environ | {"wsgi.input": BytesIO(body)})
     view.request = view.initialize_request(request, **view.kwargs)
-    return view
+    return view.request

@@ -185,6 +185,17 @@ def test_paths_that_need_no_tls_do_not_free_others_of_it(
     assert found == results(django_alone(), notes, *requests)
 
 
+def test_a_client_that_is_not_allowed_is_refused_after_others(
+    notes: Any, settings: Any
+) -> None:
+    settings.DISALLOWED_USER_AGENTS = [re.compile("Robot")]
+    requests = [("POST /plain/", {"user_agent": name}) for name in ("A", "Robot", "A")]
+
+    found = results(Front(WSGIHandler()), notes, *requests)
+
+    assert [status for status, *_ in found.answers] == [202, 403, 202]
+
+
 def test_settings_that_a_test_overrides_take_effect(notes: Any, settings: Any) -> None:
     front = Front(WSGIHandler())
 
