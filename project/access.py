@@ -78,7 +78,7 @@ class BearerToken(JWTStatelessUserAuthentication):
     _verified: ClassVar[dict[bytes, Token]] = {}
 
     def authenticate(self, request: Request) -> Any:
-        """Return user and token; every defect of a token gives the same error."""
+        """Return user and token; raise the same error for every invalid token."""
         try:
             return super().authenticate(request)
         except (AuthenticationFailed, OverflowError):

@@ -64,7 +64,7 @@ class Failed(Exception):
 
 class Processes(honcho.manager.Manager):
     def terminate(self) -> None:
-        # honcho itself waits for ever while none of them ends.
+        # honcho itself waits forever until one of them ends.
         threading.Thread(target=self._kill_late, daemon=True).start()
         super().terminate()
 

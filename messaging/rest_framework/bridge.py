@@ -33,7 +33,7 @@ class Bridge:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
 
     async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
-        """Answer the request of an environ, whose body has been read in part or not."""
+        """Run the application for a request, and send its response."""
         environ["wsgi.input"] = io.BufferedReader(body)
         loop = asyncio.get_running_loop()
 
@@ -45,7 +45,11 @@ class Bridge:
             await send(event)
 
     def _run(self, environ: Environ, send: Callable[[Event], None]) -> list[Event]:
-        """Run the application, send a response that is a stream, and return the end."""
+        """
+        Run the application, and return the events to send.
+
+        Those of a streaming response are sent here, except for the last one.
+        """
         start: Event = {"type": "http.response.start"}
 
         def start_response(
@@ -69,13 +73,14 @@ class Bridge:
                 send({"type": "http.response.body", "body": piece, "more_body": True})
             return [{"type": "http.response.body"}]
         finally:
-            response.close()
+            if close := getattr(response, "close", None):
+                close()
 
 
 def wait_in(
     loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *values: Any
 ) -> T:
-    """Call a function in a loop, and wait for its result in this thread."""
+    """Call a function in an event loop, and return its result in this thread."""
 
     async def call() -> T:
         return await function(*values)
@@ -118,7 +123,7 @@ class Body(io.RawIOBase):
         return count
 
     def _take(self, event: Event) -> None:
-        # A client that has gone sends nothing more.
+        # A disconnect is the end, too.
         self._arrived += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
 

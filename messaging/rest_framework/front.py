@@ -30,7 +30,7 @@ from .plain_writes import Doubt, length_of, request_of, route_of, view_of
 from .samples import Samples
 from .viewsets import FAILURE
 
-#: Bytes of all bodies that are held at a time; further requests wait for a thread.
+#: Maximum bytes of all bodies in memory; further requests wait for a thread, unread.
 MAX_BYTES_HELD = 32 * 1024 * 1024
 
 

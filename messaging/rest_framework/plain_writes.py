@@ -1,4 +1,4 @@
-"""Which requests are plain writes, which the front may answer, and their views."""
+"""Decide which requests the front may answer, and set up their views."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .serializers import MessageSerializer, Write
 from .viewsets import QueuedViewSet
 
 METHODS = ("POST", "PUT", "PATCH", "DELETE")
-#: Headers of requests that Django answers: they want more than to be accepted, or
-#: belong to a browser's session.
+#: Headers of requests that Django answers: they ask for more than 202, belong to a
+#: browser's session, or have a body of unknown length.
 SPECIAL = ("HTTP_PREFER", "HTTP_IF_MATCH", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING")
-#: What the front does not call for each request; Django serves a viewset that has its
-#: own.
+#: Attributes that the front does not use for each request: a viewset that overrides one
+#: of them is left to Django.
 FIXED = (
     "dispatch",
     "initial",
@@ -37,7 +37,8 @@ FIXED = (
     "get_renderers",
     "get_renderer_context",
 )
-#: Attributes that must be the same for all requests.
+#: Attributes that may be overridden, but not by a property, which may differ between
+#: requests.
 CONSTANT = ("http_method_names", "renderer_classes")
 #: Maximum number of characters of a path that is cached with its route.
 LONGEST_PATH = 200
@@ -58,7 +59,7 @@ class Route(NamedTuple):
 
 def length_of(environ: Environ) -> int:
     """Return the length of the body of a plain write; raises `Doubt` for others."""
-    # Only in HTTP/1 a request without a length has no body.
+    # In HTTP/2 and 3, a request without a length may have a body.
     default = "0" if environ["SERVER_PROTOCOL"].startswith("HTTP/1") else ""
     length: str = environ.get("CONTENT_LENGTH", default)
     path: str = environ["PATH_INFO"]
@@ -67,7 +68,7 @@ def length_of(environ: Environ) -> int:
         or environ["QUERY_STRING"]
         or environ["SCRIPT_NAME"]
         or len(path) > LONGEST_PATH
-        # Django decodes it as UTF-8, and repairs what is none.
+        # Django decodes paths as UTF-8, and escapes invalid bytes.
         or not path.isascii()
         or not (length.isdecimal() and len(length) < 20)
         or any(name in environ for name in SPECIAL)
@@ -78,7 +79,7 @@ def length_of(environ: Environ) -> int:
 
 @lru_cache(maxsize=1000)
 def route_of(path: str, method: str) -> Route:
-    """Return the route of a write; raises any exception if Django must serve it."""
+    """Return the route of a write; raises any exception if Django has to serve it."""
     match = resolve(path)
     view: Any = match.func
     cls: type[QueuedViewSet] = view.cls
@@ -103,7 +104,7 @@ def route_of(path: str, method: str) -> Route:
 
 
 def is_exempt(path: str) -> bool:
-    """Return whether a path may be served without TLS although others may not."""
+    """Return whether a path is exempt from the redirect to HTTPS."""
     exempt = django_settings.SECURE_REDIRECT_EXEMPT
     return any(re.search(pattern, path.lstrip("/")) for pattern in exempt)
 
@@ -114,7 +115,7 @@ def view_of(route: Route) -> QueuedViewSet:
     view.action_map = route.view.actions
     for method, action in route.view.actions.items():
         setattr(view, method, getattr(view, action))
-    # A copy, as views and permissions may change it.
+    # A copy of the arguments, as permissions may change them.
     view.args, view.kwargs, view.format_kwarg = (), dict(route.kwargs), None
     return view
 

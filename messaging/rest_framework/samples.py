@@ -1,4 +1,4 @@
-"""Answers 202 as Django makes them, for the front to repeat."""
+"""Answers 202 as Django produces them, for the front to repeat."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .plain_writes import Doubt, Route, route_of, view_of
 
 logger = logging.getLogger(__name__)
 
-#: Stands for the id of the operation in the headers of a sample; clients cannot guess
-#: it, and so not put it into a header themselves.
+#: Placeholder for the id of the operation in the headers of a sample. No client can
+#: guess it, and send it in a header that is part of the answer.
 OPERATION = uuid.uuid4().hex.encode()
-#: What decides about the headers of an answer, and whether there is one, together with
-#: the view and the headers that the settings name.
+#: Whether a request is answered 202, and with which headers, depends on these keys of
+#: its environ, on the view, the authenticator, and the headers that settings name.
 DECISIVE = (
     "REQUEST_METHOD",
     "wsgi.url_scheme",
@@ -41,7 +41,7 @@ DECISIVE = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
 )
-#: Samples that are remembered, and the longest of the values that tell them apart.
+#: Maximum number of cached samples, and maximum length of the values in their keys.
 MOST_SAMPLES = 1000
 LONGEST_VALUE = 200
 #: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone.
@@ -79,7 +79,7 @@ class Sample(NamedTuple):
 
 
 class Samples(BaseHandler):
-    """Runs the project's middlewares and views, without their effects."""
+    """Caches answers of the project's middlewares and views, which publish nothing."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Sample | None] = {}
@@ -87,7 +87,7 @@ class Samples(BaseHandler):
         if django_settings.DISALLOWED_USER_AGENTS:
             names.append("HTTP_USER_AGENT")
         self._decisive = tuple(names)
-        #: Whether Django's answers can be repeated in this project at all.
+        #: Whether the front can repeat answers in this project at all.
         self.are_possible = are_possible()
         if self.are_possible:
             self.load_middleware()
@@ -108,7 +108,7 @@ class Samples(BaseHandler):
         return sample
 
     def _forget(self, **_: Any) -> None:
-        """Make everything anew when a test overrides a setting."""
+        """Clear the caches when a test overrides a setting."""
         self._known.clear()
         route_of.cache_clear()
 
@@ -141,7 +141,7 @@ class Samples(BaseHandler):
 
 
 def are_possible() -> bool:
-    """Return whether answers depend only on what `Samples` considers."""
+    """Return whether answers depend on nothing but the keys of the cache."""
     obstacles = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
     if connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]:
         obstacles.append("ATOMIC_REQUESTS")

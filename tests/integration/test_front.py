@@ -17,6 +17,7 @@ import pytest
 import requests
 from django.core.handlers.wsgi import WSGIHandler
 
+from messaging.amqp.client import declare
 from messaging.envelope import PARTITIONS
 from messaging.rest_framework.front import Front
 from messaging.rest_framework.plain_writes import route_of
@@ -47,7 +48,7 @@ Scenario = Callable[[Front], Awaitable[Any]]
 
 
 class Django:
-    """In place of Django: answers 599, and keeps what it is asked."""
+    """Stands in for Django: answers 599, and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], bytes]] = []
@@ -57,14 +58,7 @@ class Django:
     ) -> Iterable[bytes]:
         self.asked.append((environ, environ["wsgi.input"].read()))
         start_response("599 Asked", [])
-        return Nothing()
-
-
-class Nothing(list[bytes]):
-    """An empty response."""
-
-    def close(self) -> None:
-        """Do nothing."""
+        return []
 
 
 @pytest.fixture
@@ -422,6 +416,30 @@ def test_a_message_that_no_queue_takes_is_answered_503(
 
     assert answer.status == 503
     assert "No queue takes this message" in caplog.text
+
+
+def test_messages_to_a_missing_exchange_are_answered_503_at_once(
+    broker: Broker,
+) -> None:
+    async def scenario(front: Front) -> tuple[list[Answer], float]:
+        await accepted(front, "before")
+        with broker.channel() as channel:
+            channel.exchange_delete(PARTITIONS)
+        started = time.monotonic()
+        answers = await asyncio.gather(*(create(front, "lost") for _ in range(30)))
+        seconds = time.monotonic() - started
+        await asyncio.to_thread(declare)
+        await accepted(front, "after")
+        return answers, seconds
+
+    try:
+        answers, seconds = run(scenario)
+    finally:
+        declare()
+
+    assert {one.status for one in answers} == {503}
+    assert seconds < 3
+    assert names(broker) == ["before", "after"]
 
 
 def test_a_message_that_a_full_queue_refuses_is_sent_again(
