@@ -116,6 +116,7 @@ def results(application: Any, notes: Any, *requests: tuple[str, Headers]) -> Res
         ("POST /rendering/", True),
         ("POST /by-client/", True),
         ("POST /by-property/", True),
+        ("POST /asking/", True),
         ("POST /creating/", True),
         ("POST /v1/notes/", True),
         ("POST /v2/1/", True),

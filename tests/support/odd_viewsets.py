@@ -240,6 +240,20 @@ class Permitted(Notes):
     permission_classes = [ForAna]
 
 
+class IfEmpty(BasePermission):
+    """Asks the database."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        """Permit writes while there are no users."""
+        return not User.objects.exists()
+
+
+class Asking(Notes):
+    """Has a permission that queries a database."""
+
+    permission_classes = [IfEmpty]
+
+
 class Creating(Notes):
     """Creates in its own way."""
 
@@ -276,6 +290,7 @@ for name, cls in {
     "throttled": Throttled,
     "changed": Changed,
     "permitted": Permitted,
+    "asking": Asking,
     "creating": Creating,
 }.items():
     router.register(name, cls, basename=name)
