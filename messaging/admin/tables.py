@@ -25,6 +25,7 @@ class InboxAdmin(SearchableById):
     )
     list_filter = ("status",)
     search_fields = ("message_id__exact",)
+    search_help_text = gettext_lazy("An id as in the log, or as in the list")
     ordering = ("-processed_at",)
     show_full_result_count = False
 

@@ -51,9 +51,9 @@ def decide(
     """
     Return what becomes of a message that failed with `error`, or None to wait.
 
-    The batch waits on `Unavailable`. Other `server_failures` may be due to a message: if
-    the batch has waited `MAX_SERVER_FAILURES` times in a row, or the message has failed
-    as often, and `servers_answer()`, it is at fault.
+    The batch waits on `Unavailable`. Other `server_failures` may be due to a message:
+    once the batch has waited `MAX_SERVER_FAILURES` times in a row, or the message has
+    failed as often, and `servers_answer()`, it is at fault.
 
     `attempts` and `waits` are the earlier failures of message and batch, `waited` the
     seconds since the message was parked. `kind` is that of the dead letter of a message
