@@ -78,7 +78,7 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
             content_encoding=envelope.content_encoding,
             priority=envelope.priority,
             timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
-            app_id=envelope.app_id or settings.APP_ID,
+            app_id=envelope.app_id or _default_app_id(envelope),
             correlation_id=envelope.correlation_id,
             reply_to=envelope.reply_to,
             expiration=envelope.expiration,
@@ -96,6 +96,11 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
     def encode(self) -> list[bytes]:
         """Return the encoded properties, as a list that pika may change."""
         return list(self._pieces)
+
+
+def _default_app_id(envelope: Envelope) -> str | None:
+    """Return the id of this application, unless another program is the publisher."""
+    return None if ORIGIN_EXCHANGE in envelope.headers else settings.APP_ID
 
 
 def for_partition(delivery: Delivery, partition: str) -> Envelope:
