@@ -214,6 +214,23 @@ def test_settings_that_a_test_overrides_take_effect(notes: Any, settings: Any) -
     assert asyncio.run(statuses()) == [202, 400, 202, 404]
 
 
+def test_clients_cannot_fill_the_memory_with_hosts_and_kinds_of_answers(
+    notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging.rest_framework.samples.MOST_SAMPLES", 3)
+    front = Front(WSGIHandler())
+    requests = [
+        ("POST /plain/", {"host": f"h{i % 5}.example", "accept": f"*/*; q=0.{i % 7}"})
+        for i in range(20)
+    ]
+    requests.append(("POST /plain/", {"accept": "*/*" + " " * 1000}))
+
+    found = results(front, notes, *requests)
+
+    assert found == results(django_alone(), notes, *requests)
+    assert len(front._samples._known) <= 3
+
+
 def test_a_front_serves_several_event_loops(notes: Any) -> None:
     front = Front(WSGIHandler())
 
