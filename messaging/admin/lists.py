@@ -14,14 +14,16 @@ from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from messaging.conf import settings
-from messaging.database import QueryTimeout, time_limit
+from messaging.database import QueryTimeout, no_time_limit, time_limit
 
-#: Number of rows that pages show; further ones are found by filters and orderings.
+#: Number of rows that pages show, and that an action may change; further ones are
+#: found by filters and orderings.
 MAX_ROWS = 10_000
 
 
@@ -87,14 +89,37 @@ class ListAdmin(admin.ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """List; if the database cancels a query, show a message instead."""
-        if request.method == "POST":
-            # An action may take longer, and must not be cancelled half-way.
-            return super().changelist_view(request, *args, **kwargs)
         try:
             with time_limit(self.get_queryset(request).db):
-                return super().changelist_view(request, *args, **kwargs)
+                response: Any = super().changelist_view(request, *args, **kwargs)
+                if isinstance(response, TemplateResponse):
+                    # Templates read, too: `date_hierarchy` reads all dates.
+                    response.render()
+                return response
         except QueryTimeout:
             return self._explain_timeout(request)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run an action, which no time limit may end half-way."""
+        across = request.POST.get("select_across", "0") != "0"
+        if across and self.has_too_many(request, queryset, MAX_ROWS):
+            return HttpResponseRedirect(request.get_full_path())
+        with no_time_limit():
+            return super().response_action(request, queryset, *args, **kwargs)
+
+    def has_too_many(
+        self, request: HttpRequest, queryset: QuerySet[Any], limit: int
+    ) -> bool:
+        """Return whether an action has more rows than it may, and tell the user."""
+        if queryset.order_by()[: limit + 1].count() <= limit:
+            return False
+        text = _(
+            "This action is limited to %(limit)d rows. Filter or search for fewer."
+        ) % {"limit": limit}
+        self.message_user(request, text, messages.ERROR)
+        return True
 
     def _explain_timeout(self, request: HttpRequest) -> HttpResponse:
         """Return to the list without search and filters, or to the start page."""

@@ -43,6 +43,16 @@ def time_limit(alias: str) -> Iterator[None]:
         query_timeout.reset(token)
 
 
+@contextmanager
+def no_time_limit() -> Iterator[None]:
+    """Suspend `time_limit` in a `with` block."""
+    token = query_timeout.set(None)
+    try:
+        yield
+    finally:
+        query_timeout.reset(token)
+
+
 def _limited(
     execute: Callable[..., Any],
     sql: str,

@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from tests.support import private_servers as servers  # first: it sets the environment
@@ -33,12 +33,12 @@ import django
 
 django.setup()
 
-from django.contrib import admin
 from django.contrib.auth.models import User as Account
 from django.core import signing
 from django.core.management import call_command
 from django.db import connections
-from django.test import Client, RequestFactory
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from messaging.models import Inbox
 from messaging.models.dead_letter import DeadLetter
@@ -47,6 +47,7 @@ from project.pagination import SALT, position_of
 from reports.documents import store, write_documents
 from reports.models import Report
 from reports.views import ReportViewSet
+from tests.support.changelists import address, links
 from tests.support.filling import (
     INBOX,
     LETTERS,
@@ -60,6 +61,8 @@ from users.models import User, UserLedger
 from users.views import UserViewSet
 
 ROUNDS = 5
+#: Milliseconds that a list may take; searches without an index may take longer.
+GOAL = 100
 HOST = "localhost"
 
 
@@ -137,20 +140,21 @@ def report(only: str) -> None:
     client.force_login(account)
     say(f"| {'request':100} | status | queries | rows | ms |")
     say("|---|---|---|---|---|")
-    slowest = 0.0
-    for path in requests(account):
-        if path.startswith(only):
-            slowest = max(slowest, row(client, path))
-    say(f"slowest: {slowest:.0f} ms")
+    paths = [path for path in requests(account) if path.startswith(only)]
+    medians = [row(client, path) for path in paths]
+    slow = sum(median > GOAL for median in medians)
+    say(f"{slow} of {len(paths)} take more than {GOAL} ms")
 
 
 def row(client: Client, path: str) -> float:
     """Time one request, print its row and return its median in milliseconds."""
     client.get(path)
     before = rows_read()
-    with counted() as queries:
+    with ExitStack() as stack:
+        every = [CaptureQueriesContext(one) for one in connections.all()]
+        captured = [stack.enter_context(one) for one in every]
         status = client.get(path).status_code
-    read = rows_read() - before
+    read, queries = rows_read() - before, sum(map(len, captured))
     taken: list[float] = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -160,24 +164,8 @@ def row(client: Client, path: str) -> float:
             break
     median = statistics.median(taken)
     label = re.sub("cursor=.*", "cursor=(middle)", path)
-    say(f"| {label:100.140} | {status} | {len(queries)} | {read} | {median:.1f} |")
+    say(f"| {label:100.140} | {status} | {queries} | {read} | {median:.1f} |")
     return median
-
-
-class counted:  # noqa: N801 used like a function
-    """Count the queries in a `with` block, in all databases."""
-
-    def __enter__(self) -> list[Any]:
-        self.queries: list[Any] = []
-        for one in connections.all():
-            one.force_debug_cursor = True
-            one.queries_log.clear()
-        return self.queries
-
-    def __exit__(self, *_: object) -> None:
-        for one in connections.all():
-            one.force_debug_cursor = False
-            self.queries += one.queries_log
 
 
 def requests(account: Account) -> Iterator[str]:
@@ -245,33 +233,11 @@ def middle(view: Any, ordering: str) -> str:
 
 
 def of_the_admin(account: Account) -> Iterator[str]:
-    """Yield each list of the admin: pages, orderings, filters, searches."""
-    for model, model_admin in admin.site._registry.items():
-        path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
-        request = RequestFactory().get(path)
-        request.user = account
-        shown = model_admin.get_changelist_instance(request)
-        yield path
-        if not shown.multi_page:
-            continue
-        sortable = model_admin.get_sortable_by(request)
-        for place, name in enumerate(shown.list_display):
-            if name in sortable and shown.get_ordering_field(name):
-                yield f"{path}?o={place}"
-                yield f"{path}?o=-{place}"
-        for page in (2, 2000, shown.paginator.num_pages):
-            if page <= shown.paginator.num_pages:
-                yield f"{path}?p={page}"
-        for spec in shown.filter_specs:
-            for choice in spec.choices(shown):
-                query = choice["query_string"].removeprefix("?")
-                if not choice["selected"]:
-                    yield f"{path}?{urlencode(parse_qsl(query))}"
-        if shown.is_facets_optional and shown.has_filters:
-            yield f"{path}?_facets=True"
-        if model_admin.search_fields:
-            yield f"{path}?q=nombre7"
-            yield f"{path}?q=nadie"
+    """Yield each large list of the admin: pages, orderings, filters, searches."""
+    for model in (User, Inbox, DeadLetter, Report):
+        path = address(model)
+        yield from (path, f"{path}?p=2", *links(model, account))
+        yield from (f"{path}?q={term}" for term in ("nombre7", "nadie", "a@b.com"))
 
 
 def say(line: str) -> None:

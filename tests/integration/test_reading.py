@@ -128,6 +128,12 @@ USER_ORDERINGS = [
     # Several fields, in several directions; what cannot be ordered by is ignored.
     ("-numero_reportes,apellido", ["-numero_reportes", "apellido", "user_id"]),
     ("biografia,-user_id", ["-user_id"]),
+    # A field that is repeated, however often, has no effect.
+    (
+        ",".join(["apellido", "-calificacion"] * 300),
+        ["apellido", "-calificacion", "-user_id"],
+    ),
+    ("apellido,-apellido,user_id,-user_id", ["apellido", "user_id"]),
     ("inventado", ["user_id"]),
 ]
 
