@@ -107,7 +107,7 @@ class Meter:
 
     def __init__(self, programs: Sequence[Program]) -> None:
         self._programs = programs
-        self._profiles = [profiling.attach(p.name, p.process.pid) for p in programs]
+        self._profiles = [profiling.Profile(p.name, p.process.pid) for p in programs]
         self._before = self._read()
 
     def _read(self) -> Counter[str]:

@@ -42,11 +42,6 @@ class Profile:
             self._file.unlink()
 
 
-def attach(name: str, pid: int) -> Profile:
-    """Begin to sample a program, if `--profile` was given. Needs the right to trace."""
-    return Profile(name, pid)
-
-
 def summary(stacks: str) -> str:
     """Return the functions of collapsed stacks by share of time, own and with calls."""
     own: Counter[str] = Counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from messaging.topology import consumed_names
@@ -100,6 +99,3 @@ def publish_row(effort: Effort) -> Row:
         effort.rounds,
         f"{size:,} messages, a quarter of them one at a time.",
     )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {"publish": publish_row}

@@ -16,11 +16,11 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 #: Messages before the clock starts.
 WARM = 100
-THREADS = 16
 
 
 def body() -> dict[str, Any]:
@@ -98,7 +98,7 @@ def celery(queue: str) -> Callable[[int], None]:
     return publish
 
 
-def messaging(_queue: str) -> Callable[[int], None]:
+def messaging(_queue: str, threads: int = 16) -> Callable[[int], None]:
     """Publish with this project from threads that each wait for their confirm."""
     import django
 
@@ -110,25 +110,13 @@ def messaging(_queue: str) -> Callable[[int], None]:
         publish_message(UserCreate.parse(body(), strict=False))
 
     def publish(count: int) -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, range(count)))
 
     return publish
 
 
-def messaging_one_by_one(_queue: str) -> Callable[[int], None]:
-    """Publish with this project from one thread."""
-    import django
-
-    django.setup()
-    from messaging import publish as publish_message
-    from users.commands import UserCreate
-
-    def publish(count: int) -> None:
-        for _ in range(count):
-            publish_message(UserCreate.parse(body(), strict=False))
-
-    return publish
+messaging_one_by_one = partial(messaging, threads=1)
 
 
 def main(name: str, queue: str, count: int) -> None:
