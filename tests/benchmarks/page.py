@@ -23,7 +23,7 @@ servers, in turn within one run. Machines differ from day to day, so only ratios
 compared. A ratio is the median of the ratios within each round; 10 % is noise. Less is
 better for times (ms, us), more for all others.
 
-![Chart of the main rows](speed.svg)
+![Chart of the main rows, with the ratio of this project to each way](speed.svg)
 
 - Load comes from `wrk`, another e-mail with each request, on the same machine. `DEBUG`
   is off, and this project checks a token; the others check none.
