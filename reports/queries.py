@@ -35,7 +35,7 @@ class SortedQuery(MongoQuery):  # type: ignore[misc]
     def get_cursor(self) -> Any:
         """Return the cursor; the server cancels the query after `time_limit`."""
         seconds = query_timeout.get()
-        options = {"maxTimeMS": max(1, round(seconds * 1000))} if seconds else {}
+        options = {"maxTimeMS": round(seconds * 1000)} if seconds else {}
         return self.compiler.collection.aggregate(
             self.get_pipeline(), session=self.compiler.connection.session, **options
         )

@@ -36,7 +36,15 @@ LISTS = [
     "/reports/?fecha_creacion_after=2024-01-01",
     "/reports/?search=bache",
 ]
-COLUMNS = ["", "?o=1", "?o=-1", "?o=5", "?o=-5", "?o=6", "?o=-6", "?q=bache"]
+QUERIES = [
+    "",
+    *(f"?o={sign}{place}" for place in (1, 5, 6) for sign in ("", "-")),
+    "?q=bache",
+    "?visibilidad=hidden",
+    "?visibilidad=boosted&o=5",
+    "?fecha_creacion__gte=2024-01-01T00:00Z",
+    "?fecha_creacion__lt=2025-01-01T00:00Z&visibilidad=normal&q=bache&o=-6",
+]
 
 
 class Wrapper(base.DatabaseWrapper):  # type: ignore[misc]
@@ -109,7 +117,7 @@ def test_each_list_is_sorted_right_after_its_filter(
     assert "$expr" not in str(command)
 
 
-@pytest.mark.parametrize("query", COLUMNS)
+@pytest.mark.parametrize("query", QUERIES)
 def test_each_list_of_the_admin_is_sorted_right_after_its_filter(
     admin_client: Client, commands: Commands, query: str
 ) -> None:

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, OperationalError, connections
 from django.template import Context, Template
-from pymongo.errors import ExecutionTimeout, NetworkTimeout
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure
 
 from messaging.admin.lists import AtLeast
-from messaging.database import QueryTimeout, query_timeout, time_limit
+from messaging.database import (
+    QueryTimeout,
+    no_time_limit,
+    query_timeout,
+    time_limit,
+)
 from reports.queries import sorted_first
 
 MATCH = {"$match": {"deleted": False}}
@@ -59,6 +64,7 @@ def test_a_count_that_stopped_is_displayed_with_a_plus_sign() -> None:
         (OperationalError(3024, "maximum statement execution time"), None, True),
         (DatabaseError(), ExecutionTimeout("exceeded time limit", 50), True),
         (OperationalError("MongoDB: ..."), ExecutionTimeout("exceeded", 50), True),
+        (DatabaseError(), OperationFailure("Sort exceeded memory", 292), True),
         # The server is away or hangs.
         (OperationalError(2006, "server has gone away"), None, False),
         (DatabaseError(), NetworkTimeout("timed out"), False),
@@ -75,3 +81,20 @@ def test_a_cancelled_query_is_recognised(
     assert isinstance(caught.value, QueryTimeout) == is_timeout
     assert query_timeout.get() is None
     assert connections[alias].execute_wrappers == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds"),
+    [(None, None), (2, 2), (0.5, 0.5), (1e-9, 0.001), (float("inf"), 86_400)],
+)
+def test_every_time_limit_is_one_that_the_servers_accept(
+    settings: Any, setting: float | None, seconds: float | None
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"QUERY_TIMEOUT": setting}
+
+    with time_limit("default"):
+        inside = query_timeout.get()
+        with no_time_limit():
+            suspended = query_timeout.get()
+
+    assert (inside, suspended, query_timeout.get()) == (seconds, None, None)
