@@ -38,8 +38,16 @@ class BoundedPaginator(Paginator):
     """Pages of the first `MAX_ROWS` rows; it reads no row beyond them."""
 
     @cached_property
+    def first_keys(self) -> list[Any]:
+        """The keys of the first page, and of one more row if there is any."""
+        rows: Any = self.object_list
+        return list(rows.values_list("pk", flat=True)[: self.per_page + 1])
+
+    @cached_property
     def count(self) -> int:
         """The number of rows, counted up to the limit."""
+        if len(self.first_keys) <= self.per_page:
+            return len(self.first_keys)
         rows: Any = self.object_list
         number: int = rows.order_by()[: MAX_ROWS + 1].count()
         return number if number <= MAX_ROWS else AtLeast(MAX_ROWS)
@@ -47,7 +55,10 @@ class BoundedPaginator(Paginator):
     def page(self, number: Any) -> Any:
         """Return a page, whose rows alone are read: an index finds their keys."""
         page: Any = super().page(number)
-        keys = list(page.object_list.values_list("pk", flat=True))
+        if page.number == 1:
+            keys = self.first_keys[: self.per_page]
+        else:
+            keys = list(page.object_list.values_list("pk", flat=True))
         rows: Any = self.object_list
         page.object_list = rows.filter(pk__in=keys)
         return page
@@ -55,6 +66,12 @@ class BoundedPaginator(Paginator):
 
 class IndexedChangeList(ChangeList):
     """A list whose ordering the index on its field serves."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Count and find the rows; a search for rare ones is made only once."""
+        super().get_results(request)
+        if not self.multi_page:
+            self.result_list = self.paginator.page(1).object_list
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User as Account
 from django.core import signing
+from django.db import connections
 from django.test import Client
 
 from messaging.models import Inbox
@@ -97,6 +98,7 @@ def fill(size: int) -> None:
         for start in range(0, size, 1000):
             numbers = range(start, min(start + 1000, size))
             write_documents([store(make_report(n)) for n in numbers])
+    connections.close_all()  # idle for too long meanwhile
 
 
 def make_report(n: int) -> Report:

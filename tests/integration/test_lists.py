@@ -406,3 +406,20 @@ def test_a_search_for_an_e_mail_reads_few_rows(
 
     assert page.context["cl"].result_count == found
     assert read < PAGE
+
+
+@pytest.mark.parametrize(("term", "found"), [("nadie", 0), ("apellido17", 1)])
+def test_a_search_for_what_is_rare_reads_the_table_once(
+    admin_client: Client, users: None, term: str, found: int
+) -> None:
+    User.objects.filter(apellido__startswith="Apellido17").update(apellido="Otro")
+    some = list(User.objects.values_list("pk", flat=True)[:found])
+    User.objects.filter(pk__in=some).update(apellido=term)
+
+    before = rows_read()
+    page = admin_client.get(f"{address(User)}?q={term}")
+    read = rows_read() - before
+
+    shown = page.context["cl"]
+    assert shown.result_count == len(shown.result_list) == found
+    assert ROWS <= read <= ROWS + PAGE

@@ -14,6 +14,7 @@ from django_mongodb_backend import base
 from pymongo.monitoring import CommandListener
 
 from messaging.lab.processes import find_program
+from reports.documents import store, write_documents
 from reports.models import Report
 from reports.views import ReportViewSet
 from tests.support.broker import Broker
@@ -121,12 +122,17 @@ def test_each_list_is_sorted_right_after_its_filter(
 def test_each_list_of_the_admin_is_sorted_right_after_its_filter(
     admin_client: Client, commands: Commands, query: str
 ) -> None:
+    write_documents([store(make(number)) for number in range(400)])
     list_of(f"/admin/reports/report/{query}", admin_client)
 
     assert {command["maxTimeMS"] for command in commands.sent} == {2000}
     stages = [[*map(first, command["pipeline"])] for command in commands.sent]
-    # They are counted, and read.
-    assert stages == [["$match", "$project", "$limit"], ["$match", "$sort"]]
+    # Their keys, how many there are, and a page of them.
+    assert stages == [
+        ["$match", "$sort", "$limit", "$project"],
+        ["$match", "$project", "$limit"],
+        ["$match", "$sort"],
+    ]
 
 
 def make(number: int) -> Report:
@@ -137,7 +143,7 @@ def make(number: int) -> Report:
         tipo_reporte=number % 2,
         descripcion="Un bache",
         ubicacion="Calle",
-        visibilidad=float(number % 3),
+        visibilidad=number % 5 / 2,
         fecha_creacion=START + timedelta(minutes=number // 4),
         version=1,
     )
