@@ -60,6 +60,6 @@ def sorted_first(stages: Stages) -> Stages:
 
 
 def is_copy(stage: dict[str, Any]) -> bool:
-    """Whether a stage gives each of its fields the value that it has."""
+    """Return whether a stage sets each of its fields to its own value."""
     fields = stage.get("$addFields")
     return fields is not None and all(v == f"${name}" for name, v in fields.items())

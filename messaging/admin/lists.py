@@ -129,7 +129,7 @@ class ListAdmin(admin.ModelAdmin):
     def has_too_many(
         self, request: HttpRequest, queryset: QuerySet[Any], limit: int
     ) -> bool:
-        """Return whether an action has more rows than it may, and tell the user."""
+        """Return whether an action has more rows than `limit`; show an error if so."""
         if queryset.order_by()[: limit + 1].count() <= limit:
             return False
         text = _(

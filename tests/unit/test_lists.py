@@ -17,6 +17,8 @@ from messaging.database import (
     time_limit,
 )
 from reports.queries import sorted_first
+from reports.views import ReportViewSet
+from users.views import UserViewSet
 
 MATCH = {"$match": {"deleted": False}}
 SORT = {"$sort": {"visibilidad": -1, "_id": -1}}
@@ -98,3 +100,11 @@ def test_every_time_limit_is_one_that_the_servers_accept(
             suspended = query_timeout.get()
 
     assert (inside, suspended, query_timeout.get()) == (seconds, None, None)
+
+
+@pytest.mark.parametrize("view", [UserViewSet, ReportViewSet])
+def test_no_list_can_be_ordered_by_a_field_that_may_be_null(view: Any) -> None:
+    # A cursor cannot point behind a NULL: nothing is greater or less than it.
+    fields = map(view.queryset.model._meta.get_field, view.ordering_fields)
+
+    assert not any(field.null for field in fields)
