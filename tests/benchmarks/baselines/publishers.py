@@ -9,6 +9,7 @@ Prints how many seconds it took, after some messages to warm up.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 #: Messages before the clock starts.
 WARM = 100
+THREADS = 16
 
 
 def body() -> dict[str, Any]:
@@ -98,7 +100,19 @@ def celery(queue: str) -> Callable[[int], None]:
     return publish
 
 
-def messaging(_queue: str, threads: int = 16) -> Callable[[int], None]:
+def pika_in_threads(queue: str) -> Callable[[int], None]:
+    """Publish from threads that have a connection each."""
+    every = [pika(queue) for _ in range(THREADS)]
+
+    def publish(count: int) -> None:
+        share = math.ceil(count / THREADS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda one: one(share), every))
+
+    return publish
+
+
+def messaging(_queue: str, threads: int = 1) -> Callable[[int], None]:
     """Publish with this project from threads that each wait for their confirm."""
     import django
 
@@ -116,7 +130,7 @@ def messaging(_queue: str, threads: int = 16) -> Callable[[int], None]:
     return publish
 
 
-messaging_one_by_one = partial(messaging, threads=1)
+messaging_in_threads = partial(messaging, threads=THREADS)
 
 
 def main(name: str, queue: str, count: int) -> None:
