@@ -148,18 +148,24 @@ class Processor:
 
     def _call(
         self, handler: Handler, part: Part, group: Part, decision: Decision | None
-    ) -> Part | None:
-        """Call a handler in a savepoint; return the messages to call it again with."""
+    ) -> None:
+        """Call a handler in a savepoint, and again without those that it rejects."""
         if decision is not None:
             group[0].set_aside(decision)
-            return None
-        ready = parking.hold_back(group, part, self._blocked_keys)
-        if not ready:
-            return None
+            return
         try:
-            alone = len(part) == 1
+            while ready := parking.hold_back(group, part, self._blocked_keys):
+                self._try(handler, ready, is_alone=len(part) == 1)
+        except BaseException:
+            for context in group:
+                # It may have been rejected because of one that has failed since.
+                context.reset(context.inbox_row)
+            raise
+
+    def _try(self, handler: Handler, ready: Part, is_alone: bool) -> None:
+        try:
             references = transactions.call(
-                handler, ready, self._policy, self.lease, alone
+                handler, ready, self._policy, self.lease, is_alone
             )
         except Reject as error:
             rejected = {id(message) for message in error.messages}
@@ -168,10 +174,9 @@ class Processor:
                 raise
             for context in named:
                 context.set_aside(context.decide(error))
-            return in_states(ready, State.NEW)
+            return
         for context, reference in zip(ready, references, strict=True):
             context.done(reference)
-        return None
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""

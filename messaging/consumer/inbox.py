@@ -41,15 +41,12 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
     repeated = {id(delivery) for delivery in last.repeated(arrived)}
     earlier: set[str] = set()
     for context in part:
-        context.inbox_row = known.get(context.id)
-        state = identify(
-            context,
-            context.inbox_row,
-            is_repeated=context.id in earlier or id(context.delivery) in repeated,
-        )
+        row = context.inbox_row = known.get(context.id)
+        is_repeated = context.id in earlier or id(context.delivery) in repeated
+        state = identify(context, row, is_repeated=is_repeated)
         if state is State.KNOWN:
-            assert context.inbox_row is not None  # `identify` has checked
-            context.adopt(context.inbox_row)
+            assert row is not None  # `identify` has checked
+            context.adopt(row)
             continue  # a replay has the same id, and is not a repetition
         if state is State.REPEATED:
             context.state = state
