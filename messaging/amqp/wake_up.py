@@ -13,7 +13,7 @@ from typing import Any
 
 from messaging.envelope import Envelope
 
-from .channels import NORMAL
+from .channels import NORMAL, close
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Hints:
 
     def opened(self, channel: Any) -> None:
         """Declare the queue, and consume it."""
+        # Deleted, or with a node of a cluster that is down: declare it again.
+        channel.add_on_cancel_callback(lambda _frame: close(channel))
         channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
         channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
 
