@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models.signals import pre_delete
 from django.forms import model_to_dict
 
-from messaging import publish
+from messaging import publish, publishes
 from messaging.database import insert, update
 from messaging.database.inserts import MANY, STATEMENT_SIZE
 from messaging.envelope import inbox_id, random_id
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.publish import envelope_for
+from messaging.registry import publications
 from users.events import UserDeleted
 from users.models import User
 
@@ -125,6 +129,42 @@ def test_an_update_changes_the_named_fields_of_its_rows_alone() -> None:
     for number, user in enumerate(User.objects.order_by("pk")[5:]):
         assert (user.biografia, user.numero_reportes) == (f"{number}", number)
     assert set(User.objects.values_list("nombre", flat=True)) == {"Ana"}
+
+
+@pytest.fixture
+def published_users() -> Iterator[None]:
+    """Publish the changes of users."""
+    publishes(User, fields=["user_id", "email", "biografia"])
+    yield
+    del publications[User]
+    pre_delete.disconnect(sender=User, dispatch_uid="messaging.orm_hooks")
+
+
+@pytest.mark.usefixtures("published_users")
+def test_rows_of_a_published_model_emit_their_events() -> None:
+    ids = User.objects.insert([row(1), row(2)])
+    users = list(User.objects.order_by("pk"))
+    users[1].biografia = "new"
+    with transaction.atomic():
+        update(users[1:], ["biografia"])
+
+    events = [
+        (one.type, json.loads(bytes(one.body))) for one in Outbox.objects.order_by("id")
+    ]
+    first, second = (
+        {"user_id": pk, "email": f"{number}@example.com", "biografia": ""}
+        for number, pk in enumerate(ids, 1)
+    )
+    created, updated = "users.user.created", "users.user.updated"
+    assert [body.pop("event_type") for _, body in events] == [
+        name for name, _ in events
+    ]
+    assert events == [
+        (created, first),
+        (created, second),
+        (updated, second | {"biografia": "new"}),
+    ]
+    assert stored() == [row(1), row(2, biografia="new")]
 
 
 def test_events_are_stored_as_their_envelopes_would_be() -> None:

@@ -262,6 +262,18 @@ def test_what_was_not_done_has_no_effect_on_what_comes_later(name: str) -> None:
     assert found[0] == found[1]
 
 
+def test_a_version_that_exists_already_is_no_conflict_of_e_mails() -> None:
+    apply("users_queue", [create("a@example.com")], 1)
+    following = User.objects.get().pk + 1
+    # The table of users was restored, and that of their versions was not.
+    UserLedger.objects.bulk_create(UserLedger(user_id=following + n) for n in range(9))
+
+    apply("users_queue", [create("b@example.com")], 1, 1)
+
+    assert not DeadLetter.objects.exists()
+    assert "Duplicate entry" in Parked.objects.get().error
+
+
 #: Pairs of commands; the second one is refused only if the first one has an effect.
 REFUSED_BY_THE_FIRST = [
     [create("new@example.com") | {"nombre": "bad"}, create("new@example.com")],
