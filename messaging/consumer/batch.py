@@ -155,18 +155,16 @@ class Processor:
             return
         try:
             while ready := parking.hold_back(group, part, self._blocked_keys):
-                self._try(handler, ready, is_alone=len(part) == 1)
+                self._try(handler, ready, alone=len(part) == 1)
         except BaseException:
             for context in group:
                 # It may have been rejected because of one that has failed since.
                 context.reset(context.inbox_row)
             raise
 
-    def _try(self, handler: Handler, ready: Part, is_alone: bool) -> None:
+    def _try(self, handler: Handler, ready: Part, alone: bool) -> None:
         try:
-            references = transactions.call(
-                handler, ready, self._policy, self.lease, is_alone
-            )
+            result = transactions.call(handler, ready, self._policy, self.lease, alone)
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
@@ -175,7 +173,7 @@ class Processor:
             for context in named:
                 context.set_aside(context.decide(error))
             return
-        for context, reference in zip(ready, references, strict=True):
+        for context, reference in zip(ready, result, strict=True):
             context.done(reference)
 
     def _record(self, part: Part) -> None:

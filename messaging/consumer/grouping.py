@@ -6,6 +6,7 @@ import logging
 from itertools import groupby
 
 from messaging.cluster.leases import HeldLease
+from messaging.exceptions import SERVER_FAILURES, TimeLimitExceeded
 from messaging.registry import touching
 
 from .context import Part
@@ -31,6 +32,8 @@ def groups(lease: HeldLease, new: Part) -> list[Part]:
     try:
         touched = called(function, [c.message for c in new], new, lease.watch)
         things = [{f"key {c.key}", *t} for c, t in zip(new, touched, strict=True)]
+    except (*SERVER_FAILURES, TimeLimitExceeded):
+        raise
     except Exception:
         # The policy splits the batch until it has too few groups to ask the function.
         logger.exception("What messages of %s touch cannot be found out", lease.queue)

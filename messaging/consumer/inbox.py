@@ -108,9 +108,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         # The batch is processed again, and finds that row.
-        raise OperationalError(
-            "Another consumer has just recorded one of these."
-        ) from error
+        raise OperationalError("Another consumer has recorded one of them.") from error
 
 
 def _values(context: Context, now: datetime) -> tuple[object, ...]:
