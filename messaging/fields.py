@@ -48,13 +48,13 @@ def checked_by(validator: Callable[[Any], None]) -> AfterValidator:
 @dataclass(frozen=True, slots=True)
 class Usual:
     """
-    Accepts texts that match a pattern at once, without the validators to its left.
+    Accept texts that match a pattern at once, without the validators to its left.
 
         Annotated[str, checked_by(EmailValidator()), Usual(r"^[a-z]+@[a-z]+[.]com$")]
 
-    These are Python, which takes ten times as long as pydantic does. The pattern must
-    match only what they accept unchanged, or read as pydantic does with the type
-    `parse`. Errors are always theirs.
+    Those validators run in Python, and take ten times as long as pydantic does. The
+    pattern must match only texts that they accept and return unchanged, or as pydantic
+    parses them with the type `parse`. Errors always come from the validators.
     """
 
     pattern: str

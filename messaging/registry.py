@@ -270,9 +270,10 @@ def touches(queue: str) -> Callable[[Function], Function]:
     """
     Register the function that returns what the messages of a queue touch.
 
-    It takes a list of messages, in the transaction in which they are applied, and
-    returns a set of strings for each: whatever its effect depends on or changes, such
-    as an e-mail that must be unique. Partition keys need not be among them.
+    It takes a list of messages, in the transaction in which they are applied but before
+    any of them is, and returns a set of strings for each: whatever its effect depends
+    on or changes, such as an e-mail that must be unique. Partition keys need not be
+    among them.
 
     Handlers are then called with messages of their type together, although others came
     between them. A message only passes one of another type if both have different

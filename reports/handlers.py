@@ -185,7 +185,7 @@ def touched_by(commands: list[ReportCommand]) -> list[set[str]]:
         match command:
             case ReportCreate(id_reporte=pk, id_usuario=author):
                 touched.append({f"user {author}"})
-                # Later commands of this list may find it, or an earlier one.
+                # Later commands find this author, or that of an earlier one.
                 authors[str(pk)] = authors.get(str(pk), set()) | touched[-1]
             case ReportUpdateVisibility(penalize_author=True, id_reporte=pk):
                 touched.append(authors.get(pk, set()))

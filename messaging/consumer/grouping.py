@@ -36,7 +36,7 @@ def groups(lease: HeldLease, new: Part) -> list[Part]:
         raise
     except Exception:
         # The policy splits the batch until it has too few groups to ask the function.
-        logger.exception("What messages of %s touch cannot be found out", lease.queue)
+        logger.exception("The function of touches() for %s has failed", lease.queue)
         raise
     found: list[Part] = []
     #: The last group that shares a thing.

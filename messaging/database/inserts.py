@@ -115,9 +115,10 @@ def insert_instances(
 
 def update(rows: Iterable[models.Model], names: Iterable[str]) -> None:
     """
-    Save fields of rows that exist, and are locked, in one statement if they fit in.
+    Save fields of rows that exist and are locked, in one statement if they fit.
 
-    `bulk_update` takes one for a hundred rows, and longer to compile than to execute.
+    `bulk_update` needs one for a hundred rows, and takes longer to compile it than the
+    database takes to execute it.
     """
     insert_instances(list(rows), replacing=list(names))
 
@@ -171,7 +172,7 @@ def _marked(rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
 
 
 def _literal(value: object) -> str | None:
-    """Return a value in SQL, or None if that takes a database's own rules."""
+    """Return a value in SQL, or None if databases write it in different ways."""
     if isinstance(value, str) and PLAIN.fullmatch(value):
         return f"'{value}'"
     if value is None:

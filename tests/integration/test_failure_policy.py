@@ -11,15 +11,9 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import (
-    OperationalError,
-)
+from django.db import OperationalError
 
-from messaging import (
-    NotYet,
-    Reject,
-    handles,
-)
+from messaging import NotYet, Reject, handles
 from messaging.consumer.context import Context, State
 from messaging.exceptions import InvalidMessage
 from messaging.models import DeadLetter, Inbox, Parked
@@ -119,7 +113,9 @@ def test_whatever_a_message_says_the_others_are_applied_in_order(
 
 
 @pytest.mark.parametrize("fault", ["validator", "key", "number as key"])
-def test_a_publisher_is_told_of_a_message_that_cannot_be_checked(fault: str) -> None:
+def test_a_message_that_cannot_be_checked_is_refused_when_it_is_parsed(
+    fault: str,
+) -> None:
     with pytest.raises(InvalidMessage):
         Trial.parse(trial(1, fault=fault))
 
@@ -165,7 +161,7 @@ def test_a_projection_that_fails_is_repeated_alone_and_then_a_letter_of_its_own_
 
 
 @pytest.mark.usefixtures("queue")
-def test_a_store_that_is_away_holds_the_batch_and_blames_nobody() -> None:
+def test_an_unavailable_store_holds_the_batch_and_no_message_is_blamed() -> None:
     budget["projection"] = 5
     bodies = [trial(0), trial(1, fault="projection store"), trial(2)]
 
@@ -179,7 +175,7 @@ def test_a_store_that_is_away_holds_the_batch_and_blames_nobody() -> None:
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.usefixtures("queue")
-def test_a_database_that_is_away_holds_the_batch_and_blames_nobody(
+def test_an_unavailable_database_holds_the_batch_and_no_message_is_blamed(
     place: int, times: int
 ) -> None:
     budget["kills its session"] = times

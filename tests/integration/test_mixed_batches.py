@@ -320,7 +320,7 @@ def test_a_function_of_touches_that_fails_is_logged_and_changes_no_order(
         del touching[QUEUE]
 
     assert trials.applied() == list(range(20))
-    assert f"What messages of {QUEUE} touch" in caplog.text
+    assert f"The function of touches() for {QUEUE} has failed" in caplog.text
 
 
 def test_an_id_that_may_be_given_to_a_new_user_is_waited_for() -> None:
