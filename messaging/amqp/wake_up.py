@@ -22,7 +22,7 @@ QUEUE = "messaging.outbox"
 #: One hint is as good as many. The broker deletes the queue after a minute without a
 #: relay.
 ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
-#: Seconds before a relay that may not use the queue tries again.
+#: Seconds before a process that may not use the queue tries again.
 REFUSED_PAUSE = 60.0
 
 HINT = Envelope(b"", QUEUE, persistent=False, mandatory=False, timestamp=None)

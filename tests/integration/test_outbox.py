@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -23,7 +24,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from messaging import PublishError, publish, send
 from messaging.amqp.connection import Connection
-from messaging.amqp.publisher import publisher
+from messaging.amqp.publisher import Publisher, publisher
 from messaging.amqp.wake_up import QUEUE, Hints
 from messaging.database import PRUNE_CHUNK
 from messaging.envelope import PARTITION_KEY, Envelope
@@ -32,7 +33,7 @@ from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
 from messaging.outbox import relay as relay_module
 from messaging.outbox.relay import Relay
-from tests.support.broker import Broker
+from tests.support.broker import Broker, restricted_user
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
 from users.events import UserDeleted
@@ -269,6 +270,23 @@ def test_a_commit_wakes_a_relay_that_has_nothing_to_do(listener: Listener) -> No
             publish(UserDeleted(user_id=7, version=version))
         eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
     assert listener.versions() == {7: [1, 2, 3]}
+
+
+def test_a_process_that_may_not_send_hints_does_not_try_with_each_commit(
+    broker: Broker, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    url = restricted_user(f"u-{uuid.uuid4()}", write="^(events|messaging)")
+    settings.MESSAGING = settings.MESSAGING | {"URL": url}
+    with publisher.replaced_by(Publisher("restricted")):
+        assert publisher().problem(patience=10) is None
+        for version in range(5):
+            with transaction.atomic():
+                publish(UserDeleted(user_id=7, version=version))
+            publish(UserDeleted(user_id=8, version=version))
+        publisher().close()
+
+    refusals = [r for r in caplog.records if "refuses" in r.getMessage()]
+    assert len(refusals) == 1
 
 
 @pytest.mark.usefixtures("idle_relay")
