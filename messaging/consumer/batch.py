@@ -170,8 +170,11 @@ class Processor:
             named = [c for c in ready if id(c.message) in rejected]
             if not named or not transactions.is_usable():
                 raise
+            waiting: set[str] = set()
             for context in named:
-                context.set_aside(context.decide(error))
+                if context.key not in waiting:  # or else it is blocked
+                    context.set_aside(context.decide(error))
+                    waiting |= {context.key} if context.later else set()
             return
         for context, reference in zip(ready, result, strict=True):
             context.done(reference)

@@ -266,6 +266,49 @@ def test_a_batch_handler_that_postpones_a_message_is_given_the_ones_before_it() 
 
 
 @pytest.mark.usefixtures("queue")
+def test_of_several_postponed_messages_of_a_key_only_the_first_is_retried() -> None:
+    missing = {1, 3, 5}
+
+    def postpone(messages: list[Trial]) -> list[int]:
+        if later := [m for m in messages if m.number in missing]:
+            raise NotYet("later", *later)
+        return run_trials(messages)
+
+    handlers[QUEUE].clear()
+    handles(Trial, batch=True)(postpone)
+    bodies = [trial(1, "K"), trial(3, "K"), trial(5, "L"), trial(7, "K")]
+    contexts = [Context(delivery(body)) for body in bodies]
+
+    process(*contexts)
+
+    retried, blocked = State.RETRY, State.BLOCKED
+    assert [c.state for c in contexts] == [retried, blocked, retried, blocked]
+    missing.remove(3)
+    rows = Parked.objects.exclude(due_at=None).order_by("id")
+    process(*(Context(row.delivery(QUEUE), row) for row in rows), is_parked=True)
+    assert applied() == []
+    missing.clear()
+    retry()
+    assert [n for n in applied() if n != 5] == [1, 3, 7]
+
+
+@pytest.mark.parametrize("body", [b"bad", trial(3, "K"), trial(3, "other")])
+@pytest.mark.usefixtures("queue")
+def test_a_message_with_the_id_of_a_parked_one_is_dropped(body: Any) -> None:
+    budget["asks for another try"] = 1
+    first = Context(delivery(trial(1, "K", "asks for another try")))
+    process(first)
+    copy = Context(delivery(body, message_id=first.delivery.message_id))
+
+    process(copy)
+
+    assert copy.state is State.REPEATED
+    retry()
+    assert applied() == [1]
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.usefixtures("queue")
 def test_a_full_disk_is_waited_for_although_some_rows_find_space(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,8 +16,21 @@ from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
 from messaging.consumer.grouping import groups
-from messaging.envelope import IF_VERSION, PARTITIONS, Delivery, Envelope
-from messaging.models import DeadLetter, Inbox, Lease, Outbox, Parked
+from messaging.envelope import (
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    PARTITIONS,
+    Delivery,
+    Envelope,
+)
+from messaging.models import (
+    DeadLetter,
+    IdempotencyKey,
+    Inbox,
+    Lease,
+    Outbox,
+    Parked,
+)
 from messaging.registry import handlers, touching
 from reports.models import Report, ReportLedger
 from tests.support import trials
@@ -32,15 +45,14 @@ UNKNOWN_ID = 10**12
 
 
 def delivery(queue: str, number: int, body: Body) -> Delivery:
-    """Return a message whose id is its number; `if_version` becomes a header."""
-    fields = {name: value for name, value in body.items() if name != IF_VERSION}
-    headers = {IF_VERSION: body[IF_VERSION]} if IF_VERSION in body else {}
+    """Return a message with the headers and the number for its id that `body` names."""
+    fields = dict(body)
+    names = {IF_VERSION, IDEMPOTENCY_KEY} & fields.keys()
+    headers = {name: fields.pop(name) for name in names}
+    message_id = f"m{fields.pop('number', number)}"
+    content = json.dumps(fields).encode()
     envelope = Envelope(
-        json.dumps(fields).encode(),
-        queue,
-        exchange=PARTITIONS,
-        message_id=f"m{number}",
-        headers=headers,
+        content, queue, exchange=PARTITIONS, message_id=message_id, headers=headers
     )
     return Delivery(envelope, queue, number)
 
@@ -56,7 +68,8 @@ def apply(queue: str, bodies: list[Body], size: int, first: int = 0) -> None:
 
 def clear() -> None:
     """Delete everything, and begin with the first ids again."""
-    for model in (User, UserLedger, ReportLedger, Inbox, Outbox, Parked, DeadLetter):
+    models = (User, UserLedger, ReportLedger, Inbox, Outbox, Parked, DeadLetter)
+    for model in (*models, IdempotencyKey):
         model.objects.all().delete()
     connections["reports"].get_collection(Report._meta.db_table).delete_many({})
     with connection.cursor() as cursor:
@@ -136,31 +149,43 @@ def create(email: str) -> Body:
     return {"event_type": "user.create", "email": email, **names}
 
 
+def properties(rng: random.Random, number: int) -> Body:
+    """Return what some messages have besides their fields."""
+    found: Body = {}
+    if rng.random() < 0.25:
+        found[IF_VERSION] = rng.randrange(1, 4)
+    if rng.random() < 0.1:
+        found[IDEMPOTENCY_KEY] = f"key {rng.randrange(3)}"
+    if rng.random() < 0.1:  # perhaps the id of an earlier message
+        found["number"] = 100 + rng.randrange(number + 1)
+    return found
+
+
 def user_stream(rng: random.Random, count: int) -> Iterator[Body]:
     """Yield commands about few users, so that many of them meet."""
     for number in range(count):
         user_id = rng.choice([1, 2, 3, 4, 5, 6, UNKNOWN_ID])
-        version = {IF_VERSION: rng.randrange(1, 4)} if rng.random() < 0.3 else {}
+        others = properties(rng, number)
         roll = rng.random()
         if roll < 0.35:
-            yield create(rng.choice(EMAILS).replace("u", rng.choice("uU")))
+            yield create(rng.choice(EMAILS).replace("u", rng.choice(["u", "U", " u"])))
         elif roll < 0.55:
             text = {"user_id": user_id, "biografia": f"{number}"}
-            yield {"event_type": "user.update", **text, **version}
+            yield {"event_type": "user.update", **text, **others}
         elif roll < 0.75:
             email = {"user_id": user_id, "email": rng.choice(EMAILS)}
-            yield {"event_type": "user.update", **email, **version}
+            yield {"event_type": "user.update", **email, **others}
         elif roll < 0.95:
-            yield {"event_type": "user.delete", "user_id": user_id, **version}
+            yield {"event_type": "user.delete", "user_id": user_id, **others}
         else:
             yield {"event_type": "user.update", "user_id": user_id, "email": "none"}
 
 
 def report_stream(rng: random.Random, count: int) -> Iterator[Body]:
     """Yield commands about few reports of few authors."""
-    for _ in range(count):
+    for number in range(count):
         report = {"id_reporte": f"r{rng.randrange(6)}"}
-        version = {IF_VERSION: rng.randrange(1, 4)} if rng.random() < 0.3 else {}
+        others = properties(rng, number)
         author = rng.choice([1, 2, 3, UNKNOWN_ID])
         roll = rng.random()
         if roll < 0.4:
@@ -169,10 +194,10 @@ def report_stream(rng: random.Random, count: int) -> Iterator[Body]:
         elif roll < 0.8:
             report |= {"visibilidad": rng.randrange(9) / 2}
             penalty = {"penalize_author": True} if rng.random() < 0.5 else {}
-            report |= penalty | version
+            report |= penalty | others
             yield {"event_type": "report.update_visibility", **report}
         else:
-            yield {"event_type": "report.delete", **report, **version}
+            yield {"event_type": "report.delete", **report, **others}
 
 
 @pytest.mark.parametrize("seed", range(12))
