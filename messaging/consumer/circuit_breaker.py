@@ -47,12 +47,8 @@ class CircuitBreaker:
         news = (one for one in outcomes if one is not None)
         recent = deque([*self._recent, *news], maxlen=WINDOW)
         failures = recent.count(False)
-        if (
-            threshold is not None
-            and not self.is_open
-            and len(recent) == WINDOW
-            and failures > threshold * WINDOW
-        ):
+        may_open = not self.is_open and len(recent) == WINDOW
+        if threshold is not None and may_open and failures > threshold * WINDOW:
             self.is_open = self._must_pause = True
             self._recent = recent
             logger.critical(
