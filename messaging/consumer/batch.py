@@ -155,14 +155,15 @@ class Processor:
             return
         try:
             while ready := parking.hold_back(group, part, self._blocked_keys):
-                self._try(handler, ready, alone=len(part) == 1)
+                self._call_once(handler, ready, alone=len(part) == 1)
         except BaseException:
             for context in group:
                 # It may have been rejected because of one that has failed since.
                 context.reset(context.inbox_row)
             raise
 
-    def _try(self, handler: Handler, ready: Part, alone: bool) -> None:
+    def _call_once(self, handler: Handler, ready: Part, alone: bool) -> None:
+        """Record what a handler returns, or set aside the messages that it rejects."""
         try:
             result = transactions.call(handler, ready, self._policy, self.lease, alone)
         except Reject as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.forms import model_to_dict
 from messaging import publish, publishes
 from messaging.database import insert, update
 from messaging.database.inserts import MANY, STATEMENT_SIZE
-from messaging.envelope import inbox_id, random_id
+from messaging.envelope import Envelope, inbox_id, random_id
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.publish import envelope_for
@@ -84,7 +84,41 @@ def test_any_text_is_stored_as_it_is_alone_or_shared_by_many_rows(
     assert stored() == rows
 
 
-def test_ids_belong_to_their_rows_whatever_the_order() -> None:
+@pytest.fixture
+def session() -> Iterator[Callable[[str], None]]:
+    """Return a function that sets variables of the database session."""
+
+    def set_variables(assignments: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION {assignments}")
+
+    yield set_variables
+    connection.close()
+
+
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES", "ANSI,TRADITIONAL"])
+@pytest.mark.parametrize("count", [1, MANY + 1])
+def test_texts_and_bytes_are_stored_as_they_are_in_any_mode_of_sql(
+    mode: str, count: int, session: Callable[[str], None]
+) -> None:
+    session(f"sql_mode = '{mode}'")
+    bodies = [bytes(range(256)), b"\\'; --", b"", b"\xc3%s"]
+    rows = [row(n, biografia="".join(TEXTS)) for n in range(count)]
+
+    insert("default", User, User.COLUMNS, rows)
+    with transaction.atomic():
+        Outbox.objects.add(Envelope(body, "x") for body in bodies * count)
+
+    assert stored() == rows
+    assert [bytes(o.body) for o in Outbox.objects.order_by("id")] == bodies * count
+
+
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_ids_belong_to_their_rows_whatever_the_order(
+    step: int, session: Callable[[str], None]
+) -> None:
+    # Nodes of a cluster number their rows with gaps.
+    session(f"auto_increment_increment = {step}, auto_increment_offset = 1")
     rows = [row(n) for n in (5, 3, 9, 1)]
     insert("default", User, User.COLUMNS, [row(100)])
 
