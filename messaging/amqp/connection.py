@@ -9,6 +9,7 @@ touched in the I/O thread only; other threads use `Connection.submit`.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import struct
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
@@ -35,6 +37,10 @@ RECONNECT_PAUSE = (0.1, 5.0)
 CLOSE_TIMEOUT = 1.0
 #: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
 UNCONNECTED = (AMQPError, AMQPConnectorException, OSError)
+
+#: The connections of this process.
+_existing: WeakSet[Connection] = WeakSet()
+os.register_at_fork(after_in_child=_existing.clear)
 
 
 class Connection:
@@ -64,6 +70,7 @@ class Connection:
         self._thread = threading.Thread(
             target=self._run, name=f"amqp-{name}", daemon=True
         )
+        _existing.add(self)
 
     def start(self) -> None:
         """Connect in the background."""
@@ -100,9 +107,10 @@ class Connection:
         """
         if not self._open.wait(patience):
             return f"No connection to {broker_address()}: {self.last_error}."
-        # Read once, as the I/O thread may reset it at any time.
-        if blocked := self.blocked:
-            return f"The broker takes no messages for now: {blocked}."
+        # The broker says so only to those connections that have published.
+        blocked = (why for one in list(_existing) if (why := one.blocked))
+        if why := next(blocked, None):
+            return f"The broker takes no messages for now: {why}."
         return None
 
     # What follows runs in the I/O thread.
@@ -156,7 +164,7 @@ class Connection:
             try:
                 channel.lost(ConnectionError("the connection is gone"))
             except Exception:
-                # The others must learn of it all the same.
+                # The other users must be notified, too.
                 logger.exception("A user of %s failed", self.name)
 
     def _opened(self, connection: pika.SelectConnection) -> None:
