@@ -181,16 +181,12 @@ def test_a_validator_that_fails_in_any_way_rejects_its_message_alone(
     publish(nature, "nature", "a.bird", bird("roc"), bird("owl"))
     eventually(lambda: "owl" in heard("birds_only"), "and the next one")
 
-    letters = DeadLetter.objects.order_by("id")
-    assert [json.loads(letter.body)["bird_name"] for letter in letters] == [
-        "roc",
-        "simurgh",
-        "ziz",
-        "roc",
-    ]
-    assert {letter.kind for letter in letters} == {"rejected"}
-    errors = ("KeyError", "AttributeError", "SystemExit", "KeyError")
-    assert all(e in one.reason for e, one in zip(errors, letters, strict=True))
+    errors = {"roc": "KeyError", "simurgh": "AttributeError", "ziz": "SystemExit"}
+    letters = DeadLetter.objects.filter(kind="rejected")
+    found = [json.loads(letter.body)["bird_name"] for letter in letters]
+    assert sorted(found) == ["roc", "roc", "simurgh", "ziz"]
+    for name, letter in zip(found, letters, strict=True):
+        assert errors[name] in f"{letter.exception} {letter.reason}"
     assert consumer.poll() is None
 
 
