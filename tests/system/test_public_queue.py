@@ -761,7 +761,7 @@ def test_the_queues_of_an_earlier_version_are_moved(
 def test_all_queues_are_moved_with_their_messages_and_bindings(
     site: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "QUIET", 0.5)  # for each of the queues
+    monkeypatch.setattr(moving, "QUIET", 0.3)  # for each of the queues
     queues = (
         "users_queue",
         "reports_queue",
@@ -805,17 +805,11 @@ def test_all_queues_are_moved_with_their_messages_and_bindings(
             channel.queue_declare(queue, durable=True)  # as other programs do
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"x-queue-type": "quorum"},
-        {"x-max-length": 100_000, "x-max-length-bytes": 10**9},
-    ],
-    ids=["quorum", "with length limits"],
-)
 def test_the_topology_is_applied_beside_a_queue_of_another_program(
-    site: Broker, client_of: Connect, arguments: dict[str, Any]
+    site: Broker, client_of: Connect
 ) -> None:
+    limits = {"x-max-length": 100_000, "x-max-length-bytes": 10**9}
+    arguments = {"x-queue-type": "quorum", **limits}
     client = client_of(**arguments)
     client.send(creation("ana"))
 
