@@ -648,6 +648,13 @@ def test_a_document_that_can_never_be_written_is_refused(code, monkeypatch):
         write_documents([store(report(7)), store(report(8))])
 
 
+def test_an_error_about_many_documents_names_some_of_them():
+    error = str(DocumentRefused({report(n).pk: 121 for n in range(500)}))
+
+    assert error.startswith("MongoDB refuses 500 documents: ")
+    assert error.count("(code 121)") == 5
+
+
 @pytest.mark.parametrize("read", [list, lambda rows: list(rows.iterator())])
 @pytest.mark.parametrize(
     "queryset",

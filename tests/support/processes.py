@@ -152,7 +152,7 @@ def start_api(processes: Processes, **environment: str) -> API:
     processes.start(
         "-m", "granian", "project.wsgi:application",
         "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-        "--blocking-threads", "16", "--log-level", "error",
+        "--blocking-threads", "32", "--log-level", "error",
         **environment,
     )  # fmt: skip
     api = API(port)
