@@ -331,8 +331,10 @@ def test_the_number_of_requests_that_wait_for_the_broker_is_bounded(
 
 
 def test_bodies_beyond_a_limit_wait_for_a_thread(
-    broker: Broker, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
+    # Longer than it takes to begin all requests.
+    settings.MESSAGING = settings.MESSAGING | {"CONFIRM_TIMEOUT": 3}
     body = json.dumps(USER).encode()
     monkeypatch.setattr("messaging.rest_framework.front.MAX_BYTES_HELD", 3 * len(body))
     proxy.refuses = True
