@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,6 +53,8 @@ REDELIVERED = "redelivered"
 ORIGIN_EXCHANGE = "origin-exchange"
 ORIGIN_ROUTING_KEY = "origin-routing-key"
 ORIGIN_USER = "origin-user-id"
+#: Header with the time at which it was sent, in milliseconds since 1970.
+SENT_AT = "sent-at"
 #: The headers that only this package sets.
 OWN = (
     IF_VERSION,
@@ -62,7 +65,13 @@ OWN = (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     ORIGIN_USER,
+    SENT_AT,
 )
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def random_id() -> str:
@@ -126,6 +135,19 @@ class Envelope:
         if self.exchange != PARTITIONS:
             return {}
         return {name: self.headers[name] for name in OWN if name in self.headers}
+
+    @property
+    def sent_ms(self) -> int | None:
+        """
+        When it was sent, in milliseconds since 1970; None if that is unknown.
+
+        AMQP's timestamp has whole seconds: of these the end is taken, so that waiting
+        times are not overstated.
+        """
+        sent = self.own_header(SENT_AT)
+        if isinstance(sent, int) or self.timestamp is None:
+            return sent if isinstance(sent, int) else None
+        return int(self.timestamp.timestamp()) * 1000 + 999
 
     @property
     def unusual(self) -> dict[str, Any]:

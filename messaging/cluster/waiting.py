@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from messaging.amqp.backoff import Backoff
 from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.database import answers
+from messaging.envelope import Delivery
 from messaging.registry import projections
+from messaging.text import describe, masked
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ class Waiting:
         #: The failure, once messages have been returned.
         self._failure: Exception | None = None
         self._until = 0.0
+        #: Why it waits, and since when (ISO 8601).
+        self.reason: tuple[str, str] | None = None
 
     def failed(self, failure: Exception) -> float:
         """Note that an attempt has failed; return the pause before the next one."""
@@ -46,6 +53,8 @@ class Waiting:
         if self._since is None:
             self._since = now
         waited = now - self._since
+        since = self.reason[1] if self.reason else datetime.now(UTC).isoformat()
+        self.reason = masked(describe(failure, 300)), since
         if waited >= HOLD and self._failure is None:
             name = self._subscription.name
             logger.warning("Messages of %s wait in the queue from now on", name)
@@ -67,6 +76,23 @@ class Waiting:
             raise self._failure.with_traceback(None)
         self._failure = None
         self._subscription.begin()
+
+    def held(self, taken: Sequence[Delivery]) -> dict[str, Any]:
+        """
+        Return what the consumer has in hand, of which it has `taken` some already.
+
+        That is the number of messages, when the oldest was sent (milliseconds since
+        1970), and why and since when they wait for a server.
+        """
+        if taken and not self._subscription.holds(taken):
+            taken = []  # the broker delivers them again
+        count, first = self._subscription.buffer.oldest()
+        oldest = taken[0] if taken else first
+        return {
+            "in_hand": len(taken) + count,
+            "oldest": oldest and oldest.envelope.sent_ms,
+            "reason": self.reason,
+        }
 
     def _servers_answer(self) -> bool:
         projection = projections.get(self._subscription.queue)
