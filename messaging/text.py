@@ -44,3 +44,13 @@ def describe(error: BaseException, length: int | None = None) -> str:
 def masked(text: str) -> str:
     """Return a text in which the names before an @ are replaced by ***."""
     return PERSONAL.sub("***@", text)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in the largest unit of which there are two; "-" for None."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

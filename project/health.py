@@ -9,7 +9,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from messaging.amqp.publisher import publisher
-from messaging.monitoring.servers import TIMEOUT, Reading, ping, refresh
+from messaging.database.connections import ping
+from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
 
 @require_safe

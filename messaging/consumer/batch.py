@@ -175,7 +175,7 @@ class Processor:
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""
-        inbox.record(self.lease, part)
+        inbox.record(self.lease, part, self._began)
         parking.record(self.lease, part)
         failed = in_states(part, State.FAILED)
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])

@@ -93,14 +93,14 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
     return context.parked is None and sent is not None and sent < oldest
 
 
-def record(lease: HeldLease, part: Iterable[Context]) -> None:
+def record(lease: HeldLease, part: Iterable[Context], began: int) -> None:
     """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
     inbox = Inbox.objects.using(settings.DATABASE)
     decided = in_states(part, State.DONE, State.FAILED)
     if replaced := [c.id for c in decided if c.inbox_row is not None]:
         inbox.filter(pk__in=replaced).delete()
-    rows = {context.id: _values(context, now) for context in decided}
+    rows = {context.id: _values(context, began, now) for context in decided}
     if not rows:
         return
     if lease.has_nameless or any(c.delivery.is_nameless for c in decided):
@@ -111,12 +111,10 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         # The batch is processed again, and finds that row.
-        raise OperationalError(
-            "Another consumer has just recorded one of these."
-        ) from error
+        raise OperationalError("Another consumer recorded one of these.") from error
 
 
-def _values(context: Context, now: datetime) -> tuple[object, ...]:
+def _values(context: Context, began: int, now: datetime) -> tuple[object, ...]:
     failure = context.failure
     unstorable = failure is not None and failure.is_unstorable
     return (
@@ -125,10 +123,11 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
         "" if unstorable else context.key[:KEY_LENGTH],
         Inbox.Status.FAILED if failure else Inbox.Status.DONE,
         context.reference,
-        failure.kind if failure else "",
-        failure.reason if failure else "",
-        failure.code if failure else "",
+        *((failure.kind, failure.reason, failure.code) if failure else ("", "", "")),
         context.delivery.replays,
+        context.delivery.envelope.sent_ms,
+        began,
+        context.attempts,
         now,
     )
 

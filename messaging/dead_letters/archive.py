@@ -133,6 +133,9 @@ def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
                 letter.reason,
                 letter.code,
                 letter.replays,
+                None,
+                None,
+                0,
                 now,
             )
             for letter in named.values()

@@ -11,6 +11,7 @@ from messaging.cluster.resizing import queue_state
 from messaging.monitoring import state
 from messaging.monitoring.state import Backlog, Cause
 from messaging.registry import consumer_name, handlers
+from messaging.text import duration
 from messaging.topology import dead_queue
 
 from .findings import Finding, error, note, ok, warning
@@ -68,13 +69,6 @@ def backlog(total: Backlog) -> str:
     if total.waiting and total.drained_in is not None:
         text += f", done in {duration(total.drained_in)}"
     return text
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _because(queue: str, cause: Cause, total: Backlog) -> Finding:

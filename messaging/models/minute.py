@@ -22,23 +22,16 @@ from messaging.envelope import digest
 #: has none.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300, 3600)
 CLASSES = len(BOUNDS) + 1
-#: The numbers in a row. `failed` counts attempts, `retried` those of them after which a
-#: message is tried again; `accepted`, `refused` and `published` are those of processes
-#: that publish.
-EVENTS = (
-    "handled",
-    "failed",
-    "retried",
-    "dead_lettered",
-    "accepted",
-    "refused",
-    "published",
-)
+#: The numbers of a consumer. `failed` counts attempts, `retried` those of them after
+#: which a message is tried again.
+CONSUMED = ("handled", "failed", "retried", "dead_lettered")
+#: The numbers of a process that publishes.
+PUBLISHED = ("accepted", "refused", "published")
 #: How long messages waited until their batch began, and how long it took from then.
 WAITS = tuple(f"wait_{number}" for number in range(CLASSES))
 TIMES = tuple(f"time_{number}" for number in range(CLASSES))
 #: All columns with numbers; the last two are sums in milliseconds.
-NUMBERS = (*EVENTS, *WAITS, *TIMES, "wait_ms", "time_ms")
+NUMBERS = (*CONSUMED, *PUBLISHED, *WAITS, *TIMES, "wait_ms", "time_ms")
 #: The minute of the rows that sum up what was before the history.
 BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
 #: Rows that are summed up in one transaction.

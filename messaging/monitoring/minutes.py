@@ -14,7 +14,7 @@ import socket
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol
@@ -42,6 +42,8 @@ COLUMNS = {
     "FAILED": ("failed", "dead_lettered"),
     "RETRY": ("failed", "retried"),
 }
+
+BOUNDS_MS = [bound * 1000 for bound in BOUNDS]
 
 Numbers = defaultdict[Label, Counter[str]]
 
@@ -71,14 +73,28 @@ def record(
     """
     if not lease.worker:
         return
-    now, found = now_ms(), Numbers(Counter)
+    same: dict[tuple[str, Enum], list[int | None]] = defaultdict(list)
     for context in contexts:
-        if columns := COLUMNS.get(context.state.name):
-            numbers = found[Label(lease.name, lease.queue, context.event_type)]
-            numbers.update(columns)
+        sent = context.delivery.envelope.sent_ms
+        same[context.event_type, context.state].append(sent)
+    found = Numbers(Counter)
+    for (event_type, state), times in same.items():
+        if columns := COLUMNS.get(state.name):
+            numbers = found[Label(lease.name, lease.queue, event_type)]
+            numbers.update(dict.fromkeys(columns, len(times)))
             if began is not None and "retried" not in columns:
-                count_times(numbers, context.delivery.envelope.sent_ms, began, now)
+                count_times(numbers, times, began)
     add(found)
+
+
+def count_times(numbers: Counter[str], times: Sequence[int | None], began: int) -> None:
+    """Count how long messages sent at `times` have waited, and taken since."""
+    spent = max(0, now_ms() - began)
+    numbers[TIMES[bisect_left(BOUNDS_MS, spent)]] += len(times)
+    numbers["time_ms"] += spent * len(times)
+    waits = [max(0, began - sent) if sent else 0 for sent in times]
+    numbers.update(WAITS[bisect_left(BOUNDS_MS, wait)] for wait in waits)
+    numbers["wait_ms"] += sum(waits)
 
 
 def add(found: Numbers) -> None:
@@ -86,17 +102,6 @@ def add(found: Numbers) -> None:
     if found:
         minute = datetime.now(UTC).replace(second=0, microsecond=0)
         Minute.objects.using(settings.DATABASE).add(minute, found)
-
-
-def count_times(numbers: Counter[str], sent: int | None, began: int, now: int) -> None:
-    """Count how long a message waited, and how long it has taken since."""
-    for name, classes, since, until in (
-        ("wait_ms", WAITS, sent, began),
-        ("time_ms", TIMES, began, now),
-    ):
-        elapsed = max(0, until - (until if since is None else since))
-        numbers[classes[bisect_left(BOUNDS, elapsed / 1000)]] += 1
-        numbers[name] += elapsed
 
 
 def record_letters(letters: Iterable[DeadLetter]) -> None:

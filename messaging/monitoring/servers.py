@@ -77,14 +77,3 @@ def refresh(readings: Collection[Reading[Any]], timeout: float = TIMEOUT) -> Non
     attempts = {one.begin(): one for one in readings}
     for attempt in wait(attempts, timeout).not_done:
         attempts[attempt].is_up = False
-
-
-def ping(alias: str) -> None:
-    """Raise an error unless a database answers."""
-    connection: Any = connections[alias]
-    if connection.vendor == "mongodb":
-        connection.ensure_connection()
-        connection.connection.admin.command("ping")
-    else:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")

@@ -31,7 +31,7 @@ RATE_SPAN = timedelta(minutes=5)
 FAILURE_SPAN = timedelta(minutes=10)
 #: Failed attempts from which on that is more than an accident.
 FEW = 3
-#: Different errors of parked messages that are read, and characters of each.
+#: Different errors that are read.
 ERRORS = 1000
 #: What differs from message to message in the text of the same failure.
 IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -218,10 +218,9 @@ def _add_rates(found: Mapping[str, Backlog]) -> None:
 
 def failing_queues() -> dict[str, list[Cause]]:
     """
-    Return the queues in which attempts fail and none succeeds, and the reasons.
+    Return the queues in which, for ten minutes, attempts fail and none succeeds.
 
-    That is so for the last ten minutes. A reason is that of a dead letter or of a
-    parked message, whatever its kind.
+    Their causes are the reasons of dead letters of any kind.
     """
     since = datetime.now(UTC) - FAILURE_SPAN
     rows = Minute.objects.using(settings.DATABASE).filter(minute__gte=since)
