@@ -217,11 +217,7 @@ def _add_rates(found: Mapping[str, Backlog]) -> None:
 
 
 def failing_queues() -> dict[str, list[Cause]]:
-    """
-    Return the queues in which, for ten minutes, attempts fail and none succeeds.
-
-    Their causes are the reasons of dead letters of any kind.
-    """
+    """Return the queues in which all has failed for ten minutes, with the reasons."""
     since = datetime.now(UTC) - FAILURE_SPAN
     rows = Minute.objects.using(settings.DATABASE).filter(minute__gte=since)
     sums = rows.exclude(queue="").values_list("queue").order_by()

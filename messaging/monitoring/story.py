@@ -34,8 +34,7 @@ Lookup = Callable[[str], Iterable[str]]
 MOST = 50
 #: For how long after a message its events are looked for in the inbox.
 EVENT_SPAN = timedelta(minutes=10)
-#: By how much times of one message may differ: AMQP's have whole seconds.
-NEAR = timedelta(seconds=2)
+SECOND = timedelta(seconds=1)
 #: Header that names who has sent a message.
 ACTOR = "actor"
 
@@ -184,7 +183,7 @@ def add_keys(found: Stories, text: str) -> None:
     found.add_inbox(Q(key__in=keys))
     for story in list(found.values()):
         if story.status == "failed" and story.processed_at and not story.letters:
-            span = (story.processed_at - NEAR, story.processed_at + NEAR)
+            span = (story.processed_at - SECOND, story.processed_at + SECOND)
             found.add_letters(Q(failed_at__range=span), {story.id})
 
 
@@ -193,12 +192,14 @@ def events_of(story: Story) -> Iterator[Story]:
     began, ended, outcome = story.received_at, story.processed_at, story.outcome
     if began is None or ended is None or outcome is None or outcome.code:
         return
-    span, found = (began - NEAR, ended + NEAR), Stories()
-    found.add_outbox(Q(created_at__range=span))
+    found = Stories()
+    found.add_outbox(Q(created_at__range=(began, ended)))
+    # AMQP's time of an event is the end of its second.
+    sent = [int(one.timestamp() * 1000) for one in (began, ended + SECOND)]
     listened = {event_type for types in bindings.values() for event_type in types}
     found.add_inbox(
-        Q(processed_at__range=(began, ended + EVENT_SPAN), event_type__in=listened)
-        & Q(sent_ms__range=[int(one.timestamp() * 1000) for one in span])
+        Q(processed_at__range=(began, ended + EVENT_SPAN), sent_ms__range=sent)
+        & Q(event_type__in=listened)
     )
     # The keys of commands and events may have prefixes.
     names = {outcome.reference, story.key.rpartition(":")[2]} - {""}
