@@ -7,7 +7,7 @@ in the transaction of the batch, or by a process that publishes, from its own th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -134,3 +134,19 @@ def totals(rows: Iterable[Minute]) -> dict[str, int]:
             if value := getattr(row, name):
                 result[name] = result.get(name, 0) + value
     return result
+
+
+def quantile(numbers: Mapping[str, int], classes: Sequence[str], share: float) -> float:
+    """
+    Return the time in seconds within which a share of all messages were.
+
+    `classes` are `WAITS` or `TIMES`. Within a class, times are taken as evenly spread;
+    in the last one they count as its lower bound. Without messages it is 0.
+    """
+    counts = [numbers[name] for name in classes]
+    wanted, lower = share * sum(counts), 0.0
+    for count, upper in zip(counts, (*BOUNDS, BOUNDS[-1]), strict=True):
+        if count >= wanted > 0:
+            return lower + (upper - lower) * wanted / count
+        wanted, lower = wanted - count, upper
+    return 0.0

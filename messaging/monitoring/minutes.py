@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.db import connections
 
@@ -27,8 +27,10 @@ from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.envelope import Delivery, now_ms
+from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter, Minute
 from messaging.models.minute import BOUNDS, TIMES, WAITS, Label
+from messaging.text import storable
 from messaging.topology import dead_queue
 
 logger = logging.getLogger(__name__)
@@ -163,12 +165,12 @@ class Flusher:
             logger.warning("Counts of what was published are kept: %s", error)
             connections.close_all()
 
-    def _numbers(self, counts: Counts) -> dict[Label, dict[str, int]]:
+    def _numbers(self, counts: Counts) -> Numbers:
         columns = ("refused", "published" if self.kind == "relay" else "accepted")
-        found: dict[Label, dict[str, Any]] = defaultdict(dict)
+        found = Numbers(Counter)
         for one, number in counts.items():
-            label = Label(self._source, "", one.event_type[:100])
-            found[label][columns[one.is_confirmed]] = number
+            label = Label(self._source, "", storable(one.event_type, TYPE_LENGTH))
+            found[label][columns[one.is_confirmed]] += number
         return found
 
 
