@@ -144,10 +144,11 @@ class Envelope:
         AMQP's timestamp has whole seconds: of these the end is taken, so that waiting
         times are not overstated.
         """
-        sent = self.own_header(SENT_AT)
-        if isinstance(sent, int) or self.timestamp is None:
-            return sent if isinstance(sent, int) else None
-        return int(self.timestamp.timestamp()) * 1000 + 999
+        sent = self.headers.get(SENT_AT) if self.exchange == PARTITIONS else None
+        if isinstance(sent, int):
+            return sent
+        at = self.timestamp
+        return int(at.timestamp()) * 1000 + 999 if at else None
 
     @property
     def unusual(self) -> dict[str, Any]:

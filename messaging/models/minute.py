@@ -7,9 +7,12 @@ in the transaction of the batch, or by a process that publishes, from its own th
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from math import inf
 from typing import Any, NamedTuple
 
 from django.db import models, transaction
@@ -21,6 +24,7 @@ from messaging.envelope import digest
 #: Upper bounds in seconds of the classes of waiting and handling times; the last class
 #: has none.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300, 3600)
+BOUNDS_MS = [bound * 1000 for bound in BOUNDS]
 CLASSES = len(BOUNDS) + 1
 #: The numbers of a consumer. `failed` counts attempts, `retried` those of them after
 #: which a message is tried again.
@@ -134,6 +138,25 @@ def totals(rows: Iterable[Minute]) -> dict[str, int]:
             if value := getattr(row, name):
                 result[name] = result.get(name, 0) + value
     return result
+
+
+def count_times(numbers: Counter[str], sent: list[int], began: int, now: int) -> None:
+    """
+    Count how long messages that were `sent` have waited until their batch `began`, and
+    taken since. All times are in milliseconds since 1970.
+    """
+    spent = max(0, now - began)
+    numbers[TIMES[bisect_left(BOUNDS_MS, spent)]] += len(sent)
+    numbers["time_ms"] += spent * len(sent)
+    sent.sort()
+    until = bisect_left(sent, began)  # clocks may differ
+    numbers["wait_ms"] += began * until - sum(sent[:until])
+    # From the shortest waiting time, so from the end.
+    left = len(sent)
+    for name, bound in zip(WAITS, (*BOUNDS_MS, inf), strict=True):
+        if (older := bisect_left(sent, began - bound)) < left:
+            numbers[name] += left - older
+        left = older
 
 
 def quantile(numbers: Mapping[str, int], classes: Sequence[str], share: float) -> float:

@@ -12,9 +12,8 @@ import logging
 import os
 import socket
 import threading
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
@@ -29,7 +28,7 @@ from messaging.database import close_stale_connections
 from messaging.envelope import Delivery, now_ms
 from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter, Minute
-from messaging.models.minute import BOUNDS, TIMES, WAITS, Label
+from messaging.models.minute import Label, count_times
 from messaging.text import storable
 from messaging.topology import dead_queue
 
@@ -44,8 +43,6 @@ COLUMNS = {
     "FAILED": ("failed", "dead_lettered"),
     "RETRY": ("failed", "retried"),
 }
-
-BOUNDS_MS = [bound * 1000 for bound in BOUNDS]
 
 Numbers = defaultdict[Label, Counter[str]]
 
@@ -75,28 +72,18 @@ def record(
     """
     if not lease.worker:
         return
-    same: dict[tuple[str, Enum], list[int | None]] = defaultdict(list)
+    same: dict[tuple[str, int], list[Attempted]] = defaultdict(list)
     for context in contexts:
-        sent = context.delivery.envelope.sent_ms
-        same[context.event_type, context.state].append(sent)
+        same[context.event_type, id(context.state)].append(context)
     found = Numbers(Counter)
-    for (event_type, state), times in same.items():
-        if columns := COLUMNS.get(state.name):
+    for (event_type, _), some in same.items():
+        if columns := COLUMNS.get(some[0].state.name):
             numbers = found[Label(lease.name, lease.queue, event_type)]
-            numbers.update(dict.fromkeys(columns, len(times)))
+            numbers.update(dict.fromkeys(columns, len(some)))
             if began is not None and "retried" not in columns:
-                count_times(numbers, times, began)
+                sent = [one.delivery.envelope.sent_ms or began for one in some]
+                count_times(numbers, sent, began, now_ms())
     add(found)
-
-
-def count_times(numbers: Counter[str], times: Sequence[int | None], began: int) -> None:
-    """Count how long messages sent at `times` have waited, and taken since."""
-    spent = max(0, now_ms() - began)
-    numbers[TIMES[bisect_left(BOUNDS_MS, spent)]] += len(times)
-    numbers["time_ms"] += spent * len(times)
-    waits = [max(0, began - sent) if sent else 0 for sent in times]
-    numbers.update(WAITS[bisect_left(BOUNDS_MS, wait)] for wait in waits)
-    numbers["wait_ms"] += sum(waits)
 
 
 def add(found: Numbers) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from messaging.models.minute import BOUNDS, WAITS, quantile
+from messaging.models.minute import BOUNDS, WAITS, count_times, quantile
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,21 @@ def test_a_quantile_lies_within_its_class(
 
     assert quantile(numbers, WAITS, share) == pytest.approx(seconds)
     assert len(WAITS) == len(BOUNDS) + 1
+
+
+def test_messages_are_counted_in_the_class_of_their_time() -> None:
+    numbers: Counter[str] = Counter()
+    began = 10_000_000
+    # From the future, at once, at a bound and beyond it, and older than all bounds.
+    waits = [-50, 0, 5, 6, 4_000_000]
+
+    count_times(numbers, [began - wait for wait in waits], began, began + 26)
+
+    assert numbers == {
+        "wait_0": 3,
+        "wait_1": 1,
+        "wait_11": 1,
+        "wait_ms": 4_000_011,
+        "time_3": 5,
+        "time_ms": 130,
+    }
