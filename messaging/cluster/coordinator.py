@@ -25,6 +25,7 @@ from messaging.models.lease import Lease, Worker
 
 from .leases import HeldLease
 from .time_limit import WatchedConsumer
+from .waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class PartitionConsumer(WatchedConsumer, Protocol):
 
     queue: str
     subscription: Subscription
+    waiting: Waiting
     #: Returns what it has in hand, for the heartbeat.
     held: Callable[[], dict[str, Any]]
 
@@ -121,7 +123,7 @@ class Coordinator:
         self.me.warnings = {
             one.name: text
             for one in self._consumers
-            if (text := one.watch.warning() or one.subscription.warning) and one.lease
+            if (text := _warning(one)) and one.lease
         }
         self.me.holds = {
             one.name: one.held() | {"epoch": lease.epoch}
@@ -222,3 +224,9 @@ def assign(
 
 def _rank(queue: str, member: str) -> int:
     return zlib.crc32(f"{queue} {member}".encode())
+
+
+def _warning(consumer: PartitionConsumer) -> tuple[str, str] | None:
+    """Return what keeps a consumer from work, and what to do."""
+    watch, waiting = consumer.watch, consumer.waiting
+    return watch.warning() or waiting.warning() or consumer.subscription.warning

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which a consumer keeps messages while it waits.
 HOLD = 60.0
+#: Seconds of waiting that operators should know of.
+LONG = 10.0
 #: Seconds after which, at the latest, it tries again what is not known to be possible.
 LONGEST = 3600.0
 
@@ -93,6 +95,15 @@ class Waiting:
             "oldest": oldest and oldest.envelope.sent_ms,
             "reason": self.reason,
         }
+
+    def warning(self) -> tuple[str, str] | None:
+        """Return why messages have been waiting for long, and what to do."""
+        since, reason = self._since, self.reason  # read once: it may end meanwhile
+        waited = 0.0 if since is None else time.monotonic() - since
+        if reason is None or waited < LONG:
+            return None
+        text = f"has been waiting for {waited:.0f} s: {reason[0]}"
+        return text, "Repair that; its messages are kept, and are then processed."
 
     def _servers_answer(self) -> bool:
         projection = projections.get(self._subscription.queue)

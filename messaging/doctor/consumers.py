@@ -55,7 +55,8 @@ def _of_queue(queue: str, parts: Sequence[Backlog]) -> Iterator[Finding]:
         yield warning(queue, f"{text}; {backlog(total)}", f"Look at it, or {remedy}")
     elif there:
         yield ok(queue, f"consumed; {backlog(total)}")
-    for cause in total.causes[:CAUSES]:
+    # What processes wait for is a finding of `warnings`.
+    for cause in [one for one in total.causes if one.count][:CAUSES]:
         yield _because(queue, cause, total)
 
 
@@ -73,10 +74,7 @@ def backlog(total: Backlog) -> str:
 
 def _because(queue: str, cause: Cause, total: Backlog) -> Finding:
     text = f"{cause}; {total.in_hand} in hand, {total.parked} parked"
-    if cause.count:
-        remedy = "Fix that cause: they are retried by themselves, or `try now`."
-    else:
-        remedy = "Start that server: all goes on by itself."
+    remedy = "Fix that cause: they are retried by themselves, or `try now`."
     is_long = cause.since and cause.since < datetime.now(UTC) - LONG
     return (warning if is_long else note)(queue, text, remedy)
 
