@@ -53,8 +53,9 @@ REDELIVERED = "redelivered"
 ORIGIN_EXCHANGE = "origin-exchange"
 ORIGIN_ROUTING_KEY = "origin-routing-key"
 ORIGIN_USER = "origin-user-id"
-#: Header with the time at which it was sent, in milliseconds since 1970.
-SENT_AT = "sent-at"
+#: Header with the time at which it was sent, in milliseconds since 1970. Other programs
+#: are not likely to use its name.
+SENT_AT = "messaging-sent-at"
 #: The headers that only this package sets.
 OWN = (
     IF_VERSION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from messaging.envelope import PARTITIONS, SENT_AT, Delivery, Envelope, now_ms
 from messaging.exceptions import SERVER_FAILURES
 from messaging.models import DeadLetter, Inbox, Minute, Parked
 from messaging.models.minute import BEFORE, BOUNDS, NUMBERS, TIMES, WAITS, Label
+from messaging.monitoring.minutes import FLUSH_PAUSE
 from messaging.registry import projections
 from tests.support.broker import Broker
 from tests.support.leases import Statements, processor
@@ -290,6 +292,30 @@ def test_numbers_equal_what_happened_although_a_consumer_is_killed(
         ("user.created",): {"published": 59},
     }
     processes.stop(relay)
+
+
+def inserts() -> int:
+    """Return how many INSERT statements the server has executed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Com_insert'")
+        return int(cursor.fetchone()[1])
+
+
+def test_requests_share_a_statement_every_few_seconds(
+    no_consumers: None, processes: Processes
+) -> None:
+    api = start_api(processes)
+    before, started = inserts(), time.monotonic()
+    for number in range(50):
+        person = PERSON | {"email": f"p{number}@example.com"}
+        assert api.post("/users/", person).status_code == 202
+
+    own = {"source__in": processes.sources()}
+    eventually(lambda: total("accepted", **own) == 50, "all are counted", 15)
+
+    # The shared API may store what it has counted earlier, once.
+    spent = time.monotonic() - started
+    assert 1 <= inserts() - before <= spent / FLUSH_PAUSE + 2
 
 
 def test_what_the_broker_does_not_take_is_counted_as_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from messaging.management.commands import top
 from messaging.models import Parked
 from messaging.text import duration
 from tests.support import BASE
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
+
+CLEAR = top.CLEAR.encode()
 
 
 def park() -> None:
@@ -90,10 +94,11 @@ def test_a_terminal_is_updated_until_ctrl_c(
     ours, theirs = pty.openpty()
     text = b""
 
-    def is_updated() -> bool:
+    def read() -> bytes:
         nonlocal text
-        text += os.read(ours, 65536)
-        return text.count(b"\x1b[H\x1b[J") > 2
+        if select.select([ours], [], [], 0)[0]:
+            text += os.read(ours, 65536)
+        return text
 
     with subprocess.Popen(
         [sys.executable, "manage.py", "top", "--interval", "0.1"],
@@ -101,13 +106,16 @@ def test_a_terminal_is_updated_until_ctrl_c(
         env=processes.environment,
         stdout=theirs,
         stderr=subprocess.PIPE,
+        # A shell may have started this program with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        eventually(is_updated, "it is updated", 30)
+        eventually(lambda: read().count(CLEAR) > 2, "it is updated", 30)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        eventually(lambda: read() and process.poll() is not None, "it has ended")
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
+    assert process.returncode == 0
     assert b"users_queue" in text
 
 
