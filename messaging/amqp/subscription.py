@@ -43,7 +43,7 @@ class Subscription:
         room = settings.PREFETCH_BYTES // len(topology.consumed_names(queue))
         #: Why it is not consumed although it should be, and what to do.
         self.warning: tuple[str, str] | None = None
-        self.buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
+        self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._is_wanted = False
@@ -62,11 +62,15 @@ class Subscription:
 
     def take(self, limit: int, timeout: float | None = None) -> list[Delivery]:
         """Wait for deliveries and return a batch, as `DeliveryBuffer.take` does."""
-        return self.buffer.take(limit, timeout)
+        return self._buffer.take(limit, timeout)
+
+    def oldest(self) -> tuple[int, Delivery | None]:
+        """Return how many deliveries have arrived and wait, and the first."""
+        return self._buffer.oldest()
 
     def wake(self) -> None:
         """Make the current or next `take` return without waiting any longer."""
-        self.buffer.wake()
+        self._buffer.wake()
 
     def holds(self, batch: Sequence[Delivery]) -> bool:
         """Return whether a batch can be acknowledged; if not, it is delivered again."""
@@ -87,7 +91,7 @@ class Subscription:
     def _forget(self) -> None:
         self._channel = None
         self._is_consuming = False
-        self.buffer.clear()
+        self._buffer.clear()
 
     # What follows is called by `RecoveringChannel` (channels.py), in the I/O thread.
 
@@ -114,9 +118,9 @@ class Subscription:
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is self._channel:
             delivery = delivery_of(self.queue, self.name, channel, method, properties)
-            self.buffer.add(delivery, body)
+            self._buffer.add(delivery, body)
         if channel is not self._channel:  # `end` ran meanwhile, before the buffer grew
-            self.buffer.clear()
+            self._buffer.clear()
 
     def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         # Tags belong to their channel. If it is closed, the broker redelivers.

@@ -88,7 +88,7 @@ class Waiting:
         """
         if taken and not self._subscription.holds(taken):
             taken = []  # the broker delivers them again
-        count, first = self._subscription.buffer.oldest()
+        count, first = self._subscription.oldest()
         oldest = taken[0] if taken else first
         return {
             "in_hand": len(taken) + count,

@@ -296,7 +296,7 @@ def test_a_parked_message_that_fails_like_a_server_is_given_up_under_load() -> N
     for n in range(1, 60):
         Parked.objects.update(due_at=datetime.now(UTC))
         one = delivery(odd(n))
-        consumer.subscription.buffer.add(one, one.envelope.body)
+        consumer.subscription._buffer.add(one, one.envelope.body)
         try:
             consumer._turn()
         except SERVER_FAILURES:
@@ -507,7 +507,7 @@ def test_a_consumer_outlives_a_projection_that_closes_the_driver_connection() ->
 
     consumer._stopping.wait = wait  # type: ignore[assignment,method-assign]
     one = delivery(odd(0))
-    consumer.subscription.buffer.add(one, one.envelope.body)
+    consumer.subscription._buffer.add(one, one.envelope.body)
     consumer.run()
     assert len(waits) == 3
 

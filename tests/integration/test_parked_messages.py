@@ -72,7 +72,7 @@ def arrive(consumer: Consumer, *bodies: dict[str, Any]) -> None:
     """Let messages arrive."""
     for body in bodies:
         one = delivery(body)
-        consumer.subscription.buffer.add(one, one.envelope.body)
+        consumer.subscription._buffer.add(one, one.envelope.body)
 
 
 def open_circuit(consumer: Consumer, fault: str) -> None:
@@ -81,7 +81,7 @@ def open_circuit(consumer: Consumer, fault: str) -> None:
     budget[fault] = 10**6
     for number in range(MANY):
         arrive(consumer, trial(number, fault=fault))
-        while consumer.subscription.buffer._deliveries:
+        while consumer.subscription._buffer._deliveries:
             turn(consumer)
     while consumer._pending:
         turn(consumer)
