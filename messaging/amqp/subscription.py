@@ -44,6 +44,8 @@ class Subscription:
         #: Why it is not consumed although it should be, and what to do.
         self.warning: tuple[str, str] | None = None
         self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
+        #: Returns how many deliveries have arrived and wait, and the first.
+        self.oldest = self._buffer.oldest
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._is_wanted = False
@@ -63,10 +65,6 @@ class Subscription:
     def take(self, limit: int, timeout: float | None = None) -> list[Delivery]:
         """Wait for deliveries and return a batch, as `DeliveryBuffer.take` does."""
         return self._buffer.take(limit, timeout)
-
-    def oldest(self) -> tuple[int, Delivery | None]:
-        """Return how many deliveries have arrived and wait, and the first."""
-        return self._buffer.oldest()
 
     def wake(self) -> None:
         """Make the current or next `take` return without waiting any longer."""

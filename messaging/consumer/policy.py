@@ -1,5 +1,5 @@
 """
-The failure policy at work: who is at fault when messages fail together.
+The failure policy at work: which message is at fault when several fail together.
 
 Application code runs in every step of a batch: validators, keys, handlers, projections.
 What it raises is caught here, except by `Context.decode` and for a named `Reject`.
@@ -136,8 +136,7 @@ def split(part: Part, suspect: Context | None) -> list[Part]:
         middle = (len(part) + 1) // 2
         return [part[:middle], part[middle:]]
     place = part.index(suspect)
-    parts = [part[:place], [suspect], part[place + 1 :]]
-    return [one for one in parts if one]
+    return [one for one in (part[:place], [suspect], part[place + 1 :]) if one]
 
 
 def portions(contexts: Part) -> Iterator[Part]:
