@@ -28,7 +28,7 @@ class Reading(Generic[T]):
     What a function last read from a server.
 
     It is called in a thread, and not again before it has returned: a server that hangs
-    blocks one thread of this process, and nobody who asks.
+    blocks one thread of this process, and no caller.
     """
 
     def __init__(self, name: str, read: Callable[[], T]) -> None:

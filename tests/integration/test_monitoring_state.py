@@ -241,7 +241,7 @@ def park(key: str, error: str, parked_at: datetime) -> None:
     )
 
 
-def test_equal_failures_are_one_cause_whoever_they_are_about(
+def test_failures_that_differ_in_names_and_ids_are_one_cause(
     broker: Broker, no_consumers: None
 ) -> None:
     first = NOW.replace(microsecond=0) - timedelta(minutes=5)
