@@ -77,6 +77,9 @@ DEFAULTS: dict[str, Any] = {
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
+    #: Days for which the numbers of each minute are kept; `prune_messages` sums up what
+    #: is older.
+    "HISTORY_DAYS": 2,
     #: Seconds after which MariaDB, MySQL or MongoDB cancels a query of a list in the
     #: API or the admin, for example a search that no index serves; None for no limit.
     "QUERY_TIMEOUT": 2.0,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,9 @@ REDELIVERED = "redelivered"
 ORIGIN_EXCHANGE = "origin-exchange"
 ORIGIN_ROUTING_KEY = "origin-routing-key"
 ORIGIN_USER = "origin-user-id"
+#: Header with the time at which it was sent, in milliseconds since 1970. Other programs
+#: are not likely to use its name.
+SENT_AT = "messaging-sent-at"
 #: The headers that only this package sets.
 OWN = (
     IF_VERSION,
@@ -63,7 +67,13 @@ OWN = (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     ORIGIN_USER,
+    SENT_AT,
 )
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def random_id() -> str:
@@ -139,6 +149,20 @@ class Envelope:
         if self.exchange != PARTITIONS:
             return {}
         return {name: self.headers[name] for name in OWN if name in self.headers}
+
+    @property
+    def sent_ms(self) -> int | None:
+        """
+        When it was sent, in milliseconds since 1970; None if that is unknown.
+
+        AMQP's timestamp has whole seconds: of these the end is taken, so that waiting
+        times are not overstated.
+        """
+        sent = self.headers.get(SENT_AT) if self.exchange == PARTITIONS else None
+        if isinstance(sent, int):
+            return sent
+        at = self.timestamp
+        return int(at.timestamp()) * 1000 + 999 if at else None
 
     @property
     def unusual(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from . import topology
 from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .envelope import PARTITION_KEY, PARTITIONS, Envelope
+from .envelope import PARTITION_KEY, PARTITIONS, SENT_AT, Envelope, now_ms
 from .message import Event, Message, key_of
 from .registry import handlers
 
@@ -88,6 +88,7 @@ def envelope_for(
         exchange, routing_key = settings.EVENTS_EXCHANGE, message.event_type
     elif message.queue in handlers:
         exchange, routing_key = PARTITIONS, topology.partition_for(message.queue, key)
+        headers = {SENT_AT: now_ms(), **(headers or {})}
     else:  # what is behind the public queue is the business of its owner
         exchange, routing_key = "", message.queue
     message_id = message_id or str(uuid.uuid4())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+#: E-mail addresses, and the user names and passwords of URLs.
+PERSONAL = re.compile(r"[^\s@<>(\"'=:,;/]+@(?=\w)|(?<=://)[^\s@/]+@", re.ASCII)
+
 
 def storable(value: object, length: int | None = None) -> str:
     r"""
@@ -34,3 +39,18 @@ def describe(error: BaseException, length: int | None = None) -> str:
     if not text and (cause := error.__cause__):
         text = f"{type(cause).__name__}: {storable(cause)}"
     return storable(f"{type(error).__name__}: {text}", length)
+
+
+def masked(text: str) -> str:
+    """Return a text in which the names before an @ are replaced by ***."""
+    return PERSONAL.sub("***@", text)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in the largest unit of which there are two; "-" for None."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from concurrent.futures import Future, wait
-from threading import Lock, Thread
+from functools import partial
 
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
-from pymongo.errors import PyMongoError
 
 from messaging.amqp.publisher import publisher
-from messaging.text import describe
-
-logger = logging.getLogger(__name__)
-
-#: Seconds for a database to answer, and for the connection to the broker to open.
-TIMEOUT = 1.0
+from messaging.database.connections import ping
+from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
 
 @require_safe
@@ -43,39 +36,12 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 
 def answering() -> dict[str, bool]:
-    """
-    Return, by alias, which databases answer within `TIMEOUT`.
-
-    They are asked in threads, and none again before it has answered: a database that
-    hangs blocks one thread in all, and no request longer than `TIMEOUT`.
-    """
-    with _lock:
-        for alias in connections:
-            if alias not in _asked or _asked[alias].done():
-                _asked[alias] = Future()
-                Thread(target=_ask, args=(alias, _asked[alias]), daemon=True).start()
-        asked = dict(_asked)
-    wait(asked.values(), TIMEOUT)
-    return {alias: one.done() and one.result() for alias, one in asked.items()}
+    """Return, by alias, which databases answer within `TIMEOUT`."""
+    for alias in connections:
+        if alias not in _databases:
+            _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
+    refresh(list(_databases.values()))
+    return {alias: one.is_up for alias, one in _databases.items()}
 
 
-def _ask(alias: str, answer: Future[bool]) -> None:
-    connection = connections[alias]
-    answers = False
-    try:
-        if connection.vendor == "mongodb":
-            connection.ensure_connection()
-            connection.connection.admin.command("ping")
-        else:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        connection.close()
-        answers = True
-    except (DatabaseError, PyMongoError) as error:
-        logger.warning("The database %s does not answer: %s", alias, describe(error))
-    finally:
-        answer.set_result(answers)
-
-
-_asked: dict[str, Future[bool]] = {}
-_lock = Lock()
+_databases: dict[str, Reading[None]] = {}

@@ -172,6 +172,9 @@ vars().update(
 #: Seconds for each answer of the mail server.
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+#: Addresses to which `doctor --mail` writes.
+ADMINS = [("", address) for address in env.list("ADMINS", default=[])]
 
 #: Settings of messaging/conf.py as JSON, which override the following.
 OF_MESSAGING = env.json("MESSAGING", default={})

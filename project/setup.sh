@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
-# "all-tests" also what only slow tests need: PostgreSQL, Node.js and its packages.
+# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -43,6 +43,7 @@ missing_packages() {
             echo postgresql
         has node || echo nodejs
         has npm || echo npm
+        has promtool || echo prometheus
     fi
     [ "$with" != bench ] || has wrk || echo wrk
     # Without it, files of reports have Western European letters only.

@@ -8,9 +8,9 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import APIRootView, DefaultRouter
 from rest_framework_simplejwt.views import TokenViewBase
 
+from messaging.monitoring.metrics import metrics
 from project import health
 from project.access import TokenSerializer
-from project.metrics import metrics
 from project.missing import missing
 from reports.views import ReportViewSet
 from users.views import UserViewSet

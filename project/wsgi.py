@@ -14,6 +14,10 @@ from messaging.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django = get_wsgi_application()
 
+from messaging.monitoring.minutes import record_published  # noqa: E402 sets up first
+
+record_published("api")
+
 #: Bytes of a body that are read although they are not needed.
 MOST_UNREAD = 16 * 1024 * 1024
 

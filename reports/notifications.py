@@ -170,7 +170,8 @@ class Unreachable(OSError):
     """The mail server cannot be reached, so it has not accepted the e-mail."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"The mail server cannot be reached: {error}")
+        server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+        super().__init__(f"The mail server {server} cannot be reached: {error}")
 
 
 def classify(error: OSError) -> tuple[Notification.Status, Exception]:

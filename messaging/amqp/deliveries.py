@@ -40,6 +40,11 @@ class DeliveryBuffer:
             self._deliveries.append(delivery)
             self._changed.notify()
 
+    def oldest(self) -> tuple[int, Delivery | None]:
+        """Return how many deliveries there are, and the first."""
+        with self._changed:
+            return len(self._deliveries), next(iter(self._deliveries), None)
+
     def clear(self) -> None:
         """Drop all deliveries, as the broker will deliver them again."""
         with self._changed:

@@ -20,10 +20,12 @@ from messaging.envelope import (
     ORIGIN_USER,
     PARTITIONS,
     REDELIVERED,
+    SENT_AT,
     SHORT,
     Delivery,
     Envelope,
     at_origin,
+    now_ms,
 )
 from messaging.exceptions import PublishError, TooLarge
 from messaging.text import storable
@@ -114,6 +116,7 @@ def for_partition(delivery: Delivery, partition: str) -> Envelope:
     own = delivery.envelope.own | {
         ORIGIN_EXCHANGE: given.exchange,
         ORIGIN_ROUTING_KEY: given.routing_key,
+        SENT_AT: min(now_ms(), delivery.envelope.sent_ms or now_ms()),
     }
     if given.user_id:
         own[ORIGIN_USER] = given.user_id

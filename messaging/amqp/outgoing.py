@@ -15,6 +15,7 @@ from messaging.envelope import Envelope
 from messaging.exceptions import PublishError
 
 from .encoding import Properties
+from .tally import tally
 
 T = TypeVar("T")
 
@@ -52,6 +53,8 @@ class PublishRequest:
     def end(self, late: PublishError | None) -> list[PublishError | None]:
         """Return each envelope's error, or `late`, and forget the envelopes."""
         errors = [one.error if one.is_settled else late for one in self.outgoing]
+        envelopes = (one.envelope for one in self.outgoing)
+        tally.count(zip(envelopes, (one is None for one in errors), strict=True))
         # They refer to this request: as a cycle they would stay in memory, bodies
         # included, until Python looks for cycles.
         self.outgoing = []

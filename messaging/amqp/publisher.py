@@ -105,7 +105,9 @@ class Publisher:
     def send(self, request: PublishRequest) -> None:
         """Send a request as soon as possible; raise if too many wait already."""
         if self.channel.waiting > settings.MAX_IN_FLIGHT:
-            raise Unconfirmed(f"Too many messages wait for the broker. {self._why()}")
+            text = f"Too many messages wait for the broker. {self._why()}"
+            request.end(error := Unconfirmed(text))
+            raise error
         self.channel.send(request)
 
     def wake_relay(self) -> None:

@@ -44,6 +44,8 @@ class Subscription:
         #: Why it is not consumed although it should be, and what to do.
         self.warning: tuple[str, str] | None = None
         self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
+        #: Returns how many deliveries have arrived and wait, and the first.
+        self.oldest = self._buffer.oldest
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
         self._is_wanted = False

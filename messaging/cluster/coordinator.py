@@ -10,9 +10,9 @@ import time
 import uuid
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from django.db import Error as DatabaseFailure
 from django.db import connections
@@ -41,6 +41,8 @@ class PartitionConsumer(WatchedConsumer, Protocol):
     queue: str
     subscription: Subscription
     waiting: Waiting
+    #: Returns what it has in hand, for the heartbeat.
+    held: Callable[[], dict[str, Any]]
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
@@ -122,6 +124,11 @@ class Coordinator:
             one.name: text
             for one in self._consumers
             if (text := _warning(one)) and one.lease
+        }
+        self.me.holds = {
+            one.name: one.held() | {"epoch": lease.epoch}
+            for one in self._consumers
+            if (lease := one.lease)
         }
         workers.beat(self.me)
         # After a pause of this process or of the database, the others' heartbeats may

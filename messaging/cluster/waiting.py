@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from messaging.amqp.backoff import Backoff
 from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.database import answers
+from messaging.envelope import Delivery
 from messaging.registry import projections
-from messaging.text import describe
+from messaging.text import describe, masked
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +43,20 @@ class Waiting:
         """Start anew: an attempt has succeeded."""
         self._pause = Backoff()
         self._since: float | None = None
-        self._latest: Exception | None = None
         #: The failure, once messages have been returned.
         self._failure: Exception | None = None
         self._until = 0.0
+        #: Why it waits, and since when (ISO 8601).
+        self.reason: tuple[str, str] | None = None
 
     def failed(self, failure: Exception) -> float:
         """Note that an attempt has failed; return the pause before the next one."""
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        self._latest = failure
         waited = now - self._since
+        since = self.reason[1] if self.reason else datetime.now(UTC).isoformat()
+        self.reason = masked(describe(failure, 300)), since
         if waited >= HOLD and self._failure is None:
             name = self._subscription.name
             logger.warning("Messages of %s wait in the queue from now on", name)
@@ -73,13 +79,30 @@ class Waiting:
         self._failure = None
         self._subscription.begin()
 
+    def held(self, taken: Sequence[Delivery]) -> dict[str, Any]:
+        """
+        Return what the consumer has in hand, of which it has `taken` some already.
+
+        That is the number of messages, when the oldest was sent (milliseconds since
+        1970), and why and since when they wait for a server.
+        """
+        if taken and not self._subscription.holds(taken):
+            taken = []  # the broker delivers them again
+        count, first = self._subscription.oldest()
+        oldest = taken[0] if taken else first
+        return {
+            "in_hand": len(taken) + count,
+            "oldest": oldest and oldest.envelope.sent_ms,
+            "reason": self.reason,
+        }
+
     def warning(self) -> tuple[str, str] | None:
         """Return why messages have been waiting for long, and what to do."""
-        since, latest = self._since, self._latest  # read once: it may end meanwhile
+        since, reason = self._since, self.reason  # read once: it may end meanwhile
         waited = 0.0 if since is None else time.monotonic() - since
-        if latest is None or waited < LONG:
+        if reason is None or waited < LONG:
             return None
-        text = f"has been waiting for {waited:.0f} s: {describe(latest, 300)}"
+        text = f"has been waiting for {waited:.0f} s: {reason[0]}"
         return text, "Repair that; its messages are kept, and are then processed."
 
     def _servers_answer(self) -> bool:

@@ -9,7 +9,6 @@ may be processed again from the top at any time: what was decided before is know
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import nullcontext
 from functools import partial
 
@@ -19,7 +18,9 @@ from messaging.conf import settings
 from messaging.database import answers, close_stale_connections
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure
+from messaging.envelope import now_ms
 from messaging.exceptions import Reject
+from messaging.monitoring import minutes
 from messaging.registry import Handler, handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
@@ -69,7 +70,7 @@ class Processor:
         Raises `LeaseLost`, `CircuitOpen`, or the failure of a server: the batch must
         then be processed again, by the holder of the lease.
         """
-        started = time.monotonic()
+        self._began = now_ms()
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
         with attempts.marked(batch, self.lease) if batch.may_kill else nullcontext():
@@ -89,10 +90,9 @@ class Processor:
             if batch.is_parked:
                 parking.finish(self.lease, batch.contexts)
         self._policy.server_waits = 0
-        elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
-        count = len(batch.contexts)
-        logger.info("%d %s of %s in %.1f ms", count, kind, self.lease.name, elapsed)
+        values = (len(batch.contexts), kind, self.lease.name, now_ms() - self._began)
+        logger.info("%d %s of %s in %d ms", *values)
 
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""
@@ -182,10 +182,11 @@ class Processor:
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""
-        inbox.record(self.lease, part)
+        inbox.record(self.lease, part, self._began)
         parking.record(self.lease, part)
         failed = in_states(part, State.FAILED)
         archive.record([(c.delivery, c.failure) for c in failed if c.failure])
+        minutes.record(self.lease, part, self._began)
 
     def _record_committed(self, part: Part, ended: TransactionEnded) -> Part:
         """Record messages that a handler has committed itself; return the rest."""

@@ -60,6 +60,8 @@ class Consumer:
         self.waiting = Waiting(self.subscription)
         #: What was taken from the subscription and is not acknowledged.
         self._pending: list[Context] = []
+        #: Returns what it has in hand, for the heartbeat.
+        self.held = lambda: self.waiting.held([c.delivery for c in self._pending])
         #: Whether the last batch was of parked messages.
         self._last_was_parked = False
 
@@ -110,8 +112,7 @@ class Consumer:
         self.watch.check()
         if self._is_release_requested:
             self._release_lease()
-        processor = self.processor
-        if processor is None:
+        if (processor := self.processor) is None:
             self.subscription.take(0)
             return
         self.waiting.check()
@@ -182,8 +183,7 @@ class Consumer:
 
     def _release_lease(self) -> None:
         """Stop consuming the partition, and release its lease."""
-        lease = self.lease
-        if lease is None:
+        if (lease := self.lease) is None:
             return
         self.drop_lease()
         # The server may have closed this thread's session while there was no work.

@@ -89,13 +89,13 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
     return context.parked is None and sent is not None and sent < oldest
 
 
-def record(lease: HeldLease, part: Iterable[Context]) -> None:
+def record(lease: HeldLease, part: Iterable[Context], began: int) -> None:
     """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
     decided = in_states(part, State.DONE, State.FAILED)
     if replaced := [c.id for c in decided if c.inbox_row is not None]:
         Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
-    rows = {context.id: _values(context, now) for context in decided}
+    rows = {context.id: _values(context, began, now) for context in decided}
     if not rows:
         return
     if lease.has_nameless or any(c.delivery.is_nameless for c in decided):
@@ -109,7 +109,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         raise OperationalError("Another consumer has recorded one of them.") from error
 
 
-def _values(context: Context, now: datetime) -> tuple[object, ...]:
+def _values(context: Context, began: int, now: datetime) -> tuple[object, ...]:
     failure = context.failure
     unstorable = failure is not None and failure.is_unstorable
     return (
@@ -118,10 +118,11 @@ def _values(context: Context, now: datetime) -> tuple[object, ...]:
         "" if unstorable else context.key[:KEY_LENGTH],
         Inbox.Status.FAILED if failure else Inbox.Status.DONE,
         context.reference,
-        failure.kind if failure else "",
-        failure.reason if failure else "",
-        failure.code if failure else "",
+        *((failure.kind, failure.reason, failure.code) if failure else ("", "", "")),
         context.delivery.replays,
+        context.delivery.envelope.sent_ms,
+        began,
+        context.attempts,
         now,
     )
 

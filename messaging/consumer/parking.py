@@ -63,8 +63,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
     now = datetime.now(UTC)
     parked = Parked.objects.using(settings.DATABASE)
     waiting = in_states(part, State.RETRY, State.BLOCKED)
-    if waiting:
-        lease.has_parked = True
+    lease.has_parked |= bool(waiting)
     if arrived := [_values(lease.name, c, now) for c in waiting if not c.parked]:
         parked.add(arrived)
     again = []
@@ -76,8 +75,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
             row.error = _error(context)
             row.is_applied = context.is_applied
             again.append(row)
-    if again:
-        parked.reschedule(again)
+    parked.reschedule(again)
 
 
 def wake(lease: HeldLease) -> bool:
@@ -95,10 +93,9 @@ def wake(lease: HeldLease) -> bool:
 def finish(lease: HeldLease, contexts: Iterable[Context]) -> None:
     """Remove the rows of what is settled, so that the next of each key is due."""
     settled = in_states(contexts, *DECIDED, State.REPEATED, State.FORWARDED)
+    rows = [context.parked for context in settled if context.parked]
     with lease.transaction():
-        Parked.objects.using(settings.DATABASE).settle(
-            [context.parked for context in settled if context.parked]
-        )
+        Parked.objects.using(settings.DATABASE).settle(rows)
 
 
 def _values(partition: str, context: Context, now: datetime) -> tuple[Any, ...]:

@@ -136,8 +136,7 @@ def split(part: Part, suspect: Context | None) -> list[Part]:
         middle = (len(part) + 1) // 2
         return [part[:middle], part[middle:]]
     place = part.index(suspect)
-    parts = [part[:place], [suspect], part[place + 1 :]]
-    return [one for one in parts if one]
+    return [one for one in (part[:place], [suspect], part[place + 1 :]) if one]
 
 
 def portions(contexts: Part) -> Iterator[Part]:

@@ -15,6 +15,7 @@ from messaging.cluster.leases import HeldLease
 from messaging.database import answers
 from messaging.dead_letters import archive
 from messaging.exceptions import SERVER_FAILURES
+from messaging.monitoring import minutes
 from messaging.registry import Applied, projections
 
 from . import inbox, parking
@@ -66,12 +67,13 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
             if context.failure is not None:
                 inbox.projection_failed(context)
                 archive.record([(context.delivery, context.failure)])
-                return
-            # Projections of one key stay in order, too.
-            behind = [c for c in projectable(later) if c.key == context.key]
-            for one in behind:
-                one.block(is_applied=True)
-            parking.record(lease, [context, *behind])
+            else:
+                # Projections of one key stay in order, too.
+                behind = [c for c in projectable(later) if c.key == context.key]
+                for one in behind:
+                    one.block(is_applied=True)
+                parking.record(lease, [context, *behind])
+            minutes.record(lease, [context])
 
     def store_answers() -> bool:
         database = projections[lease.queue].database

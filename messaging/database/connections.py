@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import DatabaseError, connections
 
@@ -21,6 +22,17 @@ def answers(alias: str) -> bool:
         return connection.is_usable()
     except Exception:  # noqa: BLE001 drivers raise their own errors
         return False
+
+
+def ping(alias: str) -> None:
+    """Raise an error unless a database answers."""
+    connection: Any = connections[alias]
+    if connection.vendor == "mongodb":
+        connection.ensure_connection()
+        connection.connection.admin.command("ping")
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
 
 
 def is_out_of_space(error: BaseException) -> bool:

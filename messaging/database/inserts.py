@@ -33,13 +33,15 @@ def insert(
     *,
     returning: Sequence[str] = (),
     replacing: Sequence[str] = (),
+    adding: Sequence[str] = (),
 ) -> list[tuple[Any, ...]]:
     """
     Insert rows, each a sequence of values of the fields `names`, in that order.
 
     Returns the fields `returning` of each new row, in any order, or [] if the database
     does not support that. Where the primary key exists, the fields `replacing` of that
-    row are set instead. Raises `IntegrityError`.
+    row are set instead, and the values of the fields `adding` are added to its own.
+    Raises `IntegrityError`.
 
     Datetimes and JSON are converted, other values go to the driver as they are. There
     are no defaults, no `auto_now` and no `post_save`. For those, use `bulk_create`,
@@ -57,13 +59,13 @@ def insert(
     table = quote(model._meta.db_table)
     into = f"INSERT INTO {table} ({columns}) VALUES "  # noqa: S608 only names
     suffix = ""
-    if replacing:
+    if replacing or adding:
+        changed = [known[name].column for name in (*replacing, *adding)]
         suffix = " " + connection.ops.on_conflict_suffix_sql(
-            fields,
-            OnConflict.UPDATE,
-            [known[name].column for name in replacing],
-            [model._meta.pk.column],
+            fields, OnConflict.UPDATE, changed, [model._meta.pk.column]
         )
+    for own in (f"{column[name]} = " for name in adding):
+        suffix = suffix.replace(own, f"{own}{table}.{own.removesuffix(' = ')} + ")
     if returning and not connection.features.can_return_rows_from_bulk_insert:
         returning = ()
     if returning:

@@ -22,6 +22,7 @@ from messaging.database import insert
 from messaging.envelope import Delivery
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
+from messaging.monitoring.minutes import record_letters
 from messaging.topology import dead_queue
 
 from .letters import Failure, letter_from_queue, letter_of
@@ -80,6 +81,7 @@ def store(letters: Iterable[DeadLetter]) -> int:
             new = {one.id: one for one in _unknown(list(found.values()))}
             _save(new)
             _record_in_inbox(new.values())
+            record_letters(new.values())
     except IntegrityError as error:
         raise OperationalError(
             "Another process has just stored one of these."
@@ -131,6 +133,9 @@ def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
                 letter.reason,
                 letter.code,
                 letter.replays,
+                None,
+                None,
+                0,
                 now,
             )
             for letter in named.values()

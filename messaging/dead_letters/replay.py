@@ -22,7 +22,9 @@ from messaging.envelope import (
     PARTITION_KEY,
     PARTITIONS,
     REPLAYS,
+    SENT_AT,
     Envelope,
+    now_ms,
 )
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message, decode
@@ -120,7 +122,7 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
         topology.partition_for(letter.queue, str(headers.get(PARTITION_KEY, ""))),
         exchange=PARTITIONS,
         message_id=letter.message_id,
-        headers=origin | headers | {REPLAYS: letter.replays + 1},
+        headers=origin | headers | {REPLAYS: letter.replays + 1, SENT_AT: now_ms()},
         **kept,
     )
     # Those that came from an exchange may have filled a frame without ours.

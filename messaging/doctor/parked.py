@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Max, Min, QuerySet
 
 from messaging.conf import settings
+from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 
 from .findings import Finding, error, note, ok, warning
@@ -40,11 +41,23 @@ def parked() -> Iterator[Finding]:
     if totals["oldest"] > now - LONG:
         yield note("parked", text)
     else:
-        remedy = "Their errors are in the admin; fix the cause, then `try now`."
+        remedy = "See the causes above, or the admin; fix them, then `try now`."
         yield warning("parked", text, remedy)
     if totals["due"] and totals["due"] < now - LONG:
-        text = f"no process retries what is due since {totals['due']:%Y-%m-%d %H:%M:%S}"
-        yield error("parked", f"{text} UTC", "Run the consumers of these queues.")
+        yield _overdue(rows.filter(due_at__lt=now - LONG), totals["due"])
     if headless := keys.filter(heads=0).count():
         text = f"{headless} keys have no message that is due"
         yield error("parked", text, "Select them in the admin and `try now`.")
+
+
+def _overdue(rows: QuerySet[Parked], since: datetime) -> Finding:
+    """Return why rows are not retried although they are due."""
+    workers = Worker.objects.using(settings.DATABASE).living()
+    leases = Lease.objects.using(settings.DATABASE)
+    held = leases.filter(worker__in=[one.pk for one in workers]).values("name")
+    due = f"is due since {since:%Y-%m-%d %H:%M:%S} UTC"
+    if rows.exclude(partition__in=held).exists():
+        text, remedy = f"no process retries what {due}", "Run the consumers: see above."
+        return error("parked", text, remedy)
+    text = f"what {due} is retried one at a time, as most of it fails"
+    return warning("parked", text, "Fix the causes that the queues above have.")

@@ -15,6 +15,7 @@ from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
 from messaging.checks.rules import is_address
 from messaging.conf import settings
+from messaging.database.connections import ping
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError
 
@@ -86,12 +87,7 @@ def database(alias: str) -> Iterator[Finding]:
 
 def version_of(connection: Any) -> str:
     """Return name and version of a database server, asked now."""
-    connection.ensure_connection()
-    if connection.vendor == "mongodb":
-        connection.connection.admin.command("ping")
-    else:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+    ping(connection.alias)
     numbers = ".".join(str(part) for part in connection.get_database_version())
     return f"{connection.display_name} {numbers}"
 

@@ -11,6 +11,7 @@ from .dead_letter import DeadLetter, DeadLetterPart
 from .inbox import IdempotencyKey, Inbox, LastNameless
 from .lease import Lease, Worker
 from .ledger import Ledger
+from .minute import Minute
 from .outbox import Outbox, OutboxShard
 from .parked import Parked
 
@@ -23,6 +24,7 @@ __all__ = [
     "LastNameless",
     "Lease",
     "Ledger",
+    "Minute",
     "Outbox",
     "OutboxShard",
     "Parked",

@@ -78,6 +78,11 @@ class Inbox(models.Model):
     code = models.CharField(max_length=20, default="")
     #: How often an operator had requeued it by then.
     replays = models.PositiveIntegerField(default=0)
+    #: When it was sent, and when its batch began, in milliseconds since 1970.
+    sent_ms = models.BigIntegerField(null=True)
+    began_ms = models.BigIntegerField(null=True)
+    #: Failed attempts.
+    attempts = models.PositiveIntegerField(db_default=0)
     processed_at = models.DateTimeField(db_index=True)
 
     COLUMNS = (
@@ -90,6 +95,9 @@ class Inbox(models.Model):
         "reason",
         "code",
         "replays",
+        "sent_ms",
+        "began_ms",
+        "attempts",
         "processed_at",
     )
 

@@ -33,7 +33,8 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def beat(self, worker: Worker) -> None:
         """Record a heartbeat, and which queues the worker consumes."""
         row = self.filter(pk=worker.pk)
-        state = {"queues": worker.queues, "warnings": worker.warnings}
+        names = ("queues", "warnings", "holds")
+        state = {name: getattr(worker, name) for name in names}
         if not row.update(seen_at=Now(), **state):
             self.create(id=worker.pk, name=worker.name, seen_at=Now(), **state)
 
@@ -59,6 +60,8 @@ class Worker(models.Model):
     queues = models.JSONField(_("queues"))
     #: By partition, what is wrong and what to do, for operators.
     warnings = models.JSONField(null=True)
+    #: By partition, what it has in hand: see `Waiting.held`.
+    holds = models.JSONField(null=True)
     #: By the clock of the database, which all workers share.
     seen_at = models.DateTimeField(_("last seen"))
 

@@ -15,13 +15,15 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.amqp.publisher import wake_relay
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.envelope import PARTITION_KEY, SHORT, Envelope, random_id
+from messaging.envelope import PARTITION_KEY, SENT_AT, SHORT, Envelope, random_id
 from messaging.exceptions import TooLarge
 from messaging.message import Event, key_of
 from messaging.text import storable
 
 #: Number of shards of the outbox, and so of relays that can publish at a time.
 OUTBOX_SHARDS = 16
+#: Headers that can be encoded unless they are long.
+PLAIN = {PARTITION_KEY, SENT_AT}
 
 
 def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:
@@ -84,7 +86,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
         for envelope in envelopes:
             if len(envelope.body) > settings.MAX_BODY:
                 raise TooLarge
-            extra = envelope.unusual or envelope.headers.keys() - {PARTITION_KEY}
+            extra = envelope.unusual or envelope.headers.keys() - PLAIN
             if extra or len(envelope.key) > SHORT:
                 Properties(envelope)  # raises if it cannot be encoded; plain ones can
         self.add(envelopes)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import requests
 from django.db import connections
 
@@ -69,6 +71,13 @@ class Processes:
         """Send a signal and return the exit code."""
         process.send_signal(number)
         return process.wait(15)
+
+    def sources(self) -> list[str]:
+        """Return the sources under which they count what they publish."""
+        parents = [psutil.Process(process.pid) for process in self._running]
+        every = [*parents, *(one for p in parents for one in p.children(True))]
+        names = [f"{socket.gethostname()}:{process.pid}" for process in every]
+        return [f"{kind} {name}" for kind in ("api", "relay") for name in names]
 
     def kill_all(self) -> None:
         """Kill all processes and their children."""

@@ -68,7 +68,7 @@ def skip_inbox() -> None:
     from messaging.consumer import inbox
 
     replace(inbox, "recognise", lambda part, may_be_known: None)
-    replace(inbox, "record", lambda lease, part: None)
+    replace(inbox, "record", lambda lease, part, began: None)
 
 
 def publish_blindly() -> None:

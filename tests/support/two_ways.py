@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pika
 
-from messaging.envelope import PARTITIONS
+from messaging.envelope import PARTITIONS, SENT_AT
 
 from .broker import virtual_host
 from .processes import API, Processes, start_api
@@ -111,6 +111,7 @@ class Way:
                 method, properties, body = got
                 values = dict(sorted(vars(properties).items()))
                 assert isinstance(values.pop("timestamp"), int)
+                assert isinstance(values["headers"].pop(SENT_AT), int)
                 text = MOMENT.sub("", body.decode())
                 found.append([queue, method.exchange, method.routing_key, values, text])
         return found

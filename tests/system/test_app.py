@@ -75,14 +75,14 @@ def shop(url: str) -> str:
 
 
 def test_published_models_emit_events_for_every_change_on_sqlite() -> None:
-    run_suite("publishing", DATABASE_URL="sqlite://:memory:")
+    run_suite("publishing", "counting", DATABASE_URL="sqlite://:memory:")
 
 
 @pytest.mark.slow
 def test_published_models_emit_events_for_every_change_on_postgresql(
     postgresql: PostgreSQL,
 ) -> None:
-    run_suite("publishing", DATABASE_URL=shop(postgresql.url))
+    run_suite("publishing", "counting", DATABASE_URL=shop(postgresql.url))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
-from messaging.models import Attempt, IdempotencyKey, Inbox, LastNameless
+from messaging.models import Attempt, IdempotencyKey, Inbox, LastNameless, Minute
 from messaging.models.lease import Worker
 
 
@@ -17,7 +17,8 @@ class Command(BaseCommand):
     help = (
         "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], and what else is "
         "known of messages of that age, in small steps that lock little; and processes "
-        "that died more than an hour ago. Run it once a day; it may be stopped and run "
+        "that died more than an hour ago. Sums up the counts by minute that are older "
+        "than MESSAGING['HISTORY_DAYS']. Run it once a day; it may be stopped and run "
         "again at any time. (The relay empties the outbox.)"
     )
 
@@ -42,6 +43,15 @@ class Command(BaseCommand):
                 self.stdout.flush()
             if not removed:
                 self.stdout.write(f"There are no {name}")
+        history = datetime.now(UTC) - timedelta(days=settings.HISTORY_DAYS)
+        minutes = Minute.objects.using(settings.DATABASE)
+        if dry_run:
+            count = minutes.before(history).count()
+            self.stdout.write(f"{count} counts by minute would be summed up")
+        else:
+            self.stdout.write(
+                f"{sum(minutes.fold(history))} counts by minute summed up"
+            )
         dead = Worker.objects.using(settings.DATABASE).dead()
         if dry_run:
             self.stdout.write(f"{dead.count()} dead processes would be removed")

@@ -1,0 +1,66 @@
+"""
+Counts of the messages that this process has published, or could not publish.
+
+They are kept in memory until a thread of `messaging/monitoring/minutes.py` stores them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from messaging.envelope import Envelope
+
+
+class Published(NamedTuple):
+    """What is counted together."""
+
+    #: Minutes since 1970.
+    minute: int
+    event_type: str
+    #: Whether the broker has confirmed it.
+    is_confirmed: bool
+
+
+Counts = Counter[Published]
+
+
+class Tally:
+    """Counts once `on_count` is set, which is called each time."""
+
+    def __init__(self) -> None:
+        self.on_count: Callable[[], object] | None = None
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Start anew: what a forked process finds is counted by its parent."""
+        self._lock = threading.Lock()
+        self._counts: Counts = Counter()
+
+    def count(self, outcomes: Iterable[tuple[Envelope, bool]]) -> None:
+        """Count envelopes, each with whether it was confirmed."""
+        if self.on_count is None:
+            return
+        minute = int(time.time()) // 60
+        self.add(Counter(Published(minute, one.type or "", ok) for one, ok in outcomes))
+        self.on_count()
+
+    def add(self, counts: Counts) -> None:
+        """Add counts, such as those that could not be stored."""
+        with self._lock:
+            self._counts.update(counts)
+
+    def take(self) -> Counts:
+        """Return what was counted since the last call."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        return counts
+
+
+#: That of this process.
+tally = Tally()

@@ -1,0 +1,79 @@
+"""Reading from servers that may hang, without waiting for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, wait
+from threading import Lock, Thread
+from typing import Any, Generic, TypeVar
+
+from django.db import connections
+
+from messaging.text import describe
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for a server to answer.
+TIMEOUT = 1.0
+#: Seconds for which an answer is not asked for again.
+FRESH = 0.5
+
+T = TypeVar("T")
+
+
+class Reading(Generic[T]):
+    """
+    What a function last read from a server.
+
+    It is called in a thread, and not again before it has returned: a server that hangs
+    blocks one thread of this process, and no caller.
+    """
+
+    def __init__(self, name: str, read: Callable[[], T]) -> None:
+        self.name = name
+        #: What was read last; None before.
+        self.value: T | None = None
+        #: Whether the last attempt, which `refresh` has waited for, has succeeded.
+        self.is_up = False
+        self._read = read
+        self._read_at: float | None = None
+        self._lock = Lock()
+        self._attempt: Future[None] = Future()
+        self._attempt.set_result(None)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the value was read; None before."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
+
+    def begin(self) -> Future[None]:
+        """Read again, unless that is under way or was done just now."""
+        with self._lock:
+            is_fresh = self.is_up and self.age is not None and self.age < FRESH
+            if self._attempt.done() and not is_fresh:
+                self._attempt = Future()
+                Thread(
+                    target=self._run, args=(self._attempt,), name=self.name, daemon=True
+                ).start()
+            return self._attempt
+
+    def _run(self, attempt: Future[None]) -> None:
+        started = time.monotonic()
+        try:
+            self.value = self._read()
+            self._read_at, self.is_up = started, True
+        except Exception as error:  # noqa: BLE001 each driver has errors of its own
+            self.is_up = False
+            logger.warning("%s does not answer: %s", self.name, describe(error, 500))
+        finally:
+            connections.close_all()
+            attempt.set_result(None)
+
+
+def refresh(readings: Collection[Reading[Any]], timeout: float = TIMEOUT) -> None:
+    """Read from all servers at once, and wait for them no longer than `timeout`."""
+    attempts = {one.begin(): one for one in readings}
+    for attempt in wait(attempts, timeout).not_done:
+        attempts[attempt].is_up = False
