@@ -13,6 +13,7 @@ from .lease import Lease, Worker
 from .ledger import Ledger
 from .outbox import Outbox, OutboxShard
 from .parked import Parked
+from .replay import KnownFailure, Replay, ReplayJob
 
 __all__ = [
     "Attempt",
@@ -20,6 +21,7 @@ __all__ = [
     "DeadLetterPart",
     "IdempotencyKey",
     "Inbox",
+    "KnownFailure",
     "LastNameless",
     "Lease",
     "Ledger",
@@ -27,5 +29,7 @@ __all__ = [
     "OutboxShard",
     "Parked",
     "PrunableQuerySet",
+    "Replay",
+    "ReplayJob",
     "Worker",
 ]
