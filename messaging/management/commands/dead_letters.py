@@ -217,12 +217,12 @@ class Command(BaseCommand):
 
     def discard(self, **options: Any) -> None:
         """Discard dead letters."""
-        self.settle("discarded", replay.discard, no_warnings, **options)
+        self.settle("discarded", replay.discard, lambda _: (), **options)
 
     def restore(self, **options: Any) -> None:
         """Let discarded dead letters wait again."""
         options["status"] = DeadLetter.Status.DISCARDED
-        self.settle("restored", replay.restore, no_warnings, **options)
+        self.settle("restored", replay.restore, lambda _: (), **options)
 
     def settle(
         self,
@@ -330,11 +330,6 @@ class Command(BaseCommand):
         """Print lines to standard error."""
         for line in lines:
             self.stderr.write(line)
-
-
-def no_warnings(letters: Letters) -> Iterable[str]:
-    """Return nothing to warn about."""
-    return ()
 
 
 def brief(letter: DeadLetter, done: str) -> dict[str, str]:

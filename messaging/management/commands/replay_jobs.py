@@ -144,8 +144,7 @@ def add_job(parser: ArgumentParser) -> None:
 
 def found(id: int) -> ReplayJob:
     """Return a job."""
-    job: ReplayJob | None
-    job = ReplayJob.objects.using(settings.DATABASE).filter(pk=id).first()
-    if job is None:
-        raise CommandError(f"There is no job {id}.")
-    return job
+    for job in ReplayJob.objects.using(settings.DATABASE).filter(pk=id):
+        assert isinstance(job, ReplayJob)
+        return job
+    raise CommandError(f"There is no job {id}.")
