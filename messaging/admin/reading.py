@@ -52,7 +52,8 @@ class OperationsAdmin(ReadOnlyAdmin):
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may retry, send again and discard messages."""
-        return bool(request.user.has_perm("messaging.operate"))
+        may = request.user.has_perm("messaging.operate")
+        return bool(may) and self.has_view_permission(request)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """Return the columns, without personal data if the user may not see it."""

@@ -138,7 +138,6 @@ class ReplayPages(OperationsAdmin):
             "groups": groups.find_groups(rows, LISTED),
             "form": form,
             "is_worked_off": is_worked_off(),
-            "checkbox_name": ACTION_CHECKBOX_NAME,
             "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
         }
