@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from messaging.conf import settings
 from messaging.dead_letters import groups, jobs
+from messaging.dead_letters.groups import Group
 from messaging.dead_letters.masking import mask
 from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import read
@@ -66,7 +68,7 @@ class ReplayPages(OperationsAdmin):
         is_answered = "answered" in request.GET
         rows = groups.answered() if is_answered else groups.unanswered()
         context = self._context(request, gettext("Groups of dead letters")) | {
-            "groups": groups.find_groups(rows),
+            "groups": shown(request, groups.find_groups(rows)),
             "is_answered": is_answered,
             "number_answered": groups.answered().count(),
             "jobs": ReplayJob.objects.using(settings.DATABASE).sending()[:LISTED],
@@ -195,12 +197,13 @@ class ReplayJobAdmin(OperationsAdmin):
         """Return a bar, and the numbers of letters."""
         numbers = jobs.progress([job])[job.pk]
         sent = numbers[Replay.State.SENT] + sum(numbers[s] for s in Replay.OUTCOMES)
-        texts = [gettext("%(sent)d of %(total)d sent") % vars_of(job, sent)]
+        sent_of = {"sent": sent, "total": job.total}
+        texts = [gettext("%(sent)d of %(total)d sent") % sent_of]
         labels = dict(Replay.State.choices) | {
             Replay.State.SENT.value: gettext("under way")
         }
         texts += [
-            f"{numbers[state]} {labels[state]}"
+            f"{labels[state]}: {numbers[state]}"
             for state in (*Replay.OUTCOMES, Replay.State.SENT, Replay.State.SKIPPED)
             if numbers[state]
         ]
@@ -255,9 +258,11 @@ class ReplayJobAdmin(OperationsAdmin):
         return HttpResponseRedirect(request.get_full_path())
 
 
-def vars_of(job: ReplayJob, sent: int) -> dict[str, int]:
-    """Return the values of a text about progress."""
-    return {"sent": sent, "total": job.total}
+def shown(request: HttpRequest, found: list[Group]) -> list[Group]:
+    """Return groups as the user may see them."""
+    if sees_personal_data(request):
+        return found
+    return [replace(group, example=mask(group.example)) for group in found]
 
 
 def selected(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:

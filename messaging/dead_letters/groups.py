@@ -32,6 +32,8 @@ class Group:
     code: str
     #: The reason, with placeholders for e-mails, ids and numbers.
     pattern: str
+    #: The reason of one of them.
+    example: str
     #: Whether their senders know that they were rejected.
     is_answered: bool
     count: int
@@ -123,6 +125,7 @@ def _groups(rows: DeadLetterQuerySet, limit: int) -> Iterator[Group]:
                 kind=letter.kind,
                 code=letter.code,
                 pattern=pattern_of(letter.reason),
+                example=letter.reason,
                 is_answered=letter.is_answered,
                 count=row["number"],
                 first=row["first"],
