@@ -81,6 +81,10 @@ class Migration(migrations.Migration):
             name='is_answered',
             field=models.BooleanField(default=False, verbose_name='answered'),
         ),
+        migrations.AddIndex(
+            model_name='deadletter',
+            index=models.Index(fields=['is_answered', 'failed_at'], name='dead_letter_answer'),
+        ),
         migrations.RunPython(find_causes, migrations.RunPython.noop),
         migrations.AddIndex(
             model_name='deadletter',
