@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -187,6 +188,14 @@ class ReplayJobAdmin(OperationsAdmin):
         """Return all fields."""
         return self.get_fields(request, obj)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list, with the numbers of letters of all jobs in one query."""
+        shown = super().get_changelist_instance(request)
+        numbers = jobs.progress(shown.result_list)
+        for job in shown.result_list:
+            job.numbers = numbers[job.pk]
+        return shown
+
     @admin.display(description=gettext_lazy("what"), ordering="title")
     def what(self, job: ReplayJob) -> str:
         """Return what the letters have in common."""
@@ -195,7 +204,7 @@ class ReplayJobAdmin(OperationsAdmin):
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, job: ReplayJob) -> str:
         """Return a bar, and the numbers of letters."""
-        numbers = jobs.progress([job])[job.pk]
+        numbers = numbers_of(job)
         sent = numbers[Replay.State.SENT] + sum(numbers[s] for s in Replay.OUTCOMES)
         sent_of = {"sent": sent, "total": job.total}
         texts = [gettext("%(sent)d of %(total)d sent") % sent_of]
@@ -224,18 +233,8 @@ class ReplayJobAdmin(OperationsAdmin):
         """Add the buttons, and whether the page is loaded again by itself."""
         job = kwargs.get("obj")
         if job is not None:
-            numbers = jobs.progress([job])[job.pk]
-            moves = (
-                numbers[Replay.State.SENT] > 0
-                or (
-                    job.status == ReplayJob.Status.RUNNING
-                    and numbers[Replay.State.WAITING] > 0
-                )
-                or (
-                    job.status == ReplayJob.Status.TRIAL
-                    and not any(numbers[state] for state in Replay.OUTCOMES)
-                )
-            )
+            numbers = numbers_of(job)
+            moves = is_moving(job, numbers)
             context |= {
                 "steps": jobs.steps(job),
                 "moves": moves,
@@ -256,6 +255,21 @@ class ReplayJobAdmin(OperationsAdmin):
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Return to the job."""
         return HttpResponseRedirect(request.get_full_path())
+
+
+def is_moving(job: ReplayJob, numbers: Counter[str]) -> bool:
+    """Return whether a job goes on without an operator."""
+    if job.status == ReplayJob.Status.RUNNING and numbers[Replay.State.WAITING]:
+        return True
+    has_tried = any(numbers[state] for state in Replay.OUTCOMES)
+    is_trying = job.status == ReplayJob.Status.TRIAL and not has_tried
+    return is_trying or numbers[Replay.State.SENT] > 0
+
+
+def numbers_of(job: Any) -> Counter[str]:
+    """Return the numbers of letters by state, which a list has read already."""
+    found: Counter[str] | None = getattr(job, "numbers", None)
+    return jobs.progress([job])[job.pk] if found is None else found
 
 
 def shown(request: HttpRequest, found: list[Group]) -> list[Group]:

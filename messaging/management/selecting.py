@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from messaging.conf import settings
 from messaging.dead_letters.query import Selection
 from messaging.models.dead_letter import DeadLetter
 
-from .options import moment, positive
+from .options import moment, positive, seconds
 
 #: The options that select dead letters; each is a field of `Selection`.
 FILTERS = (
@@ -49,21 +50,42 @@ def add_filters(parser: ArgumentParser, all_help: str) -> None:
             metavar="TIME",
             help=f"{what} moment of failure: 2026-11-26T10:00 (UTC), or 2h ago",
         )
-    told = parser.add_mutually_exclusive_group()
-    told.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--answered",
         dest="is_answered",
         action="store_const",
         const=True,
         help="rejected while their senders waited for the outcome",
     )
-    told.add_argument(
+    either.add_argument(
         "--unanswered", dest="is_answered", action="store_const", const=False
     )
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="at most N, the oldest"
     )
     parser.add_argument("--all", action="store_true", help=all_help)
+
+
+def add_replaying(parser: ArgumentParser) -> None:
+    """Add the options that say how dead letters are sent again."""
+    add = parser.add_argument
+    add("--body", metavar="FILE", help="corrected body (- for stdin)")
+    add("--first", action="store_true", help="go on only if the first one succeeds")
+    add(
+        "--timeout",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long --first waits for the outcome (%(default)s)",
+    )
+    add("--job", action="store_true", help="leave it to run_consumer dead_letters")
+    add(
+        "--rate",
+        type=positive,
+        metavar="N",
+        help=f"letters per second of a job ({settings.REPLAY_RATE})",
+    )
 
 
 def selected(*, settled_too: bool = False, **options: Any) -> Selection:

@@ -114,7 +114,9 @@ class DeadLetter(models.Model):
             models.Index(fields=["kind", "failed_at"], name="dead_letter_kind"),
             models.Index(fields=["queue", "failed_at"], name="dead_letter_queue"),
             models.Index(fields=["event_type", "failed_at"], name="dead_letter_type"),
-            models.Index(fields=["is_answered", "failed_at"], name="dead_letter_answer"),
+            models.Index(
+                fields=["is_answered", "failed_at"], name="dead_letter_answer"
+            ),
             # Answers `groups` alone.
             models.Index(
                 fields=["status", "is_answered", "cause", "failed_at"],

@@ -367,6 +367,19 @@ def test_a_stale_button_changes_nothing(broker: Broker, admin: Client) -> None:
     assert "no se hizo nada" in page.content.decode()
 
 
+def test_the_list_of_jobs_takes_the_same_queries_for_any_number(
+    broker: Broker, admin: Client, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    give_up(*(command(b"%d" % n) for n in range(3)))
+    for _ in range(5):
+        run("dead_letters", "requeue", "--all", "--job")
+
+    with django_assert_num_queries(7):
+        page = admin.get("/admin/messaging/replayjob/")
+
+    assert page.content.decode().count("0 de 3 enviados") == 5
+
+
 def test_no_page_has_an_inline_script(broker: Broker, admin: Client) -> None:
     give_up(command(creation("ana")))
     run("dead_letters", "requeue", "--all", "--job")

@@ -431,7 +431,7 @@ def test_the_rest_is_sent_only_if_the_first_one_succeeds(
 
     User.objects.all().delete()
     printed = run("dead_letters", "requeue", "--all", "--first")
-    assert printed.splitlines()[-1] == "2 dead letters requeued"
+    assert printed.splitlines()[-1] == "3 dead letters requeued"
     eventually(lambda: User.objects.count() == 3, "all are applied")
 
 

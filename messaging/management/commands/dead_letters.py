@@ -6,20 +6,19 @@ from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from messaging.conf import settings
 from messaging.dead_letters import formatting, groups, jobs, replay
 from messaging.dead_letters.formatting import counted, printable
 from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import Selection, find, is_ambiguous
 from messaging.envelope import inbox_id
 from messaging.exceptions import MessagingError
-from messaging.management.options import positive, seconds
 from messaging.management.printing import (
     Progress,
     closed_pipe_allowed,
@@ -27,7 +26,12 @@ from messaging.management.printing import (
     print_array,
     print_lines,
 )
-from messaging.management.selecting import add_filters, narrowed, selected
+from messaging.management.selecting import (
+    add_filters,
+    add_replaying,
+    narrowed,
+    selected,
+)
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay
 from messaging.registry import handlers
@@ -93,26 +97,7 @@ class Command(BaseCommand):
         one = add_settling(
             "requeue", "Sends dead letters again, under the same ids.", WAITING
         )
-        one.add_argument("--body", metavar="FILE", help="corrected body (- for stdin)")
-        one.add_argument(
-            "--first", action="store_true", help="go on only if the first one succeeds"
-        )
-        one.add_argument(
-            "--timeout",
-            type=seconds,
-            default=60.0,
-            metavar="SECONDS",
-            help="how long --first waits for the outcome (%(default)s)",
-        )
-        one.add_argument(
-            "--job", action="store_true", help="leave it to run_consumer dead_letters"
-        )
-        one.add_argument(
-            "--rate",
-            type=positive,
-            metavar="N",
-            help=f"letters per second of a job ({settings.REPLAY_RATE})",
-        )
+        add_replaying(one)
         add_settling("discard", "Discards dead letters; the rows are kept.", WAITING)
         add_settling(
             "restore", "Lets discarded ones wait again.", "every discarded one"
@@ -243,15 +228,14 @@ class Command(BaseCommand):
             self.stdout.write(f"{counted(number)} would be {done}")
             return
         rows = selection.archive()
-        if first:
-            self.settle_first(settle, rows, timeout)
+        before = self.settle_first(settle, rows, timeout) if first else []
         skipped = replay.unsendable(rows) if done == "requeued" else []
         bar = Progress(self.stderr, 0 if self.stdout.isatty() else rows.count())
         number = 0
 
         def settled() -> Iterator[DeadLetter]:
             nonlocal number
-            for letters in settle(rows, operator()):
+            for letters in chain([before], settle(rows, operator())):
                 bar.clear()
                 self.warn(warnings(letters))
                 yield from letters
@@ -274,11 +258,15 @@ class Command(BaseCommand):
 
     def settle_first(
         self, settle: Settle, rows: DeadLetterQuerySet, timeout: float
-    ) -> None:
-        """Send the oldest letter, and raise unless it is applied."""
+    ) -> Letters:
+        """Send the oldest letter and return it; raise unless it is applied."""
         oldest = rows.filter(queue__in=handlers).values_list("pk", flat=True)[:1]
-        for letters in settle(rows.filter(pk__in=list(oldest)), operator()):
-            [letter] = letters
+        letters = [
+            letter
+            for portion in settle(rows.filter(pk__in=[*oldest]), operator())
+            for letter in portion
+        ]
+        for letter in letters:
             sent = [(inbox_id(letter.queue, letter.message_id), letter.replays)]
             self.warn([f"requeued {printable(str(letter))} first"])
             deadline = time.monotonic() + timeout
@@ -291,6 +279,7 @@ class Command(BaseCommand):
                 letter.refresh_from_db()
                 text = f"The others wait: it failed again: {printable(letter.reason)}"
                 raise CommandError(text)
+        return letters
 
     def print_preview(self, selection: Selection, as_json: bool) -> None:
         """Print what requeuing would lead to."""
