@@ -6,11 +6,14 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management.base import CommandError
-from django.db import transaction
+from django.db import connection, transaction
 
 from messaging.dead_letters.groups import answered, find_groups, note
 from messaging.dead_letters.letters import Failure, letter_of
@@ -130,6 +133,18 @@ def test_what_nobody_was_told_alarms_although_a_client_waited(broker: Broker) ->
     give_up(command(creation("ana"), reply_to="me"), failure=BOOM)
 
     assert [one.is_answered for one in find_groups()] == [False]
+
+
+def test_letters_from_before_the_groups_get_theirs(broker: Broker) -> None:
+    fail("User 1 is unknown", "User 2 is unknown", "Down")
+    causes = sorted(one.cause for one in DeadLetter.objects.all())
+    DeadLetter.objects.update(cause="")
+    migration = import_module("messaging.migrations.0006_replay_jobs")
+    migration.CHUNK = 2
+
+    migration.find_causes(apps, SimpleNamespace(connection=connection))
+
+    assert sorted(one.cause for one in DeadLetter.objects.all()) == causes
 
 
 def test_the_command_lists_groups_and_notes(broker: Broker) -> None:
