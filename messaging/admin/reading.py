@@ -37,7 +37,7 @@ def sees_personal_data(request: HttpRequest) -> bool:
 
 
 class OperationsAdmin(ReadOnlyAdmin):
-    """A table of this package; whoever may `view_operations` sees all of them."""
+    """A table of this package; `view_operations` shows all of them."""
 
     #: What those see who may not see personal data, by column or field.
     masked: ClassVar[dict[Any, Any]] = {}
@@ -64,7 +64,7 @@ class OperationsAdmin(ReadOnlyAdmin):
         return self._shown(request, super().get_fields(request, obj))
 
     def get_search_fields(self, request: HttpRequest) -> Any:
-        """Return what the user may search: results would tell what is hidden."""
+        """Return what the user may search: results reveal what is hidden."""
         if sees_personal_data(request):
             return super().get_search_fields(request)
         return self.plain_search_fields

@@ -1,4 +1,4 @@
-"""Which failures are alike: those of one queue, event type, kind, code and pattern."""
+"""Which failures are similar: those of one queue, type, kind, code and pattern."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cause_of(
     queue: str, event_type: str, kind: str, code: str, reason: str, is_answered: bool
 ) -> str:
     """
-    Return a digest, as 32 hexadecimal digits, that is the same for failures alike.
+    Return a digest, as 32 hexadecimal digits, that is the same for similar failures.
 
     Those that were answered form groups of their own.
     """

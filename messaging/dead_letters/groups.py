@@ -1,4 +1,4 @@
-"""Dead letters in groups of failures alike, and what is noted about them."""
+"""Dead letters in groups of similar failures, and notes about these groups."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Group:
 
 
 def unanswered() -> DeadLetterQuerySet:
-    """Return the dead letters that wait for an operator, and that no client knows of"""
+    """Return the dead letters that wait, and that no client knows of."""
     rows = DeadLetter.objects.using(settings.DATABASE)
     return rows.waiting().filter(is_answered=False)
 

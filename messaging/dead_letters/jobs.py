@@ -1,9 +1,9 @@
 """
 Replay jobs: groups of dead letters that are sent again in portions.
 
-A portion is sent in one transaction, with the states of its letters: after a crash,
-whoever goes on finds what was sent. Outcomes are found in the inbox, by the number of
-times that a letter was requeued.
+A portion is sent, and recorded as sent, in one transaction, so that another process can
+go on after a crash. Outcomes are found in the inbox, by the number of times that a
+letter was requeued.
 """
 
 from __future__ import annotations

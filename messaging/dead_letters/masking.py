@@ -31,7 +31,7 @@ def mask_body(body: bytes) -> str:
 
 
 def mask_event(event: dict[str, str]) -> dict[str, str]:
-    """Return an entry of a history without the body, and with its e-mails hidden."""
+    """Return an event of a history without the body, and with its e-mails hidden."""
     return {
         name: HIDDEN if name == "body" else mask(value) for name, value in event.items()
     }

@@ -100,7 +100,7 @@ class Replayer:
         self._release()
 
     def _turn(self) -> float | None:
-        """Do what is due, and return the seconds until more is; None without a lease"""
+        """Do what is due; return the seconds until more is, or None without a lease."""
         if self._is_release_requested:
             self._release()
         lease = self.lease

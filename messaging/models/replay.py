@@ -131,7 +131,7 @@ class Replay(models.Model):
         SENT = "sent", _("sent")
         DONE = "done", _("applied")
         FAILED = "failed", _("failed again")
-        #: Not sent: somebody settled it meanwhile, or it has failed anew.
+        #: Not sent: it was settled meanwhile, or has failed anew.
         SKIPPED = "skipped", _("skipped")
 
     OUTCOMES = (State.DONE, State.FAILED)

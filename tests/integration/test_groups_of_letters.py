@@ -111,11 +111,11 @@ def test_those_that_fail_again_change_their_group(broker: Broker) -> None:
         ({"reply_to": "me"}, True),
         ({"reply_to": "me", "timestamp": None}, True),
         ({}, False),
-        # Whoever sent it no longer waits.
+        # Its sender no longer waits.
         ({"reply_to": "me", "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}, False),
     ],
 )
-def test_a_rejection_that_a_client_waited_for_alarms_nobody(
+def test_a_rejection_that_a_client_waited_for_is_no_finding(
     broker: Broker, options: dict[str, Any], is_answered: bool
 ) -> None:
     process("users_queue", [command({"event_type": "user.delete"}, **options)])
@@ -129,7 +129,7 @@ def test_a_rejection_that_a_client_waited_for_alarms_nobody(
     assert len(rows("--unanswered")) == (not is_answered)
 
 
-def test_what_nobody_was_told_alarms_although_a_client_waited(broker: Broker) -> None:
+def test_a_late_failure_is_unanswered_although_a_client_waited(broker: Broker) -> None:
     give_up(command(creation("ana"), reply_to="me"), failure=BOOM)
 
     assert [one.is_answered for one in find_groups()] == [False]

@@ -131,7 +131,7 @@ def test_without_a_permission_personal_data_is_on_no_page(
     assert "replay_body" not in shown
     assert "biografia" in shown  # the structure stays
     assert "SMTP refused" in shown
-    # A search would tell whether it has a result.
+    # The number of results would reveal what is hidden.
     for path in (f"{LETTERS}?q=ana.ruiz", f"{PARKED}?q=email:ana"):
         assert client.get(path).context["cl"].result_count == 0
     data = {"action": "replay", "_selected_action": [letter.pk]}

@@ -268,8 +268,8 @@ def test_the_preview_decodes_and_counts_and_runs_no_handler(
         "unsendable": 1,
     }
     assert before == (Inbox.objects.count(), Outbox.objects.count())
-    told = json_of("dead_letters", "requeue", "--all", "--dry-run")
-    assert told == seen.as_dict()
+    printed = json_of("dead_letters", "requeue", "--all", "--dry-run")
+    assert printed == seen.as_dict()
     printed = run("dead_letters", "requeue", "--all", "--dry-run")
     assert "3 valid, 1 overtaken by newer messages, 1 without handlers" in printed
     assert printed.count("newer messages of its key were applied") == 1
