@@ -60,6 +60,14 @@ class ReplayPages(OperationsAdmin):
         name = "messaging_deadletter_groups"
         return [path("groups/", view, name=name), *super().get_urls()]
 
+    def has_too_many(
+        self, request: HttpRequest, queryset: QuerySet[Any], limit: int
+    ) -> bool:
+        """Return whether an action has more rows than `limit`; a job may have any."""
+        is_job = request.POST.get("action") == "replay"
+        may = is_job and request.POST.get("confirm") != "discard"
+        return not may and super().has_too_many(request, queryset, limit)
+
     def groups_view(self, request: HttpRequest) -> HttpResponse:
         """Show the groups of waiting dead letters, or note something about one."""
         if not self.has_view_permission(request):

@@ -41,6 +41,7 @@ class InboxAdmin(SearchableById):
         "key": masked(gettext_lazy("key"), lambda row: mask(row.key)),
     }
     search_fields = plain_search_fields = ("message_id__exact",)
+    search_help_text = gettext_lazy("An id as in the log, or as in the list")
     ordering = ("-processed_at",)
 
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
-from messaging.amqp.backoff import Backoff
 from messaging.amqp.subscription import Subscription
 from messaging.cluster.leases import HeldLease
 from messaging.cluster.time_limit import Watch
+from messaging.cluster.waiting import Waiting
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import SERVER_FAILURES
@@ -45,6 +45,7 @@ class Replayer:
         self.queue = self.name = REPLAYS
         self.subscription = Subscription(REPLAYS)
         self.watch = Watch(REPLAYS)
+        self.waiting = Waiting(self.subscription)
         #: None without a lease.
         self.lease: HeldLease | None = None
         #: Called when the lease has been released.
@@ -79,11 +80,10 @@ class Replayer:
 
     def run(self) -> None:
         """Send portions until `stop`."""
-        backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 pause = self._turn()
-                backoff = Backoff()
+                self.waiting.end()
             except LeaseLost:
                 logger.warning("Another process has taken over the replay jobs")
                 self.drop_lease()
@@ -95,7 +95,7 @@ class Replayer:
                 logger.warning(text, error, exc_info=not is_expected)
                 with suppress(Exception):
                     connections.close_all()
-                pause = backoff()
+                pause = self.waiting.failed(error)
             self.subscription.take(0, pause)
         self._release()
 

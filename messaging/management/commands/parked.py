@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -137,17 +136,10 @@ def read(rows: ParkedQuerySet, limit: int | None) -> Iterator[Parked]:
         left = None if left is None else left - size
 
 
-def original_id(row: Parked) -> str:
-    """Return the message id of the sender, or the one it was assigned."""
-    properties = json.loads(row.properties)
-    given = properties.get("message_id") or properties.get("assigned_id")
-    return str(given or row.message_id)
-
-
 def cells(row: Parked) -> tuple[str, ...]:
     """Return the cells of a row of the table."""
     return (
-        printable(original_id(row)),
+        printable(row.logged_id),
         row.partition,
         printable(row.event_type),
         printable(row.key),
@@ -160,7 +152,7 @@ def cells(row: Parked) -> tuple[str, ...]:
 def as_dict(row: Parked) -> dict[str, Any]:
     """Return everything but the body."""
     return {
-        "message_id": original_id(row),
+        "message_id": row.logged_id,
         "inbox_id": row.message_id,
         "partition": row.partition,
         "event_type": row.event_type,
