@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.test import Client
 
+from messaging.admin import lists
 from messaging.dead_letters import jobs
 from messaging.dead_letters.groups import find_groups
 from messaging.dead_letters.letters import Failure
@@ -319,6 +320,22 @@ def test_selected_letters_are_sent_as_a_job(broker: Broker, admin: Client) -> No
 
     chosen = Replay.objects.values_list("letter__message_id", flat=True)
     assert list(chosen.order_by("pk")) == ["1", "2"]
+
+
+def test_a_job_may_have_more_letters_than_other_actions(
+    broker: Broker, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "MAX_ROWS", 2)
+    give_up(*(command(b"%d" % n) for n in range(4)))
+    form = {"action": "replay", "select_across": "1", "_selected_action": "x"}
+
+    admin.post(LETTERS, form | {"confirm": "discard", "rate": "1"})
+    admin.post(LETTERS, form | {"action": "requeue"})
+    assert {one.status for one in DeadLetter.objects.all()} == {"waiting"}
+    assert buttons(admin.post(LETTERS, form)) == ["first", "all", "discard"]
+    admin.post(LETTERS, form | {"confirm": "all", "rate": "1"})
+
+    assert ReplayJob.objects.get().total == 4
 
 
 def test_a_group_is_discarded_and_fetched_back(broker: Broker, admin: Client) -> None:
