@@ -95,8 +95,8 @@ class Context:
         partition = partition_for(self.delivery.queue, self.key)
         self._is_misrouted = self.delivery.source not in ("", partition)
 
-    def reset(self) -> None:
-        """Return to the state that decoding left."""
+    def reset(self, inbox_row: Inbox | None = None) -> None:
+        """Return to the state that decoding left, with the row that was found since."""
         self.state = State.FAILED if self.refusal else State.NEW
         if self._is_misrouted:
             self.state = State.MISROUTED
@@ -108,7 +108,7 @@ class Context:
         #: Whether only its projection is left to be done.
         self.is_applied = bool(self.parked and self.parked.is_applied)
         #: The inbox row of its id, its own or of another message.
-        self.inbox_row: Inbox | None = None
+        self.inbox_row = inbox_row
 
     def give_up(self, failure: Failure) -> None:
         """Have the next step record this failure, without calling its handler."""

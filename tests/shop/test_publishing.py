@@ -22,7 +22,7 @@ from messaging import Unpublishable, publishes, suppressed, unsuppressed
 from messaging.checks import check_sqlite
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
-from messaging.outbox.publication import publications
+from messaging.registry import publications
 from messaging.sources import Exchange
 from messaging.topology import declared
 from tests.support.shop.models import (
