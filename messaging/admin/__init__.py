@@ -7,7 +7,7 @@ Django's admin saves; the other modules show tables read-only.
 
 # Django imports only this module of an app's admin.
 
-from . import dead_letters, leases, parked, tables
+from . import dead_letters, leases, parked, replays, tables
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 
@@ -19,5 +19,6 @@ __all__ = [
     "dead_letters",
     "leases",
     "parked",
+    "replays",
     "tables",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -11,13 +12,20 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from messaging.conf import settings
 from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
-from messaging.dead_letters.replay import corrected, discard, overtaken, requeue
+from messaging.dead_letters.masking import mask, mask_body, mask_event
+from messaging.dead_letters.replay import (
+    corrected,
+    discard,
+    overtaken,
+    requeue,
+    restore,
+)
 from messaging.exceptions import InvalidMessage, PublishError
-from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
+from messaging.models.dead_letter import DeadLetter
 
-from .reading import ReadOnlyAdmin, preformatted
+from .reading import masked, preformatted, sees_personal_data
+from .replays import ReplayPages, operator, selected, waiting
 
 #: Maximum characters of a body that can be edited.
 EDITABLE = 200_000
@@ -50,6 +58,8 @@ class ReplayForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "replay_body" not in self.fields:
+            return
         text = as_text(self.instance.content)
         if text is not None and len(text) <= EDITABLE:
             self.fields["replay_body"].initial = printable(text, "\n\t")
@@ -74,8 +84,12 @@ class ReplayForm(forms.ModelForm):
         return cleaned
 
 
+#: The same for users who may not see the body; None removes the field.
+SealedForm = type("SealedForm", (ReplayForm,), {"replay_body": None})
+
+
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyAdmin):
+class DeadLetterAdmin(ReplayPages):
     """Dead letters, with actions to requeue and discard them."""
 
     form = ReplayForm
@@ -87,13 +101,15 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         "queue",
         "event_type",
         "short_reason",
+        "is_answered",
         "status",
     )
-    list_filter = ("status", "kind", "queue", "event_type")
+    list_filter = ("status", "is_answered", "kind", "queue", "event_type")
     search_fields = ("id__startswith", "message_id__startswith", "reason")
+    plain_search_fields = ("id__startswith", "message_id__startswith")
     search_help_text = gettext_lazy("Beginning of an id, or part of the reason")
     ordering = ("-failed_at",)
-    actions = ("requeue", "discard")
+    actions = ("replay", "requeue", "discard", "restore")
     #: The read-only fields; `replay_body` is shown as well if it can be edited.
     shown = (
         "id",
@@ -104,6 +120,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         "code",
         "reason",
         "exception",
+        "is_answered",
         "failed_at",
         "archived_at",
         "status",
@@ -115,21 +132,43 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         "size",
         "pretty_body",
     )
+    masked: ClassVar[Any] = {
+        "reason": masked(gettext_lazy("reason"), lambda one: mask(one.reason)),
+        "short_reason": masked(
+            gettext_lazy("reason"), lambda one: Truncator(mask(one.reason)).chars(100)
+        ),
+        "trail": masked(
+            gettext_lazy("history"),
+            lambda one: trail_of(map(mask_event, one.history)),
+        ),
+        "sent_with": masked(
+            gettext_lazy("properties"),
+            lambda one: preformatted(mask(pretty(one.properties.encode()))),
+        ),
+        "pretty_body": masked(
+            gettext_lazy("body"), lambda one: preformatted(mask_body(one.content))
+        ),
+    }
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may settle dead letters, or `obj` if it waits."""
         is_waiting = obj is None or obj.settled_at is None
-        return is_waiting and admin.ModelAdmin.has_change_permission(self, request, obj)
+        return is_waiting and self.has_operate_permission(request)
 
-    def get_readonly_fields(self, *_: Any) -> tuple[str, ...]:
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return the form, without the body for those who may not see it."""
+        form = ReplayForm if sees_personal_data(request) else SealedForm
+        return super().get_form(request, *args, **{"form": form} | kwargs)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Return all fields of the model."""
-        return self.shown
+        return self._shown(request, self.shown)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return all fields, with the form's if the user may change the object."""
-        fields = list(self.shown)
+        fields = self._shown(request, self.shown)
         if self.has_change_permission(request, obj) and obj is not None:
-            form = ReplayForm(instance=obj)
+            form = self.get_form(request, obj, fields=[])(instance=obj)
             fields += [name for name in form.fields if name == "replay_body"]
         return fields
 
@@ -146,8 +185,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("history"))
     def trail(self, letter: DeadLetter) -> str:
         """Return the history, one line per event."""
-        lines = ("  ".join(event.values()) for event in letter.history)
-        return preformatted("\n".join(map(printable, lines)))
+        return trail_of(letter.history)
 
     @admin.display(description=gettext_lazy("properties"))
     def sent_with(self, letter: DeadLetter) -> str:
@@ -160,7 +198,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         return preformatted(pretty(letter.content))
 
     @admin.action(
-        description=gettext_lazy("Send again (requeue)"), permissions=["change"]
+        description=gettext_lazy("Send again (requeue)"), permissions=["operate"]
     )
     def requeue(
         self, request: HttpRequest, queryset: QuerySet[Any], body: bytes | None = None
@@ -189,12 +227,23 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         )
         self.message_user(request, text % number, messages.SUCCESS)
 
-    @admin.action(description=gettext_lazy("Discard"), permissions=["change"])
+    @admin.action(description=gettext_lazy("Discard"), permissions=["operate"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Discard the selected dead letters that are waiting; the rows are kept."""
         number = sum(map(len, discard(waiting(queryset), operator(request))))
         text = ngettext(
             "%d dead letter was discarded.", "%d dead letters were discarded.", number
+        )
+        self.message_user(request, text % number, messages.SUCCESS)
+
+    @admin.action(
+        description=gettext_lazy("Fetch back (restore)"), permissions=["operate"]
+    )
+    def restore(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Let the selected dead letters that were discarded wait again."""
+        number = sum(map(len, restore(selected(queryset), operator(request))))
+        text = ngettext(
+            "%d dead letter waits again.", "%d dead letters wait again.", number
         )
         self.message_user(request, text % number, messages.SUCCESS)
 
@@ -213,13 +262,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         return self.response_post_save_change(request, obj)
 
 
-def waiting(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
-    """Return the selected dead letters that are waiting, oldest first."""
-    ids = list(queryset.values_list("pk", flat=True))
-    letters = DeadLetter.objects.using(settings.DATABASE).filter(pk__in=ids)
-    return letters.waiting().order_by("failed_at", "id")
-
-
-def operator(request: HttpRequest) -> str:
-    """Return the user's name for the history."""
-    return f"admin {request.user}"
+def trail_of(history: Iterable[dict[str, str]]) -> str:
+    """Return a history, one line per event."""
+    lines = ("  ".join(event.values()) for event in history)
+    return preformatted("\n".join(map(printable, lines)))

@@ -11,16 +11,16 @@ from django.utils.translation import gettext_lazy
 
 from messaging.models.lease import Lease, Worker
 
-from .reading import ReadOnlyAdmin
+from .reading import OperationsAdmin
 
 
 @admin.register(Worker)
-class WorkerAdmin(ReadOnlyAdmin):
+class WorkerAdmin(OperationsAdmin):
     """Processes that consume."""
 
     list_display = ("name", "consumes", "seen_at")
     fields = ("name", "id", "consumes", "seen_at")
-    search_fields = ("name",)
+    search_fields = plain_search_fields = ("name",)
     ordering = ("name",)
 
     @admin.display(description=gettext_lazy("queues"))
@@ -30,13 +30,13 @@ class WorkerAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Lease)
-class LeaseAdmin(ReadOnlyAdmin):
+class LeaseAdmin(OperationsAdmin):
     """Partitions, and the worker that holds each."""
 
     list_display = ("name", "queue", "holder", "epoch")
     fields = list_display
     list_filter = ("queue",)
-    search_fields = ("name",)
+    search_fields = plain_search_fields = ("name",)
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Lease]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE
@@ -13,11 +13,12 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from messaging.conf import settings
 from messaging.dead_letters.formatting import pretty
+from messaging.dead_letters.masking import mask, mask_body
 from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .publishing import log
-from .reading import SearchableById, preformatted
+from .reading import SearchableById, masked, preformatted
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -60,6 +61,7 @@ class ParkedAdmin(SearchableById):
         ("due_at", admin.EmptyFieldListFilter),
     )
     search_fields = ("message_id__startswith", "key__startswith", "error")
+    plain_search_fields = ("message_id__startswith",)
     search_help_text = gettext_lazy(
         "An id as in the log, the beginning of a key, or part of the error"
     )
@@ -81,13 +83,24 @@ class ParkedAdmin(SearchableById):
         "pretty_body",
     )
 
+    masked: ClassVar[Any] = {
+        "key": masked(gettext_lazy("key"), lambda row: mask(row.key)),
+        "error": masked(gettext_lazy("error"), lambda row: mask(row.error)),
+        "short_error": masked(
+            gettext_lazy("error"), lambda row: Truncator(mask(row.error)).chars(100)
+        ),
+        "sent_with": masked(
+            gettext_lazy("properties"),
+            lambda row: preformatted(mask(pretty(row.properties.encode()))),
+        ),
+        "pretty_body": masked(
+            gettext_lazy("body"), lambda row: preformatted(mask_body(row.content))
+        ),
+    }
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Parked]:
         """Load bodies and properties only for the page of a single message."""
         return super().get_queryset(request).defer("body", "properties")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow the action to users who may change rows; a single row is read-only."""
-        return obj is None and admin.ModelAdmin.has_change_permission(self, request)
 
     @admin.display(description=gettext_lazy("error"), ordering="error")
     def short_error(self, row: Parked) -> str:
@@ -109,7 +122,7 @@ class ParkedAdmin(SearchableById):
         """Return the body, indented."""
         return preformatted(pretty(row.content))
 
-    @admin.action(description=gettext_lazy("Try now"), permissions=["change"])
+    @admin.action(description=gettext_lazy("Try now"), permissions=["operate"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Make the first message of each selected key due now."""
         number = Parked.objects.using(settings.DATABASE).try_now(queryset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -31,7 +31,51 @@ class ReadOnlyAdmin(ListAdmin):
         return False
 
 
-class SearchableById(ReadOnlyAdmin):
+def sees_personal_data(request: HttpRequest) -> bool:
+    """Return whether the user may see the bodies and e-mails of messages."""
+    return bool(request.user.has_perm("messaging.view_personal_data"))
+
+
+class OperationsAdmin(ReadOnlyAdmin):
+    """A table of this package; `view_operations` shows all of them."""
+
+    #: What those see who may not see personal data, by column or field.
+    masked: ClassVar[dict[Any, Any]] = {}
+    #: The fields that those may search.
+    plain_search_fields: ClassVar[tuple[str, ...]] = ()
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may see this table, or all of this package."""
+        if request.user.has_perm("messaging.view_operations"):
+            return True
+        return admin.ModelAdmin.has_view_permission(self, request, obj)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may retry, send again and discard messages."""
+        may = request.user.has_perm("messaging.operate")
+        return bool(may) and self.has_view_permission(request)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Return the columns, without personal data if the user may not see it."""
+        return self._shown(request, super().get_list_display(request))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields, without personal data if the user may not see it."""
+        return self._shown(request, super().get_fields(request, obj))
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """Return what the user may search: results reveal what is hidden."""
+        if sees_personal_data(request):
+            return super().get_search_fields(request)
+        return self.plain_search_fields
+
+    def _shown(self, request: HttpRequest, names: Any) -> list[Any]:
+        if sees_personal_data(request):
+            return list(names)
+        return [self.masked.get(name, name) for name in names]
+
+
+class SearchableById(OperationsAdmin):
     """Finds rows whose `message_id` is that of the inbox by the id that people see."""
 
     def get_search_results(
@@ -50,6 +94,16 @@ def column(name: str, title: Any) -> Callable[[Any], Any]:
     @admin.display(description=title, ordering=name)
     def value(row: Any) -> Any:
         return getattr(row, name)
+
+    return value
+
+
+def masked(title: Any, text: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a column or field that shows the `text` of a row."""
+
+    @admin.display(description=title)
+    def value(row: Any) -> Any:
+        return text(row)
 
     return value
 

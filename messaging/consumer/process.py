@@ -10,6 +10,7 @@ from messaging.amqp.public_queue import connect
 from messaging.cluster.coordinator import Coordinator
 from messaging.cluster.enrolment import enrol
 from messaging.cluster.time_limit import supervise
+from messaging.dead_letters.replayer import Replayer, replayers
 from messaging.worker import run_until_stopped
 
 from .consumer import Consumer
@@ -36,16 +37,17 @@ def run_consumers(queues: list[str]) -> int:
     )
     for ingress in ingresses:
         ingress.gateway = gateway
-    coordinator = Coordinator(consumers)
+    workers: list[Consumer | Replayer] = [*consumers, *replayers(queues)]
+    coordinator = Coordinator(workers)
     # What is loaded by now stays: garbage is only looked for in what comes later.
     gc.collect()
     gc.freeze()
 
     def stop() -> None:
         coordinator.retire()
-        for consumer in consumers:
-            consumer.stop()
+        for worker in workers:
+            worker.stop()
 
     with coordinator:
-        loops = [partial(supervise, consumer) for consumer in consumers]
+        loops = [partial(supervise, worker) for worker in workers]
         return run_until_stopped(loops, stop, connection, gateway.connection)

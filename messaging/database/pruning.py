@@ -25,8 +25,5 @@ class PrunableQuerySet(models.QuerySet[Any]):
     def remove(self) -> Iterator[int]:
         """Delete all rows in small steps that lock little; yield the count of each."""
         while ids := list(self.values_list("pk", flat=True)[:PRUNE_CHUNK]):
-            yield (
-                self.model._default_manager.using(self.db)
-                .filter(pk__in=ids)
-                .delete()[0]
-            )
+            rows = self.model._default_manager.using(self.db).filter(pk__in=ids)
+            yield rows.delete()[1].get(self.model._meta.label, 0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 
 from messaging.conf import settings
 from messaging.models.dead_letter import DeadLetter
+from messaging.models.replay import Replay, ReplayJob
+
+from .groups import Group
 
 #: Maximum characters of a body that are shown.
 SHOWN = 64 * 1024
@@ -19,6 +23,17 @@ SAMPLE = 1000
 #: Digits of an id that are shown, enough to distinguish a hundred thousand.
 ID_LENGTH = 10
 HEADINGS = ("ID", "FAILED", "STATE", "KIND", "WHAT", "REASON")
+GROUP_HEADINGS = (
+    "GROUP",
+    "LETTERS",
+    "FIRST",
+    "LAST",
+    "LAST HOUR (BEFORE)",
+    "KIND",
+    "WHAT",
+    "REASON [NOTE]",
+)
+JOB_HEADINGS = ("JOB", "CREATED", "STATUS", "PROGRESS", "WHAT")
 
 
 def printable(text: str, allowed: str = "") -> str:
@@ -65,18 +80,25 @@ def dump(body: bytes) -> str:
     return "\n".join(lines)
 
 
-def table(letters: Iterable[DeadLetter], width: int | None) -> Iterator[str]:
+def columns(
+    headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int | None
+) -> Iterator[str]:
     """Yield the lines of a table, the heading first, cut to `width` if given."""
-    rows = (cells(letter) for letter in letters)
+    rows = iter(rows)
     sample = list(islice(rows, SAMPLE))
     if not sample:
         return
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *sample, strict=True)]
+    widths = [max(map(len, column)) for column in zip(headings, *sample, strict=True)]
     widths[-1] = 0
-    for row in chain([HEADINGS], sample, rows):
+    for row in chain([headings], sample, rows):
         padded = (cell.ljust(size) for cell, size in zip(row, widths, strict=True))
         line = "  ".join(padded).rstrip()
         yield line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def table(letters: Iterable[DeadLetter], width: int | None) -> Iterator[str]:
+    """Yield the lines of a table of dead letters, as `columns` does."""
+    yield from columns(HEADINGS, map(cells, letters), width)
 
 
 def cells(letter: DeadLetter) -> tuple[str, ...]:
@@ -84,12 +106,58 @@ def cells(letter: DeadLetter) -> tuple[str, ...]:
     return (
         letter.id[:ID_LENGTH],
         f"{letter.failed_at:%m-%d %H:%M}",
-        "in queue" if letter.where == "queue" else letter.status,
+        _state(letter),
         letter.kind,
         # The type usually implies the queue; a second column would crowd the reason.
         printable(letter.event_type) or f"({letter.queue})",
         printable(letter.reason),
     )
+
+
+def _state(letter: DeadLetter) -> str:
+    if letter.where == "queue":
+        return "in queue"
+    is_waiting = letter.status == DeadLetter.Status.WAITING
+    return "answered" if is_waiting and letter.is_answered else letter.status
+
+
+def group_cells(group: Group) -> tuple[str, ...]:
+    """Return the cells of a row of a table of groups."""
+    return (
+        group.cause[:ID_LENGTH],
+        str(group.count),
+        f"{group.first:%m-%d %H:%M}",
+        f"{group.last:%m-%d %H:%M}",
+        f"{group.last_hour} ({group.hour_before})",
+        group.kind,
+        printable(group.event_type) or f"({group.queue})",
+        printable(group.pattern)
+        + (f" [{printable(group.note)}]" if group.note else ""),
+    )
+
+
+def job_cells(job: ReplayJob, numbers: Counter[str]) -> tuple[str, ...]:
+    """Return the cells of a row of a table of jobs."""
+    return (
+        str(job.pk),
+        f"{job.created_at:%m-%d %H:%M}",
+        job.status,
+        progress_text(job, numbers),
+        printable(job.title) or "several groups",
+    )
+
+
+def progress_text(job: ReplayJob, numbers: Counter[str]) -> str:
+    """Return in words what has become of the letters of a job."""
+    sent, done, failed = (
+        numbers[state] for state in (Replay.State.SENT, *Replay.OUTCOMES)
+    )
+    parts = [f"{sent + done + failed} of {job.total} sent"]
+    parts += [f"{done} applied"] if done else []
+    parts += [f"{failed} failed again"] if failed else []
+    parts += [f"{sent} under way"] if sent else []
+    skipped = numbers[Replay.State.SKIPPED]
+    return ", ".join(parts + ([f"{skipped} skipped"] if skipped else []))
 
 
 def counted(number: int) -> str:
@@ -121,12 +189,3 @@ def details(letter: DeadLetter) -> Iterator[str]:
 def json_line(letter: DeadLetter) -> str:
     """Return all data of a dead letter as one line of JSON."""
     return json.dumps(letter.as_dict())
-
-
-def json_array(letters: Iterable[DeadLetter]) -> Iterator[str]:
-    """Yield the parts of a JSON array with all data of dead letters."""
-    separator = "["
-    for letter in letters:
-        yield separator + json_line(letter)
-        separator = ",\n"
-    yield "[]" if separator == "[" else "]"

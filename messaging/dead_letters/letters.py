@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
@@ -26,6 +26,8 @@ from messaging.envelope import (
 from messaging.message import TYPE_LENGTH
 from messaging.models import DeadLetter
 from messaging.text import storable
+
+from .causes import cause_of
 
 #: Namespace of the ids of messages without `message_id` that the broker dead-lettered:
 #: reading such a message twice yields the same id.
@@ -75,7 +77,16 @@ def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
         reason=storable(failure.reason, REASON_LENGTH),
         exception=storable(failure.exception, SHORT),
         failed_at=datetime.now(UTC),
+        is_answered=failure.kind == "rejected" and _is_awaited(envelope),
     )
+
+
+def _is_awaited(envelope: Envelope) -> bool:
+    """Whether a client probably waits for the outcome, which it is sent now."""
+    sent = envelope.timestamp
+    if envelope.reply_to is None or sent is None:
+        return envelope.reply_to is not None
+    return datetime.now(UTC) - sent < timedelta(seconds=settings.CALL_TIMEOUT)
 
 
 def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
@@ -111,6 +122,14 @@ def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
         replays=delivery.replays,
         archived_at=datetime.now(UTC),
         **failure,
+    )
+    letter.cause = cause_of(
+        queue,
+        letter.event_type,
+        letter.kind,
+        letter.code,
+        letter.reason,
+        letter.is_answered,
     )
     letter.inbox_id = delivery.inbox_id
     letter.body = envelope.body

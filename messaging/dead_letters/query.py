@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
 
 from django.db.models import Q
 
@@ -31,7 +33,15 @@ class Selection:
     event_type: str | None = None
     #: Part of the reason, case-insensitive.
     reason: str | None = None
+    #: Beginnings of the ids of groups.
+    groups: tuple[str, ...] = ()
+    is_answered: bool | None = None
+    #: The first and the last moment of failure.
+    since: datetime | None = None
+    until: datetime | None = None
     status: str | None = DeadLetter.Status.WAITING
+    #: Maximum number, the oldest ones.
+    limit: int | None = None
 
     @property
     def queues(self) -> list[str]:
@@ -41,7 +51,7 @@ class Selection:
     @property
     def is_narrow(self) -> bool:
         """Whether it has a condition other than the status."""
-        return replace(self, status=None) != Selection(status=None)
+        return replace(self, status=None, limit=None) != Selection(status=None)
 
     def check_ids(self) -> None:
         """
@@ -65,9 +75,16 @@ class Selection:
             "kind": self.kind,
             "event_type": self.event_type,
             "reason__icontains": self.reason,
+            "is_answered": self.is_answered,
+            "failed_at__gte": self.since,
+            "failed_at__lte": self.until,
             "status": self.status,
         }
         rows = rows.filter(**{name: v for name, v in given.items() if v is not None})
+        of_groups = Q()
+        for begin in self.groups:
+            of_groups |= Q(cause__startswith=begin)
+        rows = rows.filter(of_groups)
         either = Q()
         for begin in self.ids:
             whole = Q(id=begin) | Q(message_id=begin)
@@ -77,7 +94,17 @@ class Selection:
                 if rows.filter(whole).exists()
                 else Q(id__startswith=begin) | Q(message_id__startswith=begin)
             )
-        return rows.filter(either)
+        return self._oldest(rows.filter(either))
+
+    def _oldest(self, rows: DeadLetterQuerySet) -> DeadLetterQuerySet:
+        """Return the rows up to the limit, as conditions that can be combined."""
+        if self.limit is None:
+            return rows
+        after = rows.values_list("failed_at", "pk")[self.limit : self.limit + 1]
+        for failed_at, pk in after:
+            is_before = Q(failed_at__lt=failed_at) | Q(failed_at=failed_at, pk__lt=pk)
+            return rows.filter(is_before)
+        return rows
 
     def archive(self) -> DeadLetterQuerySet:
         """
@@ -90,6 +117,10 @@ class Selection:
         self.check_ids()
         return self.archived()
 
+    def count(self) -> int:
+        """Return the number of those in the archive."""
+        return self.archived().count()
+
     def matches(self, letter: DeadLetter) -> bool:
         """Return whether a dead letter that is not archived is selected."""
         return (
@@ -97,6 +128,10 @@ class Selection:
             and self.event_type in (None, letter.event_type)
             and self.status in (None, letter.status)
             and (self.reason or "").lower() in letter.reason.lower()
+            and self.is_answered in (None, letter.is_answered)
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at <= self.until)
+            and (not self.groups or letter.cause.startswith(self.groups))
             and (not self.ids or any(letter.is_called(begin) for begin in self.ids))
         )
 
@@ -106,15 +141,16 @@ class Selection:
 
         Raises `MessagingError` if the broker is unavailable.
         """
+        yield from islice(self._everywhere(bodies), self.limit)
+
+    def _everywhere(self, bodies: bool) -> Iterator[DeadLetter]:
         # Queues first, so that what is archived meanwhile is not missed.
         waiting = [one for queue in self.queues for one in browse(queue)]
         seen = set()
-        for portion in portions(self.archived()):
-            rows = self.archived().filter(pk__in=portion)
-            for row in rows.prefetch_related("parts") if bodies else rows:
-                if row.settled_at is None:
-                    seen.add(row.id)
-                yield row
+        for row in read(self.archived(), bodies=bodies):
+            if row.settled_at is None:
+                seen.add(row.id)
+            yield row
         for letter in waiting:
             if letter.id not in seen and self.matches(letter):
                 seen.add(letter.id)
@@ -131,6 +167,13 @@ def is_ambiguous(begin: str, found: list[DeadLetter]) -> bool:
     return len({letter.id for letter in found}) > 1 and not any(
         begin in (letter.id, letter.message_id) for letter in found
     )
+
+
+def read(rows: DeadLetterQuerySet, *, bodies: bool = True) -> Iterator[DeadLetter]:
+    """Yield rows, with their bodies, in portions that fit into memory."""
+    for portion in portions(rows):
+        chosen = rows.filter(pk__in=portion)
+        yield from chosen.prefetch_related("parts") if bodies else chosen
 
 
 def portions(rows: DeadLetterQuerySet) -> Iterator[list[str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -27,7 +28,7 @@ from messaging.envelope import (
     now_ms,
 )
 from messaging.exceptions import InvalidMessage
-from messaging.message import Message, decode
+from messaging.message import Message, decode, key_of
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received
@@ -35,6 +36,8 @@ from messaging.registry import handlers, messages_of
 
 from .formatting import printable
 from .query import portions
+
+Letters = list[DeadLetter]
 
 #: Properties that a replay keeps. `reply_to` is not: its client no longer waits; nor is
 #: `priority`, with which it would overtake others of its key.
@@ -49,59 +52,82 @@ KEPT = (
 
 def requeue(
     rows: DeadLetterQuerySet, by: str, *, body: bytes | None = None
-) -> Iterator[list[DeadLetter]]:
+) -> Iterator[Letters]:
     """
     Send dead letters again, oldest first; yield them in portions once committed.
 
-    A replay is accepted anew, under the same message id. It is published through the
-    outbox, in the transaction that marks the dead letter as requeued: it is neither
-    lost nor sent twice, and no lock is held while waiting for the broker. `body`
-    replaces that of a single dead letter, and is sent without content encoding. Those
-    of queues without handlers are skipped.
+    A replay is accepted anew, under the same message id. `body` replaces that of a
+    single dead letter, and is sent without content encoding. Those of queues without
+    handlers are skipped.
 
     Raises `InvalidMessage` for a body that no handler accepts.
     """
-    details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
-
-    def publish(letters: list[DeadLetter]) -> None:
-        envelopes = [replay(letter, body) for letter in letters]
-        Outbox.objects.using(settings.DATABASE).add(envelopes)
-        for letter in letters:
-            letter.replays += 1
-
     sendable = rows.filter(queue__in=handlers)
-    yield from _settle(sendable, DeadLetter.Status.REQUEUED, by, publish, **details)
+    yield from _in_portions(sendable, partial(send, by=by, body=body))
 
 
-def unsendable(rows: DeadLetterQuerySet) -> list[DeadLetter]:
+def unsendable(rows: DeadLetterQuerySet) -> Letters:
     """Return the dead letters of queues without handlers, which `requeue` skips."""
     return list(rows.exclude(queue__in=handlers))
 
 
-def discard(rows: DeadLetterQuerySet, by: str) -> Iterator[list[DeadLetter]]:
+def discard(rows: DeadLetterQuerySet, by: str) -> Iterator[Letters]:
     """Mark dead letters as discarded; yield them in portions once committed."""
-    yield from _settle(rows, DeadLetter.Status.DISCARDED, by, lambda _: None)
+    yield from _in_portions(rows, partial(_settle, DeadLetter.Status.DISCARDED, by))
 
 
-def _settle(
-    rows: DeadLetterQuerySet,
-    status: str,
-    by: str,
-    act: Callable[[list[DeadLetter]], None],
-    **details: str,
-) -> Iterator[list[DeadLetter]]:
-    archive = DeadLetter.objects.using(settings.DATABASE)
+def restore(rows: DeadLetterQuerySet, by: str) -> Iterator[Letters]:
+    """Let discarded dead letters wait again; yield them in portions once committed."""
+    discarded = rows.filter(status=DeadLetter.Status.DISCARDED)
+    yield from _in_portions(discarded, partial(_restore, by))
+
+
+def _in_portions(
+    rows: DeadLetterQuerySet, act: Callable[[Letters], None]
+) -> Iterator[Letters]:
     for portion in portions(rows):
         with transaction.atomic(using=settings.DATABASE):
-            chosen = rows.filter(pk__in=portion).prefetch_related("parts")
-            # Locked in the same order as by consumers.
-            letters = list(chosen.order_by("pk").select_for_update())
-            letters.sort(key=lambda letter: (letter.failed_at, letter.id))
+            letters = locked(rows.filter(pk__in=portion))
             act(letters)
-            for letter in letters:
-                letter.settle(status, by, **details)
-            archive.bulk_update(letters, SETTLED_FIELDS)
         yield letters
+
+
+def locked(rows: DeadLetterQuerySet) -> Letters:
+    """Return rows with their bodies, oldest first, locked like consumers lock them."""
+    chosen = rows.prefetch_related("parts").order_by("pk").select_for_update()
+    return sorted(chosen, key=lambda letter: (letter.failed_at, letter.id))
+
+
+def send(letters: Letters, by: str, body: bytes | None = None) -> None:
+    """
+    Publish locked dead letters through the outbox, and mark them as requeued.
+
+    It happens in the transaction of the caller: they are neither lost nor sent twice,
+    and no lock is held while waiting for the broker.
+    """
+    details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
+    envelopes = [replay(letter, body) for letter in letters]
+    Outbox.objects.using(settings.DATABASE).add(envelopes)
+    for letter in letters:
+        letter.replays += 1
+    _settle(DeadLetter.Status.REQUEUED, by, letters, **details)
+
+
+def _settle(status: str, by: str, letters: Letters, **details: str) -> None:
+    for letter in letters:
+        letter.settle(status, by, **details)
+    _save(letters)
+
+
+def _restore(by: str, letters: Letters) -> None:
+    for letter in letters:
+        letter.restore(by)
+    _save(letters)
+
+
+def _save(letters: Letters) -> None:
+    rows = DeadLetter.objects.using(settings.DATABASE)
+    rows.bulk_update(letters, SETTLED_FIELDS)
 
 
 def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
@@ -143,20 +169,25 @@ def headers_of(letter: DeadLetter) -> dict[str, Any]:
     return {name: from_json(value) for name, value in given.items()}
 
 
-def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:
+def overtaken(
+    letters: Letters, keys: Mapping[str, str] | None = None
+) -> dict[str, datetime]:
     """
     Return the dead letters that failed before a newer message of their key was applied.
 
     The result maps their ids to the time when the latest such message was applied.
+    `keys` are their partition keys by id, if they are known.
     """
-    keys = {letter.id: key for letter in letters if (key := partition_key(letter))}
-    if not keys:
+    if keys is None:
+        keys = {letter.id: partition_key(letter) for letter in letters}
+    known = set(filter(None, keys.values()))
+    if not known:
         return {}
     latest = dict(
         Inbox.objects.using(settings.DATABASE)
         .filter(
             processed_at__gt=min(letter.failed_at for letter in letters),
-            key__in=set(keys.values()),
+            key__in=known,
             status=Inbox.Status.DONE,
         )
         .values_list("key")
@@ -170,9 +201,11 @@ def overtaken(letters: list[DeadLetter]) -> dict[str, datetime]:
     }
 
 
-def warnings(letters: list[DeadLetter]) -> Iterator[str]:
+def warnings(
+    letters: Letters, times: Mapping[str, datetime] | None = None
+) -> Iterator[str]:
     """Yield a line of text for each dead letter that is `overtaken`."""
-    times = overtaken(letters)
+    times = overtaken(letters) if times is None else times
     for letter in letters:
         if letter.id in times:
             yield (
@@ -193,6 +226,6 @@ def system_user() -> str:
 def partition_key(letter: DeadLetter) -> str:
     """Return the partition key of a dead letter, or "" if its body has none."""
     try:
-        return corrected(letter, letter.content).partition_key
+        return key_of(corrected(letter, letter.content))
     except InvalidMessage:
         return ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ SETTABLE = (*PROPERTIES, "expiration", "user_id")
 
 #: The largest prefetch count of AMQP, a short integer.
 MOST_PREFETCHED = 65535
+
+#: An age, such as 30m.
+AGO = re.compile(r"(\d{1,6})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Pair = tuple[str, Any]
 
@@ -90,6 +95,18 @@ def seconds(given: str) -> float:
     if not 0 < value < float("inf"):
         raise ArgumentTypeError(f"{given!r} is not a number of seconds above 0")
     return value
+
+
+def moment(given: str) -> datetime:
+    """Parse an ISO 8601 date or time, in UTC by default, or "2h" for two hours ago."""
+    if (found := AGO.fullmatch(given)) is not None:
+        return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
+    try:
+        parsed = datetime.fromisoformat(given)
+    except ValueError:
+        text = f"{given!r} is no time like 2026-11-26T10:00, and no age like 2h"
+        raise ArgumentTypeError(text) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def add_message(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from .ledger import Ledger
 from .minute import Minute
 from .outbox import Outbox, OutboxShard
 from .parked import Parked
+from .replay import KnownFailure, Replay, ReplayJob
 
 __all__ = [
     "Attempt",
@@ -21,6 +22,7 @@ __all__ = [
     "DeadLetterPart",
     "IdempotencyKey",
     "Inbox",
+    "KnownFailure",
     "LastNameless",
     "Lease",
     "Ledger",
@@ -29,5 +31,7 @@ __all__ = [
     "OutboxShard",
     "Parked",
     "PrunableQuerySet",
+    "Replay",
+    "ReplayJob",
     "Worker",
 ]

@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from messaging.bodies import legible
+from messaging.database import PrunableQuerySet
 
 #: Bytes of one part of a body: a statement that inserts it, with every byte escaped,
 #: stays far below any server's `max_allowed_packet`.
@@ -21,8 +22,10 @@ PART_SIZE = 1024 * 1024
 STATEMENT_SIZE = 4 * PART_SIZE
 
 
-class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
-    """Dead letters."""
+class DeadLetterQuerySet(PrunableQuerySet):
+    """Dead letters; those that are settled can be pruned."""
+
+    moment = "settled_at"
 
     def waiting(self) -> DeadLetterQuerySet:
         """Return the dead letters that are neither requeued nor discarded."""
@@ -77,6 +80,10 @@ class DeadLetter(models.Model):
     code = models.CharField(_("code"), max_length=20, default="")
     reason = models.CharField(_("reason"), max_length=1000, default="")
     exception = models.CharField(_("exception"), max_length=255, default="")
+    #: The group of failures that it belongs to: see `dead_letters/causes.py`.
+    cause = models.CharField(max_length=32, default="")
+    #: Whether its sender waited for the outcome, and so knows that it was rejected.
+    is_answered = models.BooleanField(_("answered"), default=False)
     #: Properties and headers of the original, as JSON in a text column: databases
     #: refuse some of the JSON that other programs can send.
     properties = models.TextField(_("properties"), default="{}")
@@ -107,6 +114,15 @@ class DeadLetter(models.Model):
             models.Index(fields=["kind", "failed_at"], name="dead_letter_kind"),
             models.Index(fields=["queue", "failed_at"], name="dead_letter_queue"),
             models.Index(fields=["event_type", "failed_at"], name="dead_letter_type"),
+            models.Index(
+                fields=["is_answered", "failed_at"], name="dead_letter_answer"
+            ),
+            # Answers `groups` alone.
+            models.Index(
+                fields=["status", "is_answered", "cause", "failed_at"],
+                name="dead_letter_group",
+            ),
+            models.Index(fields=["settled_at"], name="dead_letter_settled"),
         ]
 
     def __str__(self) -> str:
@@ -168,6 +184,11 @@ class DeadLetter(models.Model):
         self.settled_at = datetime.now(UTC)
         self._note(self.settled_at, status, by=self.settled_by, **details)
 
+    def restore(self, by: str) -> None:
+        """Wait again after it was discarded; the caller saves it."""
+        self.status, self.settled_by, self.settled_at = self.Status.WAITING, "", None
+        self._note(datetime.now(UTC), "restored", by=by[:255])
+
     def reopen(self, letter: DeadLetter) -> None:
         """Wait again after another failure of the message; the caller saves it."""
         self.status, self.settled_by, self.settled_at = self.Status.WAITING, "", None
@@ -195,6 +216,8 @@ DESCRIBED = (
     "code",
     "reason",
     "exception",
+    "cause",
+    "is_answered",
     "size",
     "failed_at",
     "archived_at",
@@ -204,7 +227,15 @@ DESCRIBED = (
     "history",
 )
 #: Fields that another failure of the same message changes.
-FAILURE_FIELDS = ("kind", "code", "reason", "exception", "failed_at")
+FAILURE_FIELDS = (
+    "kind",
+    "code",
+    "reason",
+    "exception",
+    "cause",
+    "is_answered",
+    "failed_at",
+)
 #: Fields that `settle` and `reopen` change.
 SETTLED_FIELDS = ("status", "settled_at", "settled_by", "replays", "history")
 

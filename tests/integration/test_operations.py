@@ -179,6 +179,8 @@ def test_the_same_key_with_another_body_is_refused(api: API, ana: int) -> None:
     letters = DeadLetter.objects.filter(kind="rejected")
     assert {"idempotencia" in letter.reason for letter in letters} == {True}
     assert letters.count() == 2
+    # Only the third request waited for the outcome.
+    assert sorted(letter.is_answered for letter in letters) == [False, True]
 
 
 def test_one_of_two_requests_with_one_key_is_applied_although_they_run_at_a_time(

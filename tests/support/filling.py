@@ -47,6 +47,8 @@ LETTERS = {
     "code": "''",
     "reason": "CONCAT('Ya existe un usuario con este e-mail: ', n)",
     "exception": "''",
+    "cause": "MD5(r % 12)",
+    "is_answered": "IF(r % 10, 0, 1)",
     "properties": 'CONCAT(\'{"headers": {"traceparent": "\','
     " REPEAT(LEFT(SHA2(n, 256), 32), 8), '\"}}')",
     "size": "200",

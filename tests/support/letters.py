@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from messaging.models import DeadLetter
+import io
+import json
+from typing import Any
+
+from django.core.management import call_command
+from django.db import transaction
+
+from messaging.dead_letters.archive import record
+from messaging.dead_letters.letters import Failure
+from messaging.envelope import PARTITIONS, Delivery, Envelope
+from messaging.models import DeadLetter, Outbox
 
 from .waiting import eventually
 
@@ -21,3 +31,51 @@ def dead_letters_of(queue: str, number: int) -> list[DeadLetter]:
     found = dead_letters(queue)
     assert len(found) == number
     return found
+
+
+PARTITION = "users_queue.0"
+REFUSED = Failure("rejected", "Ya existe un usuario con ese e-mail.", "conflict")
+
+
+def creation(name: str, **fields: Any) -> dict[str, Any]:
+    """Return the body of a `user.create`."""
+    return {
+        "event_type": "user.create",
+        "nombre": name,
+        "apellido": "Ruiz",
+        "email": f"{name}@example.com",
+    } | fields
+
+
+def command(body: dict[str, Any] | bytes, tag: int = 1, **options: Any) -> Delivery:
+    """Return a delivery of `users_queue`, as a consumer holds it."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    envelope = Envelope(content, PARTITION, PARTITIONS, **options)
+    return Delivery(envelope, "users_queue", tag, consumer_tag="test")
+
+
+def give_up(*deliveries: Delivery, failure: Failure = REFUSED) -> None:
+    """Record dead letters, as consumers do."""
+    with transaction.atomic():
+        record([(one, failure) for one in deliveries])
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run a command of `manage.py` in this process, and return what it prints."""
+    output = io.StringIO()
+    call_command(name, *arguments, stdout=output, stderr=output)
+    return output.getvalue()
+
+
+def json_of(name: str, *arguments: str) -> Any:
+    """Run a command in this process, and parse what it prints."""
+    output = io.StringIO()
+    call_command(name, *arguments, "--json", stdout=output, stderr=io.StringIO())
+    return json.loads(output.getvalue())
+
+
+def relayed() -> list[Delivery]:
+    """Take the messages of `users_queue` out of the outbox, as deliveries."""
+    rows = list(Outbox.objects.filter(routing_key=PARTITION).order_by("id"))
+    Outbox.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return [Delivery(row.envelope, "users_queue", n) for n, row in enumerate(rows, 1)]

@@ -1,31 +1,56 @@
 from __future__ import annotations
 
-import os
-import shutil
 import sys
+import time
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from messaging.dead_letters import formatting, replay
+from messaging.dead_letters import formatting, groups, jobs, replay
 from messaging.dead_letters.formatting import counted, printable
+from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import Selection, find, is_ambiguous
+from messaging.envelope import inbox_id
 from messaging.exceptions import MessagingError
-from messaging.models.dead_letter import DeadLetter
+from messaging.management.printing import (
+    Progress,
+    closed_pipe_allowed,
+    encoded,
+    print_array,
+    print_lines,
+)
+from messaging.management.selecting import (
+    add_filters,
+    add_replaying,
+    narrowed,
+    selected,
+)
+from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
+from messaging.models.replay import Replay
 from messaging.registry import handlers
+from messaging.worker import LEFT_WORK
 
 # Inside `Command`, `list` is an action.
 Letters = list[DeadLetter]
+Settle = Callable[[DeadLetterQuerySet, str], Iterator[Letters]]
+Warnings = Callable[[Letters], Iterable[str]]
 
-#: The options that select dead letters; each is a field of `Selection`.
-FILTERS = ("queue", "ids", "kind", "event_type", "reason", "status")
 #: What `--all` means to the actions that settle dead letters.
 WAITING = "every waiting one"
+#: Seconds between two looks for an outcome.
+LOOK = 0.2
+EXIT_CODES = f"""\
+Exit codes: 0 when it was done; 1 when not, and standard error says why, for example
+that the first one has failed again (requeue --first); {LEFT_WORK} when its outcome was
+not known in time; 2 when called wrongly.
+"""
 
 
 class Command(BaseCommand):
@@ -38,6 +63,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add a subcommand for each action."""
+        parser.epilog = EXIT_CODES
         actions = parser.add_subparsers(metavar="ACTION", required=True)
 
         def add(name: str, text: str, all_help: str = "") -> ArgumentParser:
@@ -49,42 +75,78 @@ class Command(BaseCommand):
                 add_filters(action, all_help)
             return action
 
+        def add_settling(name: str, text: str, all_help: str) -> ArgumentParser:
+            action = add(name, text, all_help)
+            action.add_argument("--json", action="store_true", help="as JSON")
+            action.add_argument("--dry-run", action="store_true", help="only look")
+            return action
+
         one = add("list", "Lists waiting dead letters.", "include settled ones")
         one.add_argument("--json", action="store_true", help="print one JSON array")
+        one = add("groups", "Counts failures that are alike.", "include settled ones")
+        one.add_argument("--json", action="store_true", help="print one JSON array")
+        one = add("note", "Notes that a group is known, and why.")
+        one.add_argument("group", help="the beginning of its id")
+        one.add_argument("text", nargs="?", default="", help="nothing: not known")
         one = add("show", "Shows everything about a dead letter.")
         one.add_argument("id", help="the beginning of its id or message id")
         one = add(
             "export", "Writes waiting ones as lines of JSON.", "include settled ones"
         )
         one.add_argument("--output", type=Path, metavar="FILE", help="write to FILE")
-        one = add("requeue", "Sends dead letters again, under the same ids.", WAITING)
-        one.add_argument("--body", metavar="FILE", help="corrected body (- for stdin)")
-        one.add_argument("--dry-run", action="store_true", help="only list them")
-        one = add("discard", "Discards dead letters; the rows are kept.", WAITING)
-        one.add_argument("--dry-run", action="store_true", help="only list them")
+        one = add_settling(
+            "requeue", "Sends dead letters again, under the same ids.", WAITING
+        )
+        add_replaying(one)
+        add_settling("discard", "Discards dead letters; the rows are kept.", WAITING)
+        add_settling(
+            "restore", "Lets discarded ones wait again.", "every discarded one"
+        )
 
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
         """Run the action."""
         if options.get("queue") and options["queue"] not in handlers:
             raise CommandError(f"No such queue. Known: {', '.join(sorted(handlers))}.")
         try:
-            act(**options)
-            self.stdout.flush()
+            with closed_pipe_allowed(self.stdout):
+                act(**options)
         except (MessagingError, DatabaseError, OSError) as error:
-            if not isinstance(error, BrokenPipeError):
-                raise CommandError(str(error)) from error
-            # The reader, such as `head`, has closed the pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CommandError(str(error)) from error
 
     def list(self, *, json: bool, **options: Any) -> None:
         """Print a table, or JSON."""
         letters = selected(settled_too=True, **options).everywhere(bodies=json)
-        if not json:
+        if json:
+            print_array(self.stdout, map(formatting.json_line, letters))
+        else:
             self.stdout.write(counted(self.print_table(letters)))
+
+    def groups(self, *, json: bool, **options: Any) -> None:
+        """Print the groups of those in the archive."""
+        if options["is_answered"] is None:
+            options["is_answered"] = False
+        selection = selected(settled_too=True, **options)
+        found = groups.find_groups(selection.archived())
+        if json:
+            print_array(self.stdout, (encoded(one.as_dict()) for one in found))
             return
-        for chunk in formatting.json_array(letters):
-            self.stdout.write(chunk, ending="")
-        self.stdout.write()
+        cells = map(formatting.group_cells, found)
+        print_lines(self.stdout, formatting.GROUP_HEADINGS, cells)
+        letters = counted(sum(one.count for one in found))
+        self.stdout.write(f"{letters} in {len(found)} groups")
+        hidden = groups.answered().count()
+        if hidden and not options["is_answered"]:
+            text = f"{counted(hidden)} of clients that know the outcome: --answered"
+            self.warn([text])
+
+    def note(self, *, group: str, text: str, **_: Any) -> None:
+        """Note something about a group."""
+        rows = Selection(groups=(group,), status=None).archived()
+        causes = rows.order_by().values_list("cause", flat=True).distinct()[:2]
+        if len(causes) != 1:
+            raise CommandError(f"{len(causes) or 'No'} groups begin with {group}.")
+        groups.note(causes[0], text, operator())
+        self.stdout.write(f"{causes[0]} is {'known' if text else 'not known'}")
 
     def show(self, id: str, **_: Any) -> None:
         """Print everything about one dead letter."""
@@ -111,60 +173,147 @@ class Command(BaseCommand):
                 file.write(f"{line}\n")
         self.stdout.write(f"{counted(number)} written to {output}")
 
-    def requeue(self, *, body: str | None, **options: Any) -> None:
+    def requeue(self, *, body: str | None, job: bool, **options: Any) -> None:
         """Send dead letters again, or one of them with another body."""
         content = read(body) if body is not None else None
         if content is not None and len(options["ids"]) != 1:
             raise CommandError("--body is for one dead letter: select it by --id.")
-        send = partial(replay.requeue, body=content)
-        self.settle("requeued", send, replay.warnings, **options)
+        if job and (content is not None or options["status"]):
+            raise CommandError("A job sends waiting letters as they are.")
+        if options["rate"] and not job:
+            raise CommandError("--rate is for --job.")
+        if options["dry_run"]:
+            self.print_preview(narrowed(options), options["json"])
+        elif job:
+            self.create_job(**options)
+        else:
+            send = partial(replay.requeue, body=content)
+            self.settle("requeued", send, replay.warnings, **options)
+
+    def create_job(self, *, json: bool, first: bool, **options: Any) -> None:
+        """Create a job, and print its number."""
+        rows = narrowed(options).archive()
+        job = jobs.create(rows, operator(), is_trial=first, rate=options["rate"])
+        numbers = Counter({Replay.State.WAITING.value: job.total})
+        if json:
+            self.stdout.write(encoded(job.as_dict(numbers)))
+        else:
+            self.stdout.write(f"job {job.pk} sends {counted(job.total)}")
 
     def discard(self, **options: Any) -> None:
         """Discard dead letters."""
         self.settle("discarded", replay.discard, lambda _: (), **options)
 
+    def restore(self, **options: Any) -> None:
+        """Let discarded dead letters wait again."""
+        options["status"] = DeadLetter.Status.DISCARDED
+        self.settle("restored", replay.restore, lambda _: (), **options)
+
     def settle(
         self,
         done: str,
-        settle: Callable[..., Iterator[Letters]],
-        warnings: Callable[[Letters], Iterable[str]],
+        settle: Settle,
+        warnings: Warnings,
         *,
+        json: bool,
         dry_run: bool,
+        first: bool = False,
+        timeout: float = 0.0,
         **options: Any,
     ) -> None:
-        """Requeue or discard what is selected, and print a line for each."""
-        selection = selected(**options)
-        if not (options["all"] or selection.is_narrow):
-            raise CommandError("Say which: --all, or any of the filters.")
+        """Settle what is selected, and print a line or an object for each."""
+        selection = narrowed(options)
         if dry_run:
-            letters = [*selection.everywhere()]
-            self.warn(warnings(letters))
-            number = self.print_table(letters)
+            number = self.print_table(selection.everywhere())
             self.stdout.write(f"{counted(number)} would be {done}")
             return
         rows = selection.archive()
+        before = self.settle_first(settle, rows, timeout) if first else []
         skipped = replay.unsendable(rows) if done == "requeued" else []
+        bar = Progress(self.stderr, 0 if self.stdout.isatty() else rows.count())
         number = 0
-        for letters in settle(rows, f"command {replay.system_user()}"):
-            self.warn(warnings(letters))
-            number += len(letters)
-            for letter in letters:
+
+        def settled() -> Iterator[DeadLetter]:
+            nonlocal number
+            for letters in chain([before], settle(rows, operator())):
+                bar.clear()
+                self.warn(warnings(letters))
+                yield from letters
+                self.stdout.flush()
+                number += len(letters)
+                bar.show(number)
+            bar.clear()
+
+        if json:
+            print_array(self.stdout, (encoded(brief(one, done)) for one in settled()))
+        else:
+            for letter in settled():
                 self.stdout.write(f"{done} {printable(str(letter))}")
-            self.stdout.flush()
         self.warn(
             f"{printable(str(letter))} stays: no app handles messages of its queue"
             for letter in skipped
         )
-        self.stdout.write(f"{counted(number)} {done}")
+        if not json:
+            self.stdout.write(f"{counted(number)} {done}")
+
+    def settle_first(
+        self, settle: Settle, rows: DeadLetterQuerySet, timeout: float
+    ) -> Letters:
+        """Send the oldest letter and return it; raise unless it is applied."""
+        oldest = rows.filter(queue__in=handlers).values_list("pk", flat=True)[:1]
+        letters = [
+            letter
+            for portion in settle(rows.filter(pk__in=[*oldest]), operator())
+            for letter in portion
+        ]
+        for letter in letters:
+            sent = [(inbox_id(letter.queue, letter.message_id), letter.replays)]
+            self.warn([f"requeued {printable(str(letter))} first"])
+            deadline = time.monotonic() + timeout
+            while not (found := jobs.outcomes(sent)[0]):
+                if time.monotonic() > deadline:
+                    text = f"The others wait: no outcome within {timeout:g} s"
+                    raise CommandError(text, returncode=LEFT_WORK)
+                time.sleep(LOOK)
+            if found == Replay.State.FAILED:
+                letter.refresh_from_db()
+                text = f"The others wait: it failed again: {printable(letter.reason)}"
+                raise CommandError(text)
+        return letters
+
+    def print_preview(self, selection: Selection, as_json: bool) -> None:
+        """Print what requeuing would lead to."""
+        bar = Progress(self.stderr, 0 if self.stdout.isatty() else selection.count())
+        result = Preview()
+
+        def examined() -> Iterator[DeadLetter]:
+            nonlocal result
+            for result in preview(selection.everywhere()):
+                bar.clear()
+                self.warn(replay.warnings(result.portion, result.times))
+                yield from result.portion
+                bar.show(result.letters)
+            bar.clear()
+
+        if as_json:
+            for _ in examined():
+                pass
+            self.stdout.write(encoded(result.as_dict()))
+            return
+        number = self.print_table(examined())
+        for reason, count in result.invalid.most_common():
+            self.stdout.write(f"{counted(count)} invalid: {printable(reason)}")
+        self.stdout.write(
+            f"{result.valid} valid, {result.overtaken} overtaken by newer messages, "
+            f"{result.unsendable} without handlers"
+        )
+        self.stdout.write(f"{counted(number)} would be requeued")
 
     def print_table(self, letters: Iterable[DeadLetter]) -> int:
         """Print a table that fits the terminal; return the number of dead letters."""
-        number = 0
-        width = shutil.get_terminal_size().columns if self.stdout.isatty() else None
-        # Line 0 is the heading.
-        for number, line in enumerate(formatting.table(letters, width)):  # noqa: B007
-            self.stdout.write(line)
-        return number
+        return print_lines(
+            self.stdout, formatting.HEADINGS, map(formatting.cells, letters)
+        )
 
     def warn(self, lines: Iterable[str]) -> None:
         """Print lines to standard error."""
@@ -172,30 +321,15 @@ class Command(BaseCommand):
             self.stderr.write(line)
 
 
-def add_filters(parser: ArgumentParser, all_help: str) -> None:
-    """Add the options that select dead letters."""
-    parser.add_argument("--queue", help="of this queue")
-    parser.add_argument(
-        "--id",
-        dest="ids",
-        metavar="ID",
-        action="append",
-        default=[],
-        help="the beginning of an id or message id; may be repeated",
-    )
-    parser.add_argument("--kind", choices=DeadLetter.Kind.values)
-    parser.add_argument("--type", dest="event_type", help="of this event type")
-    parser.add_argument("--reason", help="with this text in the reason")
-    parser.add_argument("--status", choices=DeadLetter.Status.values)
-    parser.add_argument("--all", action="store_true", help=all_help)
+def brief(letter: DeadLetter, done: str) -> dict[str, str]:
+    """Return which dead letter it is, and what was done with it."""
+    names = ("id", "message_id", "queue", "event_type")
+    return {name: getattr(letter, name) for name in names} | {"done": done}
 
 
-def selected(*, settled_too: bool = False, **options: Any) -> Selection:
-    """Return the selection of the options: waiting ones, unless they say otherwise."""
-    chosen = {name: options[name] for name in FILTERS} | {"ids": tuple(options["ids"])}
-    if chosen["status"] is None and not (settled_too and options["all"]):
-        chosen["status"] = DeadLetter.Status.WAITING
-    return Selection(**chosen)
+def operator() -> str:
+    """Return who runs this command, for the history."""
+    return f"command {replay.system_user()}"
 
 
 def read(file: str) -> bytes:

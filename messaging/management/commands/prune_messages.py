@@ -7,8 +7,19 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from messaging.conf import settings
-from messaging.models import Attempt, IdempotencyKey, Inbox, LastNameless, Minute
+from messaging.models import (
+    Attempt,
+    DeadLetter,
+    IdempotencyKey,
+    Inbox,
+    LastNameless,
+    Minute,
+    ReplayJob,
+)
 from messaging.models.lease import Worker
+
+#: Dead letters that wait are kept.
+PRUNED = (Inbox, LastNameless, IdempotencyKey, Attempt, ReplayJob, DeadLetter)
 
 
 class Command(BaseCommand):
@@ -16,9 +27,10 @@ class Command(BaseCommand):
 
     help = (
         "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], and what else is "
-        "known of messages of that age, in small steps that lock little; and processes "
-        "that died more than an hour ago. Sums up the counts by minute that are older "
-        "than MESSAGING['HISTORY_DAYS']. Run it once a day; it may be stopped and run "
+        "known of messages of that age, dead letters that were settled as long ago and "
+        "replay jobs of that age, in small steps that lock little; and processes that "
+        "died more than an hour ago. Sums up the counts by minute that are older than "
+        "MESSAGING['HISTORY_DAYS']. Run it once a day; it may be stopped and run "
         "again at any time. (The relay empties the outbox.)"
     )
 
@@ -29,7 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Delete the rows, or count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-        for model in (Inbox, LastNameless, IdempotencyKey, Attempt):
+        for model in PRUNED:
             rows = model.objects.using(settings.DATABASE).older_than(before)
             name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
             total = rows.count()
