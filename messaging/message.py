@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -12,12 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .bodies import decoded
-from .envelope import Envelope
+from .envelope import Delivery, Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
-from .text import describe, storable
-
-logger = logging.getLogger(__name__)
+from .text import storable
 
 T = TypeVar("T")
 
@@ -58,8 +55,9 @@ class Message(BaseModel):
     #: Name of the URL that shows what the message was about, given its reference.
     view_name: ClassVar[str | None] = None
 
-    # Not a private attribute: pydantic would set one up for every message.
+    # Not private attributes: pydantic would set them up for every message.
     _if_version: ClassVar[int | None] = None
+    _origin: ClassVar[Delivery | None] = None
 
     @property
     def partition_key(self) -> str:
@@ -78,6 +76,16 @@ class Message(BaseModel):
         conditional = self.model_copy()
         conditional.__dict__["_if_version"] = version
         return conditional
+
+    @property
+    def origin(self) -> Delivery | None:
+        """The delivery it came in; of an event, that of the message that caused it."""
+        return self._origin
+
+    def came_in(self, delivery: Delivery) -> Self:
+        """Return this message, with the delivery that it came in."""
+        self.__dict__["_origin"] = delivery
+        return self
 
     def encode(self) -> bytes:
         """
@@ -132,6 +140,15 @@ class Event(Message):
 
     queue: ClassVar = ""
 
+    def caused_by(self, message: Message) -> Self:
+        """
+        Return this event, as one that a message has caused.
+
+        It inherits the correlation id and the trace of the message. A handler that
+        takes lists says so; what others publish inherits them without it.
+        """
+        return self if message.origin is None else self.came_in(message.origin)
+
 
 def decode(
     body: bytes, classes: tuple[type[Message], ...], envelope: Envelope | None = None
@@ -166,7 +183,6 @@ def validated(read: Callable[[], T], problem: str = "") -> T:
     except InvalidMessage:
         raise
     except Exception as error:
-        logger.warning("A validator failed: %s", describe(error), exc_info=True)
         text = problem or _("Enter a valid value.")
         raise InvalidMessage({"": [f"{text} ({type(error).__name__})"]}) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
+
+logger = logging.getLogger(__name__)
 
 #: May create and change users and reports.
 EDITOR = "editor"
@@ -78,8 +81,8 @@ class BearerToken(JWTStatelessUserAuthentication):
         """Return user and token; every defect of a token gives the same error."""
         try:
             return super().authenticate(request)
-        except (AuthenticationFailed, OverflowError):
-            raise AuthenticationFailed(INVALID) from None
+        except (AuthenticationFailed, OverflowError) as error:
+            raise AuthenticationFailed(INVALID) from error
 
     def get_validated_token(self, raw_token: bytes) -> Token:
         """Return the token; the signature of one that was valid is known."""
@@ -104,6 +107,11 @@ class BrowserSession(SessionAuthentication):
             super().enforce_csrf(request)
         except PermissionDenied as error:
             raise PermissionDenied("Falta el token CSRF o no es válido.") from error
+
+
+def log_failed_login(**_: Any) -> None:
+    """Log that a password was wrong; who tried it is personal data."""
+    logger.warning("A login failed")
 
 
 def issue_token(name: str, roles: list[str]) -> Token:

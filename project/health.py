@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import Future, wait
 from threading import Lock, Thread
 
@@ -12,9 +11,10 @@ from django.views.decorators.http import require_safe
 from pymongo.errors import PyMongoError
 
 from messaging.amqp.publisher import publisher
+from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds for a database to answer, and for the connection to the broker to open.
 TIMEOUT = 1.0
@@ -72,7 +72,8 @@ def _ask(alias: str, answer: Future[bool]) -> None:
         connection.close()
         answers = True
     except (DatabaseError, PyMongoError) as error:
-        logger.warning("The database %s does not answer: %s", alias, describe(error))
+        text = "The database %s does not answer: %s"
+        repeating.warning(text, alias, describe(error), about=alias)
     finally:
         answer.set_result(answers)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from threading import Lock
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 from messaging.amqp.client import connect
 from messaging.cluster.resizing import queue_state
 from messaging.exceptions import MessagingError
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import Outbox
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.lease import Lease
@@ -27,7 +27,7 @@ from messaging.text import describe
 from messaging.topology import consumed_names, dead_queue
 from project.health import answering
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 Families = Iterable[GaugeMetricFamily]
 
@@ -77,7 +77,8 @@ def answer_of(question: Callable[[], Families]) -> list[GaugeMetricFamily]:
     try:
         return list(question())
     except (MessagingError, DatabaseError) as error:
-        logger.warning("Metrics are left out: %s", describe(error, 500))
+        text = "Metrics are left out: %s"
+        repeating.warning(text, describe(error, 500), about=type(error))
         return []
 
 

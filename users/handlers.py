@@ -64,7 +64,10 @@ def insert_users(messages: list[UserCreate]) -> list[UserCreated]:
     ]
     ids = User.objects.insert(rows)
     UserLedger.objects.begin(ids)
-    return [UserCreated.of_row(pk, row) for pk, row in zip(ids, rows, strict=True)]
+    return [
+        UserCreated.of_row(pk, row).caused_by(message)
+        for pk, row, message in zip(ids, rows, messages, strict=True)
+    ]
 
 
 @handles(UserUpdate, batch=True, savepoint=False)
@@ -86,7 +89,7 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
                 continue
             owners.pop(normalise_email(users[message.user_id].email), None)
             owners[email] = message.user_id
-        users.update(message.user_id, **message.changes)
+        users.update(message.user_id, message, **message.changes)
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     if refused:
@@ -106,7 +109,7 @@ def delete_users(messages: list[UserDelete]) -> list[int]:
         elif message.if_version not in (None, users.version(message.user_id)):
             stale.append(message)
         else:
-            users.delete(message.user_id)
+            users.delete(message.user_id, message)
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     if unknown:

@@ -20,6 +20,7 @@ from django.db import connections
 from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import session_locks
 from messaging.models.lease import Lease, Worker
 
@@ -27,6 +28,7 @@ from .leases import HeldLease
 from .time_limit import WatchedConsumer
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Heartbeats within `MESSAGING["LEASE"]`, after which a worker counts as dead.
 HEARTBEATS = 5
@@ -98,11 +100,12 @@ class Coordinator:
         while not self._stopping.is_set():
             try:
                 self._beat()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 it is logged
                 # A server is away, or a bug: the leases expire, which is safe.
-                logger.warning(
+                repeating.warning(
                     "Heartbeat failed: %s",
                     error,
+                    about=type(error),
                     exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 with suppress(Exception):

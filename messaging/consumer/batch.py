@@ -9,7 +9,6 @@ may be processed again from the top at any time: what was decided before is know
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import nullcontext
 from functools import partial
 
@@ -20,6 +19,7 @@ from messaging.database import answers, close_stale_connections
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure
 from messaging.exceptions import Reject
+from messaging.logs.context import Handling
 from messaging.registry import Handler, handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
@@ -69,7 +69,7 @@ class Processor:
         Raises `LeaseLost`, `CircuitOpen`, or the failure of a server: the batch must
         then be processed again, by the holder of the lease.
         """
-        started = time.monotonic()
+        handling = Handling([context.delivery for context in batch.contexts])
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
         with attempts.marked(batch, self.lease) if batch.may_kill else nullcontext():
@@ -89,10 +89,9 @@ class Processor:
             if batch.is_parked:
                 parking.finish(self.lease, batch.contexts)
         self._policy.server_waits = 0
-        elapsed = (time.monotonic() - started) * 1000
         kind = "parked messages" if batch.is_parked else "messages"
-        count = len(batch.contexts)
-        logger.info("%d %s of %s in %.1f ms", count, kind, self.lease.name, elapsed)
+        values = (len(batch.contexts), kind, self.lease.name)
+        logger.info("%d %s of %s are settled", *values, extra=handling.fields)
 
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""

@@ -91,7 +91,8 @@ class Context:
             )
         message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
         self.key = key_of(message)
-        self.message = message.expecting(envelope.own_header(IF_VERSION))
+        message = message.expecting(envelope.own_header(IF_VERSION))
+        self.message = message.came_in(self.delivery)
         partition = partition_for(self.delivery.queue, self.key)
         self._is_misrouted = self.delivery.source not in ("", partition)
 

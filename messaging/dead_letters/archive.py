@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
@@ -20,6 +21,7 @@ from messaging.amqp.deliveries import envelope_of
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.envelope import Delivery
+from messaging.logs.outcomes import log_dead_letters
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
 from messaging.topology import dead_queue
@@ -47,14 +49,7 @@ def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
         return
     letters = {one.id: one for one in (letter_of(*pair) for pair in failed)}
     _save(letters)
-    for delivery, failure in failed:
-        logger.error(
-            "Message %s of %s is a dead letter (%s): %s",
-            delivery.message_id,
-            delivery.queue,
-            failure.kind,
-            failure.reason,
-        )
+    log_dead_letters(failed)
 
 
 def _save(letters: dict[str, DeadLetter]) -> None:
@@ -80,11 +75,25 @@ def store(letters: Iterable[DeadLetter]) -> int:
             new = {one.id: one for one in _unknown(list(found.values()))}
             _save(new)
             _record_in_inbox(new.values())
+            log = partial(_log_archived, list(new.values()))
+            transaction.on_commit(log, using=settings.DATABASE, robust=True)
     except IntegrityError as error:
         raise OperationalError(
             "Another process has just stored one of these."
         ) from error
     return len(new)
+
+
+def _log_archived(letters: Sequence[DeadLetter]) -> None:
+    for one in letters:
+        logger.error(
+            "The broker has dead-lettered message %s of %s (%s): %s",
+            one.message_id,
+            one.queue,
+            one.kind,
+            one.reason,
+            extra={"event_type": one.event_type, "message_id": one.message_id},
+        )
 
 
 def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:

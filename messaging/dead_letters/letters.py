@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +61,8 @@ class Failure:
     exception: str = ""
     #: Whether the database refused to store it: only safe values are recorded.
     is_unstorable: bool = False
+    #: For the log.
+    error: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:

@@ -17,6 +17,7 @@ from messaging.conf import settings
 from messaging.database import insert
 from messaging.envelope import PARTITION_KEY, SHORT, Envelope, random_id
 from messaging.exceptions import TooLarge
+from messaging.logs.context import cause_of, current_cause, inheriting
 from messaging.message import Event, key_of
 from messaging.text import storable
 
@@ -62,20 +63,22 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
         The rows are those that `add` stores for the envelopes of the events. Raises
         `InvalidMessage`, or a `PublishError` if one cannot be sent.
         """
-        now = datetime.now(UTC)
+        now, usual = datetime.now(UTC), current_cause()
         exchange, limit = settings.EVENTS_EXCHANGE, settings.MAX_BODY
         rows: list[tuple[Any, ...]] = []
         for event in events:
             key, body, name = key_of(event), event.encode(), event.event_type
-            headers = {PARTITION_KEY: key}
+            cause = cause_of(event.origin) if event.origin else usual
+            headers = {PARTITION_KEY: key} | cause.trace
+            rare = cause.correlation_id and {"correlation_id": cause.correlation_id}
             if len(body) > limit:
                 raise TooLarge
             if len(key) > SHORT:
                 Properties(Envelope(body, name, headers=headers))
             shard = _shard(key or f"{exchange} {name}")
             routing: tuple[Any, ...]
-            routing = (random_id(), exchange, name, name, headers, {}, False)
-            rows.append((*routing, body, shard, now))
+            routing = (random_id(), exchange, name, name, headers)
+            rows.append((*routing, rare or {}, False, body, shard, now))
         self._insert(rows)
         return [row[0] for row in rows]
 
@@ -91,7 +94,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; must be called in a transaction."""
-        now = datetime.now(UTC)
+        now, cause = datetime.now(UTC), current_cause()
         self._insert(
             (
                 envelope.message_id,
@@ -105,7 +108,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                 _shard(envelope.key),
                 now,
             )
-            for envelope in envelopes
+            for envelope in (inheriting(one, cause) for one in envelopes)
         )
 
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> None:

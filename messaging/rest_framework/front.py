@@ -18,6 +18,7 @@ from messaging.amqp.async_publisher import AsyncPublisher
 from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.operations import operation_id
+from messaging.traces.spans import sending
 
 from .bridge import Body, Bridge, Environ, Receive, Scope, Send, environ_of, respond
 from .plain_writes import Doubt, length_of, route_of, view_of
@@ -101,7 +102,8 @@ class Front:
         try:
             if self._publisher is None:
                 self._publisher = AsyncPublisher()
-            await self._publisher.confirmed(envelope)
+            with sending([envelope]) as (sent,):
+                await self._publisher.confirmed(sent)
         except Exception as error:
             environ[FAILURE] = error
             raise Doubt from error

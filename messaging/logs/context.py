@@ -1,0 +1,162 @@
+"""
+What a thread is working on, a request or messages.
+
+Its log lines have the ids of that, and what it publishes belongs to the same chain.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+from messaging.envelope import Delivery, Envelope
+from messaging.text import storable
+from messaging.traces import spans
+from messaging.traces.trace_context import TRACEPARENT, Trace, trace_id_of, trace_of
+
+#: Characters of a text of other programs in a field.
+LENGTH = 255
+
+
+class Cause(NamedTuple):
+    """What a message passes on to those that are published because of it."""
+
+    correlation_id: str | None = None
+    #: Headers of the trace.
+    trace: Trace = {}
+
+
+NO_CAUSE = Cause()
+
+
+class Work(Protocol):
+    """A request or messages."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of log lines."""
+
+    @property
+    def cause(self) -> Cause:
+        """What a message that is published meanwhile inherits."""
+
+
+class Handling:
+    """Messages in the hands of users' code."""
+
+    __slots__ = ("_deliveries", "_started")
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self._deliveries = deliveries
+        self._started = time.monotonic()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The ids of the only message, or what several have in common."""
+        first = self._deliveries[0]
+        found = fields_of(first)
+        if len(self._deliveries) > 1:
+            found = {"queue": first.queue, "messages": len(self._deliveries)}
+        return found | {"duration": milliseconds_since(self._started)}
+
+    @property
+    def cause(self) -> Cause:
+        """Of several it is unknown which one is the cause."""
+        if len(self._deliveries) > 1:
+            return NO_CAUSE
+        return cause_of(self._deliveries[0])
+
+
+#: What this thread or task is working on.
+work: ContextVar[Work | None] = ContextVar("messaging.work", default=None)
+#: Whether what happens is only tried out, so that nothing is logged.
+_is_rehearsal: ContextVar[bool] = ContextVar("messaging.rehearsal", default=False)
+
+
+@contextmanager
+def working_on(something: Work) -> Iterator[None]:
+    """Add the ids of a request or of messages to the log lines of a `with` block."""
+    token = work.set(something)
+    try:
+        yield
+    finally:
+        work.reset(token)
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Log nothing in a `with` block, if `AddContext` is used."""
+    token = _is_rehearsal.set(True)
+    try:
+        yield
+    finally:
+        _is_rehearsal.reset(token)
+
+
+def current_cause() -> Cause:
+    """Return what a message that is published now inherits."""
+    now = work.get()
+    cause = now.cause if now else NO_CAUSE
+    own = spans.current_trace()
+    return cause._replace(trace=own) if own else cause
+
+
+def inheriting(envelope: Envelope, cause: Cause) -> Envelope:
+    """Return an envelope with what it inherits, unless it has its own."""
+    trace = {} if TRACEPARENT in envelope.headers else cause.trace
+    correlation_id = envelope.correlation_id or cause.correlation_id
+    if not trace and correlation_id == envelope.correlation_id:
+        return envelope
+    headers = envelope.headers | trace
+    return envelope.copy(headers=headers, correlation_id=correlation_id)
+
+
+def cause_of(delivery: Delivery) -> Cause:
+    """Return what the messages that are published because of this one inherit."""
+    envelope = delivery.envelope
+    correlation_id = envelope.correlation_id or delivery.message_id
+    headers = envelope.headers
+    return Cause(correlation_id, trace_of(headers) if TRACEPARENT in headers else {})
+
+
+def fields_of(delivery: Delivery, attempt: int | None = None) -> dict[str, Any]:
+    """Return the fields of log lines about a message; without `attempt`, the next."""
+    cause = cause_of(delivery)
+    found = {
+        "message_id": delivery.message_id,
+        "correlation_id": storable(cause.correlation_id or "", LENGTH),
+        "event_type": storable(delivery.envelope.type or "", LENGTH),
+        "queue": delivery.queue,
+        "attempt": delivery.attempts + 1 if attempt is None else attempt,
+    }
+    return found | trace_field(cause.trace)
+
+
+def trace_field(trace: Trace) -> dict[str, str]:
+    """Return the id of the trace as a field of log lines, if there is one."""
+    trace_id = trace_id_of(spans.current_trace() or trace)
+    return {"trace_id": trace_id} if trace_id else {}
+
+
+def milliseconds_since(started: float) -> float:
+    """Return the milliseconds since a time of the monotonic clock."""
+    return round((time.monotonic() - started) * 1000, 1)
+
+
+class AddContext(logging.Filter):
+    """
+    A filter for handlers: adds the ids of what the thread is working on.
+
+    Fields that a line has of its own, by `extra`, stay as they are.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields to a record; False for what must not be logged."""
+        if (now := work.get()) is not None:
+            for name, value in now.fields.items():
+                record.__dict__.setdefault(name, value)
+        return not _is_rehearsal.get()

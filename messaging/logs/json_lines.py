@@ -1,0 +1,54 @@
+"""Log lines for programs: one JSON object each. It needs python-json-logger."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
+
+from messaging.text import storable
+
+from .console import time_of
+from .masking import masked
+
+#: Names of attributes of a record in the output.
+NAMES = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
+
+
+class JSONFormatter(JsonFormatter):
+    """Time, level, logger, message and all fields; the traceback is one of them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["levelname", "name", "message"],
+            rename_fields=NAMES,
+            json_ensure_ascii=False,
+        )
+        self._skip_fields.add("request")  # Django's; its ids are there already
+
+    def add_fields(
+        self,
+        log_data: dict[str, Any],
+        record: logging.LogRecord,
+        message_dict: dict[str, Any],
+    ) -> None:
+        """Put the time first."""
+        log_data["time"] = time_of(record)
+        super().add_fields(log_data, record, message_dict)
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields without addresses, secrets and control characters."""
+        return {name: clean(value) for name, value in log_data.items()}
+
+
+def clean(value: object) -> Any:
+    """Return a value as JSON has it, with each text masked."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {masked(storable(k)): clean(v) for k, v in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [clean(one) for one in value]
+    return masked(storable(value), lines=True)
