@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any, ClassVar
 
@@ -17,8 +16,6 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
-
-logger = logging.getLogger(__name__)
 
 #: May create and change users and reports.
 EDITOR = "editor"
@@ -107,11 +104,6 @@ class BrowserSession(SessionAuthentication):
             super().enforce_csrf(request)
         except PermissionDenied as error:
             raise PermissionDenied("Falta el token CSRF o no es válido.") from error
-
-
-def log_failed_login(**_: Any) -> None:
-    """Log that a password was wrong; who tried it is personal data."""
-    logger.warning("A login failed")
 
 
 def issue_token(name: str, roles: list[str]) -> Token:

@@ -1,5 +1,6 @@
 """Settings from the environment, then `.env`, then the servers of `make run`."""
 
+import logging
 import os
 import re
 from contextlib import suppress
@@ -132,6 +133,8 @@ if LOG_FORMAT not in ("json", "console"):
     raise ImproperlyConfigured('LOG_FORMAT must be "json" or "console".')
 #: Of the lines of this project; of libraries there are warnings and worse.
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+# Python would write warnings to the same stream in a form of its own.
+logging.captureWarnings(True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
