@@ -39,6 +39,15 @@ class Log:
         new = self.lines[self._seen :]
         return [line for line in new if not levels or line["level"] in levels]
 
+    def about(self, message_id: str, *levels: str) -> list[Line]:
+        """Return what was written about a message since `skip`."""
+        return [one for one in self.new(*levels) if one.get("message_id") == message_id]
+
+    def failures(self, message_id: str) -> list[Line]:
+        """Wait until a message is given up; return the lines about its failures."""
+        eventually(lambda: self.about(message_id, "ERROR"), "it is given up", 20)
+        return self.about(message_id, "WARNING", "ERROR")
+
     def one(self, *levels: str) -> Line:
         """Wait for a line of some levels, and return it; fail if there are more."""
         levels = levels or ("WARNING", "ERROR", "CRITICAL")
