@@ -82,9 +82,10 @@ class Message(BaseModel):
         """The delivery it came in; of an event, that of the message that caused it."""
         return self._origin
 
-    def came_in(self, delivery: Delivery) -> Self:
+    def came_in(self, delivery: Delivery | None) -> Self:
         """Return this message, with the delivery that it came in."""
-        self.__dict__["_origin"] = delivery
+        if delivery is not None:
+            self.__dict__["_origin"] = delivery
         return self
 
     def encode(self) -> bytes:
@@ -96,6 +97,8 @@ class Message(BaseModel):
         omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
         body = validated(lambda: self._as_json(omitted), UNENCODABLE)
         decoded = validated(partial(self.__pydantic_validator__.validate_json, body))
+        if "_origin" in self.__dict__:
+            decoded.__dict__["_origin"] = self._origin
         if (decoded.__dict__, decoded.model_extra) == (self.__dict__, self.model_extra):
             return body
         changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
@@ -147,7 +150,7 @@ class Event(Message):
         It inherits the correlation id and the trace of the message. A handler that
         takes lists says so; what others publish inherits them without it.
         """
-        return self if message.origin is None else self.came_in(message.origin)
+        return self.came_in(message._origin)
 
 
 def decode(

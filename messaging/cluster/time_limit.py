@@ -28,7 +28,7 @@ from messaging.conf import settings
 from messaging.database import balanced
 from messaging.envelope import Delivery
 from messaging.exceptions import TimeLimitExceeded
-from messaging.logs.context import Handling, working_on
+from messaging.logs.context import Handling, work
 from messaging.logs.repetition import RepeatingLogger
 from messaging.traces.spans import processing
 
@@ -125,10 +125,12 @@ class Watch:
         """
         self.check()
         self._call = Call(messages)
+        token = work.set(Handling(messages))
         try:
-            with working_on(Handling(messages)), balanced(settings.DATABASE):
+            with balanced(settings.DATABASE):
                 yield
         finally:
+            work.reset(token)
             with self._lock:
                 self.check()
                 self._call = None

@@ -11,26 +11,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from messaging.envelope import Delivery, Envelope
 from messaging.text import storable
 from messaging.traces import spans
 from messaging.traces.trace_context import TRACEPARENT, Trace, trace_id_of, trace_of
 
+#: Header with the id that all messages of a chain share.
+CORRELATION_ID = "correlation-id"
 #: Characters of a text of other programs in a field.
 LENGTH = 255
 
 
-class Cause(NamedTuple):
-    """What a message passes on to those that are published because of it."""
-
-    correlation_id: str | None = None
-    #: Headers of the trace.
-    trace: Trace = {}
-
-
-NO_CAUSE = Cause()
+#: Headers that a message passes on to those that are published because of it: its
+#: correlation id and its trace.
+Cause = dict[str, str]
 
 
 class Work(Protocol):
@@ -66,9 +62,7 @@ class Handling:
     @property
     def cause(self) -> Cause:
         """Of several it is unknown which one is the cause."""
-        if len(self._deliveries) > 1:
-            return NO_CAUSE
-        return cause_of(self._deliveries[0])
+        return {} if len(self._deliveries) > 1 else cause_of(self._deliveries[0])
 
 
 #: What this thread or task is working on.
@@ -100,40 +94,47 @@ def rehearsal() -> Iterator[None]:
 def current_cause() -> Cause:
     """Return what a message that is published now inherits."""
     now = work.get()
-    cause = now.cause if now else NO_CAUSE
-    own = spans.current_trace()
-    return cause._replace(trace=own) if own else cause
+    return (now.cause if now else {}) | spans.current_trace()
 
 
 def inheriting(envelope: Envelope, cause: Cause) -> Envelope:
     """Return an envelope with what it inherits, unless it has its own."""
-    trace = {} if TRACEPARENT in envelope.headers else cause.trace
-    correlation_id = envelope.correlation_id or cause.correlation_id
-    if not trace and correlation_id == envelope.correlation_id:
-        return envelope
-    headers = envelope.headers | trace
-    return envelope.copy(headers=headers, correlation_id=correlation_id)
+    headers = cause | envelope.headers
+    is_same = len(headers) == len(envelope.headers)
+    return envelope if is_same else envelope.copy(headers=headers)
 
 
 def cause_of(delivery: Delivery) -> Cause:
     """Return what the messages that are published because of this one inherit."""
+    headers = delivery.envelope.headers
+    trace = trace_of(headers) if TRACEPARENT in headers else {}
+    return {CORRELATION_ID: correlation_id_of(delivery), **trace}
+
+
+def correlation_id_of(delivery: Delivery) -> str:
+    """
+    Return the id that all messages of a chain share, which is that of the first one.
+
+    It is a header, as the property of that name belongs to a call and its reply. A
+    program that sets neither starts a chain.
+    """
     envelope = delivery.envelope
-    correlation_id = envelope.correlation_id or delivery.message_id
-    headers = envelope.headers
-    return Cause(correlation_id, trace_of(headers) if TRACEPARENT in headers else {})
+    given = envelope.headers.get(CORRELATION_ID) or envelope.correlation_id
+    if given is None:
+        return delivery.message_id
+    return storable(given, LENGTH)
 
 
 def fields_of(delivery: Delivery, attempt: int | None = None) -> dict[str, Any]:
     """Return the fields of log lines about a message; without `attempt`, the next."""
-    cause = cause_of(delivery)
     found = {
         "message_id": delivery.message_id,
-        "correlation_id": storable(cause.correlation_id or "", LENGTH),
+        "correlation_id": correlation_id_of(delivery),
         "event_type": storable(delivery.envelope.type or "", LENGTH),
         "queue": delivery.queue,
         "attempt": delivery.attempts + 1 if attempt is None else attempt,
     }
-    return found | trace_field(cause.trace)
+    return found | trace_field(trace_of(delivery.envelope.headers))
 
 
 def trace_field(trace: Trace) -> dict[str, str]:

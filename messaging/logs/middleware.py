@@ -45,12 +45,12 @@ class Serving:
             "path": self._path,
             "duration": milliseconds_since(self._started),
         }
-        return found | trace_field(self.cause.trace)
+        return found | trace_field(self.cause)
 
     @property
     def cause(self) -> Cause:
         """The trace of the request; the chain of messages begins with its message."""
-        return Cause(None, trace_of_request(self._meta))
+        return trace_of_request(self._meta)
 
 
 class RequestMiddleware:

@@ -68,17 +68,15 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
         rows: list[tuple[Any, ...]] = []
         for event in events:
             key, body, name = key_of(event), event.encode(), event.event_type
-            cause = cause_of(event.origin) if event.origin else usual
-            headers = {PARTITION_KEY: key} | cause.trace
-            rare = cause.correlation_id and {"correlation_id": cause.correlation_id}
+            origin = event.origin
+            headers = {PARTITION_KEY: key, **(cause_of(origin) if origin else usual)}
             if len(body) > limit:
                 raise TooLarge
             if len(key) > SHORT:
                 Properties(Envelope(body, name, headers=headers))
             shard = _shard(key or f"{exchange} {name}")
-            routing: tuple[Any, ...]
-            routing = (random_id(), exchange, name, name, headers)
-            rows.append((*routing, rare or {}, False, body, shard, now))
+            routing = (exchange, name, name)
+            rows.append((random_id(), *routing, headers, {}, False, body, shard, now))
         self._insert(rows)
         return [row[0] for row in rows]
 

@@ -43,7 +43,7 @@ def trace_of(headers: Mapping[str, Any]) -> Trace:
 
 def trace_id_of(trace: Trace) -> str | None:
     """Return the id of a trace from its headers, as `trace_of` returns them."""
-    return trace[TRACEPARENT][3:35] if trace else None
+    return trace[TRACEPARENT][3:35] if TRACEPARENT in trace else None
 
 
 def trace_of_request(meta: Mapping[str, Any]) -> Trace:

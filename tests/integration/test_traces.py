@@ -42,7 +42,7 @@ def traced(message: Message, number: int, **properties: Any) -> Delivery:
 def events() -> list[tuple[str, str | None, str | None]]:
     """Remove the rows of the outbox; return type, trace and correlation id of each."""
     rows = [
-        (row.type, row.headers.get("traceparent"), row.properties.get("correlation_id"))
+        (row.type, row.headers.get("traceparent"), row.headers.get("correlation-id"))
         for row in Outbox.objects.order_by("id")
     ]
     Outbox.objects.all().delete()
