@@ -28,7 +28,7 @@ from messaging.conf import settings
 from messaging.database import balanced
 from messaging.envelope import Delivery
 from messaging.exceptions import TimeLimitExceeded
-from messaging.logs.context import Handling, work
+from messaging.logs.context import Handling, fields_of_all, work
 from messaging.logs.repetition import RepeatingLogger
 from messaging.traces.spans import processing
 
@@ -65,6 +65,12 @@ class Call:
     def seconds(self) -> float:
         """How long it has been running."""
         return time.monotonic() - self._started
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of log lines about it."""
+        duration = round(self.seconds * 1000, 1)
+        return fields_of_all(self.messages) | {"duration": duration}
 
 
 class Watch:
@@ -158,7 +164,7 @@ class Watch:
         if call and not call.is_reported and call.seconds >= LONG:
             call.is_reported = True
             text = "The call for %s of %s has been running for %d s"
-            extra = Handling(call.messages).fields
+            extra = call.fields
             values = (named(call.messages), self._queue, call.seconds)
             logger.warning(text, *values, extra=extra)
 
@@ -180,7 +186,7 @@ class Watch:
             named(call.messages),
             self._queue,
             limit,
-            extra=Handling(call.messages).fields | {"traceback": stack},
+            extra=call.fields | {"traceback": stack},
         )
         return True
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from messaging.bodies import event_type
 from messaging.envelope import Delivery, Envelope
 from messaging.text import storable
 from messaging.traces import spans
@@ -52,11 +53,8 @@ class Handling:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The ids of the only message, or what several have in common."""
-        first = self._deliveries[0]
-        found = fields_of(first)
-        if len(self._deliveries) > 1:
-            found = {"queue": first.queue, "messages": len(self._deliveries)}
+        """The fields of log lines."""
+        found = fields_of_all(self._deliveries)
         return found | {"duration": milliseconds_since(self._started)}
 
     @property
@@ -130,11 +128,21 @@ def fields_of(delivery: Delivery, attempt: int | None = None) -> dict[str, Any]:
     found = {
         "message_id": delivery.message_id,
         "correlation_id": correlation_id_of(delivery),
-        "event_type": storable(delivery.envelope.type or "", LENGTH),
+        "event_type": storable(event_type(delivery.envelope), LENGTH),
         "queue": delivery.queue,
         "attempt": delivery.attempts + 1 if attempt is None else attempt,
     }
     return found | trace_field(trace_of(delivery.envelope.headers))
+
+
+def fields_of_all(deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    """Return the fields of the only message, or what several have in common."""
+    match deliveries:
+        case [only]:
+            return fields_of(only)
+        case [first, *_]:
+            return {"queue": first.queue, "messages": len(deliveries)}
+    return {"messages": 0}
 
 
 def trace_field(trace: Trace) -> dict[str, str]:

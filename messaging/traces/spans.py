@@ -40,7 +40,7 @@ def sending(
 
     Its parent is the current span or, without any, the trace of the first one.
     """
-    return _sending(envelopes) if is_on() else nullcontext(envelopes)
+    return _sending(envelopes) if envelopes and is_on() else nullcontext(envelopes)
 
 
 @contextmanager
