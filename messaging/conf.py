@@ -38,8 +38,8 @@ DEFAULTS: dict[str, Any] = {
     #: half; the other half arrives meanwhile. It must be the same for all consumers of
     #: a queue, and must not be lowered while messages wait: see `Subscription`.
     "PREFETCH": 1000,
-    #: Maximum size in bytes of the bodies that a consumer keeps in memory; further ones
-    #: are spooled to disk.
+    #: Maximum size in bytes of the bodies that a process keeps in memory for a queue,
+    #: whatever its number of partitions; further ones are spooled to disk.
     "PREFETCH_BYTES": 32 * 1024 * 1024,
     #: Type of the queues: "quorum", or "classic" for a broker without quorum queues.
     "QUEUE_TYPE": "quorum",

@@ -18,6 +18,7 @@ MessagingError
 ├── Reject                   raised by handlers: this message can never succeed
 │   └── NotYet               ... unless what it needs arrives soon
 ├── Retry                    raised by handlers: try this message again later
+├── Unavailable              raised by handlers: no message is at fault, but a server
 └── TimeLimitExceeded        a handler did not return in time
 """
 
@@ -173,6 +174,15 @@ class Retry(MessagingError):
         super().__init__(*args)
 
 
+class Unavailable(MessagingError, OperationalError):
+    """
+    A server does not do its work, although it answers: it is full, or read-only.
+
+    Raised by handlers and projections. The batch waits until the server does; no
+    message is set aside. `doctor` shows the text of the error.
+    """
+
+
 def fault_of(error: BaseException | None) -> BaseException | None:
     """
     Return the exception whose traceback belongs into the log, if there is one.
@@ -188,7 +198,8 @@ class TimeLimitExceeded(MessagingError):
     """A handler or a projection did not return within MESSAGING["TIME_LIMIT"]."""
 
 
-#: Raised when the broker or `MESSAGING["DATABASE"]` fails. `ProgrammingError` may mean
+#: Raised when the broker or `MESSAGING["DATABASE"]` fails; the second includes
+#: `Unavailable`. `ProgrammingError` may mean
 #: that a migration has yet to create a table or column.
 SERVER_FAILURES = (
     Unconfirmed,

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from django.db import OperationalError, connections
+from django.db import connections
 from pymongo import UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
+
+from messaging import Unavailable
 
 from .models import Report
 from .mongodb import SERVER_CODES, django_errors
@@ -101,9 +103,9 @@ def write_documents(writes: Sequence[Write]) -> None:
     """
     Apply the writes, at most one for each report. Repeating them is harmless.
 
-    Raises `OperationalError` while MongoDB is away or cannot write, `DocumentRefused`
-    for documents that it does not take, and `DocumentMissing` once everything else is
-    applied.
+    Raises `OperationalError` while MongoDB is away, `Unavailable` if it cannot write,
+    `DocumentRefused` for documents that it does not take, and `DocumentMissing` once
+    everything else is applied.
     """
     if len({write.id_reporte for write in writes}) < len(writes):
         raise ValueError("Writes to one report have no order within a batch.")
@@ -128,7 +130,7 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
     except BulkWriteError as exc:
         result = exc.details
         if result["writeConcernErrors"]:
-            raise OperationalError("MongoDB has not made a write durable.") from None
+            raise Unavailable("MongoDB has not made a write durable.") from None
         refused = {
             writes[error["index"]].id_reporte: error["code"]
             for error in result["writeErrors"]
@@ -136,7 +138,7 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
         }
         if codes := SERVER_CODES.keys() & refused.values():
             names = ", ".join(f"{code} {SERVER_CODES[code]}" for code in sorted(codes))
-            raise OperationalError(f"MongoDB cannot write: {names}") from None
+            raise Unavailable(f"MongoDB cannot write: {names}") from None
         if refused:
             raise DocumentRefused(refused) from None
     passed_over = [writes[error["index"]] for error in result["writeErrors"]]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from django.db import OperationalError
 from pymongo.errors import PyMongoError
 
+from messaging import Unavailable
 from messaging.text import describe
 
 #: Errors of single writes that are not due to the document: the same write succeeds
@@ -80,9 +81,15 @@ SERVER_CODES = {
 
 @contextmanager
 def django_errors() -> Iterator[None]:
-    """Raise the errors of PyMongo as Django's `OperationalError`, with their text."""
+    """
+    Raise the errors of PyMongo as Django's `OperationalError`, with their text.
+
+    Those by which the server says that it cannot serve are raised as `Unavailable`.
+    """
     try:
         yield
     except PyMongoError as error:
+        is_refusal = getattr(error, "code", None) in SERVER_CODES
+        kind = Unavailable if is_refusal else OperationalError
         # Its text may hold whole documents.
-        raise OperationalError(f"MongoDB: {describe(error, 300)}") from error
+        raise kind(f"MongoDB: {describe(error, 300)}") from error

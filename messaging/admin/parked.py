@@ -60,11 +60,14 @@ class ParkedAdmin(SearchableById):
         ("due_at", admin.EmptyFieldListFilter),
     )
     search_fields = ("message_id__startswith", "key__startswith", "error")
-    search_help_text = gettext_lazy("Beginning of an id or key, or part of the error")
+    search_help_text = gettext_lazy(
+        "An id as in the log, the beginning of a key, or part of the error"
+    )
     # The order in which those of one key are retried.
     ordering = ("id",)
     actions = ("try_now",)
     fields = (
+        "logged_id",
         "message_id",
         "partition",
         "event_type",
@@ -90,6 +93,11 @@ class ParkedAdmin(SearchableById):
     def short_error(self, row: Parked) -> str:
         """Return the beginning of the error."""
         return Truncator(row.error).chars(100)
+
+    @admin.display(description=gettext_lazy("id in the log"))
+    def logged_id(self, row: Parked) -> str:
+        """Return the id of the message in the log, in dead letters and in commands."""
+        return row.logged_id
 
     @admin.display(description=gettext_lazy("properties"))
     def sent_with(self, row: Parked) -> str:

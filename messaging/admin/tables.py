@@ -31,6 +31,7 @@ class InboxAdmin(SearchableById):
     sortable_by: ClassVar[Any] = ("message_id", HANDLED)
     list_filter = ("status",)
     search_fields = ("message_id__exact",)
+    search_help_text = gettext_lazy("An id as in the log, or as in the list")
     ordering = ("-processed_at",)
 
 

@@ -9,6 +9,7 @@ touched in the I/O thread only; other threads use `Connection.submit`.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import struct
 import threading
@@ -16,22 +17,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
-from pika.frame import decode_frame
+from pika.frame import Header, decode_frame
 
 from messaging.conf import settings
 from messaging.logs.repetition import RepeatingLogger
 
 from .channels import ChannelUser, RecoveringChannel
+from .field_tables import FRAME, exact_headers, may_be_changed
 
 logger = logging.getLogger(__name__)
 repeating = RepeatingLogger(__name__)
-if not (pikas := logging.getLogger("pika")).level:
+if not (of_pika := logging.getLogger("pika")).level:
     # It writes several lines for each attempt, where this package writes one a minute.
-    pikas.setLevel(logging.CRITICAL)
+    of_pika.setLevel(logging.CRITICAL)
 
 #: Seconds: the first pause before connecting again, and the longest.
 RECONNECT_PAUSE = (0.1, 5.0)
@@ -40,13 +43,9 @@ CLOSE_TIMEOUT = 1.0
 #: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
 UNCONNECTED = (AMQPError, AMQPConnectorException, OSError)
 
-#: Type, channel and size at the start of a frame of AMQP 0-9-1.
-FRAME = struct.Struct(">BHI")
-#: Class, weight, body size and property flags at the start of a content header. The
-#: properties follow; content type and encoding come before the table of headers
-#: (AMQP 0-9-1, section 4.2.6.1).
-CONTENT = struct.Struct(">HHQH")
-CONTENT_TYPE, CONTENT_ENCODING, HEADERS = 1 << 15, 1 << 14, 1 << 13
+#: The connections of this process.
+_existing: WeakSet[Connection] = WeakSet()
+os.register_at_fork(after_in_child=_existing.clear)
 
 
 class Connection:
@@ -78,6 +77,7 @@ class Connection:
         self._thread = threading.Thread(
             target=self._run, name=f"amqp-{name}", daemon=True
         )
+        _existing.add(self)
 
     def start(self) -> None:
         """Connect in the background."""
@@ -114,9 +114,10 @@ class Connection:
         """
         if not self._open.wait(patience):
             return f"No connection to {broker_address()}: {self.last_error}."
-        # Read once, as the I/O thread may reset it at any time.
-        if blocked := self.blocked:
-            return f"The broker takes no messages for now: {blocked}."
+        # The broker says so only to those connections that have published.
+        blocked = (why for one in list(_existing) if (why := one.blocked))
+        if why := next(blocked, None):
+            return f"The broker takes no messages for now: {why}."
         return None
 
     # What follows runs in the I/O thread.
@@ -226,27 +227,30 @@ class Connection:
 
 class Tolerant(pika.connection.Connection):  # type: ignore[misc]
     """
-    A connection of pika that survives headers which pika cannot decode.
+    A connection of pika that leaves out headers which pika does not decode as sent.
 
-    Such as a time in milliseconds, read as seconds: otherwise the connection would be
-    lost at every delivery of the message.
+    Otherwise a time in milliseconds, read as seconds, would end the connection at every
+    delivery of the message.
     """
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
             frame: tuple[int, Any] = super()._read_frame()
-        except (
-            ValueError,
-            OverflowError,
-            OSError,
-            RecursionError,
-            struct.error,
-        ) as error:
-            repeating.warning("The headers of a message are left out: %s", error)
-            read = self._frame_buffer
-            size = FRAME.size + FRAME.unpack_from(read)[2] + 1
-            return size, decode_frame(without_headers(read))[1]
+        except (ValueError, OverflowError, OSError, RecursionError, struct.error):
+            return self._read_exact_headers()
+        if type(frame[1]) is Header and may_be_changed(frame[1].properties.headers):
+            return self._read_exact_headers()
         return frame
+
+    def _read_exact_headers(self) -> tuple[int, Any]:
+        read = self._frame_buffer
+        exact, left_out = exact_headers(read)
+        if left_out:
+            names = ", ".join(left_out[:10])
+            text = "A message is read without %d headers that pika would change: %s"
+            repeating.warning(text, len(left_out), names)
+        size = FRAME.size + FRAME.unpack_from(read)[2] + 1
+        return size, decode_frame(exact)[1]
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         """Send a message in one piece, which saves two system calls."""
@@ -258,22 +262,6 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
 
 class Stream(Tolerant, pika.SelectConnection):  # type: ignore[misc]
     """A connection that its own loop serves."""
-
-
-def without_headers(frame: bytes) -> bytes:
-    """Return a content header frame without the table of headers."""
-    kind, channel, size = FRAME.unpack_from(frame)
-    class_id, weight, body_size, flags = CONTENT.unpack_from(frame, FRAME.size)
-    start = table = FRAME.size + CONTENT.size
-    for flag in (CONTENT_TYPE, CONTENT_ENCODING):
-        if flags & flag:
-            table += 1 + frame[table]
-    after = table + 4 + int.from_bytes(frame[table : table + 4])
-    content = CONTENT.pack(class_id, weight, body_size, flags & ~HEADERS)
-    content += frame[start:table] + frame[after : FRAME.size + size]
-    # What follows the content is the octet that ends every frame.
-    end = frame[FRAME.size + size : FRAME.size + size + 1]
-    return FRAME.pack(kind, channel, len(content)) + content + end
 
 
 def force_close(connection: pika.SelectConnection) -> None:

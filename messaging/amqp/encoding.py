@@ -78,7 +78,7 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
             content_encoding=envelope.content_encoding,
             priority=envelope.priority,
             timestamp=envelope.timestamp and int(envelope.timestamp.timestamp()),
-            app_id=envelope.app_id or settings.APP_ID,
+            app_id=envelope.app_id or _default_app_id(envelope),
             correlation_id=envelope.correlation_id,
             reply_to=envelope.reply_to,
             expiration=envelope.expiration,
@@ -98,13 +98,16 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
         return list(self._pieces)
 
 
+def _default_app_id(envelope: Envelope) -> str | None:
+    """Return the id of this application, unless another program is the publisher."""
+    return None if ORIGIN_EXCHANGE in envelope.headers else settings.APP_ID
+
+
 def for_partition(delivery: Delivery, partition: str) -> Envelope:
     """
     Return the envelope in which a delivery is forwarded to a partition.
 
-    It has nothing that would route or order the message otherwise. Headers that pika
-    decodes and cannot encode, or that do not fit into a frame, are left out, and the
-    log names them.
+    It has nothing that would route or order the message otherwise.
     """
     given = at_origin(delivery.envelope)
     own = delivery.envelope.own | {
@@ -116,7 +119,7 @@ def for_partition(delivery: Delivery, partition: str) -> Envelope:
     if delivery.is_nameless:
         own[ASSIGNED_ID] = delivery.message_id
         own |= {REDELIVERED: True} if delivery.is_again else {}
-    envelope = given.copy(
+    forwarded = given.copy(
         exchange=PARTITIONS,
         routing_key=partition,
         priority=None,  # it would overtake others of its key
@@ -124,15 +127,25 @@ def for_partition(delivery: Delivery, partition: str) -> Envelope:
         headers=original(given.headers) | own,
         mandatory=True,
     )
+    return sendable(forwarded)
+
+
+def sendable(envelope: Envelope) -> Envelope:
+    """
+    Return an envelope for a partition without those headers that cannot be sent.
+
+    Left out are headers that pika decodes and cannot encode, and the largest of those
+    that do not fit into a frame; the log names them.
+    """
     try:
         Properties(envelope)
     except PublishError:
-        return _with_fewer_headers(envelope, own)
+        return _with_fewer_headers(envelope)
     return envelope
 
 
-def _with_fewer_headers(envelope: Envelope, own: dict[str, Any]) -> Envelope:
-    """Return an envelope with its `own` headers and those others that can be sent."""
+def _with_fewer_headers(envelope: Envelope) -> Envelope:
+    own = envelope.own
     others = {n: v for n, v in envelope.headers.items() if n not in own}
     kept = {n: v for n, v in others.items() if _is_encodable(n, v)}
     kept = fitting(kept, MAX_PROPERTIES - ROOM)

@@ -26,6 +26,7 @@ from messaging.models.lease import Lease, Worker
 
 from .leases import HeldLease
 from .time_limit import WatchedConsumer
+from .waiting import Waiting
 
 logger = logging.getLogger(__name__)
 repeating = RepeatingLogger(__name__)
@@ -41,6 +42,7 @@ class PartitionConsumer(WatchedConsumer, Protocol):
 
     queue: str
     subscription: Subscription
+    waiting: Waiting
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
@@ -122,7 +124,7 @@ class Coordinator:
         self.me.warnings = {
             one.name: text
             for one in self._consumers
-            if (text := one.watch.warning() or one.subscription.warning) and one.lease
+            if (text := _warning(one)) and one.lease
         }
         workers.beat(self.me)
         # After a pause of this process or of the database, the others' heartbeats may
@@ -218,3 +220,9 @@ def assign(
 
 def _rank(queue: str, member: str) -> int:
     return zlib.crc32(f"{queue} {member}".encode())
+
+
+def _warning(consumer: PartitionConsumer) -> tuple[str, str] | None:
+    """Return what keeps a consumer from work, and what to do."""
+    watch, waiting = consumer.watch, consumer.waiting
+    return watch.warning() or waiting.warning() or consumer.subscription.warning

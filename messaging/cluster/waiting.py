@@ -17,11 +17,14 @@ from messaging.database import answers
 from messaging.exceptions import SERVER_FAILURES
 from messaging.logs.repetition import RepeatingLogger
 from messaging.registry import projections
+from messaging.text import describe
 
 repeating = RepeatingLogger(__name__)
 
 #: Seconds for which a consumer keeps messages while it waits.
 HOLD = 60.0
+#: Seconds of waiting that operators should know of.
+LONG = 10.0
 #: Seconds after which, at the latest, it tries again what is not known to be possible.
 LONGEST = 3600.0
 
@@ -42,6 +45,7 @@ class Waiting:
             repeating.info(text, name, waited, about=self._subscription.queue)
         self._pause = Backoff()
         self._since = None
+        self._latest: Exception | None = None
         #: The failure, once messages have been returned.
         self._failure: Exception | None = None
         self._until = 0.0
@@ -58,6 +62,7 @@ class Waiting:
         )
         if self._since is None:
             self._since = now
+        self._latest = failure
         waited = now - self._since
         if waited >= HOLD and self._failure is None:
             text = "Messages of %s wait in the queue from now on"
@@ -80,6 +85,15 @@ class Waiting:
             raise self._failure.with_traceback(None)
         self._failure = None
         self._subscription.begin()
+
+    def warning(self) -> tuple[str, str] | None:
+        """Return why messages have been waiting for long, and what to do."""
+        since, latest = self._since, self._latest  # read once: it may end meanwhile
+        waited = 0.0 if since is None else time.monotonic() - since
+        if latest is None or waited < LONG:
+            return None
+        text = f"has been waiting for {waited:.0f} s: {describe(latest, 300)}"
+        return text, "Repair that; its messages are kept, and are then processed."
 
     def _servers_answer(self) -> bool:
         projection = projections.get(self._subscription.queue)

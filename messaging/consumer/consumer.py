@@ -56,7 +56,7 @@ class Consumer:
         self.on_release: Callable[[], None] = lambda: None
         self._is_release_requested = False
         self._stopping = threading.Event()
-        self._waiting = Waiting(self.subscription)
+        self.waiting = Waiting(self.subscription)
         #: What was taken from the subscription and is not acknowledged.
         self._pending: list[Context] = []
         #: Whether the last batch was of parked messages.
@@ -73,7 +73,7 @@ class Consumer:
         self._is_release_requested = False
         make = Archiver if is_dead_queue(self.queue) else Processor
         self.processor = make(lease, self.gateway)
-        self._waiting.end()
+        self.waiting.end()
         self.subscription.begin()
         self.subscription.wake()
 
@@ -101,7 +101,7 @@ class Consumer:
             except Exception as error:  # noqa: BLE001 waiting loses nothing
                 self._wait(error)
             else:
-                self._waiting.end()
+                self.waiting.end()
         self._release_lease()
 
     def _turn(self) -> None:
@@ -113,7 +113,7 @@ class Consumer:
         if processor is None:
             self.subscription.take(0)
             return
-        self._waiting.check()
+        self.waiting.check()
         if batch := self._next_batch(processor):
             processor.process(batch)
             if not batch.is_parked:
@@ -166,7 +166,7 @@ class Consumer:
 
     def _wait(self, error: Exception) -> None:
         """Wait until a server is back, or an operator has created what is missing."""
-        pause = self._waiting.failed(error)
+        pause = self.waiting.failed(error)
         # The connections may be in any state: the next attempt opens new ones.
         with suppress(Exception):
             connections.close_all()

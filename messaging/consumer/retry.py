@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from messaging.conf import settings
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import REASON_LENGTH, Failure
-from messaging.exceptions import NotYet, Reject, Retry
+from messaging.exceptions import NotYet, Reject, Retry, Unavailable
 from messaging.text import describe, storable
 
 #: Failures after which a server that answers is no longer suspected.
@@ -53,15 +53,16 @@ def decide(
     """
     Return what becomes of a message that failed with `error`, or None to wait.
 
-    A server and a message may fail with the same exception. So the batch waits on
-    `server_failures` until it has done so `MAX_SERVER_FAILURES` times in a row, or the
-    message has failed as often, and `servers_answer()`; then the message is at fault.
+    The batch waits on `Unavailable`. Other `server_failures` may be due to a message:
+    once the batch has waited `MAX_SERVER_FAILURES` times in a row, or the message has
+    failed as often, and `servers_answer()`, it is at fault.
 
     `attempts` and `server_waits` are the earlier failures of message and batch,
     `parked_for` the seconds since the message was parked. `kind` is that of the dead
     letter of a message that has failed too often.
     """
-    is_early = server_waits + attempts < MAX_SERVER_FAILURES
+    waits = server_waits + attempts
+    is_early = waits < MAX_SERVER_FAILURES or isinstance(error, Unavailable)
     if isinstance(error, server_failures) and (is_early or not servers_answer()):
         return None
     if isinstance(error, Reject) and not isinstance(error, NotYet):

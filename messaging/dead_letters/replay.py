@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from messaging import topology
+from messaging.amqp.encoding import sendable
 from messaging.amqp.headers import from_json
 from messaging.conf import settings
 from messaging.envelope import (
@@ -114,7 +115,7 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
             kept["type"] = message.event_type
             headers[PARTITION_KEY] = message.partition_key
     origin = {ORIGIN_EXCHANGE: "", ORIGIN_ROUTING_KEY: letter.queue}
-    return Envelope(
+    envelope = Envelope(
         letter.body if body is None else body,
         topology.partition_for(letter.queue, str(headers.get(PARTITION_KEY, ""))),
         exchange=PARTITIONS,
@@ -122,6 +123,8 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
         headers=origin | headers | {REPLAYS: letter.replays + 1},
         **kept,
     )
+    # Those that came from an exchange may have filled a frame without ours.
+    return sendable(envelope)
 
 
 def corrected(letter: DeadLetter, body: bytes) -> Message:

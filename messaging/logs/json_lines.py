@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from messaging.text import storable
@@ -23,9 +24,9 @@ class JSONFormatter(JsonFormatter):
         super().__init__(
             ["levelname", "name", "message"],
             rename_fields=NAMES,
+            reserved_attrs=[*RESERVED_ATTRS, "request"],  # Django's; its ids are there
             json_ensure_ascii=False,
         )
-        self._skip_fields.add("request")  # Django's; its ids are there already
 
     def add_fields(
         self,

@@ -202,6 +202,12 @@ class Parked(models.Model):
         """The maximum size in bytes of its decompressed body."""
         return decoded_size(self.size, self.content_encoding)
 
+    @property
+    def logged_id(self) -> str:
+        """Its `message_id`, or the assigned one; the field is that of the inbox."""
+        properties = json.loads(self.properties)
+        return str(properties.get("message_id") or properties.get("assigned_id", ""))
+
     def delivery(self, queue: str) -> Delivery:
         """Return the delivery to retry, from the logical queue `queue`."""
         properties = json.loads(self.properties)

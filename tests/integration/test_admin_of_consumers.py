@@ -14,8 +14,10 @@ from django.core.management import call_command
 from django.db.models import QuerySet
 from django.test import Client
 
+from messaging.consumer.context import Context
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
+from tests.support import trials
 from tests.support.broker import Broker
 
 PARKED = "/admin/messaging/parked/"
@@ -110,6 +112,24 @@ def test_a_parked_message_is_shown_safely_and_is_read_only(
     assert b'name="_save"' not in page.content
     assert admin.post(f"{PARKED}{hostile.pk}/change/", {"error": ""}).status_code == 403
     assert admin.get(f"{PARKED}add/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("message_id", "fault"), [("as sent", "raises"), (None, "raises"), (None, "")]
+)
+def test_the_id_in_the_log_leads_to_the_pages_of_a_message(
+    admin: Client, queue: None, message_id: str | None, fault: str
+) -> None:
+    one = trials.delivery(trials.trial(1, "K", fault), message_id=message_id)
+    trials.process(Context(one))
+    url = PARKED if fault else "/admin/messaging/inbox/"
+
+    page = admin.get(url, {"q": one.message_id})
+
+    [row] = page.context["cl"].result_list
+    if fault:
+        found = admin.get(f"{PARKED}{row.pk}/change/").content.decode()
+        assert one.message_id in found
 
 
 def test_an_account_with_only_view_permission_cannot_retry(

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,13 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections
 
-from messaging import Applied, Retry, handles, projects
+from messaging import Applied, Retry, Unavailable, handles, projects
+from messaging.cluster import waiting
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.consumer import Consumer
 from messaging.consumer.context import Batch, Context, State
+from messaging.consumer.retry import MAX_SERVER_FAILURES
 from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure, letter_from_queue
 from messaging.envelope import PARTITIONS, Delivery, Envelope
@@ -299,6 +302,63 @@ def test_a_parked_message_that_fails_like_a_server_is_given_up_under_load() -> N
         except SERVER_FAILURES:
             consumer._wait(OperationalError())
     assert DeadLetter.objects.count() == 1
+
+
+def outlast_session() -> str:
+    """Take longer between two statements than the database waits for one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION wait_timeout = 1")
+        time.sleep(1.5)
+        cursor.execute("SELECT 1")
+    return ""
+
+
+def test_a_handler_that_outlasts_its_session_delays_only_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(trials.HANDLER_FAULTS, "outlasts", outlast_session)
+    contexts = [
+        Context(delivery(odd(0, "other"))),
+        Context(delivery(odd(1, "K", "outlasts"))),
+        Context(delivery(odd(2, "last"))),
+    ]
+
+    waits = process(*contexts, tries=6)
+
+    assert waits == MAX_SERVER_FAILURES
+    assert applied() == [1, 5]
+    assert contexts[1].state is State.RETRY
+
+
+def test_a_projection_that_finds_its_server_unavailable_waits_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_full = [True]
+
+    def project(ones: list[Applied]) -> None:
+        if is_full[0]:
+            raise Unavailable("MongoDB cannot write: 13 Unauthorized")
+        stored.extend(message.number for message, _ in ones)
+
+    monkeypatch.setattr(waiting, "LONG", 0.0)
+    project_with(project)
+    consumer = Consumer(QUEUE, PARTITION)
+    consumer.processor = Processor(HeldLease(QUEUE, PARTITION))
+    consumer._stopping.wait = lambda timeout: False  # type: ignore[method-assign]
+    for n in range(2):
+        one = delivery(odd(n))
+        consumer.subscription._buffer.add(one, one.envelope.body)
+    for _ in range(3 * MAX_SERVER_FAILURES):
+        with pytest.raises(Unavailable) as failure:
+            consumer._turn()
+        consumer._wait(failure.value)
+    text, _ = consumer.waiting.warning() or ("", "")
+    assert "13 Unauthorized" in text
+    assert not Parked.objects.exists()
+    is_full.clear()
+    is_full.append(False)
+    consumer._turn()
+    assert stored == [1, 3]
 
 
 def test_dead_letters_with_one_id_and_two_bodies_are_both_archived() -> None:

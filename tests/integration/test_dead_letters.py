@@ -580,6 +580,21 @@ def test_a_requeue_that_cannot_be_sent_yet_is_sent_later(
     assert [body for _, body in taken(broker, PARTITION, 1)]
 
 
+@pytest.mark.parametrize("size", [130_850, 130_900, 130_950])
+def test_a_letter_whose_headers_fill_a_frame_is_sent_again(
+    broker: Broker, size: int
+) -> None:
+    headers = {"large": "x" * size, "small": "kept"}
+    give_up(delivery(create("ana"), message_id="1", headers=headers))
+
+    run("requeue", "--all")
+
+    relay()
+    [(properties, _)] = taken(broker, PARTITION, 1)
+    assert properties.headers["small"] == "kept"
+    assert not Outbox.objects.exists()
+
+
 def test_a_letter_of_a_queue_without_handlers_stays_and_holds_up_no_other(
     broker: Broker,
 ) -> None:

@@ -226,6 +226,11 @@ def entry(kind: bytes, value: bytes, name: bytes = b"x-odd") -> bytes:
     return bytes([len(name)]) + name + kind + value
 
 
+def sized(value: bytes) -> bytes:
+    """Return a value after its length, as in texts, arrays and tables."""
+    return struct.pack(">I", len(value)) + value
+
+
 DOUBLE, SINGLE = struct.pack(">d", 1.5), struct.pack(">f", 1.5)
 ODD_PROPERTIES: list[Any] = [
     # Message_id is no UUID.
@@ -360,6 +365,35 @@ def test_odd_properties_of_a_valid_message_do_not_matter(
 
     handled("odd")
     assert queues.count("users_queue.dead") == 0
+
+
+MILLISECONDS = struct.pack(">Q", 1_700_000_000_000)
+#: Values that pika would cut, or cannot decode.
+INEXACT = {
+    "double": entry(b"d", DOUBLE),
+    "float": entry(b"f", SINGLE),
+    "milliseconds": entry(b"T", MILLISECONDS),
+    "double in a list": entry(b"A", sized(b"I" + bytes(4) + b"d" + DOUBLE)),
+    "time in a table": entry(b"F", sized(entry(b"T", MILLISECONDS, b"at"))),
+}
+
+
+@pytest.mark.parametrize("name", INEXACT)
+def test_of_headers_only_those_that_would_change_are_left_out(
+    queues: Broker, name: str
+) -> None:
+    text = entry(b"S", sized(b"ok"), b"x-text")
+    numbers = entry(b"l", b"\xff" * 8, b"x-long") + entry(b"T", bytes(8), b"x-time")
+    table = entry(b"F", sized(entry(b"A", sized(b"V" * 3), b"in")), b"x-table")
+    send(queues, BAD, RawHeaders(text + INEXACT[name] + numbers + table))
+
+    [letter] = dead_letters_of("users_queue", 1)
+    assert letter.original_properties["headers"] == {
+        "x-text": "ok",
+        "x-long": -1,
+        "x-time": {"$time": "1970-01-01T00:00:00+00:00"},
+        "x-table": {"$table": {"in": [None] * 3}},
+    }
 
 
 @odd_properties

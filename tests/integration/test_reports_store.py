@@ -33,6 +33,7 @@ from rest_framework.filters import SearchFilter
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
+from messaging import Unavailable
 from reports import documents
 from reports.documents import (
     DocumentMissing,
@@ -635,7 +636,7 @@ def test_a_write_that_the_server_cannot_make_is_not_the_documents_fault(
 ):
     monkeypatch.setattr(documents, "_collection", lambda: Refusing(*others, code))
 
-    with pytest.raises(OperationalError, match=f"MongoDB cannot write: {code} [A-Z]"):
+    with pytest.raises(Unavailable, match=f"MongoDB cannot write: {code} [A-Z]"):
         write_documents([store(report(n)) for n in range(3)])
 
 

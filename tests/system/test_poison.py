@@ -232,8 +232,12 @@ def test_the_more_have_died_of_messages_the_fewer_are_tried_together(
     assert portion(list("abcde"), deaths) == together
 
 
-def test_a_message_whose_properties_cannot_be_read_is_handled_without_them(
-    broker: Broker, no_consumers: None, user: User, processes: Processes
+def test_a_message_whose_headers_cannot_be_read_is_handled_without_them(
+    broker: Broker,
+    no_consumers: None,
+    user: User,
+    processes: Processes,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     names = ["Eve", "Eva", "Evita"]
     with broker.channel() as channel:
@@ -248,3 +252,4 @@ def test_a_message_whose_properties_cannot_be_read_is_handled_without_them(
     assert processes.stop(consumer) == 0
     assert names_told()[1:] == names
     assert not DeadLetter.objects.exists()
+    assert "without 1 headers that pika would change: at" in capfd.readouterr().err

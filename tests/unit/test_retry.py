@@ -16,7 +16,14 @@ from messaging.consumer.retry import (
     pause_before_retry,
 )
 from messaging.dead_letters.letters import Failure
-from messaging.exceptions import SERVER_FAILURES, NotYet, Reject, Retry, Unconfirmed
+from messaging.exceptions import (
+    SERVER_FAILURES,
+    NotYet,
+    Reject,
+    Retry,
+    Unavailable,
+    Unconfirmed,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +50,8 @@ def outcome(decision: Decision | None) -> str:
         # Often enough, but the server is still away.
         (OperationalError(2006), 0, 3, False, WAIT),
         (OperationalError(2006), 0, 1000, False, WAIT),
+        # The server answers, and says that it cannot serve.
+        (Unavailable("full"), 9, 1000, None, WAIT),
         # The server answers, and the batch fails all the same: a message is at fault.
         (OperationalError(2006), 0, 3, True, LATER),
         # One that has failed so before is suspected at once.
