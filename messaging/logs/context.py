@@ -24,7 +24,6 @@ CORRELATION_ID = "correlation-id"
 #: Characters of a text of other programs in a field.
 LENGTH = 255
 
-
 #: Headers that a message passes on to those that are published because of it: its
 #: correlation id and its trace.
 Cause = dict[str, str]
@@ -118,9 +117,7 @@ def correlation_id_of(delivery: Delivery) -> str:
     """
     envelope = delivery.envelope
     given = envelope.headers.get(CORRELATION_ID) or envelope.correlation_id
-    if given is None:
-        return delivery.message_id
-    return storable(given, LENGTH)
+    return storable(given, LENGTH) if given else delivery.message_id
 
 
 def fields_of(delivery: Delivery, attempt: int | None = None) -> dict[str, Any]:

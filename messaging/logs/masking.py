@@ -8,10 +8,12 @@ texts of servers, from values in tracebacks, and from URLs of requests.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from messaging.conf import settings
@@ -47,10 +49,11 @@ def masked(text: str, *, lines: bool = False) -> str:
     """
     Return a text without addresses, secrets and control characters.
 
-    With `lines` it keeps the ends of its lines. It is cut to `LONGEST` characters.
+    With `lines` it keeps the ends of its lines. Of a text that is too long the middle
+    is left out.
     """
     if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}..."
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     for secret in secrets():
         text = text.replace(secret, HIDDEN)
     if "eyJ" in text:
@@ -82,15 +85,18 @@ def _escaped(character: str) -> str:
 @cache
 def secrets() -> tuple[str, ...]:
     """Return the secret key, and the passwords of the broker and the databases."""
-    urls = [settings.URL]
+    urls: list[str] = []
+    with suppress(ImproperlyConfigured):  # `manage.py check` says it
+        urls.append(settings.URL)
     found = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
     found.append(django_settings.EMAIL_HOST_PASSWORD)
     for database in django_settings.DATABASES.values():
         found.append(database.get("PASSWORD"))
         urls.append(str(database.get("HOST") or ""))
     for url in urls:
-        password = urlsplit(url).password or ""
-        found += [password, unquote(password)]
+        with suppress(ValueError):
+            password = urlsplit(url).password or ""
+            found += [password, unquote(password)]
     texts = {str(one) for one in found if one}
     return tuple(text for text in texts if len(text) >= SHORTEST_SECRET)
 

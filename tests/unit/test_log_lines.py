@@ -124,7 +124,7 @@ def test_a_hostile_text_takes_no_time(piece: str) -> None:
     text = masked(piece * (2 * LONGEST // len(piece)))
 
     assert time.process_time() - started < 1
-    assert len(text) <= LONGEST + len("...")
+    assert len(text) <= LONGEST + len(" ... ")
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_line_has_the_fields_of_what_is_worked_on(lines: Any) -> None:
 
     one, two, three = (json.loads(JSONFormatter().format(line)) for line in lines)
     assert one.pop("duration") >= 0
-    assert one.pop("time") < two.pop("time")
+    assert one.pop("time") <= two.pop("time")
     assert one == {
         "level": "INFO",
         "logger": "lines",
