@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from math import isfinite
 from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -13,6 +15,8 @@ from messaging.text import storable
 from .console import time_of
 from .masking import masked
 
+#: `clean` leaves nothing that JSON does not have.
+encode = json.JSONEncoder(ensure_ascii=False).encode
 #: Names of attributes of a record in the output.
 NAMES = {"levelname": "level", "name": "logger", "exc_info": "traceback"}
 
@@ -25,7 +29,7 @@ class JSONFormatter(JsonFormatter):
             ["levelname", "name", "message"],
             rename_fields=NAMES,
             reserved_attrs=[*RESERVED_ATTRS, "request"],  # Django's; its ids are there
-            json_ensure_ascii=False,
+            json_serializer=lambda line, **_: encode(line),
         )
 
     def add_fields(
@@ -45,7 +49,11 @@ class JSONFormatter(JsonFormatter):
 
 def clean(value: object) -> Any:
     """Return a value as JSON has it, with each text masked."""
+    if type(value) is str:
+        return masked(value, lines=True)  # nearly all
     match value:
+        case float() if not isfinite(value):
+            return str(value)
         case None | bool() | int() | float():
             return value
         case dict():

@@ -182,6 +182,7 @@ def test_the_formats_hold_whatever_a_line_has(lines: Any) -> None:
         "bytes": b"ana@example.com\xff",
         "list": ["ana@example.com", {"ana@example.com": {1}}],
         "number": 1.5,
+        "endless": float("inf"),
         "none": None,
         "error": ValueError("ana@example.com"),
         "text": "a\nb=c",
@@ -195,7 +196,7 @@ def test_the_formats_hold_whatever_a_line_has(lines: Any) -> None:
     made = json.loads(JSONFormatter().format(record))
     text = ConsoleFormatter().format(record)
     assert made["list"] == ["[address]", {"[address]": [1]}]
-    assert (made["number"], made["none"]) == (1.5, None)
+    assert (made["number"], made["endless"], made["none"]) == (1.5, "inf", None)
     assert made["traceback"].startswith("Traceback (most recent call last):\n")
     assert "ana" not in json.dumps(made)
     assert "ana" not in text
