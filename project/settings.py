@@ -133,6 +133,8 @@ if LOG_FORMAT not in ("json", "console"):
     raise ImproperlyConfigured('LOG_FORMAT must be "json" or "console".')
 #: Of the lines of this project; of libraries there are warnings and worse.
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR.")
 # Python would write warnings to the same stream in a form of its own.
 logging.captureWarnings(True)
 LOGGING = {

@@ -92,7 +92,11 @@ def _log_archived(letters: Sequence[DeadLetter]) -> None:
             one.queue,
             one.kind,
             one.reason,
-            extra={"event_type": one.event_type, "message_id": one.message_id},
+            extra={
+                "message_id": one.message_id,
+                "event_type": one.event_type,
+                "queue": one.queue,
+            },
         )
 
 
@@ -109,7 +113,8 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         is_done = row is not None and row.status == Inbox.Status.DONE
         is_failed = row is not None and letter.replays <= row.replays
         if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
-            logger.info("Dead letter %s is already known", letter.id)
+            extra = {"message_id": letter.message_id, "queue": letter.queue}
+            logger.info("Dead letter %s is already known", letter.id, extra=extra)
             continue
         if row is not None and row.kind == DeadLetter.Kind.PROJECTION:
             letter.kind = row.kind  # its effect is committed, and must not be repeated
