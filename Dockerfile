@@ -12,4 +12,4 @@ USER app
 ENV PYTHONUNBUFFERED=1
 EXPOSE 8000
 CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", \
-     "project.asgi:application"]
+     "--workers-kill-timeout", "8", "project.asgi:application"]

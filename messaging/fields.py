@@ -7,7 +7,7 @@ Types for the fields of messages, and their errors as texts for users.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -48,13 +48,13 @@ def checked_by(validator: Callable[[Any], None]) -> AfterValidator:
 @dataclass(frozen=True, slots=True)
 class Usual:
     """
-    Accepts texts that match a pattern at once, without the validators to its left.
+    Accept texts that match a pattern at once, without the validators to its left.
 
         Annotated[str, checked_by(EmailValidator()), Usual(r"^[a-z]+@[a-z]+[.]com$")]
 
-    These are Python, which takes ten times as long as pydantic does. The pattern must
-    match only what they accept unchanged, or read as pydantic does with the type
-    `parse`. Errors are always theirs.
+    Those validators run in Python, and take ten times as long as pydantic does. The
+    pattern must match only texts that they accept and return unchanged, or as pydantic
+    parses them with the type `parse`. Errors always come from the validators.
     """
 
     pattern: str
@@ -71,7 +71,7 @@ class Usual:
             parsed = handler.generate_schema(self.parse)
             usual, kind = core_schema.chain_schema([usual, parsed]), "datetime"
         return core_schema.union_schema(
-            [(usual, USUAL), checked],
+            [(usual, USUAL), (checked, CHECKED)],
             mode="left_to_right",
             serialization=core_schema.simple_ser_schema(kind),
         )
@@ -108,8 +108,9 @@ EARLIEST_YEAR = 1000
 #: NUL terminates a string in some programs and not in others.
 NO_NUL = r"^[^\x00]*$"
 
-#: Part of the location of an error that is not reported: other validators decide.
-USUAL = "usual"
+#: Parts of the location of an error: that a text does not match a pattern is not
+#: reported, but what the validators say of it. No field has such a name.
+USUAL, CHECKED = "messaging.fields.usual", "messaging.fields.checked"
 #: Nearly all e-mail addresses and URLs, as Django's validators accept them.
 USUAL_EMAIL = (
     r"^[0-9A-Za-z_+-]{1,64}(\.[0-9A-Za-z_+-]{1,20}){0,3}"
@@ -156,14 +157,20 @@ Moment = Annotated[
 ]
 
 
+def decisive_errors(error: PydanticError) -> Iterator[tuple[list[int | str], Any]]:
+    """Yield each error with its location, as if `Usual` had added nothing to them."""
+    for detail in error.errors(include_url=False):
+        if USUAL not in detail["loc"]:
+            yield [part for part in detail["loc"] if part != CHECKED], detail
+
+
 def readable_errors(error: PydanticError) -> dict[str, list[str]]:
     """Return the error messages by field, in the active language."""
     texts: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False):
-        if USUAL in detail["loc"]:
-            continue
-        # In a union the first part of the location is the event type, not a field.
-        place = [part for part in detail["loc"] if "." not in str(part)]
+    # There, the first part of a location is the event type.
+    start = int(error.title.startswith("tagged-union["))
+    for location, detail in decisive_errors(error):
+        place = location[start:]
         texts.setdefault(str(place[0]) if place else "", []).append(_readable(detail))
     return texts
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .bodies import decoded
-from .envelope import Delivery, Envelope
+from .envelope import IF_VERSION, Delivery, Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
 from .text import storable
@@ -69,23 +69,16 @@ class Message(BaseModel):
         """The version the entity must still have for the message to apply, if any."""
         return self._if_version
 
-    def expecting(self, version: int | None) -> Self:
-        """Return this message, to be applied only if its entity has `version`."""
-        if version is None:
-            return self
-        conditional = self.model_copy()
-        conditional.__dict__["_if_version"] = version
-        return conditional
-
     @property
     def origin(self) -> Delivery | None:
         """The delivery it came in; of an event, that of the message that caused it."""
         return self._origin
 
-    def came_in(self, delivery: Delivery | None) -> Self:
-        """Return this message, with the delivery that it came in."""
-        if delivery is not None:
-            self.__dict__["_origin"] = delivery
+    def came_in(self, delivery: Delivery) -> Self:
+        """Return this message, which was decoded from a delivery, with its headers."""
+        self.__dict__["_origin"] = delivery
+        if (version := delivery.envelope.own_header(IF_VERSION)) is not None:
+            self.__dict__["_if_version"] = version
         return self
 
     def encode(self) -> bytes:
@@ -150,7 +143,9 @@ class Event(Message):
         It inherits the correlation id and the trace of the message. A handler that
         takes lists says so; what others publish inherits them without it.
         """
-        return self.came_in(message._origin)
+        if message._origin is not None:
+            self.__dict__["_origin"] = message._origin
+        return self
 
 
 def decode(

@@ -13,7 +13,7 @@ from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
 from .envelope import PARTITION_KEY, PARTITIONS, Envelope
-from .logs.context import current_cause, inheriting
+from .logs.context import inheriting
 from .message import Event, Message, key_of
 from .registry import handlers
 from .traces.spans import sending
@@ -109,8 +109,7 @@ def envelope_for(
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
     """Send envelopes now, or store them in the outbox inside a transaction."""
     if not _in_transaction():
-        cause = current_cause()
-        with sending([inheriting(one, cause) for one in envelopes]) as sent:
+        with sending(inheriting(envelopes)) as sent:
             publisher().publish(*sent, timeout=timeout, in_turn=True)
         return
     from .models import Outbox  # models load after this package

@@ -5,14 +5,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
 
 from .envelope import SHORT
 from .message import TYPE_LENGTH, Event, Message
 from .received import Received, received_as
 from .sources import Source
+
+if TYPE_CHECKING:
+    from .outbox.publication import Publication
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -55,6 +67,8 @@ bindings: dict[str, list[str]] = {}
 sources: dict[str, tuple[Source, ...]] = {}
 #: Types of the exchanges to which published models emit events, by name.
 event_exchanges: dict[str, str] = {}
+#: How changes of models are published, by model; filled by `publishes`.
+publications: dict[type[Model], Publication] = {}
 #: Queues whose messages are handled one at a time, each in its own transaction.
 one_by_one: set[str] = set()
 #: Projections by queue.
@@ -256,9 +270,10 @@ def touches(queue: str) -> Callable[[Function], Function]:
     """
     Register the function that returns what the messages of a queue touch.
 
-    It takes a list of messages, in the transaction in which they are applied, and
-    returns a set of strings for each: whatever its effect depends on or changes, such
-    as an e-mail that must be unique. Partition keys need not be among them.
+    It takes a list of messages, in the transaction in which they are applied but before
+    any of them is, and returns a set of strings for each: whatever its effect depends
+    on or changes, such as an e-mail that must be unique. Partition keys need not be
+    among them.
 
     Handlers are then called with messages of their type together, although others came
     between them. A message only passes one of another type if both have different

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any, ClassVar
 
@@ -48,7 +49,9 @@ class Throttle(SimpleRateThrottle):
         """Return the key under which the requests of a client are counted."""
         known = request.user is not None and request.user.is_authenticated
         client = request.user.pk if known else self.get_ident(request)
-        return f"throttle {'user' if known else 'address'} {client}"
+        # Memcached takes neither spaces nor long keys.
+        name = f"{known} {client}".encode(errors="backslashreplace")
+        return f"throttle-{hashlib.sha256(name).hexdigest()}"
 
 
 def roles_of(request: Request) -> list[str]:
@@ -75,7 +78,7 @@ class BearerToken(JWTStatelessUserAuthentication):
     _verified: ClassVar[dict[bytes, Token]] = {}
 
     def authenticate(self, request: Request) -> Any:
-        """Return user and token; every defect of a token gives the same error."""
+        """Return user and token; raise the same error for every invalid token."""
         try:
             return super().authenticate(request)
         except (AuthenticationFailed, OverflowError) as error:

@@ -9,6 +9,7 @@ from django.db.models import Model, Q, QuerySet
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.settings import api_settings
 from rest_framework.utils.urls import replace_query_param
 
 from messaging.database import QueryTimeout, time_limit
@@ -64,6 +65,7 @@ class KeysetPagination(CursorPagination):
                 return list(queryset)
         except QueryTimeout:
             own = {self.cursor_query_param, self.page_size_query_param}
+            own.add(api_settings.URL_FORMAT_OVERRIDE)
             if self.request.query_params.keys() <= own:
                 raise
             raise ParseError(TOO_SLOW) from None
@@ -71,15 +73,21 @@ class KeysetPagination(CursorPagination):
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: Any
     ) -> tuple[str, ...]:
-        """Return the ordering with the primary key last, in the last direction."""
+        """
+        Return the ordering with the primary key last, in the last direction.
+
+        What follows the key, or repeats a field, has no effect and is left out.
+        """
         self.ordering = tuple(view.ordering)
-        ordering = super().get_ordering(request, queryset, view)
         key = queryset.model._meta.pk.name
-        names = [field.lstrip("-") for field in ordering]
-        if key in names:
-            # The key is unique: what follows it has no effect.
-            return ordering[: names.index(key) + 1]
-        return (*ordering, f"-{key}" if ordering[-1].startswith("-") else key)
+        ordering: dict[str, str] = {}
+        for field in super().get_ordering(request, queryset, view):
+            last = ordering.setdefault(field.lstrip("-"), field)
+            if key in ordering:
+                break
+        else:
+            ordering[key] = f"-{key}" if last.startswith("-") else key
+        return tuple(ordering.values())
 
     def position(self, request: Request) -> tuple[bool, list[Any]]:
         """Return the direction and the values of the row in the request's cursor."""

@@ -64,7 +64,7 @@ class Failed(Exception):
 
 class Processes(honcho.manager.Manager):
     def terminate(self) -> None:
-        # honcho itself waits for ever while none of them ends.
+        # honcho itself waits forever until one of them ends.
         threading.Thread(target=self._kill_late, daemon=True).start()
         super().terminate()
 
@@ -222,6 +222,8 @@ def api_command(port: int) -> list[str]:
     """Return the command that serves the API; the benchmarks measure it, too."""
     granian = [sys.executable, "-m", "granian", "project.asgi:application"]
     granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    # A client that sends its body slowly must not delay the end.
+    granian += ["--workers-kill-timeout", str(STOP_DEADLINE - 2)]
     return [*granian, "--log-level", "error"]
 
 

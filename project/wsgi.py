@@ -28,7 +28,7 @@ def application(
     client may notice only when it sends its next request.
     """
     body = environ["wsgi.input"]
-    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+    if has_unknown_length(environ):
         measure(environ)
     response = django(environ, start_response)
     if 0 < int(environ.get("CONTENT_LENGTH") or 0) <= MOST_UNREAD:
@@ -37,9 +37,16 @@ def application(
     return response
 
 
+def has_unknown_length(environ: dict[str, Any]) -> bool:
+    """Return whether a request may have a body without saying how long it is."""
+    if environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+        return "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    return "CONTENT_LENGTH" not in environ
+
+
 def measure(environ: dict[str, Any]) -> None:
     """
-    Set the length of a chunked body, which Django would otherwise read as empty.
+    Set the length of a body, which Django would otherwise read as empty.
 
     A body that is too large is cut off after the first byte beyond the limit, which is
     enough to refuse it.

@@ -41,17 +41,20 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
     """Insert ledger rows, count the reports for their authors, and return the ids."""
     ids = [message.id_reporte or str(uuid.uuid4()) for message in messages]
     taken = set(ReportLedger.objects.in_bulk(ids))
-    refused = []
+    authors = UserChanges(message.id_usuario for message in messages)
+    refused, unknown = [], []
     for message, id_reporte in zip(messages, ids, strict=True):
         if id_reporte in taken:
             refused.append(message)
-        taken.add(id_reporte)
-    if refused:
-        raise Reject(TAKEN, *refused, code="conflict")
-    authors = UserChanges(message.id_usuario for message in messages)
-    if unknown := [m for m in messages if m.id_usuario not in authors]:
+        elif message.id_usuario not in authors:
+            unknown.append(message)
+        else:
+            taken.add(id_reporte)
+    if unknown:
         # The author may have been posted just before, to the other queue.
         raise NotYet(UNKNOWN_AUTHOR, *unknown)
+    if refused:
+        raise Reject(TAKEN, *refused, code="conflict")
 
     rows = insert_rows(messages, ids)
     for row, message in zip(rows, messages, strict=True):
@@ -133,23 +136,23 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
 def delete_reports(messages: list[ReportDelete]) -> list[str]:
     """Mark the ledger rows as deleted, for good, and return the ids."""
     rows = lock_rows(messages)
-    # Of two deletes of one report in a batch, the second finds nothing to delete.
-    first = {message.id_reporte: message for message in reversed(messages)}
-    if again := [m for m in messages if m is not first[m.id_reporte]]:
+    again, stale = [], []
+    for message in messages:
+        row = rows[message.id_reporte]
+        if row.deleted:
+            again.append(message)
+        elif message.if_version not in (None, row.version):
+            stale.append(message)
+        else:
+            row.deleted = True
+            row.version += 1
+    if again:
         raise Reject(UNKNOWN, *again, code="not_found")
-    if stale := [
-        m for m in messages if m.if_version not in (None, rows[m.id_reporte].version)
-    ]:
+    if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
-
-    for row in rows.values():
-        row.deleted = True
-        row.version += 1
     update(rows.values(), ["deleted", "version"])
-    reports_changed.send(
-        Report,
-        events=[ReportDeleted.of(row).caused_by(first[pk]) for pk, row in rows.items()],
-    )
+    events = [ReportDeleted.of(rows[m.id_reporte]).caused_by(m) for m in messages]
+    reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
 
 
@@ -180,7 +183,7 @@ def touched_by(commands: list[ReportCommand]) -> list[set[str]]:
         match command:
             case ReportCreate(id_reporte=pk, id_usuario=author):
                 touched.append({f"user {author}"})
-                # Later commands of this list may find it, or an earlier one.
+                # Later commands find this author, or that of an earlier one.
                 authors[str(pk)] = authors.get(str(pk), set()) | touched[-1]
             case ReportUpdateVisibility(penalize_author=True, id_reporte=pk):
                 touched.append(authors.get(pk, set()))

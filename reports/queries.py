@@ -35,7 +35,7 @@ class SortedQuery(MongoQuery):  # type: ignore[misc]
     def get_cursor(self) -> Any:
         """Return the cursor; the server cancels the query after `time_limit`."""
         seconds = query_timeout.get()
-        options = {"maxTimeMS": max(1, round(seconds * 1000))} if seconds else {}
+        options = {"maxTimeMS": round(seconds * 1000)} if seconds else {}
         return self.compiler.collection.aggregate(
             self.get_pipeline(), session=self.compiler.connection.session, **options
         )
@@ -60,6 +60,6 @@ def sorted_first(stages: Stages) -> Stages:
 
 
 def is_copy(stage: dict[str, Any]) -> bool:
-    """Whether a stage gives each of its fields the value that it has."""
+    """Return whether a stage sets each of its fields to its own value."""
     fields = stage.get("$addFields")
     return fields is not None and all(v == f"${name}" for name, v in fields.items())

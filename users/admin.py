@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -99,6 +100,12 @@ class UserAdmin(PublishingAdmin):
     ) -> tuple[str, ...]:
         """Add the read-only fields to the form of an existing user."""
         return (*EDITABLE, *(self.readonly_fields if obj else ()))
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """Return all of them, or the e-mail alone, whose index finds an address."""
+        term = request.GET.get(SEARCH_VAR, "").strip()
+        is_address = "@" in term and " " not in term
+        return self.search_fields[:1] if is_address else self.search_fields
 
     def make_delete(self, instance: User) -> Message:
         """Build `user.delete`."""

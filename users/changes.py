@@ -101,7 +101,8 @@ def touched_by(
     Return the e-mails that each command is about, and "new" for an id to come.
 
     A command about a user touches all e-mails that the user has or may be given by one
-    of `commands`: it may take or free each of them.
+    of `commands`: it may take or free each of them. The user of an id to come may be
+    any of those that are created.
     """
     about = [c for c in commands if isinstance(c, ExistingUserCommand)]
     ids = {command.user_id for command in about}
@@ -111,7 +112,10 @@ def touched_by(
         last = UserLedger.objects.aggregate(last=Max("pk"))["last"] or 0
         # One of those that are created may get an id that no user has had.
         reach = range(last + 1, last + REACH)
-        emails |= {pk: {"new"} if pk in reach else set() for pk in unknown}
+        created = {
+            normalise_email(c.email) for c in commands if isinstance(c, UserCreate)
+        }
+        emails |= {pk: {"new", *created} if pk in reach else set() for pk in unknown}
     for command in about:
         if isinstance(command, UserUpdate) and command.email:
             emails[command.user_id].add(normalise_email(command.email))

@@ -6,6 +6,9 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
+from itertools import starmap
+from typing import Any
+
 from django.db import IntegrityError
 from django.utils import timezone
 
@@ -33,22 +36,25 @@ def create_users(messages: list[UserCreate]) -> list[int]:
         emails.add(email)
     if refused:
         raise Reject(TAKEN, *refused, code="conflict")
+    rows = rows_of(messages)
     try:
-        events = insert_users(messages)
+        ids = User.objects.insert(rows)
     except IntegrityError:
         taken = User.objects.ids_by_email(message.email for message in messages)
         refused = [m for m in messages if normalise_email(m.email) in taken]
         if not refused:
             raise
         raise Reject(TAKEN, *refused, code="conflict") from None
+    UserLedger.objects.begin(ids)
+    events = list(starmap(UserCreated.of_row, zip(ids, rows, messages, strict=True)))
     users_changed.send(User, events=events)
-    return [event.user_id for event in events]
+    return ids
 
 
-def insert_users(messages: list[UserCreate]) -> list[UserCreated]:
-    """Insert users, and their ledger rows at version 1; return their events."""
+def rows_of(messages: list[UserCreate]) -> list[tuple[Any, ...]]:
+    """Return the values of `User.COLUMNS` for each message."""
     now = timezone.now()
-    rows = [
+    return [
         (
             message.nombre,
             message.apellido,
@@ -61,12 +67,6 @@ def insert_users(messages: list[UserCreate]) -> list[UserCreated]:
             message.biografia or "",
         )
         for message in messages
-    ]
-    ids = User.objects.insert(rows)
-    UserLedger.objects.begin(ids)
-    return [
-        UserCreated.of_row(pk, row).caused_by(message)
-        for pk, row, message in zip(ids, rows, messages, strict=True)
     ]
 
 

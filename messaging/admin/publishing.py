@@ -29,6 +29,9 @@ repeating = RepeatingLogger(__name__)
 
 #: Messages that are confirmed together, small enough not to delay the API's clients.
 PORTION = 200
+#: Rows that one action may delete: the page that asks for confirmation lists each, and
+#: sends a field for each, of which Django accepts 1,000 by default.
+MAX_DELETED = 500
 
 
 class MessageForm(forms.ModelForm):
@@ -140,6 +143,8 @@ class PublishingAdmin(ListAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
         """Publish the deletions, after a page that asks for confirmation."""
+        if self.has_too_many(request, queryset, MAX_DELETED):
+            return None
         if not request.POST.get("post"):
             return confirm_deletion(self, request, queryset)
         self._publish_all(request, queryset, self.make_delete, DELETION)

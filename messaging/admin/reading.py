@@ -39,8 +39,9 @@ class SearchableById(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """Return the rows that match, and whether there may be duplicates."""
         found, may_repeat = super().get_search_results(request, queryset, search_term)
-        named = queryset.filter(message_id__in=inbox_ids(search_term.strip()))
-        return found | named, may_repeat
+        if term := search_term.strip():
+            found |= queryset.filter(message_id__in=inbox_ids(term))
+        return found, may_repeat
 
 
 def column(name: str, title: Any) -> Callable[[Any], Any]:

@@ -19,7 +19,7 @@ class AsyncPublisher(Publisher):
     """
     Publishes with confirms on the running event loop, in which it is created.
 
-    Only `confirmed` is for use there: the other methods would block the loop.
+    Use only `confirmed` and `end` there: the other methods block the loop.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class AsyncPublisher(Publisher):
         self.connection.start()
 
     async def confirmed(self, envelope: Envelope) -> None:
-        """Publish an envelope; returns and raises when, and what, `publish` does."""
+        """Publish an envelope, await its confirm, and raise what `publish` raises."""
         if len(envelope.body) > settings.MAX_BODY:
             raise TooLarge
         request = AwaitedRequest(envelope)

@@ -91,7 +91,7 @@ class ConfirmChannel:
             self._sent_again.difference_update(request.outgoing)
             self._trial.acquit(request.outgoing)
             for one in request.outgoing:
-                # By identity, and without a switch of threads.
+                # Compared by identity, and no other thread runs in between.
                 if one in self._waiting:
                     self._waiting.remove(one)
 

@@ -173,7 +173,7 @@ class Connection:
             try:
                 channel.lost(ConnectionError("the connection is gone"))
             except Exception:
-                # The others must learn of it all the same.
+                # The other users must be notified, too.
                 logger.exception("A user of %s failed", self.name)
 
     def _opened(self, connection: pika.SelectConnection) -> None:

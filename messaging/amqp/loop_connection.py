@@ -1,5 +1,5 @@
 """
-A connection that an event loop serves, which does other things as well.
+A connection without a thread of its own: an event loop serves it among other tasks.
 
 All of it runs in the loop that called `start`.
 """
@@ -21,7 +21,7 @@ repeating = RepeatingLogger(__name__)
 
 
 class LoopConnection(Connection):
-    """A connection that recovers, without a thread of its own."""
+    """A connection that recovers, served by the running event loop."""
 
     def start(self) -> None:
         """Connect in the background."""

@@ -1,7 +1,8 @@
-"""Objects that each process creates once, such as its publisher."""
+"""Objects that each process, or each event loop, creates once."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -21,6 +22,7 @@ class Closable(Protocol):
 
 
 T = TypeVar("T", bound=Closable)
+U = TypeVar("U")
 
 
 class OnePerProcess(Generic[T]):
@@ -82,3 +84,26 @@ class OnePerProcess(Generic[T]):
     def _close_at_exit(self) -> None:
         if one := self._made.get(os.getpid()):
             one.close(EXIT_TIMEOUT)
+
+
+class OnePerLoop(Generic[U]):
+    """A callable that returns the one object of the running event loop."""
+
+    def __init__(self, make: Callable[[], U]) -> None:
+        self._make = make
+        self._made: dict[asyncio.AbstractEventLoop, U] = {}
+
+    def __call__(self) -> U:
+        """Return the object, which is created if necessary."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._made:
+            self._made = {
+                one: v for one, v in self._made.items() if not one.is_closed()
+            }
+            self._made[loop] = self._make()
+        return self._made[loop]
+
+    @property
+    def existing(self) -> U | None:
+        """The object, if it was used before."""
+        return self._made.get(asyncio.get_running_loop())

@@ -21,14 +21,15 @@ from .confirms import ConfirmChannel
 from .connection import Connection
 from .outgoing import Outgoing, PublishRequest, ordering_key, rounds
 from .process import OnePerProcess
-from .wake_up import HINT
+from .wake_up import HINT, REFUSED_PAUSE
 
 
 class Publisher:
     """Publishes with confirms; threads and `channel_users` share its connection."""
 
-    #: The last hint to relays.
+    #: The last hint to relays, and when the next one may follow if it was refused.
     _hint: Outgoing | None = None
+    _next_hint = 0.0
 
     def __init__(
         self,
@@ -109,7 +110,13 @@ class Publisher:
 
     def wake_relay(self) -> None:
         """Send relays a hint, unless the last one is on its way; do not wait."""
-        if self._hint is None or self._hint.is_settled:
+        if last := self._hint:
+            if not last.is_settled:
+                return
+            if last.error:  # each refusal costs a channel
+                self._next_hint = time.monotonic() + REFUSED_PAUSE
+        self._hint = None
+        if time.monotonic() >= self._next_hint:
             request = PublishRequest([HINT])
             with suppress(Unconfirmed):
                 self.send(request)

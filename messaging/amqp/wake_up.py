@@ -13,7 +13,7 @@ from typing import Any
 from messaging.envelope import Envelope
 from messaging.logs.repetition import RepeatingLogger
 
-from .channels import NORMAL
+from .channels import NORMAL, close
 
 repeating = RepeatingLogger(__name__)
 
@@ -22,7 +22,7 @@ QUEUE = "messaging.outbox"
 #: One hint is as good as many. The broker deletes the queue after a minute without a
 #: relay.
 ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
-#: Seconds before a relay that may not use the queue tries again.
+#: Seconds before a process that may not use the queue tries again.
 REFUSED_PAUSE = 60.0
 
 HINT = Envelope(b"", QUEUE, persistent=False, mandatory=False, timestamp=None)
@@ -36,6 +36,8 @@ class Hints:
 
     def opened(self, channel: Any) -> None:
         """Declare the queue, and consume it."""
+        # Deleted, or with a node of a cluster that is down: declare it again.
+        channel.add_on_cancel_callback(lambda _frame: close(channel))
         channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
         channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
 

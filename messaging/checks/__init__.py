@@ -19,8 +19,8 @@ from django.db import connections
 
 from messaging.conf import DEFAULTS, settings
 from messaging.envelope import SHORT
-from messaging.outbox.publication import VENDORS, publications
-from messaging.registry import handlers
+from messaging.outbox.publication import VENDORS
+from messaging.registry import handlers, publications
 from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared

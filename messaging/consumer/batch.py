@@ -147,30 +147,37 @@ class Processor:
 
     def _call(
         self, handler: Handler, part: Part, group: Part, decision: Decision | None
-    ) -> Part | None:
-        """Call a handler in a savepoint; return the messages to call it again with."""
+    ) -> None:
+        """Call a handler in a savepoint, and again without those that it rejects."""
         if decision is not None:
             group[0].set_aside(decision)
-            return None
-        ready = parking.hold_back(group, part, self._blocked_keys)
-        if not ready:
-            return None
+            return
         try:
-            alone = len(part) == 1
-            references = transactions.call(
-                handler, ready, self._policy, self.lease, alone
-            )
+            while ready := parking.hold_back(group, part, self._blocked_keys):
+                self._call_once(handler, ready, alone=len(part) == 1)
+        except BaseException:
+            for context in group:
+                # It may have been rejected because of one that has failed since.
+                context.reset(context.inbox_row)
+            raise
+
+    def _call_once(self, handler: Handler, ready: Part, alone: bool) -> None:
+        """Record what a handler returns, or set aside the messages that it rejects."""
+        try:
+            result = transactions.call(handler, ready, self._policy, self.lease, alone)
         except Reject as error:
             rejected = {id(message) for message in error.messages}
             named = [c for c in ready if id(c.message) in rejected]
             if not named or not transactions.is_usable():
                 raise
+            waiting: set[str] = set()
             for context in named:
-                context.set_aside(context.decide(error))
-            return in_states(ready, State.NEW)
-        for context, reference in zip(ready, references, strict=True):
+                if context.key not in waiting:  # or else it is blocked
+                    context.set_aside(context.decide(error))
+                    waiting |= {context.key} if context.later else set()
+            return
+        for context, reference in zip(ready, result, strict=True):
             context.done(reference)
-        return None
 
     def _record(self, part: Part) -> None:
         """Write what was decided, and what is parked."""

@@ -44,14 +44,11 @@ class CircuitBreaker:
     def check(self, outcomes: Sequence[bool | None]) -> None:
         """Raise `CircuitOpen`, before a commit, if these make too many failures."""
         threshold = settings.of(self._queue, "BREAKER")
-        recent = deque([*self._recent, *_news(outcomes)], maxlen=WINDOW)
+        news = (one for one in outcomes if one is not None)
+        recent = deque([*self._recent, *news], maxlen=WINDOW)
         failures = recent.count(False)
-        if (
-            threshold is not None
-            and not self.is_open
-            and len(recent) == WINDOW
-            and failures > threshold * WINDOW
-        ):
+        may_open = not self.is_open and len(recent) == WINDOW
+        if threshold is not None and may_open and failures > threshold * WINDOW:
             self.is_open = self._must_pause = True
             self._recent = recent
             repeating.critical(
@@ -66,21 +63,14 @@ class CircuitBreaker:
 
     def count(self, outcomes: Sequence[bool | None]) -> None:
         """Count the results of messages, after the commit and once for each."""
-        self._recent.extend(_news(outcomes))
+        self._recent.extend(one for one in outcomes if one is not None)
         self._must_pause = not all(outcomes)
         if self.is_open and outcomes and outcomes[-1]:
-            self._close()
-
-    def _close(self) -> None:
-        self.is_open = False
-        self._recent.clear()
-        self._pause = Backoff()
-        text = "Messages of %s succeed again"
-        repeating.warning(text, self._queue, about=self._queue)
-
-
-def _news(outcomes: Iterable[bool | None]) -> Iterator[bool]:
-    return (outcome for outcome in outcomes if outcome is not None)
+            self.is_open = False
+            self._recent.clear()
+            self._pause = Backoff()
+            text = "Messages of %s succeed again"
+            repeating.warning(text, self._queue, about=self._queue)
 
 
 def results(contexts: Iterable[Context]) -> Iterator[bool | None]:

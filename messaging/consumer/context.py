@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
-from messaging.envelope import IF_VERSION, Delivery
+from messaging.envelope import Delivery
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message, decode, key_of
 from messaging.operations import Outcome
@@ -91,13 +91,12 @@ class Context:
             )
         message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
         self.key = key_of(message)
-        message = message.expecting(envelope.own_header(IF_VERSION))
         self.message = message.came_in(self.delivery)
         partition = partition_for(self.delivery.queue, self.key)
         self._is_misrouted = self.delivery.source not in ("", partition)
 
-    def reset(self) -> None:
-        """Return to the state that decoding left."""
+    def reset(self, inbox_row: Inbox | None = None) -> None:
+        """Return to the state that decoding left, with the row that was found since."""
         self.state = State.FAILED if self.refusal else State.NEW
         if self._is_misrouted:
             self.state = State.MISROUTED
@@ -109,7 +108,7 @@ class Context:
         #: Whether only its projection is left to be done.
         self.is_applied = bool(self.parked and self.parked.is_applied)
         #: The inbox row of its id, its own or of another message.
-        self.inbox_row: Inbox | None = None
+        self.inbox_row = inbox_row
 
     def give_up(self, failure: Failure) -> None:
         """Have the next step record this failure, without calling its handler."""

@@ -31,9 +31,8 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
     Without `may_be_known` the inbox is not asked. If it has one of them nevertheless,
     `record` fails, and all is rolled back.
     """
-    ids = [context.id for context in part]
     inbox = Inbox.objects.using(settings.DATABASE)
-    known = inbox.known(ids) if may_be_known else {}
+    known = inbox.known(c.id for c in part) if may_be_known else {}
     oldest = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
     arrived = ((c.delivery, c.key) for c in part if c.parked is None)
     last = LastNameless.objects.using(settings.DATABASE)
@@ -41,15 +40,12 @@ def recognise(part: Sequence[Context], may_be_known: bool) -> None:
     repeated = {id(delivery) for delivery in last.repeated(arrived)}
     earlier: set[str] = set()
     for context in part:
-        context.inbox_row = known.get(context.id)
-        state = identify(
-            context,
-            context.inbox_row,
-            is_repeated=context.id in earlier or id(context.delivery) in repeated,
-        )
+        row = context.inbox_row = known.get(context.id)
+        is_repeated = context.id in earlier or id(context.delivery) in repeated
+        state = identify(context, row, is_repeated=is_repeated)
         if state is State.KNOWN:
-            assert context.inbox_row is not None  # `identify` has checked
-            context.adopt(context.inbox_row)
+            assert row is not None  # `identify` has checked
+            context.adopt(row)
             continue  # a replay has the same id, and is not a repetition
         if state is State.REPEATED:
             context.state = state
@@ -96,10 +92,9 @@ def _is_expired(context: Context, oldest: datetime) -> bool:
 def record(lease: HeldLease, part: Iterable[Context]) -> None:
     """Insert rows for what was decided now, replacing those of earlier attempts."""
     now = datetime.now(UTC)
-    inbox = Inbox.objects.using(settings.DATABASE)
     decided = in_states(part, State.DONE, State.FAILED)
     if replaced := [c.id for c in decided if c.inbox_row is not None]:
-        inbox.filter(pk__in=replaced).delete()
+        Inbox.objects.using(settings.DATABASE).filter(pk__in=replaced).delete()
     rows = {context.id: _values(context, now) for context in decided}
     if not rows:
         return
@@ -111,9 +106,7 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
         insert(settings.DATABASE, Inbox, Inbox.COLUMNS, rows.values())
     except IntegrityError as error:
         # The batch is processed again, and finds that row.
-        raise OperationalError(
-            "Another consumer has just recorded one of these."
-        ) from error
+        raise OperationalError("Another consumer has recorded one of them.") from error
 
 
 def _values(context: Context, now: datetime) -> tuple[object, ...]:

@@ -26,8 +26,8 @@ from .context import DECIDED, KEY_LENGTH, Context, Part, State, in_states
 
 def find_blocked(lease: HeldLease, part: Sequence[Context]) -> None:
     """Drop arrivals that are parked already; block those whose key is parked."""
-    # What is known may be parked for its projection.
-    arrived = [c for c in in_states(part, State.NEW, State.KNOWN) if not c.parked]
+    # The parked one decides what becomes of its id, perhaps just by its projection.
+    arrived = [c for c in in_states(part, State.NEW, *DECIDED) if not c.parked]
     if not arrived:
         return
     ids, digests = Parked.objects.using(settings.DATABASE).beside(

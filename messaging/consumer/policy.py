@@ -1,5 +1,5 @@
 """
-The failure policy at work: who is at fault when messages fail together.
+The failure policy at work: which message is at fault when several fail together.
 
 Application code runs in every step of a batch: validators, keys, handlers, projections.
 What it raises is caught here, except by `Context.decode` and for a named `Reject`.

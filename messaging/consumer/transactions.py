@@ -102,7 +102,7 @@ def _references(
 def called(
     function: Callable[[Any], Any], argument: Any, contexts: Part, watch: Watch
 ) -> Any:
-    """Call users' code in the transaction, which it must not end, for messages."""
+    """Call users' code for messages in the transaction, which it must not end."""
     connection = connections[settings.DATABASE]
     given, first = [c.delivery for c in contexts], len(connection.run_on_commit)
     with connection.execute_wrapper(refuse_to_end):

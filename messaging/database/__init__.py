@@ -12,7 +12,7 @@ from .connections import (
 )
 from .inserts import insert, insert_instances, update
 from .pruning import PRUNE_CHUNK, PrunableQuerySet
-from .time_limits import QueryTimeout, query_timeout, time_limit
+from .time_limits import QueryTimeout, no_time_limit, query_timeout, time_limit
 
 __all__ = [
     "PRUNE_CHUNK",
@@ -24,6 +24,7 @@ __all__ = [
     "insert",
     "insert_instances",
     "is_out_of_space",
+    "no_time_limit",
     "query_timeout",
     "time_limit",
     "update",

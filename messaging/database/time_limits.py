@@ -14,8 +14,11 @@ from messaging.conf import settings
 #: Seconds after which a query of this thread is cancelled, for engines that set the
 #: limit of a query themselves; None without `time_limit`.
 query_timeout: ContextVar[float | None] = ContextVar("query_timeout", default=None)
-#: Codes of MariaDB, MySQL and MongoDB.
-CANCELLED = (1969, 3024, 50)
+#: Smallest and largest limit in seconds that each of the servers accepts.
+SHORTEST, LONGEST = 0.001, 86_400
+#: Codes of MariaDB, MySQL and MongoDB; of the last also the one for a sort that takes
+#: too much memory.
+CANCELLED = (1969, 3024, 50, 292)
 
 
 class QueryTimeout(DatabaseError):
@@ -29,7 +32,10 @@ def time_limit(alias: str) -> Iterator[None]:
 
     Raises `QueryTimeout`. Only MariaDB, MySQL and MongoDB limit single queries.
     """
-    token = query_timeout.set(settings.QUERY_TIMEOUT)
+    seconds = settings.QUERY_TIMEOUT
+    if seconds is not None:
+        seconds = min(max(seconds, SHORTEST), LONGEST)
+    token = query_timeout.set(seconds)
     try:
         with connections[alias].execute_wrapper(_limited):
             yield
@@ -39,6 +45,16 @@ def time_limit(alias: str) -> Iterator[None]:
         if any(code in CANCELLED for code in codes):
             raise QueryTimeout from error
         raise
+    finally:
+        query_timeout.reset(token)
+
+
+@contextmanager
+def no_time_limit() -> Iterator[None]:
+    """Suspend `time_limit` in a `with` block."""
+    token = query_timeout.set(None)
+    try:
+        yield
     finally:
         query_timeout.reset(token)
 

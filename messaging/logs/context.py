@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -94,11 +94,11 @@ def current_cause() -> Cause:
     return (now.cause if now else {}) | spans.current_trace()
 
 
-def inheriting(envelope: Envelope, cause: Cause) -> Envelope:
-    """Return an envelope with what it inherits, unless it has its own."""
-    headers = cause | envelope.headers
-    is_same = len(headers) == len(envelope.headers)
-    return envelope if is_same else envelope.copy(headers=headers)
+def inheriting(envelopes: Iterable[Envelope]) -> list[Envelope]:
+    """Return envelopes with what they inherit now, unless they have their own."""
+    if cause := current_cause():
+        return [one.copy(headers=cause | one.headers) for one in envelopes]
+    return list(envelopes)
 
 
 def cause_of(delivery: Delivery) -> Cause:

@@ -111,7 +111,7 @@ class LastNamelessQuerySet(PrunableQuerySet):
 
     def repeated(self, arrived: Iterable[Keyed]) -> list[Delivery]:
         """
-        Return those that are the last message of their key once more.
+        Return the messages that repeat the last one of their key.
 
         After a crash, a broker delivers messages again that were acknowledged, and
         marks those as redelivered that were not: an earlier one of a key is applied

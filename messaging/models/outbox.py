@@ -92,7 +92,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
 
     def add(self, envelopes: Iterable[Envelope]) -> None:
         """Store envelopes; must be called in a transaction."""
-        now, cause = datetime.now(UTC), current_cause()
+        now = datetime.now(UTC)
         self._insert(
             (
                 envelope.message_id,
@@ -106,7 +106,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                 _shard(envelope.key),
                 now,
             )
-            for envelope in (inheriting(one, cause) for one in envelopes)
+            for envelope in inheriting(envelopes)
         )
 
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -17,10 +17,10 @@ from django.db.models import Model
 
 from messaging.conf import settings
 from messaging.envelope import SHORT
-from messaging.registry import event_exchanges, problem_of_type
+from messaging.registry import event_exchanges, problem_of_type, publications
 
 from . import orm_hooks
-from .publication import DEFAULT_NAME, Publication, publications
+from .publication import DEFAULT_NAME, Publication
 
 #: What can happen to a row.
 ACTIONS = ("created", "updated", "deleted")

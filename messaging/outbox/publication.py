@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from messaging.conf import settings
 from messaging.envelope import PARTITION_KEY, Envelope
 from messaging.exceptions import TooLarge, Unpublishable
+from messaging.registry import publications
 
 #: Routing key and event type by default.
 DEFAULT_NAME = "{app}.{model}.{action}"
@@ -133,8 +134,6 @@ class Publication:
             ) from error
 
 
-#: By model; filled by `publishes`.
-publications: dict[type[Model], Publication] = {}
 #: Those found to have no problems.
 _checked: set[Publication] = set()
 

@@ -32,8 +32,8 @@ repeating = RepeatingLogger(__name__)
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
-#: Seconds between two queries of an empty outbox, without a hint.
-IDLE_PAUSE = 0.1
+#: Seconds between two queries of an empty outbox, with hints however many, and without.
+HINT_PAUSE, IDLE_PAUSE = 0.005, 0.1
 
 
 class Relay:
@@ -85,7 +85,7 @@ class Relay:
                 self._stopping.wait(pause())
                 continue
             pause = Backoff()
-            if not published:
+            if not published and not self._stopping.wait(HINT_PAUSE):
                 self._awake.wait(IDLE_PAUSE)
 
     def drain(self) -> tuple[int, int]:

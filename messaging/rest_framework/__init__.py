@@ -1,7 +1,7 @@
 """
 Django REST framework on top of messages: a write publishes a command, answered 202.
 
-Open `viewsets.py` first: `QueuedViewSet.queue` lists the steps of a write in Django;
+Open `viewsets.py` first: `QueuedViewSet.enqueue` lists the steps of a write in Django;
 `front.py` takes the same steps on an event loop. Then `serializers.py`, whose `save()`
 publishes, and the request headers in `headers.py`.
 

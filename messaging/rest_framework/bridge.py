@@ -33,7 +33,7 @@ class Bridge:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
 
     async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
-        """Answer the request of an environ, whose body has been read in part or not."""
+        """Run the application for a request, and send its response."""
         environ["wsgi.input"] = io.BufferedReader(body)
         loop = asyncio.get_running_loop()
 
@@ -45,34 +45,42 @@ class Bridge:
             await send(event)
 
     def _run(self, environ: Environ, send: Callable[[Event], None]) -> list[Event]:
-        """Run the application, send a response that is a stream, and return the end."""
+        """
+        Run the application, and return the events to send.
+
+        Those of a streaming response are sent here, except for the last one.
+        """
         start: Event = {"type": "http.response.start"}
 
-        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        def start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> None:
             start["status"] = int(status[:3])
+            # ASGI wants names in lower case; Django begins cookies with a space.
             start["headers"] = [
-                (n.encode("latin-1"), v.encode("latin-1")) for n, v in headers
+                (name.lower().encode("latin-1"), value.strip().encode("latin-1"))
+                for name, value in headers
             ]
 
         response = self._application(environ, start_response)
+        has_body = environ["REQUEST_METHOD"] != "HEAD"
         try:
             if not getattr(response, "streaming", False):
-                return [
-                    start,
-                    {"type": "http.response.body", "body": b"".join(response)},
-                ]
+                content = b"".join(response) if has_body else b""
+                return [start, {"type": "http.response.body", "body": content}]
             send(start)
-            for piece in response:
+            for piece in response if has_body else ():
                 send({"type": "http.response.body", "body": piece, "more_body": True})
             return [{"type": "http.response.body"}]
         finally:
-            response.close()
+            if close := getattr(response, "close", None):
+                close()
 
 
 def wait_in(
     loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *values: Any
 ) -> T:
-    """Call a function in a loop, and wait for its result in this thread."""
+    """Call a function in an event loop, and return its result in this thread."""
 
     async def call() -> T:
         return await function(*values)
@@ -90,9 +98,15 @@ class Body(io.RawIOBase):
         self._is_complete = False
 
     async def read_all(self, length: int) -> bytes:
-        """Return up to `length` bytes, which can be read as a file all the same."""
+        """
+        Return all `length` bytes, which remain there to be read as a file.
+
+        Raises `EOFError` if the body is shorter.
+        """
         while len(self._arrived) < length and not self._is_complete:
             self._take(await self._receive())
+        if len(self._arrived) != length:
+            raise EOFError
         return bytes(self._arrived)
 
     def readable(self) -> bool:
@@ -109,7 +123,7 @@ class Body(io.RawIOBase):
         return count
 
     def _take(self, event: Event) -> None:
-        # A client that has gone sends nothing more.
+        # A disconnect is the end, too.
         self._arrived += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
 
@@ -119,11 +133,11 @@ def environ_of(scope: Scope) -> Environ:
     host, port = scope.get("server") or ("localhost", 80)
     raw = scope.get("raw_path")
     path = unquote_to_bytes(raw) if raw else scope["path"].encode()
-    prefix = scope.get("root_path", "")
+    prefix = scope.get("root_path", "").encode()
     environ = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": prefix,
-        "PATH_INFO": path.decode("latin-1").removeprefix(prefix),
+        "SCRIPT_NAME": prefix.decode("latin-1"),
+        "PATH_INFO": path.removeprefix(prefix).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),

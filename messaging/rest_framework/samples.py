@@ -1,18 +1,20 @@
-"""Answers 202 as Django makes them, for the front to repeat."""
+"""Answers 202 as Django produces them, for the front to repeat."""
 
 from __future__ import annotations
 
 import logging
+import uuid
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest, get_script_name
+from django.core.signals import setting_changed
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import resolve, set_script_prefix
+from django.urls import set_script_prefix
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,15 +23,15 @@ from messaging.conf import settings
 from messaging.logs.context import rehearsal
 
 from .bridge import Environ, Headers
-from .plain_writes import Doubt
-from .viewsets import QueuedViewSet
+from .plain_writes import Doubt, Route, route_of, view_of
 
 logger = logging.getLogger(__name__)
 
-#: Stands for the id of the operation in the headers of a sample.
-OPERATION = b"-operation-"
-#: What decides about the headers of an answer, and whether there is one, together with
-#: the view and the headers that the settings name.
+#: Placeholder for the id of the operation in the headers of a sample. No client can
+#: guess it, and send it in a header that is part of the answer.
+OPERATION = uuid.uuid4().hex.encode()
+#: Whether a request is answered 202, and with which headers, depends on these keys of
+#: its environ, on the view, the authenticator, and the headers that settings name.
 DECISIVE = (
     "REQUEST_METHOD",
     "wsgi.url_scheme",
@@ -40,7 +42,7 @@ DECISIVE = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
 )
-#: Samples that are remembered, and the longest of the values that tell them apart.
+#: Maximum number of cached samples, and maximum length of the values in their keys.
 MOST_SAMPLES = 1000
 LONGEST_VALUE = 200
 #: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone.
@@ -75,11 +77,11 @@ class Sample(NamedTuple):
         headers = [
             (name, value.replace(OPERATION, own)) for name, value in self.template
         ]
-        return [*headers, (b"Content-Length", b"%d" % len(body))]
+        return [*headers, (b"content-length", b"%d" % len(body))]
 
 
 class Samples(BaseHandler):
-    """Runs the project's middlewares and views, without their effects."""
+    """Caches answers of the project's middlewares and views, which publish nothing."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Sample | None] = {}
@@ -87,14 +89,18 @@ class Samples(BaseHandler):
         if django_settings.DISALLOWED_USER_AGENTS:
             names.append("HTTP_USER_AGENT")
         self._decisive = tuple(names)
-        self._is_possible = is_possible()
-        self.load_middleware()
+        #: Whether the front can repeat answers in this project at all.
+        self.are_possible = are_possible()
+        if self.are_possible:
+            self.load_middleware()
+        setting_changed.connect(self._forget)
 
-    def of(self, cls: type[QueuedViewSet], environ: Environ) -> Sample:
-        """Return the sample for a request; raises `Doubt` if there is none."""
-        key = (cls, *[environ.get(name, "") for name in self._decisive])
+    def of(self, route: Route, request: Request, environ: Environ) -> Sample:
+        """Return the sample for an authenticated request; raises `Doubt`."""
+        values = [environ.get(name) for name in self._decisive]
+        key = (route.view, type(request.successful_authenticator), *values)
         if key not in self._known:
-            if not self._is_possible or max(map(len, key[1:])) > LONGEST_VALUE:
+            if max(len(value or "") for value in values) > LONGEST_VALUE:
                 raise Doubt
             if len(self._known) >= MOST_SAMPLES:
                 self._known.clear()
@@ -103,54 +109,48 @@ class Samples(BaseHandler):
             raise Doubt
         return sample
 
+    def _forget(self, **_: Any) -> None:
+        """Clear the caches when a test overrides a setting."""
+        self._known.clear()
+        route_of.cache_clear()
+
     def _make(self, environ: Environ) -> Sample | None:
         set_script_prefix(get_script_name(environ))
         nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
         with rehearsal():
             response: Any = self.get_response(WSGIRequest(environ | nothing))
-        renderer = getattr(response, "accepted_renderer", None)
-        if response.status_code != 202 or type(renderer) is not JSONRenderer:
+        renderer: Any = getattr(response, "accepted_renderer", None)
+        is_plain = type(renderer) is JSONRenderer and not response.cookies
+        if response.status_code != 202 or not is_plain:
             return None
         headers = [
-            (name.encode("latin-1"), value.encode("latin-1"))
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in response.items()
             if name != "Content-Length"
         ]
         return Sample(headers, renderer, response.accepted_media_type)
 
     def _get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """Call the view of a request, at the end of the chain of middlewares."""
-        match = resolve(request.path_info)
-        original: Any = match.func
-        cls: Any = type("Accepting", (Accepting, original.cls), {})
-        view = cls.as_view(original.actions, **original.initkwargs)
-        response: Response = view(request, *match.args, **match.kwargs)
+        """Run a view that permits everything and publishes nothing."""
+        view: Any = view_of(route_of(request.path_info, request.method or ""))
+        view.request = request
+        view.check_permissions = view.check_throttles = lambda request: None
+        view.enqueue = lambda request: Response(
+            {}, status=202, headers=view.location(request, OPERATION.decode())
+        )
+        response: Response = view.dispatch(request, **view.kwargs)
         response.render()
         return response
 
 
-class Accepting:
-    """Makes a `QueuedViewSet` accept any request and publish nothing."""
-
-    def perform_authentication(self, request: Request) -> None:
-        """Accept anybody."""
-
-    check_permissions = check_throttles = perform_authentication
-
-    def enqueue(self: Any, request: Request) -> Response:
-        """Return the answer to a write, with `OPERATION` in its headers."""
-        return Response(
-            {}, status=202, headers=self.location(request, OPERATION.decode())
-        )
-
-
-def is_possible() -> bool:
-    """Return whether samples can be made of the answers of this project."""
-    unknown = set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE
-    if unknown:
+def are_possible() -> bool:
+    """Return whether answers depend on nothing but the keys of the cache."""
+    obstacles = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
+    if connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]:
+        obstacles.append("ATOMIC_REQUESTS")
+    if obstacles:
         logger.warning(
-            "The front leaves all writes to Django, because of the middlewares %s",
-            ", ".join(sorted(unknown)),
+            "Django serves all writes, not the front, because of %s",
+            ", ".join(obstacles),
         )
-    in_transaction = connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]
-    return not unknown and not in_transaction
+    return not obstacles

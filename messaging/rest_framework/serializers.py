@@ -15,7 +15,7 @@ from rest_framework.utils.html import is_html_input
 from messaging.envelope import Envelope
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message
-from messaging.publish import envelope_for, publish
+from messaging.publish import dispatch, envelope_for
 
 from .exceptions import validation_error
 from .form_fields import form_fields, without_empty_inputs
@@ -54,20 +54,15 @@ class MessageSerializer(serializers.Serializer):
         """Return the values of fields that do not come from the body."""
         return {}
 
-    def envelope(self) -> Envelope:
+    def envelope(self, reply_to: str | None = None) -> Envelope:
         """Return what `save()` publishes."""
         headers = self.context["headers"]
-        return envelope_for(self.validated_data, headers.message_id, headers.amqp)
+        message: Message = self.validated_data
+        return envelope_for(message, headers.message_id, headers.amqp, reply_to)
 
-    def save(self, **kwargs: Any) -> None:
-        """Publish the message; see `publish` for `kwargs` and what it raises."""
-        headers = self.context["headers"]
-        publish(
-            self.validated_data,
-            message_id=headers.message_id,
-            headers=headers.amqp,
-            **kwargs,
-        )
+    def save(self, *, reply_to: str | None = None, **kwargs: Any) -> None:
+        """Publish the message; see `publish` for the arguments and what it raises."""
+        dispatch([self.envelope(reply_to)], **kwargs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from .headers import etag_of
 from .outcomes import save_and_wait
 from .serializers import Write
 
-#: Key in a request's `META` of the error with which its message was not published.
+#: Key in a request's `META` of the error with which the front has left it to Django.
 FAILURE = "messaging.failure"
 STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 412}
 

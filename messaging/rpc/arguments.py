@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 from messaging.bodies import decoded
 from messaging.conf import settings
 from messaging.exceptions import InvalidCall, InvalidMessage
+from messaging.fields import decisive_errors
 
 from .protocol import is_json, is_text
 
@@ -133,7 +135,7 @@ class Parameters:
 def errors_by_path(error: ValidationError) -> dict[str, list[str]]:
     """Return the first errors by path ("amounts.1"), without the rejected values."""
     result: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
-        path = ".".join(map(str, detail["loc"]))[:MAX_PATH]
+    for location, detail in islice(decisive_errors(error), MAX_ERRORS):
+        path = ".".join(map(str, location))[:MAX_PATH]
         result.setdefault(path, []).append(detail["msg"])
     return result

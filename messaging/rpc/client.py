@@ -24,7 +24,7 @@ from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
 from messaging.conf import settings
 from messaging.envelope import SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
-from messaging.logs.context import current_cause, inheriting
+from messaging.logs.context import inheriting
 from messaging.logs.repetition import RepeatingLogger
 from messaging.traces.spans import sending
 
@@ -96,7 +96,7 @@ def envelope_for(
         expiration=str(milliseconds),
         headers={DEADLINE: int(time.time() * 1000) + milliseconds},
     )
-    return inheriting(call, current_cause())
+    return inheriting([call])[0]
 
 
 def encode(payload: Any, *, text: bool) -> bytes:

@@ -1,8 +1,8 @@
 """
 Measures speed: `python -m tests.benchmarks [ROW ...]`, all rows by default.
 
-Prints a table for each row. With --write, docs/speed.json gets the samples, and
-docs/speed.md and docs/speed.svg are made of it.
+Prints a table for each row. With --write, stores the samples in docs/speed.json, and
+renders docs/speed.md and docs/speed.svg.
 """
 
 from __future__ import annotations
@@ -13,37 +13,54 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psutil
 
-from . import page, profiling
-from .comparison import QUICK, Effort, Result, Row, result, run
+from . import servers  # first: it sets Django up with these servers
+
+# isort: split
+from . import (
+    accepting,
+    draining,
+    growing,
+    page,
+    profiling,
+    publishing,
+    reading,
+    reporting,
+    responding,
+    sharing,
+)
+from .comparison import QUICK, Effort, Result, Row, run
 from .text import plain_table
 
-#: The rows that take two minutes together, with --quick.
-QUICK_ROWS = ("accept-16", "publish", "drain", "failing", "mixed", "relay")
 #: In the order in which they are measured.
-ROWS = (
-    "accept-16",
-    "accept-64",
-    "publish",
-    "drain",
-    "failing",
-    "mixed",
-    "relay",
-    "ingress",
-    "partitions",
-    "latency",
-    "reports",
-    "workers",
-    "processes",
-    "backlog",
-    "rows",
-)
+ROWS: dict[str, Callable[[Effort], Row]] = {
+    "accept-16": partial(accepting.accept_row, 16),
+    "accept-64": partial(accepting.accept_row, 64),
+    "publish-1": publishing.one_row,
+    "publish-16": publishing.many_row,
+    "drain": draining.drain_row,
+    "failing": draining.failing_row,
+    "mixed": draining.mixed_row,
+    "relay": draining.relay_row,
+    "ingress": sharing.ingress_row,
+    "partitions": sharing.partitions_row,
+    "latency": responding.latency_row,
+    "reports": reporting.reports_row,
+    "workers": accepting.workers_row,
+    "processes": sharing.processes_row,
+    "backlog": growing.backlog_row,
+    "rows": growing.rows_row,
+    "lists": reading.lists_row,
+}
+#: The rows of --quick, which take two minutes together.
+QUICK_ROWS = ("accept-16", "publish-16", "drain", "failing", "mixed", "relay")
 
 
 def parsed() -> argparse.Namespace:
@@ -55,7 +72,7 @@ def parsed() -> argparse.Namespace:
     add("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}")
     add("--quick", action="store_true", help="one small round of some rows")
     add("--write", action="store_true", help="write docs/speed.*")
-    add("--render", action="store_true", help="measure nothing, write docs/speed.*")
+    add("--render", action="store_true", help="only render docs/speed.* again")
     add("--profile", action="store_true", help="sample where time goes, for one round")
     add("--rounds", type=int, help="rounds of each row")
     add("--seconds", type=int, help="seconds of load on an API")
@@ -70,7 +87,7 @@ def parsed() -> argparse.Namespace:
 
 
 def named(name: str) -> list[str]:
-    """Return the rows of a name, or those that begin with it, as `accept` for both."""
+    """Return the rows of a name or a first part of names: `accept` names two rows."""
     return [row for row in ROWS if row == name or row.startswith(f"{name}-")]
 
 
@@ -92,24 +109,18 @@ def command_of(name: str) -> str:
 
 
 def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
-    """Start servers, yield the result of each row that could be measured, and stop."""
-    # Only now, and first: it sets Django up with these servers.
-    from . import servers
-
-    # isort: split
-    from . import rows
-
+    """Yield the result of each row that can be measured; starts and stops servers."""
     effort = effort_of(options)
     try:
         servers.start(options.buffer_pool)
         place = f"{commit()}, {machine()}, {servers.versions()}"
         say(place)
         for name in names:
-            if reason := rows.missing(name):
-                say(f"\n{name}: not measured, {reason}")
+            if name == "reports" and not servers.HAS_MONGODB:
+                say("\nreports: not measured, as there is no mongod")
                 continue
             try:
-                yield measured(name, rows.ROWS[name](effort), place)
+                yield measured(name, ROWS[name](effort), place)
             except Exception:  # noqa: BLE001 an hour of other rows must not be lost
                 say(f"\n{name}: not measured\n{traceback.format_exc()}")
     finally:
@@ -117,10 +128,12 @@ def measure(names: list[str], options: argparse.Namespace) -> Iterator[Result]:
 
 
 def measured(name: str, row: Row, place: str) -> Result:
-    """Measure a row, and say how far it is."""
-    rounds = list(run(row, lambda step: say(f"{name}: {step}", sys.stderr)))
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return result(name, row, rounds, command_of(name), date, place)
+    """Measure a row, and print its progress."""
+    found = run(row, lambda step: say(f"{name}: {step}", sys.stderr))
+    texts = (name, row.title, row.unit, row.subject, row.conditions)
+    return Result(
+        *texts, command_of(name), f"{datetime.now(UTC):%Y-%m-%d}", place, found
+    )
 
 
 def machine() -> str:
@@ -131,7 +144,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return which version of the project it is, if git knows."""
+    """Return the version of the project, if git knows it."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

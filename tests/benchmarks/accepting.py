@@ -183,10 +183,3 @@ def workers_row(effort: Effort) -> Row:
         effort.long_rounds,
         f"{effort.seconds} s of wrk, after {WARM_UP} s to warm up.",
     )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {
-    "accept-16": partial(accept_row, 16),
-    "accept-64": partial(accept_row, 64),
-    "workers": workers_row,
-}

@@ -8,7 +8,7 @@ from html import escape
 from .comparison import Measured, Result
 from .text import number
 
-WIDTH = 760
+WIDTH = 800
 #: Where bars begin, and how wide the longest one is.
 LEFT, LONGEST = 260, 380
 BAR, GAP, HEADING = 18, 6, 34
@@ -36,7 +36,9 @@ def chart(results: Sequence[Result]) -> str:
         y += HEADING
         longest = max(one.median for one in result.contestants)
         for one in result.contestants:
-            parts += bar(y, one, one.median / longest)
+            ratio = result.ratio_to(one)
+            note = "" if ratio is None else f" (ratio {ratio:.2f})"
+            parts += bar(y, one, one.median / longest, note)
             y += BAR + GAP
     content = "\n".join(parts)
     return (
@@ -47,14 +49,14 @@ def chart(results: Sequence[Result]) -> str:
     )
 
 
-def bar(y: int, measured: Measured, share: float) -> list[str]:
-    """Return the name, the bar and the figure of a contestant."""
+def bar(y: int, measured: Measured, share: float, note: str) -> list[str]:
+    """Return the name, the bar and the figure of a contestant, with a note."""
     kind = "bar ours" if "this project" in measured.name else "bar"
     width = max(1, round(LONGEST * share))
     return [
         text(GAP, y + 14, measured.name),
         f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{width}" height="{BAR}"/>',
-        text(LEFT + width + 6, y + 14, number(measured.median)),
+        text(LEFT + width + 6, y + 14, number(measured.median) + note),
     ]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 #: Processes that all contestants share.
@@ -47,7 +46,7 @@ class Sample:
     memory: float | None = None
     #: Milliseconds, by percentile.
     latency: dict[str, float] = field(default_factory=dict)
-    #: Whatever else is to be known, by name.
+    #: Other figures, by name.
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -76,7 +75,7 @@ class Row:
     #: The name of the contestant whose ratios to the others are shown.
     subject: str
     rounds: int
-    #: What a reader must know: what was measured from where to where.
+    #: How much was measured, and from where to where.
     conditions: str
 
 
@@ -101,9 +100,7 @@ class Measured:
     def ratio_to(self, other: Measured) -> float:
         """Return the median of the ratios within each round."""
         pairs = zip(self.values, other.values, strict=True)
-        return statistics.median(
-            own / reference if reference else math.inf for own, reference in pairs
-        )
+        return statistics.median(own / reference for own, reference in pairs)
 
     def cpu_ratio_to(self, other: Measured) -> float | None:
         """Return the same of the CPU of their own processes; None if not measured."""
@@ -144,7 +141,7 @@ class Result:
     unit: str
     subject: str
     conditions: str
-    #: The command that repeats it, and when and where it was run.
+    #: The command that repeats it, when it was run, and on which machine.
     command: str
     date: str
     machine: str
@@ -173,23 +170,11 @@ def by_name(
     return {name: choose([one.get(name, 0.0) for one in rounds]) for name in names}
 
 
-def run(
-    row: Row, announce: Callable[[str], None] = lambda _: None
-) -> Iterator[list[Sample]]:
-    """Measure the contestants in turn; yield the samples of each round."""
+def run(row: Row, announce: Callable[[str], None] = lambda _: None) -> list[Measured]:
+    """Measure the contestants of a row in turn, round after round."""
+    found = [Measured(one.name, one.differs, []) for one in row.contestants]
     for number in range(1, row.rounds + 1):
-        samples = []
-        for contestant in row.contestants:
+        for contestant, measured in zip(row.contestants, found, strict=True):
             announce(f"round {number} of {row.rounds}, {contestant.name}")
-            samples.append(contestant.measure())
-        yield samples
-
-
-def result(
-    name: str, row: Row, rounds: Sequence[Sequence[Sample]], *origin: str
-) -> Result:
-    """Return what the rounds of a row have measured, with command, date, machine."""
-    columns = zip(row.contestants, zip(*rounds, strict=True), strict=True)
-    measured = [Measured(c.name, c.differs, list(samples)) for c, samples in columns]
-    shared = (name, row.title, row.unit, row.subject, row.conditions)
-    return Result(*shared, *origin, measured)
+            measured.samples.append(contestant.measure())
+    return found

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from . import ways
 from .broker import channel
-from .celery_way import CeleryTasks
 from .comparison import Contestant, Effort, Row, Sample
 from .messages import (
     Stream,
@@ -147,18 +145,24 @@ def add_users(way: Way, number: int) -> None:
         Table(sample, name).insert(connection.cursor(), created)
 
 
-def contestant(way: Way, stream: Callable[[int], Stream], messages: int) -> Contestant:
-    """Return a way as a contestant, with its share of the messages."""
+def contestant(
+    way: Way,
+    messages: int,
+    stream: Callable[[int], Stream] = create_only,
+    **changes: str,
+) -> Contestant:
+    """Return a way as a contestant, which drains its share of the messages."""
     size = int(messages * way.share)
-    return Contestant(way.name, way.differs, lambda: drain(way, stream(size)))
+    found = Contestant(way.name, way.differs, lambda: drain(way, stream(size)))
+    return replace(found, **changes)
 
 
 def drain_row(effort: Effort) -> Row:
     """Compare ways to apply `user.create`."""
-    every: list[Way] = [
+    every = [
         ways.one_by_one(),
         ways.kombu(),
-        CeleryTasks(),
+        ways.celery(),
         ThisProject(),
         ways.raw_fill("today", "raw fill of the first four tables"),
         ways.raw_fill("shipped", "raw fill of the tables as they are"),
@@ -166,7 +170,7 @@ def drain_row(effort: Effort) -> Row:
     return Row(
         "user.create applied, one process",
         "messages/s",
-        [contestant(way, create_only, effort.messages) for way in every],
+        [contestant(way, effort.messages) for way in every],
         OURS,
         effort.rounds,
         f"{effort.messages:,} waiting messages, a quarter of them for ways that commit "
@@ -176,16 +180,17 @@ def drain_row(effort: Effort) -> Row:
 
 def failing_row(effort: Effort) -> Row:
     """Compare a stream in which one of a hundred messages fails with one without."""
-    way = ThisProject()
     return Row(
         "the same with 1 % of failing messages, against none",
         "messages/s",
         [
-            Contestant("none fails", way.differs, partial(created, way, effort)),
-            Contestant(
-                "1 % fail",
-                "each becomes a dead letter: its e-mail is taken",
-                lambda: drain(way, with_failures(effort.messages)),
+            contestant(ThisProject(), effort.messages, name="none fails"),
+            contestant(
+                ThisProject(),
+                effort.messages,
+                with_failures,
+                name="1 % fail",
+                differs="each becomes a dead letter: its e-mail is taken",
             ),
         ],
         "1 % fail",
@@ -196,27 +201,23 @@ def failing_row(effort: Effort) -> Row:
 
 def mixed_row(effort: Effort) -> Row:
     """Compare a mixed stream with one of creations."""
-    way = ThisProject()
     return Row(
         "70 % creations, 20 % updates, 10 % deletions, against creations only",
         "messages/s",
         [
-            Contestant("creations only", way.differs, partial(created, way, effort)),
-            Contestant(
-                "mixed",
-                "half of the updates are about 500 users, half about one",
-                lambda: drain(way, mixed(effort.messages)),
+            contestant(ThisProject(), effort.messages, name="creations only"),
+            contestant(
+                ThisProject(),
+                effort.messages,
+                mixed,
+                name="mixed",
+                differs="half of the updates are about 500 users, half about one",
             ),
         ],
         "mixed",
         effort.rounds,
         f"{effort.messages:,} waiting messages. {FROM_TO}",
     )
-
-
-def created(way: Way, effort: Effort) -> Sample:
-    """Drain creations."""
-    return drain(way, create_only(effort.messages))
 
 
 def relay_row(effort: Effort) -> Row:
@@ -264,11 +265,3 @@ def drain_and_relay(messages: int) -> Sample:
         sample = drain(way, create_only(messages), watch=watch)
     notes = {"relayed": events[-1] / messages, "outbox at most": float(max(depths))}
     return replace(sample, notes=notes)
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {
-    "drain": drain_row,
-    "failing": failing_row,
-    "mixed": mixed_row,
-    "relay": relay_row,
-}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
 from itertools import chain
 
 from . import ways
 from .comparison import Contestant, Effort, Row, Sample
-from .draining import drain, prepare, timed
+from .draining import OURS, drain, prepare, timed
 from .messages import create_only, creations, email_of, row_of
 from .processes import running
 from .servers import Installation, connect, create_database, query
@@ -56,33 +55,31 @@ def apply_some(way: Way, waiting: int) -> Sample:
 
 def rows_row(effort: Effort) -> Row:
     """Compare applying to tables with more and more rows, with a raw fill beside it."""
-    contestants = []
-    for size in effort.sizes:
-        for make in (product_with, raw_with):
-            name = f"{'this project' if make is product_with else 'raw fill'}, "
-            measure = partial(apply_to, make, size, effort)
-            contestants.append(
-                Contestant(f"{name}{size:,} rows", make(size).differs, measure)
-            )
     return Row(
         "user.create applied, to tables with more and more rows",
         "messages/s",
-        contestants,
-        f"this project, {effort.sizes[-1]:,} rows",
+        [
+            Contestant(
+                f"{way.name}, {size:,} rows",
+                way.differs,
+                partial(apply_to, way, size, effort),
+            )
+            for size in effort.sizes
+            for way in full(size)
+        ],
+        f"{OURS}, {effort.sizes[-1]:,} rows",
         effort.long_rounds,
         f"{effort.sizes[0]:,} waiting messages. Users, ledger and inbox have so many "
         "rows before; those of earlier rounds come on top.",
     )
 
 
-def product_with(size: int) -> Way:
-    """Return this project in a database of its own."""
-    return ThisProject(installation_with(size), keeps_rows=True)
-
-
-def raw_with(size: int) -> Way:
-    """Return a raw fill of the same tables in a database of its own."""
-    return ways.raw_fill(f"raw_{size}", "raw fill", keeps_rows=True)
+def full(size: int) -> list[Way]:
+    """Return this project and a raw fill, each with a full database of its own."""
+    return [
+        ThisProject(installation_with(size), keeps_rows=True),
+        ways.raw_fill(f"raw_{size}", "raw fill", keeps_rows=True),
+    ]
 
 
 @cache
@@ -91,10 +88,10 @@ def installation_with(size: int) -> Installation:
     return Installation(f"rows_{size}")
 
 
-def apply_to(make: Callable[[int], Way], size: int, effort: Effort) -> Sample:
+def apply_to(way: Way, size: int, effort: Effort) -> Sample:
     """Apply messages to tables with so many rows."""
     fill(size)
-    return drain(make(size), create_only(min(MEASURED, effort.sizes[0])))
+    return drain(way, create_only(min(MEASURED, effort.sizes[0])))
 
 
 @cache
@@ -117,9 +114,3 @@ def fill(size: int) -> None:
     raw = connect(f"raw_{size}")
     ways.copy_tables(raw, f"rows_{size}", GROWING)
     ways.copy_tables(raw, "shipped_sample", ("messaging_outbox",))
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {
-    "backlog": backlog_row,
-    "rows": rows_row,
-}

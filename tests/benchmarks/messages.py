@@ -15,7 +15,6 @@ import pika
 
 from messaging.amqp.encoding import Properties
 from messaging.envelope import PARTITION_KEY, Envelope
-from messaging.message import Message
 from messaging.publish import envelope_for
 from messaging.topology import partition_for
 from users.commands import UserCreate, UserDelete, UserUpdate
@@ -107,16 +106,11 @@ def mixed(count: int) -> Stream:
             users += 1
         elif chance < 0.9:
             user = random.choice((random.randint(1, POPULAR), existing))
-            envelopes.append(command(UserUpdate(user_id=user, nombre="Ann")))
+            envelopes.append(envelope_for(UserUpdate(user_id=user, nombre="Ann")))
         else:
-            envelopes.append(command(UserDelete(user_id=next(deleted))))
+            envelopes.append(envelope_for(UserDelete(user_id=next(deleted))))
             users -= 1
     return Stream(envelopes, users, existing)
-
-
-def command(message: Message) -> Envelope:
-    """Return the envelope of a command."""
-    return envelope_for(message)
 
 
 #: Makes a message of an envelope.

@@ -14,32 +14,30 @@ from .text import markdown_table, number, rows_of
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 SAMPLES, PAGE, CHART = (DOCS / f"speed.{kind}" for kind in ("json", "md", "svg"))
 #: The rows of the chart.
-CHARTED = ("accept-16", "accept-64", "publish", "drain")
+CHARTED = ("accept-16", "accept-64", "publish-16", "drain")
 HEAD = """\
 # Speed
 
-What `make bench` has measured: this project beside other ways to do the same, on
-private servers, in turn and in the same run. Machines differ from day to day, so only
-the ratios mean anything. A ratio is the median of the ratios within each round; 10 % is
-noise.
+Measured by `make bench`: this project beside other ways to do the same work, on private
+servers, in turn within one run. Machines differ from day to day, so only ratios can be
+compared. A ratio is the median of the ratios within each round; 10 % is noise. Less is
+better for times (ms, us), more for all others.
 
-![Chart of the main rows](speed.svg)
+![Chart of the main rows, with the ratio of this project to each way](speed.svg)
 
 - Load comes from `wrk`, another e-mail with each request, on the same machine. `DEBUG`
   is off, and this project checks a token; the others check none.
 - Messages have the bodies and properties of those that the API publishes.
-- CPU is that of all processes of a contestant, of the broker and of the database, for
-  each message; its ratio is without broker and database. Memory is the peak of all
-  processes together; shared pages count in each.
-- A request counts when it was answered with 202. The queue is counted afterwards, by a
-  passive declare, and must have a message for each. Other answers are in the column
-  "more".
+- CPU is given for each message, by process; "CPU ratio" leaves out broker and database.
+  Memory is the sum of the peaks of a way's processes, which count shared pages each.
+- A request counts if it is answered with 202. Afterwards the queue must hold a message
+  for each, by a passive declare. The column "more" has the number of other answers.
 - Latencies of `wrk` are those of a closed loop: they follow from the rate.
-- Ways that commit each message do less than this project: they recognise no repetition,
+- Ways that commit each message do less than this project: they detect no duplicates,
   publish no events, and keep no order when they retry. The raw fills check nothing.
 
-The other ways are in [tests/benchmarks/baselines](../tests/benchmarks/baselines), and
-the samples of all rounds in [speed.json](speed.json).
+The other ways are in [tests/benchmarks/baselines](../tests/benchmarks/baselines), the
+samples of all rounds in [speed.json](speed.json).
 
 ```
 make bench                              all rows, in about an hour; writes this page
@@ -105,11 +103,11 @@ def section(result: Result) -> str:
     table = [
         [line[0], what, *line[1:]] for line, what in zip(lines, differs, strict=True)
     ]
+    ratios = f'\nRatios are those of "{result.subject}" to each other way.'
     return f"""\
 ## {result.title}
 
-In {result.unit}, {several}. {result.conditions} The ratios are those of
-"{result.subject}".
+In {result.unit}, {several}. {result.conditions}{ratios if len(lines) > 2 else ""}
 
 {markdown_table(table)}
 

@@ -37,6 +37,7 @@ class Program:
     ) -> None:
         #: Programs of one name are measured together.
         self.name = name
+        self.title = f"{name}: {' '.join(command[1:])}"
         self.log = DIRECTORY / f"{name}.log"
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
@@ -107,7 +108,7 @@ class Meter:
 
     def __init__(self, programs: Sequence[Program]) -> None:
         self._programs = programs
-        self._profiles = [profiling.attach(p.name, p.process.pid) for p in programs]
+        self._profiles = [profiling.Profile(p.title, p.process.pid) for p in programs]
         self._before = self._read()
 
     def _read(self) -> Counter[str]:

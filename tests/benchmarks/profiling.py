@@ -19,10 +19,14 @@ LISTED = 25
 
 
 class Profile:
-    """A program that is being sampled; nothing happens without `--profile`."""
+    """
+    A program that is sampled, which takes the right to trace it.
 
-    def __init__(self, name: str, pid: int) -> None:
-        self.name = name
+    Does nothing without `--profile`.
+    """
+
+    def __init__(self, title: str, pid: int) -> None:
+        self.title = title
         self._sampler: subprocess.Popen[bytes] | None = None
         if is_enabled:
             self._file = Path(tempfile.mkstemp(suffix=".profile")[1])
@@ -38,13 +42,8 @@ class Profile:
         if self._sampler:
             self._sampler.send_signal(signal.SIGINT)
             self._sampler.wait()
-            sys.stdout.write(f"\n{self.name}\n{summary(self._file.read_text())}\n")
+            sys.stdout.write(f"\n{self.title}\n{summary(self._file.read_text())}\n")
             self._file.unlink()
-
-
-def attach(name: str, pid: int) -> Profile:
-    """Begin to sample a program, if `--profile` was given. Needs the right to trace."""
-    return Profile(name, pid)
 
 
 def summary(stacks: str) -> str:

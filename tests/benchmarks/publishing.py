@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from messaging.topology import consumed_names
@@ -17,7 +16,7 @@ from .processes import Failed
 from .servers import BASE, QUEUE, ordinary, rabbitmq
 from .ways import PROGRAMS
 
-OURS = "this project, 16 threads"
+OURS = "this project"
 #: Other queues than those of this project.
 PUBLISHED = "published_users"
 
@@ -61,29 +60,41 @@ def consume(messages: int) -> Sample:
     return Sample(messages / run("raw_consume", PUBLISHED, str(messages)))
 
 
-def publish_row(effort: Effort) -> Row:
-    """Compare ways to publish with confirms."""
-    size = effort.messages
-    quarter = size // 4
-    alone = "classic queue, one at a time"
+def one_row(effort: Effort) -> Row:
+    """Compare libraries that publish one message after the other."""
+    size = effort.messages // 4
+    classic = "classic queue"
     return Row(
-        "published from Python, each confirmed by the broker",
+        "published one at a time, each confirmed by the broker",
         "messages/s",
         [
-            Contestant("pika", alone, partial(publish, "pika", quarter)),
-            Contestant("kombu", alone, partial(publish, "kombu", quarter)),
+            Contestant("pika", classic, partial(publish, "pika", size)),
+            Contestant("kombu", classic, partial(publish, "kombu", size)),
+            Contestant("Celery", f"{classic}, tasks", partial(publish, "celery", size)),
+            Contestant(OURS, "quorum queue", partial(publish, "messaging", size)),
+        ],
+        OURS,
+        effort.rounds,
+        f"{size:,} messages.",
+    )
+
+
+def many_row(effort: Effort) -> Row:
+    """Compare threads that publish, and the limits of the broker."""
+    size = effort.messages
+    return Row(
+        "published by 16 threads, each confirmed by the broker",
+        "messages/s",
+        [
             Contestant(
-                "Celery", f"{alone}, tasks", partial(publish, "celery", quarter)
+                "pika, 16 threads",
+                "classic queue, a connection for each thread",
+                partial(publish, "pika_in_threads", size),
             ),
             Contestant(
-                "this project",
-                "quorum queue, one at a time",
-                partial(publish, "messaging_one_by_one", quarter),
-            ),
-            Contestant(
-                OURS,
+                f"{OURS}, 16 threads",
                 "quorum queue, one connection",
-                partial(publish, "messaging", size),
+                partial(publish, "messaging_in_threads", size),
             ),
             Contestant(
                 "pika, pipelined",
@@ -96,10 +107,7 @@ def publish_row(effort: Effort) -> Row:
                 partial(consume, size),
             ),
         ],
-        OURS,
+        f"{OURS}, 16 threads",
         effort.rounds,
-        f"{size:,} messages, a quarter of them one at a time.",
+        f"{size:,} messages.",
     )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {"publish": publish_row}

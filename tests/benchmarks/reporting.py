@@ -97,6 +97,3 @@ def reports_row(effort: Effort) -> Row:
         effort.rounds,
         f"{effort.messages:,} waiting messages about reports of one user. {FROM_TO}",
     )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {"reports": reports_row}

@@ -7,7 +7,6 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +18,7 @@ from .comparison import Contestant, Effort, Row, Sample
 from .messages import PERSON, email_of
 from .processes import Meter, answers, running, wait_for
 from .servers import connect, query
-from .ways import Baseline, ThisProject, Way
+from .ways import ThisProject, Way
 
 #: Requests a second: far below what any client or server can do.
 RATE = 50
@@ -121,7 +120,8 @@ def respond(api: API, way: Way, seconds: int) -> Sample:
 
 def latency_row(effort: Effort) -> Row:
     """Compare the delay from acceptance to effect."""
-    plain_api, plain = drf(), into_queue_of(drf())
+    plain_api = drf()
+    plain = ways.one_by_one(queue=plain_api.queue)
     ours_api, ours = this_project(), ThisProject()
     seconds = 2 * effort.seconds
     return Row(
@@ -145,17 +145,3 @@ def latency_row(effort: Effort) -> Row:
         f"every {INTERVAL * 1000:.0f} ms; {seconds} s, from a client in Python. A row "
         "may be visible before the answer has arrived.",
     )
-
-
-def into_queue_of(api: API) -> Baseline:
-    """Return the consumer that applies one by one what an API has accepted."""
-    way = ways.one_by_one()
-    return Baseline(
-        way.name,
-        f"{ways.PROGRAMS}.one_by_one",
-        api.queue,
-        differs=way.differs,
-    )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {"latency": latency_row}

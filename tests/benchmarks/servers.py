@@ -7,6 +7,7 @@ tokens required, as in production.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from messaging.lab.processes import find_program, free_port
 
 BASE = Path(__file__).resolve().parent.parent.parent
 DIRECTORY = Path(tempfile.mkdtemp(prefix="messaging-benchmarks-"))
+atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
 #: The public queue whose messages are applied.
 QUEUE = "users_queue"
 #: Share of the memory above which the broker blocks publishers: its default.
@@ -86,10 +88,9 @@ def versions() -> str:
 
 
 def stop() -> None:
-    """Stop the servers and delete their data."""
+    """Stop the servers."""
     for server in (rabbitmq, mariadb, mongodb):
         server.stop()
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
 def rabbitmqctl(*arguments: str) -> None:

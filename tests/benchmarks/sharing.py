@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from . import ways
 from .broker import publish_all
 from .comparison import Contestant, Effort, Row, Sample
-from .draining import FROM_TO, drain, prepare, timed
+from .draining import FROM_TO, contestant, prepare, timed
 from .messages import create_only, to_public_queue
 from .processes import running, wait_for
 from .servers import QUEUE, Installation, connect, query
@@ -26,23 +27,21 @@ ONCE_SHARED = (
 )
 
 
-class Shares:
-    """Whether each of several processes has had its share of the partitions a while."""
+def settled(way: ThisProject) -> Callable[[], bool]:
+    """Return a function that says whether each process has held its share a while."""
+    connection = connect(way.database)
+    sql = "SELECT COUNT(DISTINCT worker) FROM messaging_lease "
+    sql += "WHERE worker <> '' AND queue = %s"
+    since: list[float] = []
 
-    def __init__(self, way: ThisProject) -> None:
-        self._processes = way.processes
-        self._connection = connect(way.database)
-        self._since = 0.0
-
-    def __call__(self) -> bool:
-        sql = "SELECT COUNT(DISTINCT worker) FROM messaging_lease "
-        sql += "WHERE worker <> '' AND queue = %s"
-        holders = query(self._connection, sql, QUEUE)[0][0]
-        if holders < self._processes:
-            self._since = 0.0
+    def is_settled() -> bool:
+        if query(connection, sql, QUEUE)[0][0] < way.processes:
+            since.clear()
             return False
-        self._since = self._since or time.monotonic()
-        return time.monotonic() - self._since > SETTLED
+        since.append(time.monotonic())
+        return since[-1] - since[0] > SETTLED
+
+    return is_settled
 
 
 def drain_shared(way: ThisProject, messages: int) -> Sample:
@@ -55,7 +54,7 @@ def drain_shared(way: ThisProject, messages: int) -> Sample:
         posts = list(map(way.route, stream.envelopes))
         programs = way.start()
         with running(*programs):
-            wait_for(Shares(way), "the processes share the partitions", programs)
+            wait_for(settled(way), "the processes share the partitions", programs)
             publish = partial(publish_all, way.url, posts)
             sample = timed(progress, programs, publish=publish)
             progress.check(programs)
@@ -93,19 +92,11 @@ def processes_row(effort: Effort) -> Row:
     """Compare 1, 2 and 4 processes."""
     contestants = []
     for count in (1, 2, 4):
-        plain, ours = ways.one_by_one(count), in_processes(count)
-        size = effort.messages
+        ours = in_processes(count)
+        measure = partial(drain_shared, ours, effort.messages)
         contestants += [
-            Contestant(
-                plain.name,
-                plain.differs,
-                partial(drain_plain, plain, int(size * plain.share)),
-            ),
-            Contestant(
-                ours.name,
-                f"eight {ours.differs}",
-                partial(drain_shared, ours, size),
-            ),
+            contestant(ways.one_by_one(count), effort.messages),
+            Contestant(ours.name, f"eight {ours.differs}", measure),
         ]
     return Row(
         "user.create applied by 1, 2 and 4 processes",
@@ -118,41 +109,18 @@ def processes_row(effort: Effort) -> Row:
     )
 
 
-def drain_plain(way: ways.Way, messages: int) -> Sample:
-    """Drain creations."""
-    return drain(way, create_only(messages))
-
-
 def ingress_row(effort: Effort) -> Row:
     """Compare messages that other programs send to the public queue with ours."""
-
-    def contestant(processes: int, *, is_public: bool) -> Contestant:
-        several = f"{processes} process{'es' if processes > 1 else ''}"
-        source = "by the public queue" if is_public else "from the partition"
-        way = ThisProject(processes=processes)
-        if is_public:
-            way = ThisProject(processes=processes, route=to_public_queue)
-        measure = partial(drain_plain, way, effort.messages)
-        return Contestant(f"{several}, {source}", way.differs, measure)
-
+    one = ThisProject(name="1 process, from the partition")
+    public = ThisProject(route=to_public_queue, name="1 process, by the public queue")
+    two = replace(public, processes=2, name="2 processes, by the public queue")
     return Row(
         "messages of other programs, by the public queue",
         "messages/s",
-        [
-            contestant(1, is_public=False),
-            contestant(1, is_public=True),
-            contestant(2, is_public=True),
-        ],
-        "2 processes, by the public queue",
+        [contestant(way, effort.messages) for way in (one, public, two)],
+        two.name,
         effort.rounds,
         f"{effort.messages:,} waiting messages, in the public queue without "
         "properties. The ingress takes what one process takes more of the public "
         f"queue than of the partition. {FROM_TO}",
     )
-
-
-ROWS: dict[str, Callable[[Effort], Row]] = {
-    "processes": processes_row,
-    "partitions": partitions_row,
-    "ingress": ingress_row,
-}

@@ -6,8 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from .comparison import Measured, Result
 
-HEADINGS = ("contestant", "median", "range", "ratio", "CPU ratio")
-HEADINGS += ("CPU, us a message", "more")
+HEADINGS = (
+    "contestant",
+    "median",
+    "range",
+    "ratio",
+    "CPU ratio",
+    "CPU, us a message",
+    "more",
+)
 
 
 def number(value: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from messaging.topology import consumed_names
 
 from . import tables
 from .broker import CLASSIC, PARTITION, declare_empty, publish_all, purge
-from .messages import Route, create_only, to_partition, to_queue
+from .messages import Route, create_only, row_of, to_partition, to_queue
 from .processes import Program, running, wait_for
 from .servers import (
     QUEUE,
@@ -27,22 +28,25 @@ from .servers import (
     rabbitmq,
 )
 
-#: Tables of consumers and relays, and not of messages.
+#: Tables of consumers and relays, which keep their rows when messages are deleted.
 KEPT = ("messaging_lease", "messaging_worker", "messaging_outboxshard")
 #: The four tables as they were when the project was first measured.
 TODAY = Path(__file__).parent / "baselines" / "four_tables.sql"
+#: Package of the other programs.
+PROGRAMS = "tests.benchmarks.baselines"
 
 
 class Way:
     """A way to apply messages that wait in a queue."""
 
-    name = ""
-    differs = ""
-    #: Of the messages of a row, when it would take too long to wait for all.
+    name: str
+    #: What distinguishes it, for the table.
+    differs: str
+    #: Share of a row's messages that it applies; less than 1 if it would take long.
     share = 1.0
-    database = "messaging"
-    url = ""
-    #: Makes a message for its queue.
+    database: str
+    url: str
+    #: Builds a message for its queue.
     route: Route
 
     def empty(self) -> None:
@@ -58,34 +62,39 @@ class Way:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
 class ThisProject(Way):
     """Consumers, and a relay beside them."""
 
-    def __init__(
-        self,
-        installation: Installation = ordinary,
-        *,
-        processes: int = 1,
-        route: Route = to_partition,
-        name: str = "this project",
-        keeps_rows: bool = False,
-    ) -> None:
-        self.installation = installation
-        self.processes = processes
-        self.route = route
-        self.name = name
-        count = f"{processes} process{'es' if processes > 1 else ''}"
-        self.differs = f"quorum queue, {count}, and the relay"
-        self.database = installation.database
-        self.url = installation.url
-        self._keeps_rows = keeps_rows
+    installation: Installation = ordinary
+    processes: int = 1
+    route: Route = to_partition
+    name: str = "this project"
+    #: Whether `empty` leaves the tables as they are.
+    keeps_rows: bool = False
+
+    @property
+    def differs(self) -> str:
+        """The type of its queue, and its processes."""
+        plural = "es" if self.processes > 1 else ""
+        return f"quorum queue, {self.processes} process{plural}, and the relay"
+
+    @property
+    def database(self) -> str:
+        """The database of its installation."""
+        return self.installation.database
+
+    @property
+    def url(self) -> str:
+        """The virtual host of its installation."""
+        return self.installation.url
 
     def empty(self) -> None:
-        """Empty queues and tables; the tables stay full in a row about full tables."""
+        """Empty the queues and, unless `keeps_rows`, the tables."""
         self.installation.prepare()
         with self.installation.settings():
             purge(self.url, *consumed_names(QUEUE))
-        if not self._keeps_rows:
+        if not self.keeps_rows:
             truncate(self.database)
 
     def start(self) -> list[Program]:
@@ -103,62 +112,53 @@ class ThisProject(Way):
         return Program(name, whole, self.installation.environment)
 
 
+@dataclass(frozen=True)
 class Baseline(Way):
-    """A program that takes a queue of its own and writes to a database of its own."""
+    """A program with a queue and a database of its own."""
 
-    def __init__(
-        self,
-        name: str,
-        module: str,
-        queue: str,
-        *,
-        differs: str,
-        database: str = "today",
-        arguments: dict[str, Any] = CLASSIC,
-        command: Sequence[str] = (),
-        share: float = 1.0,
-        processes: int = 1,
-        keeps_rows: bool = False,
-    ) -> None:
-        self.name = name
-        self.queue = queue
-        self.differs = differs
-        self.database = database
-        self.url = rabbitmq.url
-        self.route = to_queue(queue)
-        self.share = share
-        self._arguments = arguments
-        self._command = [sys.executable, "-m", module, *(command or [queue])]
-        self._processes = processes
-        self._keeps_rows = keeps_rows
+    name: str
+    module: str
+    queue: str
+    differs: str
+    #: Arguments of the program; the name of the queue, unless there are others.
+    command: Sequence[str] = ()
+    arguments: Mapping[str, Any] = field(default_factory=CLASSIC.copy)
+    database: str = "today"
+    share: float = 0.25
+    processes: int = 1
+    keeps_rows: bool = False
+
+    url = rabbitmq.url
+
+    @property
+    def route(self) -> Route:
+        """A route to its queue."""
+        return to_queue(self.queue)
 
     def empty(self) -> None:
         """Empty the queue, and the tables but for the rows to imitate."""
-        declare_empty(self.queue, self._arguments)
-        if not self._keeps_rows:
+        declare_empty(self.queue, self.arguments)
+        if not self.keeps_rows:
             make_samples(self.database)
             reset(self.database)
 
     def start(self) -> list[Program]:
         """Start the consumers."""
+        command = [sys.executable, "-m", self.module, *(self.command or [self.queue])]
         address = f"{mariadb.url.rpartition('/')[0]}/{self.database}"
         environment = os.environ | {"DATABASE_URL": address}
-        count = range(self._processes)
-        return [Program("consumer", self._command, environment) for _ in count]
+        count = range(self.processes)
+        return [Program("consumer", command, environment) for _ in count]
 
 
-PROGRAMS = "tests.benchmarks.baselines"
-
-
-def one_by_one(processes: int = 1) -> Baseline:
+def one_by_one(processes: int = 1, queue: str = "plain_users") -> Baseline:
     """Return the plain way of tutorials."""
     several = f" in {processes} processes" if processes > 1 else ""
     return Baseline(
         f"pika, one by one{several}",
         f"{PROGRAMS}.one_by_one",
-        "plain_users",
-        differs="classic queue, prefetch 1, SQLAlchemy, a commit a message",
-        share=0.25,
+        queue,
+        "classic queue, prefetch 1, SQLAlchemy, a commit a message",
         processes=processes,
     )
 
@@ -169,20 +169,46 @@ def kombu() -> Baseline:
         "kombu",
         f"{PROGRAMS}.kombu_consumer",
         "kombu_users",
-        differs="classic queue, prefetch 100, SQLAlchemy, a commit a message",
-        share=0.25,
+        "classic queue, prefetch 100, SQLAlchemy, a commit a message",
+    )
+
+
+class Celery(Baseline):
+    """Celery, whose tasks have the fields of messages as their argument."""
+
+    def publish(self, envelopes: Iterable[Envelope]) -> None:
+        """Send a task for each message."""
+        # Here, because only this contestant needs Celery.
+        from .baselines.celery_app import app, create_user
+
+        with app.producer_pool.acquire(block=True) as producer:
+            for envelope in envelopes:
+                _, body = row_of(envelope)
+                create_user.apply_async([body], producer=producer)
+
+
+def celery() -> Celery:
+    """Return a worker with one process for tasks, beside its main process."""
+    options = "worker --concurrency=1 --loglevel=WARNING --without-gossip"
+    return Celery(
+        "Celery",
+        "celery",
+        "celery_users",
+        "classic queue, prefork with 1 process, acks_late, SQLAlchemy, a commit a task",
+        f"--app {PROGRAMS}.celery_app {options} --without-mingle".split(),
     )
 
 
 def raw_fill(database: str, name: str, *, keeps_rows: bool = False) -> Baseline:
-    """Return a fill of a database that does nothing else."""
+    """Return a program that fills a database and does nothing else."""
     return Baseline(
         name,
         f"{PROGRAMS}.raw_fill",
         "raw_users",
-        differs="quorum queue, 500 messages a transaction, a second thread for it",
-        database=database,
+        "quorum queue, 500 messages a transaction, a second thread for it",
         arguments=PARTITION,
+        database=database,
+        share=1.0,
         keeps_rows=keeps_rows,
     )
 
@@ -226,7 +252,7 @@ def make_samples(database: str) -> None:
 
 
 def apply_one_message() -> None:
-    """Have this project write a row of each table."""
+    """Apply a message with this project, which writes a row of each table."""
     way = ThisProject()
     way.empty()
     way.publish(create_only(1).envelopes)

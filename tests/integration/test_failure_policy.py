@@ -11,15 +11,9 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import (
-    OperationalError,
-)
+from django.db import OperationalError
 
-from messaging import (
-    NotYet,
-    Reject,
-    handles,
-)
+from messaging import NotYet, Reject, handles
 from messaging.consumer.context import Context, State
 from messaging.exceptions import InvalidMessage
 from messaging.models import DeadLetter, Inbox, Parked
@@ -119,7 +113,9 @@ def test_whatever_a_message_says_the_others_are_applied_in_order(
 
 
 @pytest.mark.parametrize("fault", ["validator", "key", "number as key"])
-def test_a_publisher_is_told_of_a_message_that_cannot_be_checked(fault: str) -> None:
+def test_a_message_that_cannot_be_checked_is_refused_when_it_is_parsed(
+    fault: str,
+) -> None:
     with pytest.raises(InvalidMessage):
         Trial.parse(trial(1, fault=fault))
 
@@ -165,7 +161,7 @@ def test_a_projection_that_fails_is_repeated_alone_and_then_a_letter_of_its_own_
 
 
 @pytest.mark.usefixtures("queue")
-def test_a_store_that_is_away_holds_the_batch_and_blames_nobody() -> None:
+def test_an_unavailable_store_holds_the_batch_and_no_message_is_blamed() -> None:
     budget["projection"] = 5
     bodies = [trial(0), trial(1, fault="projection store"), trial(2)]
 
@@ -179,7 +175,7 @@ def test_a_store_that_is_away_holds_the_batch_and_blames_nobody() -> None:
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.usefixtures("queue")
-def test_a_database_that_is_away_holds_the_batch_and_blames_nobody(
+def test_an_unavailable_database_holds_the_batch_and_no_message_is_blamed(
     place: int, times: int
 ) -> None:
     budget["kills its session"] = times
@@ -267,6 +263,49 @@ def test_a_batch_handler_that_postpones_a_message_is_given_the_ones_before_it() 
     process(*contexts)
 
     assert [c.state for c in contexts] == [State.DONE, State.RETRY, State.BLOCKED]
+
+
+@pytest.mark.usefixtures("queue")
+def test_of_several_postponed_messages_of_a_key_only_the_first_is_retried() -> None:
+    missing = {1, 3, 5}
+
+    def postpone(messages: list[Trial]) -> list[int]:
+        if later := [m for m in messages if m.number in missing]:
+            raise NotYet("later", *later)
+        return run_trials(messages)
+
+    handlers[QUEUE].clear()
+    handles(Trial, batch=True)(postpone)
+    bodies = [trial(1, "K"), trial(3, "K"), trial(5, "L"), trial(7, "K")]
+    contexts = [Context(delivery(body)) for body in bodies]
+
+    process(*contexts)
+
+    retried, blocked = State.RETRY, State.BLOCKED
+    assert [c.state for c in contexts] == [retried, blocked, retried, blocked]
+    missing.remove(3)
+    rows = Parked.objects.exclude(due_at=None).order_by("id")
+    process(*(Context(row.delivery(QUEUE), row) for row in rows), is_parked=True)
+    assert applied() == []
+    missing.clear()
+    retry()
+    assert [n for n in applied() if n != 5] == [1, 3, 7]
+
+
+@pytest.mark.parametrize("body", [b"bad", trial(3, "K"), trial(3, "other")])
+@pytest.mark.usefixtures("queue")
+def test_a_message_with_the_id_of_a_parked_one_is_dropped(body: Any) -> None:
+    budget["asks for another try"] = 1
+    first = Context(delivery(trial(1, "K", "asks for another try")))
+    process(first)
+    copy = Context(delivery(body, message_id=first.delivery.message_id))
+
+    process(copy)
+
+    assert copy.state is State.REPEATED
+    retry()
+    assert applied() == [1]
+    assert not DeadLetter.objects.exists()
 
 
 @pytest.mark.usefixtures("queue")

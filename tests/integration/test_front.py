@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +17,11 @@ import pytest
 import requests
 from django.core.handlers.wsgi import WSGIHandler
 
+from messaging.amqp.client import declare
 from messaging.envelope import PARTITIONS
 from messaging.rest_framework.front import Front
 from messaging.rest_framework.plain_writes import route_of
+from project.wsgi import application
 from tests.support.asgi import Answer, ask
 from tests.support.broker import Broker, rabbitmqctl
 from tests.support.processes import Processes, start_api
@@ -44,7 +48,7 @@ Scenario = Callable[[Front], Awaitable[Any]]
 
 
 class Django:
-    """In place of Django: answers 599, and keeps what it is asked."""
+    """Stands in for Django: answers 599, and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], bytes]] = []
@@ -54,14 +58,7 @@ class Django:
     ) -> Iterable[bytes]:
         self.asked.append((environ, environ["wsgi.input"].read()))
         start_response("599 Asked", [])
-        return Nothing()
-
-
-class Nothing(list[bytes]):
-    """An empty response."""
-
-    def close(self) -> None:
-        """Do nothing."""
+        return []
 
 
 @pytest.fixture
@@ -355,6 +352,58 @@ def test_bodies_beyond_a_limit_wait_for_a_thread(
     assert {body for _, body in django.asked} == {body}
 
 
+def test_bodies_count_towards_the_limit_while_they_wait_for_a_thread(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"{" + b" " * 1000
+    monkeypatch.setattr("messaging.rest_framework.front.MAX_BYTES_HELD", 3 * len(body))
+    released = threading.Event()
+    django = Django()
+    received: list[str] = []
+
+    def slow(environ: Any, start_response: Any) -> Any:
+        released.wait()
+        return django(environ, start_response)
+
+    async def scenario() -> None:
+        front = Front(slow, threads=1)
+        lines = [f"POST /users/?{i}" if i % 2 else "POST /users/" for i in range(16)]
+        several = [ask(front, line, body, received=received) for line in lines]
+        answers = asyncio.gather(*several)
+        await asyncio.sleep(0.3)
+        assert received == ["POST /users/"] * 3
+        released.set()
+        await answers
+
+    asyncio.run(scenario())
+
+    assert len(received) == 16
+    assert [body for _, body in django.asked] == [body] * 16
+
+
+def test_a_body_needs_no_length_in_http_2(broker: Broker) -> None:
+    def create(front: Front) -> Awaitable[Answer]:
+        return ask(front, "POST /users/", USER, version="2", content_length=None)
+
+    assert run(create, application).status == 202
+    assert names(broker) == ["Ana"]
+
+
+def test_an_answer_to_head_has_no_body(broker: Broker) -> None:
+    for line in ("HEAD /health/live", "HEAD /static/admin/css/base.css"):
+        answer = run(lambda front, line=line: ask(front, line), application)
+
+        assert answer.status == 200
+        assert int(answer.headers["content-length"]) > 0
+        assert answer.body == b""
+
+
+def test_cookies_are_sent_in_a_form_that_every_server_accepts(broker: Broker) -> None:
+    answer = run(lambda front: ask(front, "GET /admin/login/"), application)
+
+    assert answer.headers["set-cookie"].startswith("csrftoken=")
+
+
 def test_a_message_that_no_queue_takes_is_answered_503(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,6 +416,30 @@ def test_a_message_that_no_queue_takes_is_answered_503(
 
     assert answer.status == 503
     assert "No queue takes this message" in caplog.text
+
+
+def test_messages_to_a_missing_exchange_are_answered_503_at_once(
+    broker: Broker,
+) -> None:
+    async def scenario(front: Front) -> tuple[list[Answer], float]:
+        await accepted(front, "before")
+        with broker.channel() as channel:
+            channel.exchange_delete(PARTITIONS)
+        started = time.monotonic()
+        answers = await asyncio.gather(*(create(front, "lost") for _ in range(30)))
+        seconds = time.monotonic() - started
+        await asyncio.to_thread(declare)
+        await accepted(front, "after")
+        return answers, seconds
+
+    try:
+        answers, seconds = run(scenario)
+    finally:
+        declare()
+
+    assert {one.status for one in answers} == {503}
+    assert seconds < 3
+    assert names(broker) == ["before", "after"]
 
 
 def test_a_message_that_a_full_queue_refuses_is_sent_again(
@@ -477,3 +550,23 @@ def test_a_server_that_is_stopped_answers_what_it_has_accepted(
             one.result()
 
     assert set(confirmed) <= set(names(broker))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [100, 2_000_000])
+def test_a_client_that_sends_slowly_does_not_keep_a_server_from_stopping(
+    length: int, broker: Broker, processes: Processes
+) -> None:
+    api = start_api(processes)
+    address = ("127.0.0.1", int(api.url.rpartition(":")[2]))
+    with socket.create_connection(address) as client:
+        client.sendall(
+            b"POST /users/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Length: %d\r\n\r\n{" % length
+        )
+        time.sleep(0.5)
+
+        started = time.monotonic()
+        assert processes.stop(processes._running[-1]) == 0
+
+        assert time.monotonic() - started < 10

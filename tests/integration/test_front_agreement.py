@@ -134,15 +134,16 @@ PATHS = [
     "/users/%00/", "/users/%ff/", "/users/á/", "/users/;a=b/", "/./users/", "/",
     "/nada/",
     "/users/" + "x" * 300 + "/", "/users/#x", "http://evil.example/users/", "*",
-    "/operations/x/", "/token/", "/health/live",
+    "/operations/x/", "/token/", "/health/live", "/users/%0A", "/users/%3Fx=1",
+    "/users/%23", "/users/%", "/users/%zz/", "/x/../users/", "/users/;x",
 ]  # fmt: skip
 IDS = [
     "1", "0", "01", "-1", "1.0", "1.json", "999999999999999999", "9999999999999999999",
-    "abc", "%31", "1%20", "1/x", "1?x=1", "1#x", "%D9%A1",
+    "abc", "%31", "1%20", "1/x", "1?x=1", "1#x", "%D9%A1", "%EF%BC%91", "%2531", "1%0A",
 ]  # fmt: skip
 REPORT_IDS = [
     "x", REPORT_ID.upper(), "a_b-c", "a" * 36, "a" * 37, "á", "x.json", "x.pdf",
-    "x/file", "x.y",
+    "x/file", "x.y", "x%0A", "a+b", "%C3%A1", "%E1",
 ]  # fmt: skip
 HOSTS = [
     "localhost", "LOCALHOST:99", "evil.example", "127.0.0.1", "[::1]:8000", "", None,
@@ -167,7 +168,31 @@ EXTRA: list[list[tuple[str, str]]] = [
     [("User-Agent", "x")], [("Range", "bytes=0-1")], [("If-None-Match", '"3"')],
     [("Upgrade", "h2c"), ("Connection", "Upgrade")],
     [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
-    [("Transfer-Encoding", "identity")],
+    [("Transfer-Encoding", "identity")], [("Accept", "")],
+    [("Accept", "text/html"), ("Accept", "application/json")], [("Prefer", "")],
+    [("If-Match", "")], [("Cookie", "")], [("Idempotency-Key", "\t a\tb ")],
+    [("Idempotency-Key", "k" * 5000)], [("Expect", "nada")], [("Remote-User", "root")],
+    [("Path-Info", "/reports/"), ("Script-Name", "/x"), ("X-Forwarded-Prefix", "/x")],
+    [("X-Original-URL", "/reports/"), ("X-Rewrite-URL", "/reports/")],
+    [("If-Modified-Since", "Thu, 26 Nov 2026 16:00:00 GMT"), ("If-None-Match", "*")],
+]  # fmt: skip
+FORM = "application/x-www-form-urlencoded"
+FORMS = [
+    (FORM, b"nombre=Ana&apellido=Ruiz&email=ana%40x.cl&x=1"),
+    (FORM, b"nombre=Ana&nombre=Eva&apellido=Ruiz&email=ana%40x.cl&biografia="),
+    (FORM, b"_method=DELETE"), (f"{FORM}; charset=latin-1", b"nombre=%e9"),
+    (
+        "multipart/form-data; boundary=x",
+        b"".join(
+            b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\na@b.cl\r\n' % name
+            for name in (b"nombre", b"apellido", b"email")
+        ) + b"--x--\r\n",
+    ),
+    (
+        "multipart/form-data; boundary=x",
+        b'--x\r\nContent-Disposition: form-data; name="nombre"; filename="a"\r\n\r\n'
+        b"Ana\r\n--x--\r\n",
+    ),
 ]  # fmt: skip
 OPEN = [
     *map(valid, VALID),
@@ -178,6 +203,12 @@ OPEN = [
     *(raw(encoded(body), endpoint) for endpoint, body in CHANGES),
     *(valid()._replace(headers=(("Content-Type", kind),)) for kind in TYPES),
     *(Request("DELETE /users/1/", b"x", (("Content-Type", kind),)) for kind in TYPES),
+    *(
+        Request(line, body, (("Content-Type", kind),))
+        for kind, body in FORMS
+        for line in ("POST /users/", "PATCH /users/1/")
+    ),
+    *(raw(body, "DELETE /users/1/") for body in (b"{", b"[]", b"null", b"{}", b" ")),
     valid()._replace(headers=()),
     *(valid("POST /users/", ("Accept", kind)) for kind in ACCEPTED),
     *(valid("POST /reports/", ("Accept", kind)) for kind in ACCEPTED),

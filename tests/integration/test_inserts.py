@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models.signals import pre_delete
 from django.forms import model_to_dict
 
-from messaging import publish
+from messaging import publish, publishes
 from messaging.database import insert, update
 from messaging.database.inserts import MANY, STATEMENT_SIZE
-from messaging.envelope import inbox_id, random_id
+from messaging.envelope import Envelope, inbox_id, random_id
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
 from messaging.publish import envelope_for
+from messaging.registry import publications
 from users.events import UserDeleted
 from users.models import User
 
@@ -80,7 +84,41 @@ def test_any_text_is_stored_as_it_is_alone_or_shared_by_many_rows(
     assert stored() == rows
 
 
-def test_ids_belong_to_their_rows_whatever_the_order() -> None:
+@pytest.fixture
+def session() -> Iterator[Callable[[str], None]]:
+    """Return a function that sets variables of the database session."""
+
+    def set_variables(assignments: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION {assignments}")
+
+    yield set_variables
+    connection.close()
+
+
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES", "ANSI,TRADITIONAL"])
+@pytest.mark.parametrize("count", [1, MANY + 1])
+def test_texts_and_bytes_are_stored_as_they_are_in_any_mode_of_sql(
+    mode: str, count: int, session: Callable[[str], None]
+) -> None:
+    session(f"sql_mode = '{mode}'")
+    bodies = [bytes(range(256)), b"\\'; --", b"", b"\xc3%s"]
+    rows = [row(n, biografia="".join(TEXTS)) for n in range(count)]
+
+    insert("default", User, User.COLUMNS, rows)
+    with transaction.atomic():
+        Outbox.objects.add(Envelope(body, "x") for body in bodies * count)
+
+    assert stored() == rows
+    assert [bytes(o.body) for o in Outbox.objects.order_by("id")] == bodies * count
+
+
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_ids_belong_to_their_rows_whatever_the_order(
+    step: int, session: Callable[[str], None]
+) -> None:
+    # Nodes of a cluster number their rows with gaps.
+    session(f"auto_increment_increment = {step}, auto_increment_offset = 1")
     rows = [row(n) for n in (5, 3, 9, 1)]
     insert("default", User, User.COLUMNS, [row(100)])
 
@@ -125,6 +163,42 @@ def test_an_update_changes_the_named_fields_of_its_rows_alone() -> None:
     for number, user in enumerate(User.objects.order_by("pk")[5:]):
         assert (user.biografia, user.numero_reportes) == (f"{number}", number)
     assert set(User.objects.values_list("nombre", flat=True)) == {"Ana"}
+
+
+@pytest.fixture
+def published_users() -> Iterator[None]:
+    """Publish the changes of users."""
+    publishes(User, fields=["user_id", "email", "biografia"])
+    yield
+    del publications[User]
+    pre_delete.disconnect(sender=User, dispatch_uid="messaging.orm_hooks")
+
+
+@pytest.mark.usefixtures("published_users")
+def test_rows_of_a_published_model_emit_their_events() -> None:
+    ids = User.objects.insert([row(1), row(2)])
+    users = list(User.objects.order_by("pk"))
+    users[1].biografia = "new"
+    with transaction.atomic():
+        update(users[1:], ["biografia"])
+
+    events = [
+        (one.type, json.loads(bytes(one.body))) for one in Outbox.objects.order_by("id")
+    ]
+    first, second = (
+        {"user_id": pk, "email": f"{number}@example.com", "biografia": ""}
+        for number, pk in enumerate(ids, 1)
+    )
+    created, updated = "users.user.created", "users.user.updated"
+    assert [body.pop("event_type") for _, body in events] == [
+        name for name, _ in events
+    ]
+    assert events == [
+        (created, first),
+        (created, second),
+        (updated, second | {"biografia": "new"}),
+    ]
+    assert stored() == [row(1), row(2, biografia="new")]
 
 
 def test_events_are_stored_as_their_envelopes_would_be() -> None:

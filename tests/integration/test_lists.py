@@ -6,21 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import DELETION, LogEntry
 from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging.admin import lists
+from messaging.admin.publishing import MAX_DELETED
 from messaging.database import QueryTimeout, time_limit
 from messaging.models import Inbox
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.parked import Parked
 from reports.models import Notification
 from tests.support.broker import Broker
+from tests.support.changelists import address, links, shown_by
 from tests.support.filling import (
     INBOX,
     LETTERS,
@@ -142,31 +146,6 @@ FILLED = [
     (Parked, PARKED),
     (Notification, NOTIFICATIONS),
 ]
-
-
-def address(model: Any) -> str:
-    """Return the path of a list of the admin."""
-    return f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
-
-
-def shown_by(model: Any, path: str, user: Any) -> Any:
-    """Return the list of the admin that a path shows."""
-    request = RequestFactory().get(path)
-    request.user = user
-    return admin.site.get_model_admin(model).get_changelist_instance(request)
-
-
-def links(model: Any, user: Any) -> Iterator[str]:
-    """Yield the paths to which the page of a list links: orderings, filters, pages."""
-    path = address(model)
-    shown = shown_by(model, path, user)
-    sortable = shown.sortable_by
-    for place, name in enumerate(shown.list_display):
-        if name in sortable and shown.get_ordering_field(name):
-            yield from (f"{path}?o={place}", f"{path}?o=-{place}")
-    yield f"{path}?p={shown.paginator.num_pages}"
-    for spec in shown.filter_specs:
-        yield from (path + choice["query_string"] for choice in spec.choices(shown))
 
 
 @pytest.fixture
@@ -323,16 +302,124 @@ def test_a_limit_ends_with_its_block(limited: None) -> None:
     assert captured[0]["sql"].startswith("SELECT COUNT")
 
 
-def test_an_action_of_the_admin_has_no_limit(
+def test_an_action_of_the_admin_has_no_time_limit_but_its_list_has(
     admin_client: Client, broker: Broker, settings: Any
 ) -> None:
     fill(DeadLetter, LETTERS, 10)
     letters = DeadLetter.objects.values_list("pk", flat=True)
-    form = {"action": "discard", "_selected_action": list(letters)}
+    form = {"action": "discard", "index": 0, "_selected_action": list(letters)}
 
     with CaptureQueriesContext(connection) as captured:
         admin_client.post(address(DeadLetter), form)
 
+    queries = [query["sql"] for query in captured if "dead" in query["sql"]]
+    limited = [sql for sql in queries if is_limited(sql)]
     assert not DeadLetter.objects.waiting().exists()
-    assert "max_statement_time" not in str(captured.captured_queries).lower()
-    assert "max_execution_time" not in str(captured.captured_queries).lower()
+    assert queries[: len(limited)] == limited
+    assert len(queries) > len(limited) > 0
+
+
+def is_limited(sql: str) -> bool:
+    """Return whether MariaDB or MySQL cancels a statement after a time."""
+    return any(name in sql.lower() for name in ("max_statement_time", "max_execution"))
+
+
+@pytest.mark.parametrize("action", ["requeue", "discard"])
+def test_an_action_on_more_rows_than_the_admin_shows_is_refused(
+    admin_client: Client, broker: Broker, few_shown: None, action: str
+) -> None:
+    fill(DeadLetter, LETTERS, SHOWN + 1)
+    form = {
+        "action": action,
+        "index": 0,
+        "select_across": 1,
+        "_selected_action": DeadLetter.objects.values_list("pk", flat=True)[:1],
+    }
+
+    refused = admin_client.post(address(DeadLetter), form, follow=True)
+    untouched = not DeadLetter.objects.filter(settled_by__startswith="admin").exists()
+    fewer = admin_client.post(f"{address(DeadLetter)}?kind=poison", form)
+
+    text = "Esta acción se limita a 60 filas. Filtre o busque menos."
+    assert [str(message) for message in refused.context["messages"]] == [text]
+    assert untouched
+    assert fewer.status_code == 302
+    waiting = DeadLetter.objects.waiting()
+    assert waiting.exists()
+    assert not waiting.filter(kind="poison").exists()
+
+
+@pytest.mark.parametrize("across", [0, 1])
+def test_a_deletion_of_more_rows_than_its_page_can_list_is_refused(
+    admin_client: Client, users: None, across: int
+) -> None:
+    keys = User.objects.values_list("pk", flat=True)
+    form: dict[str, Any] = {"action": "delete_selected", "select_across": across}
+    path = f"{address(User)}?calificacion=0"
+
+    everything = form | {"index": 0, "_selected_action": list(keys[: MAX_DELETED + 1])}
+    refused = admin_client.post(address(User), everything)
+    some = form | {"index": 0, "_selected_action": list(keys[:MAX_DELETED])}
+    page = admin_client.post(path, some)
+    shown = [user.pk for user in page.context["queryset"]]
+    confirmed = {"action": "delete_selected", "post": "yes", "_selected_action": shown}
+    done = admin_client.post(path, confirmed)
+
+    assert (refused.status_code, page.status_code, done.status_code) == (302, 200, 302)
+    assert 0 < len(shown) <= MAX_DELETED
+    assert LogEntry.objects.filter(action_flag=DELETION).count() == len(shown)
+
+
+class Calendar(lists.ListAdmin):
+    """A list with links to years, months and days."""
+
+    date_hierarchy = "fecha_creacion"
+
+
+def test_what_a_template_reads_has_the_time_limit_of_its_list(
+    admin_user: Any, users: None
+) -> None:
+    request = RequestFactory().get(address(User))
+    request.user = admin_user
+
+    with CaptureQueriesContext(connection) as captured:
+        page = Calendar(User, admin.site).changelist_view(request)
+
+    queries = [query["sql"] for query in captured if "users_user" in query["sql"]]
+    assert page.is_rendered
+    assert any("MIN(" in sql for sql in queries)
+    assert all(map(is_limited, queries))
+
+
+@pytest.mark.parametrize(
+    ("term", "found"), [("{}", 1), (" {}", 1), ("@", 0), ("x@y", 0)]
+)
+def test_a_search_for_an_e_mail_reads_few_rows(
+    admin_client: Client, users: None, term: str, found: int
+) -> None:
+    email = User.objects.values_list("email", flat=True)[ROWS // 2]
+    query = urlencode({"q": term.format(email)})
+
+    before = rows_read()
+    page = admin_client.get(f"{address(User)}?{query}")
+    read = rows_read() - before
+
+    assert page.context["cl"].result_count == found
+    assert read < PAGE
+
+
+@pytest.mark.parametrize(("term", "found"), [("nadie", 0), ("apellido17", 1)])
+def test_a_search_for_what_is_rare_reads_the_table_once(
+    admin_client: Client, users: None, term: str, found: int
+) -> None:
+    User.objects.filter(apellido__startswith="Apellido17").update(apellido="Otro")
+    some = list(User.objects.values_list("pk", flat=True)[:found])
+    User.objects.filter(pk__in=some).update(apellido=term)
+
+    before = rows_read()
+    page = admin_client.get(f"{address(User)}?q={term}")
+    read = rows_read() - before
+
+    shown = page.context["cl"]
+    assert shown.result_count == len(shown.result_list) == found
+    assert ROWS <= read <= ROWS + PAGE

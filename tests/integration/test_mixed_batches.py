@@ -16,13 +16,27 @@ from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.consumer.context import Batch, Context
 from messaging.consumer.grouping import groups
-from messaging.envelope import Delivery, Envelope
-from messaging.models import DeadLetter, Inbox, Lease, Outbox, Parked
+from messaging.envelope import (
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    PARTITIONS,
+    Delivery,
+    Envelope,
+)
+from messaging.models import (
+    DeadLetter,
+    IdempotencyKey,
+    Inbox,
+    Lease,
+    Outbox,
+    Parked,
+)
 from messaging.registry import handlers, touching
 from reports.models import Report, ReportLedger
 from tests.support import trials
 from tests.support.trials import HANDLER_FAULTS, QUEUE, Other, Trial, trial
 from users.models import User, UserLedger
+from users.signals import users_changed
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -31,9 +45,16 @@ UNKNOWN_ID = 10**12
 
 
 def delivery(queue: str, number: int, body: Body) -> Delivery:
-    """Return a message whose id is its number."""
-    content = json.dumps(body).encode()
-    return Delivery(Envelope(content, queue, message_id=f"m{number}"), queue, number)
+    """Return a message with the headers and the number for its id that `body` names."""
+    fields = dict(body)
+    names = {IF_VERSION, IDEMPOTENCY_KEY} & fields.keys()
+    headers = {name: fields.pop(name) for name in names}
+    message_id = f"m{fields.pop('number', number)}"
+    content = json.dumps(fields).encode()
+    envelope = Envelope(
+        content, queue, exchange=PARTITIONS, message_id=message_id, headers=headers
+    )
+    return Delivery(envelope, queue, number)
 
 
 def apply(queue: str, bodies: list[Body], size: int, first: int = 0) -> None:
@@ -47,7 +68,8 @@ def apply(queue: str, bodies: list[Body], size: int, first: int = 0) -> None:
 
 def clear() -> None:
     """Delete everything, and begin with the first ids again."""
-    for model in (User, UserLedger, ReportLedger, Inbox, Outbox, Parked, DeadLetter):
+    models = (User, UserLedger, ReportLedger, Inbox, Outbox, Parked, DeadLetter)
+    for model in (*models, IdempotencyKey):
         model.objects.all().delete()
     connections["reports"].get_collection(Report._meta.db_table).delete_many({})
     with connection.cursor() as cursor:
@@ -127,30 +149,44 @@ def create(email: str) -> Body:
     return {"event_type": "user.create", "email": email, **names}
 
 
+def properties(rng: random.Random, number: int) -> Body:
+    """Return what some messages have besides their fields."""
+    found: Body = {}
+    if rng.random() < 0.25:
+        found[IF_VERSION] = rng.randrange(1, 4)
+    if rng.random() < 0.1:
+        found[IDEMPOTENCY_KEY] = f"key {rng.randrange(3)}"
+    if rng.random() < 0.1:  # perhaps the id of an earlier message
+        found["number"] = 100 + rng.randrange(number + 1)
+    return found
+
+
 def user_stream(rng: random.Random, count: int) -> Iterator[Body]:
     """Yield commands about few users, so that many of them meet."""
     for number in range(count):
         user_id = rng.choice([1, 2, 3, 4, 5, 6, UNKNOWN_ID])
+        others = properties(rng, number)
         roll = rng.random()
         if roll < 0.35:
-            yield create(rng.choice(EMAILS).replace("u", rng.choice("uU")))
+            yield create(rng.choice(EMAILS).replace("u", rng.choice(["u", "U", " u"])))
         elif roll < 0.55:
             text = {"user_id": user_id, "biografia": f"{number}"}
-            yield {"event_type": "user.update", **text}
+            yield {"event_type": "user.update", **text, **others}
         elif roll < 0.75:
             email = {"user_id": user_id, "email": rng.choice(EMAILS)}
-            yield {"event_type": "user.update", **email}
+            yield {"event_type": "user.update", **email, **others}
         elif roll < 0.95:
-            yield {"event_type": "user.delete", "user_id": user_id}
+            yield {"event_type": "user.delete", "user_id": user_id, **others}
         else:
             yield {"event_type": "user.update", "user_id": user_id, "email": "none"}
 
 
 def report_stream(rng: random.Random, count: int) -> Iterator[Body]:
     """Yield commands about few reports of few authors."""
-    for _ in range(count):
+    for number in range(count):
         report = {"id_reporte": f"r{rng.randrange(6)}"}
-        author = rng.choice([1, 2, 3, UNKNOWN_ID] if rng.random() < 0.2 else [1, 2, 3])
+        others = properties(rng, number)
+        author = rng.choice([1, 2, 3, UNKNOWN_ID])
         roll = rng.random()
         if roll < 0.4:
             report |= {"tipo_reporte": 1, "descripcion": "x", "fecha_creacion": MOMENT}
@@ -158,9 +194,10 @@ def report_stream(rng: random.Random, count: int) -> Iterator[Body]:
         elif roll < 0.8:
             report |= {"visibilidad": rng.randrange(9) / 2}
             penalty = {"penalize_author": True} if rng.random() < 0.5 else {}
-            yield {"event_type": "report.update_visibility", **report, **penalty}
+            report |= penalty | others
+            yield {"event_type": "report.update_visibility", **report}
         else:
-            yield {"event_type": "report.delete", **report}
+            yield {"event_type": "report.delete", **report, **others}
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -186,6 +223,129 @@ def test_a_mixed_batch_leaves_what_its_messages_leave_one_by_one(
         assert found[0][table] == expected, table
     assert len(found[0]["dead letters"]) > 5
     assert len(found[0]["events"]) > 5
+
+
+def update(user_id: int, **changes: Any) -> Body:
+    return {"event_type": "user.update", "user_id": user_id, **changes}
+
+
+def delete(user_id: int) -> Body:
+    return {"event_type": "user.delete", "user_id": user_id}
+
+
+def about(id_reporte: str, action: str, **fields: Any) -> Body:
+    if action == "create":
+        fields |= {"tipo_reporte": 1, "descripcion": "x", "fecha_creacion": MOMENT}
+    return {"event_type": f"report.{action}", "id_reporte": id_reporte, **fields}
+
+
+#: Streams after which something depends on what an earlier message has not done.
+DEPENDENT: dict[str, tuple[str, list[Body]]] = {
+    # The author may still come, so that the id is not taken.
+    "a report of an unknown author, and another with its id": (
+        "reports_queue",
+        [
+            about("r1", "create", id_usuario=UNKNOWN_ID),
+            about("r1", "create", id_usuario=1),
+            about("r1", "create", id_usuario=2),
+        ],
+    ),
+    "a delete of a version that has passed, and one of any version": (
+        "reports_queue",
+        [
+            about("r1", "create", id_usuario=1),
+            about("r1", "delete", if_version=7),
+            about("r1", "delete"),
+            about("r1", "delete"),
+        ],
+    ),
+    # User 7 is created first, and its e-mail taken by user 1 only once it is free.
+    "an e-mail of a user to come": (
+        "users_queue",
+        [
+            create("new@example.com"),
+            update(1, email="new@example.com"),
+            delete(2),
+            create(EMAILS[1]),
+            update(7, email="other@example.com"),
+            update(1, email="new@example.com"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_what_was_not_done_has_no_effect_on_what_comes_later(name: str) -> None:
+    queue, bodies = DEPENDENT[name]
+    found = []
+    for size in (len(bodies), 1):
+        clear()
+        apply("users_queue", [create(email) for email in EMAILS[:6]], 6)
+        apply(queue, bodies, size, 100)
+        found.append(snapshot())
+
+    assert found[0] == found[1]
+
+
+def test_a_version_that_exists_already_is_no_conflict_of_e_mails() -> None:
+    apply("users_queue", [create("a@example.com")], 1)
+    following = User.objects.get().pk + 1
+    # The table of users was restored, and that of their versions was not.
+    UserLedger.objects.bulk_create(UserLedger(user_id=following + n) for n in range(9))
+
+    apply("users_queue", [create("b@example.com")], 1, 1)
+
+    assert not DeadLetter.objects.exists()
+    assert "Duplicate entry" in Parked.objects.get().error
+
+
+#: Pairs of commands; the second one is refused only if the first one has an effect.
+REFUSED_BY_THE_FIRST = [
+    [create("new@example.com") | {"nombre": "bad"}, create("new@example.com")],
+    [update(1, nombre="bad"), update(1, nombre="Eva", if_version=1)],
+    [update(1, nombre="bad", email="a@b.co"), update(2, email="a@b.co")],
+]
+
+
+@pytest.mark.parametrize("bodies", REFUSED_BY_THE_FIRST, ids=range(3))
+def test_nothing_is_refused_for_a_message_that_fails(
+    bodies: list[Body], settings: Any
+) -> None:
+    def refuse(events: list[Any], **_: Any) -> None:
+        if any(getattr(event, "nombre", "") == "bad" for event in events):
+            raise ValueError("bad")
+
+    settings.MESSAGING = settings.MESSAGING | {"MAX_ATTEMPTS": 1}
+    found = []
+    users_changed.connect(refuse)
+    try:
+        for size in (2, 1):
+            clear()
+            apply("users_queue", [create(email) for email in EMAILS[:6]], 6)
+            apply("users_queue", bodies, size, 100)
+            found.append(snapshot())
+    finally:
+        users_changed.disconnect(refuse)
+
+    assert found[0] == found[1]
+    assert list(found[0]["dead letters"]) == ["m100"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda _: {}["x"], lambda _: [], lambda ms: [1 for _ in ms]]
+)
+@pytest.mark.usefixtures("queue")
+def test_a_function_of_touches_that_fails_is_logged_and_changes_no_order(
+    wrong: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    touches(QUEUE)(wrong)
+    try:
+        trials.process(*(Context(trials.delivery(trial(n))) for n in range(20)))
+    finally:
+        del touching[QUEUE]
+
+    assert trials.applied() == list(range(20))
+    assert f"The function of touches() for {QUEUE} has failed" in caplog.text
 
 
 def test_an_id_that_may_be_given_to_a_new_user_is_waited_for() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 import uuid
 import zlib
 from collections import defaultdict
@@ -13,15 +14,17 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connections, transaction
+from pika import BasicProperties
 from pika.exceptions import ChannelClosedByBroker
 
 from messaging import PublishError, publish, send
 from messaging.amqp.connection import Connection
-from messaging.amqp.publisher import publisher
+from messaging.amqp.publisher import Publisher, publisher
 from messaging.amqp.wake_up import QUEUE, Hints
 from messaging.database import PRUNE_CHUNK
 from messaging.envelope import PARTITION_KEY, Envelope
@@ -30,7 +33,7 @@ from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
 from messaging.outbox import relay as relay_module
 from messaging.outbox.relay import Relay
-from tests.support.broker import Broker
+from tests.support.broker import Broker, restricted_user
 from tests.support.processes import Processes
 from tests.support.waiting import eventually, stored
 from users.events import UserDeleted
@@ -224,12 +227,24 @@ def test_a_late_commit_among_skipped_rows_keeps_its_order(
     assert listener.versions()[number] == [1, 2]
 
 
-def test_a_commit_wakes_a_relay_that_has_nothing_to_do(
+class CountingRelay(Relay):
+    """Counts how often it has looked for rows."""
+
+    looks = 0
+
+    def drain(self) -> tuple[int, int]:
+        self.looks += 1
+        return super().drain()
+
+
+@pytest.fixture
+def idle_relay(
     broker: Broker, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[CountingRelay]:
+    """A relay that waits for hints, and hardly ever looks for rows without one."""
     monkeypatch.setattr(relay_module, "IDLE_PAUSE", 60.0)
     assert publisher().problem(patience=10) is None
-    relay = Relay()
+    relay = CountingRelay()
     hints = Connection("relay", Hints(relay.wake))
 
     def run() -> None:
@@ -241,15 +256,69 @@ def test_a_commit_wakes_a_relay_that_has_nothing_to_do(
     hints.start()
     try:
         eventually(lambda: is_consumed(broker, QUEUE), "the relay waits for hints")
-        for version in (1, 2, 3):
-            with transaction.atomic():
-                publish(UserDeleted(user_id=7, version=version))
-            eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
+        yield relay
     finally:
         relay.stop()
         thread.join(10)
         hints.close()
+
+
+@pytest.mark.usefixtures("idle_relay")
+def test_a_commit_wakes_a_relay_that_has_nothing_to_do(listener: Listener) -> None:
+    for version in (1, 2, 3):
+        with transaction.atomic():
+            publish(UserDeleted(user_id=7, version=version))
+        eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
     assert listener.versions() == {7: [1, 2, 3]}
+
+
+def test_a_process_that_may_not_send_hints_does_not_try_with_each_commit(
+    broker: Broker, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    url = restricted_user(f"u-{uuid.uuid4()}", write="^(events|messaging)")
+    settings.MESSAGING = settings.MESSAGING | {"URL": url}
+    with publisher.replaced_by(Publisher("restricted")):
+        assert publisher().problem(patience=10) is None
+        for version in range(5):
+            with transaction.atomic():
+                publish(UserDeleted(user_id=7, version=version))
+            publish(UserDeleted(user_id=8, version=version))
+        publisher().close()
+
+    refusals = [r for r in caplog.records if "refuses" in r.getMessage()]
+    assert len(refusals) == 1
+
+
+@pytest.mark.usefixtures("idle_relay")
+def test_a_commit_wakes_a_relay_after_the_queue_of_the_hints_was_deleted(
+    broker: Broker, listener: Listener
+) -> None:
+    with broker.channel() as channel:
+        channel.queue_delete(QUEUE)
+    eventually(lambda: is_consumed(broker, QUEUE), "the relay waits for hints again")
+
+    with transaction.atomic():
+        publish(UserDeleted(user_id=7, version=1))
+
+    eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
+    assert listener.versions() == {7: [1]}
+
+
+def test_a_relay_looks_for_rows_at_a_bounded_rate_however_many_hints_there_are(
+    broker: Broker, listener: Listener, idle_relay: CountingRelay
+) -> None:
+    odd = BasicProperties(headers={"a": {"b": [1] * 999}}, timestamp=2**62)
+    looks, end = idle_relay.looks, time.monotonic() + 1
+    with broker.channel() as channel:
+        channel.basic_publish("", QUEUE, b"\xff" * 5_000_000, odd)
+        while time.monotonic() < end:
+            channel.basic_publish("", QUEUE, b"{}")
+
+    assert 2 <= idle_relay.looks - looks <= 1.5 / relay_module.HINT_PAUSE
+    with transaction.atomic():
+        publish(UserDeleted(user_id=7, version=1))
+    eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
+    assert listener.versions() == {7: [1]}
 
 
 def is_consumed(broker: Broker, queue: str) -> bool:

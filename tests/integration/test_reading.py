@@ -128,6 +128,12 @@ USER_ORDERINGS = [
     # Several fields, in several directions; what cannot be ordered by is ignored.
     ("-numero_reportes,apellido", ["-numero_reportes", "apellido", "user_id"]),
     ("biografia,-user_id", ["-user_id"]),
+    # A field that is repeated, however often, has no effect.
+    (
+        ",".join(["apellido", "-calificacion"] * 300),
+        ["apellido", "-calificacion", "-user_id"],
+    ),
+    ("apellido,-apellido,user_id,-user_id", ["apellido", "user_id"]),
     ("inventado", ["user_id"]),
 ]
 
@@ -204,6 +210,25 @@ def test_added_and_deleted_rows_do_not_shift_the_pages(
     assert [row["user_id"] for row in second["results"]] == [
         user.pk for user in reversed(users[2:6])
     ]
+
+
+def test_a_page_whose_rows_are_gone_links_to_those_before_it(
+    api: API, users: list[User]
+) -> None:
+    first = api.get("/users/?page_size=4").json()
+    User.objects.filter(pk__gt=users[3].pk).delete()
+
+    empty = api.get(first["next"].removeprefix(api.url)).json()
+    before = api.get(empty["previous"].removeprefix(api.url)).json()
+    after = api.get(before["next"].removeprefix(api.url)).json()
+
+    found = [page["results"] for page in (empty, before, after)]
+    assert [[row["user_id"] for row in rows] for rows in found] == [
+        [],
+        [user.pk for user in users[:3]],
+        [users[3].pk],
+    ]
+    assert (empty["next"], before["previous"], after["next"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

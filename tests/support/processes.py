@@ -16,6 +16,7 @@ from django.db import connections
 
 from messaging.lab.processes import free_port
 from messaging.registry import consumer_name, handlers
+from project.run import api_command
 
 from . import BASE, private_servers
 from .waiting import eventually
@@ -154,13 +155,10 @@ class API:
 def start_api(processes: Processes, interface: str = "asgi", **environment: str) -> API:
     """Serve the project on a free port: as `make run` does, or without the front."""
     port = free_port()
-    threads = ["--blocking-threads", "16"] if interface == "wsgi" else []
-    processes.start(
-        "-m", "granian", f"project.{interface}:application",
-        "--interface", interface, "--host", "127.0.0.1", "--port", str(port),
-        *threads, "--log-level", "error",
-        **environment,
-    )  # fmt: skip
+    command = [one.replace("asgi", interface) for one in api_command(port)[1:]]
+    if interface == "wsgi":
+        command += ["--blocking-threads", "16"]
+    processes.start(*command, **environment)
     api = API(port)
 
     def answers() -> bool:

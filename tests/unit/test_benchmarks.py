@@ -16,7 +16,6 @@ from tests.benchmarks.comparison import (
     Result,
     Row,
     Sample,
-    result,
     run,
 )
 from tests.benchmarks.load import parse
@@ -68,10 +67,10 @@ def test_contestants_are_measured_in_turn() -> None:
         return Contestant(name, "", measure)
 
     row = Row("title", "s", [contestant("a"), contestant("b")], "b", 2, "")
-    found = result("row", row, list(run(row)), "make", "a day", "a machine")
+    found = run(row)
 
     assert order == ["a", "b", "a", "b"]
-    assert [one.values for one in found.contestants] == [[1, 3], [2, 4]]
+    assert [one.values for one in found] == [[1, 3], [2, 4]]
 
 
 def test_cpu_is_the_median_of_each_process_and_notes_are_the_highest() -> None:

@@ -19,7 +19,7 @@ from messaging import (
     serves,
     topic,
 )
-from messaging.outbox.publication import publications
+from messaging.registry import publications
 from users.models import User
 
 

@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, OperationalError, connections
 from django.template import Context, Template
-from pymongo.errors import ExecutionTimeout, NetworkTimeout
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure
 
 from messaging.admin.lists import AtLeast
-from messaging.database import QueryTimeout, query_timeout, time_limit
+from messaging.database import (
+    QueryTimeout,
+    no_time_limit,
+    query_timeout,
+    time_limit,
+)
 from reports.queries import sorted_first
+from reports.views import ReportViewSet
+from users.views import UserViewSet
 
 MATCH = {"$match": {"deleted": False}}
 SORT = {"$sort": {"visibilidad": -1, "_id": -1}}
@@ -59,6 +66,7 @@ def test_a_count_that_stopped_is_displayed_with_a_plus_sign() -> None:
         (OperationalError(3024, "maximum statement execution time"), None, True),
         (DatabaseError(), ExecutionTimeout("exceeded time limit", 50), True),
         (OperationalError("MongoDB: ..."), ExecutionTimeout("exceeded", 50), True),
+        (DatabaseError(), OperationFailure("Sort exceeded memory", 292), True),
         # The server is away or hangs.
         (OperationalError(2006, "server has gone away"), None, False),
         (DatabaseError(), NetworkTimeout("timed out"), False),
@@ -75,3 +83,28 @@ def test_a_cancelled_query_is_recognised(
     assert isinstance(caught.value, QueryTimeout) == is_timeout
     assert query_timeout.get() is None
     assert connections[alias].execute_wrappers == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds"),
+    [(None, None), (2, 2), (0.5, 0.5), (1e-9, 0.001), (float("inf"), 86_400)],
+)
+def test_every_time_limit_is_one_that_the_servers_accept(
+    settings: Any, setting: float | None, seconds: float | None
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"QUERY_TIMEOUT": setting}
+
+    with time_limit("default"):
+        inside = query_timeout.get()
+        with no_time_limit():
+            suspended = query_timeout.get()
+
+    assert (inside, suspended, query_timeout.get()) == (seconds, None, None)
+
+
+@pytest.mark.parametrize("view", [UserViewSet, ReportViewSet])
+def test_no_list_can_be_ordered_by_a_field_that_may_be_null(view: Any) -> None:
+    # A cursor cannot point behind a NULL: nothing is greater or less than it.
+    fields = map(view.queryset.model._meta.get_field, view.ordering_fields)
+
+    assert not any(field.null for field in fields)

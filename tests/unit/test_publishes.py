@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from messaging import Unpublishable, publishes
-from messaging.outbox.publication import publications
+from messaging.registry import publications
 from reports.models import Report
 from users.models import User
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from messaging import Message
+from messaging.envelope import Envelope
+from messaging.exceptions import InvalidCall, InvalidMessage
 from messaging.fields import Email, Moment, Url, Usual, readable_errors
+from messaging.message import decode
+from messaging.rpc.arguments import Parameters
 from reports.commands import ReportId
 
 #: Types, with texts that they accept.
@@ -88,3 +94,49 @@ def test_a_pattern_is_no_part_of_the_json_schema(name: str) -> None:
     kind, _texts = TYPES[name]
 
     assert TypeAdapter(kind).json_schema() == TypeAdapter(slow(kind)).json_schema()
+
+
+class Placed(Message):
+    """A message with names that could be taken for others."""
+
+    event_type: Literal["placed"] = "placed"
+    queue: ClassVar = "orders"
+    email: Email = "a@b.co"
+    usual: int = 1
+    number: Annotated[int, Field(alias="order.number")] = 1
+
+
+class Cancelled(Placed):
+    """Another one."""
+
+    event_type: Literal["order.cancelled"] = "order.cancelled"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("classes", [(Placed,), (Placed, Cancelled)], ids=len)
+@pytest.mark.parametrize("field", ["email", "usual", "order.number"])
+def test_errors_are_reported_by_field_whatever_its_name(
+    classes: tuple[type[Message], ...], field: str
+) -> None:
+    for message in classes:
+        event_type = message.model_fields["event_type"].default
+        body = {"event_type": event_type, field: "x"}
+        with pytest.raises(InvalidMessage) as caught:
+            decode(json.dumps(body).encode(), classes)
+
+        assert list(caught.value.errors) == [field]
+        assert len(caught.value.errors[field]) == 1
+
+
+def test_a_value_alone_has_one_error_without_a_path() -> None:
+    def check(email: Email) -> None: ...
+
+    with pytest.raises(ValidationError) as invalid:
+        TypeAdapter(Email).validate_python("x")
+    envelope = Envelope(b'{"email": "x"}', "rpc")
+    with pytest.raises(InvalidCall) as caught:
+        Parameters(check).read(envelope.body, envelope, text=False)
+
+    assert list(readable_errors(invalid.value)) == [""]
+    assert {path: len(texts) for path, texts in caught.value.errors.items()} == {
+        "email": 1
+    }

@@ -9,6 +9,7 @@ Prints how many seconds it took, after some messages to warm up.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 #: Messages before the clock starts.
@@ -98,7 +100,19 @@ def celery(queue: str) -> Callable[[int], None]:
     return publish
 
 
-def messaging(_queue: str) -> Callable[[int], None]:
+def pika_in_threads(queue: str) -> Callable[[int], None]:
+    """Publish from threads that have a connection each."""
+    every = [pika(queue) for _ in range(THREADS)]
+
+    def publish(count: int) -> None:
+        share = math.ceil(count / THREADS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda one: one(share), every))
+
+    return publish
+
+
+def messaging(_queue: str, threads: int = 1) -> Callable[[int], None]:
     """Publish with this project from threads that each wait for their confirm."""
     import django
 
@@ -110,25 +124,13 @@ def messaging(_queue: str) -> Callable[[int], None]:
         publish_message(UserCreate.parse(body(), strict=False))
 
     def publish(count: int) -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, range(count)))
 
     return publish
 
 
-def messaging_one_by_one(_queue: str) -> Callable[[int], None]:
-    """Publish with this project from one thread."""
-    import django
-
-    django.setup()
-    from messaging import publish as publish_message
-    from users.commands import UserCreate
-
-    def publish(count: int) -> None:
-        for _ in range(count):
-            publish_message(UserCreate.parse(body(), strict=False))
-
-    return publish
+messaging_in_threads = partial(messaging, threads=THREADS)
 
 
 def main(name: str, queue: str, count: int) -> None:
