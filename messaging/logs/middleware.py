@@ -57,8 +57,8 @@ class RequestMiddleware:
     """
     Adds the id of the request to log lines; to be the first in `MIDDLEWARE`.
 
-    An answer with an error of the server carries it in the header `X-Request-ID`, so
-    that whoever reports it can name the line.
+    An answer with a status from 500 on has it in the header `X-Request-ID`, so that a
+    client can report it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

@@ -23,8 +23,8 @@ class Repetitions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: By line: when it was written, on the monotonic clock and on that of the
-        #: wall, and how often it was left out since.
+        #: By line: when it was written, on the monotonic clock and in UTC, and how
+        #: often it was left out since.
         self._lines: dict[object, tuple[float, datetime, int]] = {}
 
     def note(self, line: object) -> str | None:
