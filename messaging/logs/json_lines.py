@@ -7,13 +7,19 @@ import logging
 from math import isfinite
 from typing import Any
 
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
-
 from messaging.text import storable
 
 from .console import time_of
 from .masking import masked
+
+try:
+    from pythonjsonlogger.core import RESERVED_ATTRS
+    from pythonjsonlogger.json import JsonFormatter
+except ImportError as error:
+    raise ImportError(
+        "messaging.logs.json_lines needs python-json-logger: "
+        "pip install 'django-messaging-rabbitmq[json-logs]'"
+    ) from error
 
 #: `clean` leaves nothing that JSON does not have.
 encode = json.JSONEncoder(ensure_ascii=False).encode
