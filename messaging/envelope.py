@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -66,8 +67,20 @@ OWN = (
 
 
 def random_id() -> str:
-    """Return a UUID of version 4, as `uuid.uuid4` does in three times the time."""
-    return _uuid(os.urandom(16).hex(), 4)
+    """Return a UUID of version 4, as `uuid.uuid4` does in four times the time."""
+    try:
+        digits = _random.pop()
+    except IndexError:
+        # Many at once: it is a system call, which lets another thread run first.
+        block = os.urandom(1024).hex()
+        digits, *others = (block[n : n + 32] for n in range(0, len(block), 32))
+        _random.extend(others)
+    return _uuid(digits, 4)
+
+
+#: Random digits for ids to come.
+_random: deque[str] = deque()
+os.register_at_fork(after_in_child=_random.clear)
 
 
 def _uuid(digits: str, version: int) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
@@ -21,7 +23,7 @@ T = TypeVar("T")
 #: Maximum characters of an event type: the length of the columns that store it.
 TYPE_LENGTH = 100
 #: What is wrong with a message whose partition key cannot be read.
-NO_KEY = "It has no partition key."
+NO_KEY = gettext_lazy("It has no partition key.")
 #: What is wrong with a message that has no JSON.
 UNENCODABLE = "It cannot be encoded as JSON."
 #: What is wrong with a field that consumers would receive with another value.
@@ -167,7 +169,7 @@ def plain(body: bytes, envelope: Envelope | None) -> bytes:
     return decoded(body, envelope.content_encoding) if envelope else body
 
 
-def validated(read: Callable[[], T], problem: str = "") -> T:
+def validated(read: Callable[[], T], problem: str | Promise = "") -> T:
     """
     Return what `read` returns, with any exception turned into `InvalidMessage`.
 
@@ -193,7 +195,8 @@ def key_of(message: Message) -> str:
     """
     key = validated(lambda: message.partition_key, NO_KEY)
     if not isinstance(key, str):
-        raise InvalidMessage({"": [f"The partition key is no string: {key!r}"[:200]]})
+        text = _("The partition key is no text: %r") % (key,)
+        raise InvalidMessage({"": [text[:200]]})
     return storable(key)
 
 

@@ -134,7 +134,7 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
         refused = {
             writes[error["index"]].id_reporte: error["code"]
             for error in result["writeErrors"]
-            if error["code"] != DUPLICATE_KEY
+            if not _is_newer(error)
         }
         if codes := SERVER_CODES.keys() & refused.values():
             names = ", ".join(f"{code} {SERVER_CODES[code]}" for code in sorted(codes))
@@ -143,6 +143,12 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
             raise DocumentRefused(refused) from None
     passed_over = [writes[error["index"]] for error in result["writeErrors"]]
     return result["nMatched"] + result["nUpserted"], passed_over
+
+
+def _is_newer(error: dict[str, Any]) -> bool:
+    """Return whether a document exists in a newer version than that of a write."""
+    # Another unique index may refuse the document itself; older servers name none.
+    return error["code"] == DUPLICATE_KEY and "_id" in error.get("keyPattern", "_id")
 
 
 def _raise_missing(ids: list[str]) -> None:

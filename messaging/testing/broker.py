@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from messaging import topology
+from messaging.amqp.encoding import app_id_of
 from messaging.amqp.outgoing import PublishRequest
 from messaging.amqp.publisher import Publisher
 from messaging.conf import settings
@@ -198,7 +199,7 @@ class MemoryBroker:
             )
         sent = envelope.timestamp
         received = envelope.copy(
-            app_id=envelope.app_id or settings.APP_ID,
+            app_id=app_id_of(envelope),
             timestamp=sent and sent.replace(microsecond=0),
         )
         queues = self._route(kind, received)

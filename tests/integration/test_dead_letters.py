@@ -306,6 +306,44 @@ def test_what_the_broker_itself_gives_up_is_recognised(broker: Broker) -> None:
     }
 
 
+def return_again_and_again(broker: Broker, times: int) -> int:
+    """Return the first message of the partition to it so often, while it comes."""
+    with broker.channel() as channel:
+        found = channel.consume(PARTITION, inactivity_timeout=2)
+        for returned, (method, _, _) in enumerate(found):
+            if method is None or returned == times:
+                return returned
+            channel.basic_nack(method.delivery_tag, requeue=True)
+    raise AssertionError("The consumer was cancelled.")
+
+
+def test_what_other_programs_return_again_and_again_is_applied_once(
+    broker: Broker, processes: Processes
+) -> None:
+    """Up to 4.2 the broker gives it up after 100 returns; from 4.3 on, never."""
+    often, seldom = create("eva"), create("ana")
+    broker.send(PARTITION, often, exchange=PARTITIONS, message_id="1")
+    returned = return_again_and_again(broker, 150)
+    dead = broker.count("users_queue.dead")
+    assert returned == (101 if dead else 150)
+    broker.send(PARTITION, seldom, exchange=PARTITIONS, message_id="2")
+    assert return_again_and_again(broker, 60) == 60
+
+    consumed(processes, "users", "dead_letters")
+
+    eventually(lambda: User.objects.filter(nombre="ana"), "it is applied", 20)
+    if dead:
+        [letter] = eventually(letters, "a letter", 20)
+        assert (letter.kind, letter.message_id) == ("poison", "1")
+        assert json.loads(letter.body) == often
+        assert User.objects.count() == 1
+        requeue("--all")
+    eventually(lambda: User.objects.filter(nombre="eva"), "the other one, too", 20)
+    assert User.objects.count() == Inbox.objects.filter(status="done").count() == 2
+    assert len(letters()) == dead
+    assert broker.count(PARTITION) == broker.count("users_queue.dead") == 0
+
+
 def test_properties_and_headers_of_the_sender_are_kept(broker: Broker) -> None:
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     theirs = {

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.core.management import call_command
@@ -22,13 +22,13 @@ from django.db import connections, transaction
 from pika import BasicProperties
 from pika.exceptions import ChannelClosedByBroker
 
-from messaging import PublishError, publish, send
+from messaging import Event, PublishError, publish, send
 from messaging.amqp.connection import Connection
 from messaging.amqp.publisher import Publisher, publisher
 from messaging.amqp.wake_up import QUEUE, Hints
 from messaging.database import PRUNE_CHUNK
 from messaging.envelope import PARTITION_KEY, Envelope
-from messaging.exceptions import Unconfirmed
+from messaging.exceptions import TooLarge, Unconfirmed
 from messaging.models import Attempt, Inbox, Outbox
 from messaging.models.outbox import OUTBOX_SHARDS
 from messaging.outbox import relay as relay_module
@@ -338,6 +338,36 @@ def test_an_unencodable_message_is_not_stored(broker: Broker) -> None:
             send("x", routing_key="users_queue", **wrong)
     with transaction.atomic(), pytest.raises(PublishError):
         publish(UserDeleted(user_id=1, version=1), headers={"n": 2**64})
+    assert not Outbox.objects.exists()
+
+
+class Labelled(Event):
+    """An event whose key its publisher chooses."""
+
+    event_type: Literal["thing.labelled"] = "thing.labelled"
+    key: str
+
+    @property
+    def partition_key(self) -> str:
+        return self.key
+
+
+def test_a_key_that_does_not_fit_is_refused_before_it_is_stored(
+    broker: Broker,
+) -> None:
+    for size in (131_000, 200_000):
+        long = "k" * size
+        with transaction.atomic():
+            with pytest.raises(TooLarge):
+                publish(Labelled(key=long))
+            with pytest.raises(TooLarge):
+                send("x", routing_key="users_queue", headers={PARTITION_KEY: long})
+    assert not Outbox.objects.exists()
+    with transaction.atomic():
+        publish(*(Labelled(key="k" * size) for size in (255, 256, 130_000)))
+
+    # Whatever is stored can be sent.
+    assert Relay().drain() == (3, 0)
     assert not Outbox.objects.exists()
 
 

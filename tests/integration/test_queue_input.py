@@ -15,6 +15,7 @@ import pika
 import pytest
 from django.utils import timezone
 
+from messaging.amqp.headers import to_json
 from messaging.envelope import PARTITIONS
 from messaging.models import Inbox
 from reports.models import Report
@@ -263,6 +264,12 @@ ODD_PROPERTIES: list[Any] = [
     {"type": "x" * 255, "app_id": "x" * 255},
     # App is no text.
     {"app_id": b"\xff"},
+    # Type is no text.
+    {"type": b"\xff" * 80},
+    # Correlation is no text.
+    {"correlation_id": b"\xff" * 80, "reply_to": "no-such-queue"},
+    # Content type is no text.
+    {"content_type": b"\xff" * 80},
     # Priority, transient.
     {"priority": 255, "delivery_mode": 1},
     # Expires later.
@@ -281,6 +288,10 @@ ODD_PROPERTIES: list[Any] = [
     {"reply_to": "amq.rabbitmq.trace"},
     # Reply_to is no text.
     {"reply_to": b"\xff"},
+    # Neither is anything else.
+    dict.fromkeys(
+        ("message_id", "type", "app_id", "correlation_id", "reply_to"), b"\xff" * 255
+    ),
     # Empty headers.
     {"headers": {}},
     # Header without a name.
@@ -489,6 +500,7 @@ def test_bodies_that_cannot_be_decoded_are_dead_letters_as_they_were_sent(
         ("deflate", b"hola", "no se puede descodificar como deflate"),
         ("br", packed(create("b")), "codificación de contenido br;"),
         ("zstd", json.dumps(create("c")).encode(), "codificación de contenido zstd;"),
+        (b"\xff" * 80, json.dumps(create("d")).encode(), r"de contenido \xff\xff"),
         ("gzip", gzip.compress(b"hola"), "JSON no válido en la línea 1, columna 1."),
         ("gzip", zeros, "Descodificado, el cuerpo supera 1048576 bytes."),
     ]
@@ -501,7 +513,8 @@ def test_bodies_that_cannot_be_decoded_are_dead_letters_as_they_were_sent(
     for encoding, body, reason in cases:
         assert reason in letters[body].reason
         assert letters[body].kind == "rejected"
-        assert letters[body].original_properties["content_encoding"] == encoding
+        kept = letters[body].original_properties["content_encoding"]
+        assert kept == to_json(encoding)
 
 
 def test_a_compressed_message_that_is_refused_is_kept_compressed(

@@ -12,13 +12,15 @@ from typing import Any
 
 import pika
 import pytest
+import requests
 from django.test import Client
 
 from messaging import CallTimeout, call
 from messaging.amqp.publisher import publisher
 from messaging.rpc.client import CannotWait, Replies, replies
 from tests.support.broker import Broker, restricted_user
-from tests.support.proxy import Proxy
+from tests.support.processes import Processes, start_api
+from tests.support.proxy import Proxy, RefusingProxy
 from tests.support.rpc_servers import is_served
 from tests.support.waiting import eventually
 
@@ -142,6 +144,60 @@ def test_the_number_of_waiting_requests_is_bounded(
 
     assert sum(one > 2.5 for one in seconds) == waiting
     assert broker.count("users_queue.0") == 21
+
+
+@pytest.mark.parametrize(
+    ("refuses", "waiting", "seconds"),
+    [
+        # No reply queue can be declared.
+        (lambda method: isinstance(method, pika.spec.Queue.Declare), 0, 2.0),
+        # Nothing handles the writes.
+        pytest.param(lambda method: False, 16, 10.0, marks=pytest.mark.slow),
+    ],
+    ids=["without replies", "without consumers"],
+)
+def test_reads_go_on_while_many_requests_would_wait(
+    broker: Broker,
+    no_consumers: None,
+    servers: SimpleNamespace,
+    processes: Processes,
+    refuses: Callable[[Any], bool],
+    waiting: int,
+    seconds: float,
+) -> None:
+    """Over HTTP, with as many threads as `make run` has."""
+    with (
+        RefusingProxy(servers.rabbitmq.port, refuses) as proxy,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        api = start_api(processes, RABBITMQ_URL=url)
+        api.post("/users/", ANA | {"email": "first@example.com"})  # connects
+
+        def send(number: int) -> float:
+            answer = requests.post(
+                f"{api.url}/users/",
+                json=ANA | {"email": f"a{number}@example.com"},
+                headers={"Prefer": "wait=10"},
+                timeout=30,
+            )
+            assert answer.status_code == 202
+            return answer.elapsed.total_seconds()
+
+        sent = [pool.submit(send, number) for number in range(40)]
+        reads: list[float] = []
+        while not all(one.done() for one in sent):
+            answer = api.get("/users/")
+            assert answer.status_code == 200
+            reads.append(answer.elapsed.total_seconds())
+            time.sleep(0.05)
+        taken = [one.result() for one in sent]
+
+    assert sum(one > 9.0 for one in taken) == waiting
+    assert sorted(taken)[39 - waiting] < 5.0
+    assert max(taken) < seconds + 3.0
+    assert max(reads) < 2.0
+    assert broker.count("users_queue.0") == 41
 
 
 def test_only_so_many_wait_for_the_reply_queue() -> None:

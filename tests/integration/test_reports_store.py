@@ -6,6 +6,7 @@ answer Python gives, so that a wrong one is noticed.
 """
 
 import operator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -626,7 +627,8 @@ class Refusing:
         self.errors = [{"index": i, "code": code} for i, code in enumerate(codes)]
 
     def bulk_write(self, *_, **__):
-        raise BulkWriteError({"writeErrors": self.errors, "writeConcernErrors": []})
+        counts = {"nMatched": 0, "nUpserted": 0, "writeConcernErrors": []}
+        raise BulkWriteError({"writeErrors": self.errors, **counts})
 
 
 @pytest.mark.parametrize("code", [13, 91, 112, 189, 11600, 11602, 14031])
@@ -646,6 +648,26 @@ def test_a_document_that_can_never_be_written_is_refused(code, monkeypatch):
 
     with pytest.raises(DocumentRefused, match=f"code {code}"):
         write_documents([store(report(7)), store(report(8))])
+
+
+@pytest.mark.parametrize(("pattern", "is_refused"), [("_id", False), ("email", True)])
+def test_a_duplicate_under_another_index_is_no_newer_version(
+    pattern, is_refused, monkeypatch
+):
+    refusing = Refusing(11000)
+    refusing.errors[0]["keyPattern"] = {pattern: 1}
+    monkeypatch.setattr(documents, "_collection", lambda: refusing)
+    refused = pytest.raises(DocumentRefused) if is_refused else nullcontext()
+
+    with refused:
+        write_documents([store(report(7))])
+
+
+def test_an_error_about_many_documents_names_some_of_them():
+    error = str(DocumentRefused({report(n).pk: 121 for n in range(500)}))
+
+    assert error.startswith("MongoDB refuses 500 documents: ")
+    assert error.count("(code 121)") == 5
 
 
 @pytest.mark.parametrize("read", [list, lambda rows: list(rows.iterator())])

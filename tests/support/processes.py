@@ -157,7 +157,7 @@ def start_api(processes: Processes, interface: str = "asgi", **environment: str)
     port = free_port()
     command = [one.replace("asgi", interface) for one in api_command(port)[1:]]
     if interface == "wsgi":
-        command += ["--blocking-threads", "16"]
+        command += ["--blocking-threads", "32"]
     processes.start(*command, **environment)
     api = API(port)
 

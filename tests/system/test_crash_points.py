@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from messaging.envelope import PARTITIONS
+from messaging.envelope import ASSIGNED_ID, PARTITIONS
 from messaging.message import Message
 from messaging.models import DeadLetter, Inbox, Outbox
 from messaging.topology import partition_for
@@ -23,6 +23,7 @@ from tests.support.messages import (
     handle,
     penalty,
     process,
+    told,
 )
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
@@ -187,6 +188,27 @@ def test_what_a_killed_ingress_forwards_twice_has_one_effect(
         "report.visibility_updated",
         "report.visibility_updated",
     ]
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize("point", ["before the commit", "before the acknowledgement"])
+def test_messages_without_ids_are_applied_once_in_order_by_the_next_consumer(
+    broker: Broker, consumer: Life, author: User, point: str
+) -> None:
+    """The third equals the first, and is another request."""
+    target = partition_for("users_queue", f"user:{author.pk}")
+    for number, nombre in enumerate(["a", "b", "a"]):
+        wish = UserUpdate(user_id=author.pk, nombre=nombre)
+        assigned = {ASSIGNED_ID: f"id {number}"}  # as its ingress has forwarded it
+        broker.send(target, wish.encode(), exchange=PARTITIONS, headers=assigned)
+
+    assert consumer(point) == -signal.SIGKILL
+    assert consumer("never") == 0
+
+    eventually(lambda: broker.count(target) == 0, "an empty queue")
+    author.refresh_from_db()
+    assert author.nombre == "a"
+    assert told(author) == ["a", "b", "a"]
     assert not DeadLetter.objects.exists()
 
 

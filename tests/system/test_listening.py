@@ -170,6 +170,26 @@ def test_listeners_that_are_killed_lose_and_repeat_nothing(
     assert heard("birds_only") == names
 
 
+def test_a_validator_that_fails_in_any_way_rejects_its_message_alone(
+    nature: Broker, processes: Processes
+) -> None:
+    consumer = consume(processes, "birds_only")
+    names = ["dove", "roc", "simurgh", "ziz", "wren"]
+    publish(nature, "nature", "a.bird", *map(bird, names))
+
+    eventually(lambda: heard("birds_only") == ["dove", "wren"], "the others are heard")
+    publish(nature, "nature", "a.bird", bird("roc"), bird("owl"))
+    eventually(lambda: "owl" in heard("birds_only"), "and the next one")
+
+    errors = {"roc": "KeyError", "simurgh": "AttributeError", "ziz": "SystemExit"}
+    letters = DeadLetter.objects.filter(kind="rejected")
+    found = [json.loads(letter.body)["bird_name"] for letter in letters]
+    assert sorted(found) == ["roc", "roc", "simurgh", "ziz"]
+    for name, letter in zip(found, letters, strict=True):
+        assert errors[name] in f"{letter.exception} {letter.reason}"
+    assert consumer.poll() is None
+
+
 def test_an_unreadable_or_refused_message_is_a_dead_letter_that_can_be_replayed(
     nature: Broker, processes: Processes
 ) -> None:

@@ -25,25 +25,29 @@ from pika.exceptions import AMQPError
 from messaging import publish
 from messaging.amqp.client import connect
 from messaging.amqp.publisher import publisher
+from messaging.cluster import moving
 from messaging.cluster.resizing import queue_state
 from messaging.doctor.findings import Level
 from messaging.doctor.leases import warnings
 from messaging.envelope import PARTITION_KEY, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox
-from messaging.models.lease import Lease
+from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked, digest_of, properties_of
 from messaging.outbox.relay import Relay
-from messaging.topology import partition_for, work_queue
+from messaging.topology import Binding, declared, partition_for, work_queue
 from tests.support import BASE
 from tests.support.broker import NEW_QUEUE, Broker, rabbitmqctl, virtual_host
 from tests.support.messages import make_people
-from tests.support.processes import Processes
+from tests.support.processes import Processes, start_api
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 from users.commands import UserCreate, UserUpdate
 from users.models import User
 
 QUEUE = "users_queue"
+PARTITION = f"{QUEUE}.0"
+#: Seconds within which what a frozen process consumes is consumed by another one.
+TAKEOVER = 10.0
 #: Ways in which programs declare a durable queue.
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -242,7 +246,7 @@ def test_programs_on_other_clients_get_in_before_and_after_the_consumer(
     late.send(update(user, "end"))
     biography_is(user, "end")
     biography_is(other, "other 19")
-    texts = [event["biografia"] for event in events_of(user)]
+    texts = biographies(user)
     for sender in ("theirs", "ours"):
         sent = [f"{sender} {number}" for number in range(20)]
         assert [text for text in texts if text.startswith(sender)] == sent
@@ -291,6 +295,14 @@ def test_a_missing_queue_is_declared_as_tutorials_declare_it(
     created("ana")
 
 
+def holders() -> dict[str, str]:
+    """Return the names of the leases by the process that holds them."""
+    named = Worker.objects.values_list("pk", "name")
+    pids = {worker: name.rpartition(":")[2] for worker, name in named}
+    held = Lease.objects.filter(queue=QUEUE, worker__in=pids)
+    return {pids[lease.worker]: lease.name for lease in held}
+
+
 def is_leased() -> bool:
     return Lease.objects.filter(pk=QUEUE).exclude(worker="").exists()
 
@@ -302,23 +314,38 @@ def consumers_of(site: Broker, name: str) -> int | None:
     return state.consumers if state else None
 
 
-def test_writes_of_the_project_and_of_others_each_keep_their_order(
-    site: Broker, client_of: Connect, start: Start
+def test_writes_of_the_api_and_of_others_each_keep_their_order(
+    site: Broker, client_of: Connect, start: Start, processes: Processes
 ) -> None:
     start()
+    api = start_api(processes, RABBITMQ_URL=site.url)
     eventually(lambda: consumers_of(site, QUEUE) is not None, "the public queue", 20)
-    other = client_of()
-    other.send(creation("ana"))
+    client = client_of()
+    client.send(creation("ana"))
     user = created("ana")
-    publish(UserCreate(nombre="bo", apellido="Lee", email="bo@example.com"))
-    own = created("bo")
+    body = {"nombre": "bo", "apellido": "Lee", "email": "bo@example.com"}
+    assert api.post("/users/", body).status_code == 202
+    other = created("bo")
 
-    for number in range(100):
-        other.send(update(user, f"other {number}"))
-        publish(UserUpdate(user_id=own.pk, biografia=f"own {number}"))
+    def write(user: User, text: str) -> None:
+        answer = api.patch(f"/users/{user.pk}/", {"biografia": text})
+        assert answer.status_code == 202
 
-    biography_is(own, "own 99")
-    biography_is(user, "other 99")
+    for number in range(50):
+        client.send(update(user, f"theirs {number}"))
+        write(user, f"api {number}")
+        write(other, f"other {number}")
+    client.send(update(user, "end"))
+
+    biography_is(other, "other 49")
+    eventually(lambda: len(events_of(user)) == 101, "all are applied")
+    texts = biographies(user)
+    for sender in ("theirs", "api"):
+        sent = [f"{sender} {number}" for number in range(50)]
+        assert [text for text in texts if text.startswith(sender)] == sent
+    assert [event["biografia"] for event in events_of(other)] == [
+        f"other {number}" for number in range(50)
+    ]
     assert not DeadLetter.objects.exists()
 
 
@@ -396,21 +423,24 @@ def cut(process: subprocess.Popen[bytes], proxy: Proxy) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("fault", "is_named"),
+    ("fault", "lost", "is_named"),
     [
-        (kill, True),
-        (freeze, False),
-        (cut, False),
-        pytest.param(kill, False, marks=pytest.mark.slow),
-        pytest.param(freeze, True, marks=pytest.mark.slow),
-        pytest.param(cut, True, marks=pytest.mark.slow),
+        (kill, QUEUE, True),
+        (freeze, QUEUE, False),
+        (cut, QUEUE, False),
+        pytest.param(kill, QUEUE, False, marks=pytest.mark.slow),
+        pytest.param(kill, PARTITION, True, marks=pytest.mark.slow),
+        pytest.param(freeze, QUEUE, True, marks=pytest.mark.slow),
+        pytest.param(freeze, PARTITION, False, marks=pytest.mark.slow),
+        pytest.param(cut, QUEUE, True, marks=pytest.mark.slow),
     ],
 )
-def test_the_order_stays_while_the_ingress_is_lost(
+def test_the_order_stays_while_an_ingress_or_a_partition_is_lost(
     site: Broker,
     client_of: Connect,
     start: Start,
     fault: Callable[..., None],
+    lost: str,
     is_named: bool,
 ) -> None:
     host = site.url.rpartition("/")[2]
@@ -422,27 +452,83 @@ def test_the_order_stays_while_the_ingress_is_lost(
         client.send(creation("ana"))
         user = created("ana")
         eventually(is_leased, "the lease is held")
-        start()
-        time.sleep(1.0)  # the second one may have taken the ingress: both are tried
+        second = start()
+        eventually(lambda: len(holders()) == 2, "both have their share", 20)
+        # The first one keeps the ingress, and the second one gets the partition.
+        assert holders() == {str(first.pid): QUEUE, str(second.pid): PARTITION}
+        culprit = first if lost == QUEUE else second
         for number in range(400):
             given = {"message_id": str(uuid.uuid4())} if is_named else {}
             client.send(update(user, f"n {number}"), **given)
             if number == 200:
-                fault(first, proxy)
-        failed_at = time.monotonic()
+                fault(culprit, proxy)
         biography_is(user, "n 399", 30)
         if fault is freeze:
-            assert time.monotonic() - failed_at < 12
-            first.send_signal(signal.SIGCONT)
+            culprit.send_signal(signal.SIGCONT)
             time.sleep(2.0)
             biography_is(user, "n 399")
-    versions = [event["biografia"] for event in events_of(user)]
-    numbers = [int(text.split()[1]) for text in versions if text]
+    numbers = [int(text.split()[1]) for text in biographies(user) if text]
     assert set(numbers) == set(range(400))
-    if is_named:
+    if is_named or lost == PARTITION:  # in a partition every message has an id
         assert numbers == sorted(numbers)
     # At least once, and in order: what comes again comes with all that follows it.
     assert all(later <= earlier + 1 for earlier, later in pairwise(numbers))
+
+
+@pytest.mark.slow
+def test_the_last_of_equal_messages_counts_whenever_a_consumer_is_killed(
+    site: Broker, client_of: Connect, start: Start
+) -> None:
+    client = client_of()
+    running = {str(process.pid): process for process in (start(), start())}
+    client.send(creation("ana"))
+    user = created("ana")
+
+    for number in range(5):
+        eventually(lambda: len(holders()) == 2, "both have their share", 20)
+        (pid,) = (pid for pid, name in holders().items() if name == PARTITION)
+        for text in ("a", "b", "a"):
+            client.send(update(user, f"{text} {number}"))
+            if text == "b":
+                running.pop(pid).kill()
+        client.send(update(user, f"end {number}"))
+        biography_is(user, f"end {number}")
+        assert biographies(user)[-4:] == [
+            f"{text} {number}" for text in ("a", "b", "a", "end")
+        ]
+        another = start()
+        running[str(another.pid)] = another
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        [QUEUE, PARTITION],
+        pytest.param([QUEUE], marks=pytest.mark.slow),
+        pytest.param([PARTITION], marks=pytest.mark.slow),
+    ],
+    ids=" and ".join,
+)
+def test_another_process_takes_over_from_stopped_ones_within_ten_seconds(
+    site: Broker, client_of: Connect, start: Start, lost: list[str]
+) -> None:
+    """With nothing in hand, so that no time is needed to process it again."""
+    client = client_of()
+    running = {str(process.pid): process for process in (start() for _ in range(3))}
+    client.send(creation("ana"))
+    user = created("ana")
+    eventually(lambda: len(holders()) == 2, "two have a lease each", 20)
+    stopped = [running[pid] for pid, name in holders().items() if name in lost]
+    assert len(stopped) == len(lost)
+
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    client.send(update(user, "a"))
+    biography_is(user, "a", 20)
+
+    assert time.monotonic() - stopped_at < TAKEOVER
 
 
 def test_the_order_stays_when_a_partition_refuses_messages(
@@ -516,6 +602,11 @@ def events_of(user: User) -> list[dict[str, Any]]:
     return [body for body in bodies if body["user_id"] == user.pk]
 
 
+def biographies(user: User) -> list[str]:
+    """Return what the events about a user say of it, in order."""
+    return [event["biografia"] for event in events_of(user)]
+
+
 def test_what_a_stranger_says_in_our_headers_is_not_believed(
     site: Broker, client_of: Connect, start: Start
 ) -> None:
@@ -530,10 +621,10 @@ def test_what_a_stranger_says_in_our_headers_is_not_believed(
         "assigned-id": "m",
         "origin-exchange": "x",
         "origin-routing-key": "y",
+        "origin-user-id": "guest",
+        "idempotency-key": "m",
         "x-delivery-count": 99,
         "x-death": [{"count": 9, "queue": QUEUE, "reason": "rejected"}],
-        "CC": [f"{QUEUE}.0", QUEUE],
-        "BCC": [f"{QUEUE}.0"],
     }
 
     client.send(update(user, "a"), headers=headers, message_id="a")
@@ -547,9 +638,42 @@ def test_what_a_stranger_says_in_our_headers_is_not_believed(
     client.send(creation("ana"), headers=headers, message_id="m")
 
     biography_is(user, "b")
-    client.send(update(user, "end"))
+    client.send(update(user, "end"), headers=headers)
     biography_is(user, "end")
     assert Inbox.objects.count() == 4
+    assert not DeadLetter.objects.exists()
+
+
+def test_copies_that_a_stranger_asks_for_are_not_copied_again(
+    site: Broker,
+    client_of: Connect,
+    start: Start,
+    processes: Processes,
+    settings: Any,
+) -> None:
+    more = {"QUEUES": {QUEUE: {"PARTITIONS": 3}}}
+    settings.MESSAGING = settings.MESSAGING | more
+    partitions = [f"{QUEUE}.{number}" for number in range(3)]
+    client = client_of()
+    consumer = start(MESSAGING=json.dumps(more))
+    client.send(creation("ana"))
+    user = created("ana")
+    # The broker itself sends one of these to each.
+    headers = {"CC": partitions[:2], "BCC": partitions[2:]}
+
+    client.send(update(user, "named"), headers=headers, message_id="cc")
+    client.send(update(user, "nameless"), headers=headers)
+
+    # Those that came by another partition may be the last ones.
+    expected = ["named"] + ["nameless"] * 4
+    eventually(lambda: len(events_of(user)) >= 5, "all are applied", 30)
+    assert sorted(biographies(user)) == expected
+    client.send(update(user, "end"))
+    biography_is(user, "end")
+    # What it has in hand returns to the queues.
+    assert processes.stop(consumer) == 0
+    assert [site.count(name) for name in (QUEUE, *partitions)] == [0, 0, 0, 0]
+    assert biographies(user)[5:] == ["end"]
     assert not DeadLetter.objects.exists()
 
 
@@ -632,6 +756,72 @@ def test_the_queues_of_an_earlier_version_are_moved(
     start()
     created("last")
     eventually(lambda: User.objects.count() == 301, "all are created", 30)
+
+
+def test_all_queues_are_moved_with_their_messages_and_bindings(
+    site: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "QUIET", 0.3)  # for each of the queues
+    queues = (
+        "users_queue",
+        "reports_queue",
+        "notifications_queue",
+        "report_files_queue",
+    )
+    bound = [  # to the events that the handlers of these queues listen to
+        (binding.queue.removesuffix(".0"), binding.routing_key)
+        for binding in declared()
+        if isinstance(binding, Binding) and binding.exchange == "events"
+    ]
+    assert {queue for queue, _ in bound} == {*queues[2:]}
+    with site.channel() as channel:
+        channel.exchange_declare("events", "topic", durable=True)
+    with connect("test") as client:
+        for queue in queues:
+            client.declare(work_queue(queue, queue))
+            Lease.objects.create(name=queue, queue=queue)
+            site.send(queue, b"{}")
+    with site.channel() as channel:
+        for queue, key in bound:
+            channel.queue_bind(queue, "events", key)
+
+    call_command("topology", "apply")
+
+    assert [site.count(queue) for queue in queues] == [0, 0, 0, 0]
+    assert [site.count(f"{queue}.0") for queue in queues] == [1, 1, 1, 1]
+    for key in {key for _, key in bound}:
+        site.send(key, b"{}", exchange="events")
+    expected = {f"{queue}.0": 1 for queue in queues}
+    for queue, _ in bound:
+        expected[f"{queue}.0"] += 1
+    eventually(
+        lambda: {name: site.count(name) for name in expected} == expected,
+        "events reach the partitions",
+    )
+    assert [site.count(queue) for queue in queues] == [0, 0, 0, 0]
+    call_command("topology", "apply")
+    for queue in queues:
+        with site.channel() as channel:
+            channel.queue_declare(queue, durable=True)  # as other programs do
+
+
+def test_the_topology_is_applied_beside_a_queue_of_another_program(
+    site: Broker, client_of: Connect
+) -> None:
+    limits = {"x-max-length": 100_000, "x-max-length-bytes": 10**9}
+    arguments = {"x-queue-type": "quorum", **limits}
+    client = client_of(**arguments)
+    client.send(creation("ana"))
+
+    for _ in range(2):
+        call_command("topology", "apply")
+
+        assert site.count(f"{QUEUE}.0") == 0
+        client.declare(**arguments)  # it is as it was
+    eventually(lambda: site.count(QUEUE) == 1, "its message waits for the ingress")
+    with pytest.raises(SystemExit) as end:
+        call_command("topology", "plan")
+    assert end.value.code == 0
 
 
 def test_partitions_parked_messages_and_the_outbox_are_moved_with_the_queue(

@@ -7,16 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
 import pytest
+import requests
 
 from messaging.lab.processes import free_port, lives
 from project import run
 from tests.support import BASE
+from tests.support.broker import Broker, virtual_host
+from tests.support.messages import PERSON
+from tests.support.waiting import eventually
 
 PARTS = ["manage.py", "examples", "messaging", "project", "reports", "users"]
 SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "PORT", run.MARK]
@@ -130,6 +137,38 @@ def test_ctrl_c_stops_everything(checkout: Path) -> None:
     assert runner.returncode == 0, output
     assert not marked(checkout)
     assert not (checkout / ".local" / "servers.env").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [{"x-queue-type": "quorum"}, {"x-max-length": 100_000}],
+    ids=["quorum", "with a length limit"],
+)
+def test_a_queue_that_another_program_has_declared_is_used_as_it_is(
+    checkout: Path, servers: SimpleNamespace, arguments: dict[str, Any]
+) -> None:
+    broker = Broker(virtual_host(f"run-{uuid.uuid4().hex[:8]}"))
+    with broker.channel() as channel:
+        channel.queue_declare("users_queue", durable=True, arguments=arguments)
+    theirs = {"event_type": "user.create", **PERSON}
+    broker.send("users_queue", theirs)
+    runner = start(checkout, RABBITMQ_URL=broker.url)
+    url = wait_until_open(runner)
+
+    requests.post(f"{url}users/", PERSON | {"email": "api@example.com"}, timeout=10)
+
+    def emails() -> set[str]:
+        answer = requests.get(f"{url}users/", timeout=10).json()
+        return {user["email"] for user in answer["results"]}
+
+    expected = {PERSON["email"], "api@example.com"}
+    eventually(lambda: emails() == expected, "both are created", 20)
+    with broker.channel() as channel:
+        channel.queue_declare("users_queue", durable=True, arguments=arguments)
+    runner.send_signal(signal.SIGINT)
+    output, _ = runner.communicate(timeout=40)
+    assert runner.returncode == 0, output
 
 
 @pytest.mark.slow

@@ -67,7 +67,25 @@ def get(url: str) -> requests.Response | None:
         return None
 
 
-def test_b_stores_what_is_sent_to_a(run: Run, addresses: Addresses) -> None:
+@pytest.fixture
+def existing(servers: SimpleNamespace) -> Iterator[Callable[..., None]]:
+    """Return a function that replaces B's public queue; it is deleted afterwards."""
+    name = "mq_test_queue"
+
+    def replace(arguments: dict[str, Any] | None) -> None:
+        with Broker().channel() as channel:
+            channel.queue_delete(name)
+            if arguments is not None:
+                channel.queue_declare(name, durable=True, arguments=arguments)
+
+    yield replace
+    replace(None)
+
+
+def test_b_stores_what_is_sent_to_a(
+    existing: Callable[..., None], run: Run, addresses: Addresses
+) -> None:
+    existing({})  # as the programs of any installation have declared it
     a, b = addresses
     process = run()
 
@@ -135,11 +153,30 @@ def test_a_works_with_a_b_on_another_client(run: Run, addresses: Addresses) -> N
 
 
 @pytest.mark.slow
-def test_b_works_with_an_a_on_another_client(run: Run, addresses: Addresses) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        None,
+        {},
+        {"x-queue-type": "quorum"},
+        {"x-max-length": 1000, "x-dead-letter-exchange": ""},
+    ],
+    ids=["no queue", "durable", "quorum", "with arguments"],
+)
+def test_b_works_with_an_a_on_another_client(
+    existing: Callable[..., None],
+    run: Run,
+    addresses: Addresses,
+    arguments: dict[str, Any] | None,
+) -> None:
+    """A declares the queue in its own way, before B starts and afterwards."""
+    existing(arguments)
     b = addresses[1]
 
     async def send(channel: Any) -> bytes:
-        await channel.declare_queue("mq_test_queue", durable=True)
+        await channel.declare_queue(
+            "mq_test_queue", durable=True, arguments=arguments or {}
+        )
         for text in (b'{"text": "hello world"}', b"hello world"):
             message = aio_pika.Message(text)
             await channel.default_exchange.publish(message, "mq_test_queue")

@@ -161,9 +161,22 @@ def test_weak_settings_raise_warnings(
         "PREFETCH": 1,
         "STOP_TIMEOUT": 60.0,
         "LEASE": 1.0,
+        "TIME_LIMIT": None,
     }
 
-    assert set(found()) == {f"W00{number}" for number in (1, 2, 3, 4, 5, 7, 8)}
+    assert set(found()) == {f"W00{number}" for number in (1, 2, 3, 4, 5, 7, 8, 9)}
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(None, {"W009"}), (1801, {"W009"}), (1800, set()), (0.5, set())],
+)
+def test_a_handler_needs_a_limit_below_that_of_the_broker(
+    limit: float | None, expected: set[str], settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"TIME_LIMIT": limit}
+
+    assert set(found()) == expected
 
 
 def test_development_settings_raise_warnings_in_a_deployment(settings: Any) -> None:

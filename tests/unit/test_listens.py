@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from pydantic import AfterValidator, BaseModel
 
 from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
 from messaging.amqp.publisher import ordering_key
@@ -14,6 +15,35 @@ from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import Queue, consumed_names, needed_by
 from users.events import UserCreated, UserDeleted
+
+
+def checked(value: str) -> str:
+    """Raise what pydantic does not expect of validators."""
+    match value:
+        case "key":
+            raise KeyError(value)
+        case "attribute":
+            raise AttributeError(value)
+    return value
+
+
+class Body(BaseModel):
+    """A body that may have a fault."""
+
+    fault: Annotated[str, AfterValidator(checked)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"), [("key", "KeyError"), ("attribute", "AttributeError")]
+)
+def test_whatever_the_validator_of_a_body_raises_is_a_fault_of_the_message(
+    fault: str, name: str
+) -> None:
+    reader = received_as(Body)
+    assert reader.decode(b'{"fault": "none"}').body == Body(fault="none")
+
+    with pytest.raises(InvalidMessage, match=name):
+        reader.decode(b'{"fault": "%s"}' % fault.encode())
 
 
 class TestMistakes:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from messaging import Received, Reject, direct, fanout, headers, listens, send, topic
 
 
+def known(name: str) -> str:
+    """Raise what pydantic does not expect of validators."""
+    match name:
+        case "roc":
+            raise KeyError(name)
+        case "simurgh":
+            raise AttributeError(name)
+        case "ziz":
+            sys.exit(1)
+    return name
+
+
 class Bird(BaseModel):
-    bird_name: str
+    bird_name: Annotated[str, AfterValidator(known)]
 
 
 def note(queue: str, received: Received[Any], body: Any) -> None:

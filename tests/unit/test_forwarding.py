@@ -1,0 +1,184 @@
+"""What a message takes with it to its partition, and what the ingress takes from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+import pytest
+
+from messaging.amqp.deliveries import delivery_of
+from messaging.amqp.encoding import for_partition
+from messaging.envelope import (
+    ASSIGNED_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    OWN,
+    PARTITIONS,
+    REDELIVERED,
+    REPLAYS,
+    Delivery,
+    Envelope,
+)
+
+QUEUE = "users_queue"
+PARTITION = "users_queue.2"
+
+
+def arrived(
+    exchange: str = "",
+    routing_key: str = QUEUE,
+    *,
+    redelivered: bool = False,
+    **properties: Any,
+) -> Delivery:
+    """Return a message as it arrives from the broker."""
+    method = pika.spec.Basic.Deliver("tag", 1, redelivered, exchange, routing_key)
+    given = pika.BasicProperties(**{"message_id": "m"} | properties)
+    return delivery_of(QUEUE, QUEUE, None, method, given)
+
+
+def forwarded(*args: Any, **options: Any) -> Envelope:
+    """Return what is sent to the partition instead."""
+    return for_partition(arrived(*args, **options), PARTITION)
+
+
+#: What is always added.
+FROM_THE_QUEUE = {ORIGIN_EXCHANGE: "", ORIGIN_ROUTING_KEY: QUEUE}
+
+
+@pytest.mark.parametrize("exchange", ["", "events", "amq.direct"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_header_of_this_package_that_another_program_has_set_is_removed(
+    name: str, exchange: str
+) -> None:
+    envelope = forwarded(exchange, "key", headers={name: "forged", "theirs": 1})
+
+    assert envelope.headers == {
+        "theirs": 1,
+        ORIGIN_EXCHANGE: exchange,
+        ORIGIN_ROUTING_KEY: "key",
+    }
+
+
+def test_the_headers_of_this_package_are_all_known() -> None:
+    assert set(OWN) == {
+        "if_version",
+        "idempotency-key",
+        "replays",
+        "assigned-id",
+        "redelivered",
+        "origin-exchange",
+        "origin-routing-key",
+        "origin-user-id",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-death",
+        "x-first-death-queue",
+        "x-first-death-exchange",
+        "x-first-death-reason",
+        "x-last-death-queue",
+        "x-last-death-exchange",
+        "x-last-death-reason",
+        "x-delivery-count",
+        "x-acquired-count",
+        "CC",
+        "BCC",
+    ],
+)
+@pytest.mark.parametrize("exchange", ["", "events", PARTITIONS])
+def test_what_brokers_act_on_is_removed(name: str, exchange: str) -> None:
+    """They would count it, take it for a loop, or send copies to other queues."""
+    value = [{"queue": QUEUE, "count": 99}] if name == "x-death" else ["users_queue.0"]
+
+    envelope = forwarded(exchange, headers={name: value, "x-theirs": 1})
+
+    assert name not in envelope.headers
+    assert envelope.headers["x-theirs"] == 1
+
+
+def test_what_would_order_or_drop_or_forbid_it_is_removed() -> None:
+    envelope = forwarded(
+        priority=9, expiration="60000", user_id="stranger", delivery_mode=1
+    )
+
+    assert envelope.priority is None
+    assert envelope.expiration is None
+    assert envelope.user_id is None
+    assert envelope.persistent
+    assert envelope.mandatory
+    # The name is kept where only this package writes.
+    assert envelope.headers == {**FROM_THE_QUEUE, ORIGIN_USER: "stranger"}
+
+
+def test_everything_else_is_forwarded_as_it_is() -> None:
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    properties = {
+        "message_id": "m",
+        "type": "user.create",
+        "content_type": "text/plain",
+        "content_encoding": "gzip",
+        "app_id": "theirs",
+        "correlation_id": "c",
+        "reply_to": "replies",
+    }
+    headers = {"partition_key": "ana", "traceparent": "00-1-1-00", "x": [{"y": None}]}
+    given = arrived(**properties, timestamp=int(moment.timestamp()), headers=headers)
+    body = b"\x00\xff"
+
+    envelope = for_partition(
+        Delivery(given.envelope.copy(body=body), QUEUE, 1), PARTITION
+    )
+
+    assert {name: getattr(envelope, name) for name in properties} == properties
+    assert (envelope.body, envelope.timestamp) == (body, moment)
+    assert envelope.headers == headers | FROM_THE_QUEUE
+    assert (envelope.exchange, envelope.routing_key) == (PARTITIONS, PARTITION)
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_message_without_id_gets_one_and_says_whether_it_is_redelivered(
+    redelivered: bool,
+) -> None:
+    forged = {ASSIGNED_ID: "forged", REDELIVERED: True}
+    delivery = arrived(message_id=None, redelivered=redelivered, headers=forged)
+
+    envelope = for_partition(delivery, PARTITION)
+
+    assert envelope.message_id is None
+    assert envelope.headers == {
+        **FROM_THE_QUEUE,
+        ASSIGNED_ID: delivery.message_id,
+        **({REDELIVERED: True} if redelivered else {}),
+    }
+    assert delivery.message_id != "forged"
+
+
+def test_what_came_by_the_exchange_of_this_package_keeps_its_headers() -> None:
+    """The number of partitions may have changed since it was sent."""
+    own = {
+        IF_VERSION: 3,
+        IDEMPOTENCY_KEY: "k",
+        REPLAYS: 2,
+        ASSIGNED_ID: "a",
+        REDELIVERED: True,
+        ORIGIN_EXCHANGE: "nature",
+        ORIGIN_ROUTING_KEY: "a.bird",
+        ORIGIN_USER: "stranger",
+    }
+    assert set(own) == set(OWN)
+
+    envelope = forwarded(
+        PARTITIONS, "users_queue.0", message_id=None, headers=own | {"theirs": 1}
+    )
+
+    assert envelope.headers == own | {"theirs": 1}
+    assert (envelope.exchange, envelope.routing_key) == (PARTITIONS, PARTITION)
