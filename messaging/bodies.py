@@ -7,12 +7,14 @@ it is parsed or shown.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 
 from django.utils.translation import gettext as _
 
 from .conf import settings
+from .envelope import Envelope
 from .exceptions import InvalidMessage
 from .text import storable
 
@@ -113,3 +115,18 @@ def _inflated(body: bytes, format: int) -> bytes:
                 text = _("Decoded, the body is larger than %d bytes.") % limit
                 raise InvalidMessage({"": [text]})
     return bytes(result)
+
+
+def event_type(envelope: Envelope) -> str:
+    """Return the event type in the properties or the body, or ""."""
+    if envelope.type:
+        return storable(envelope.type)
+    body = legible(envelope.body, envelope.content_encoding)
+    if len(body) > settings.MAX_BODY:
+        return ""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    given = parsed.get("event_type") if isinstance(parsed, dict) else None
+    return given if isinstance(given, str) else ""

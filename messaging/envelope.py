@@ -201,6 +201,8 @@ class Delivery:
     assigned_id: str = ""
     #: Whether it comes from the table of parked messages.
     is_parked: bool = False
+    #: Failed attempts before this one.
+    attempts: int = 0
 
     def __post_init__(self) -> None:
         """Assign an id to a message that has none."""

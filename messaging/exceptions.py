@@ -183,6 +183,17 @@ class Unavailable(MessagingError, OperationalError):
     """
 
 
+def fault_of(error: BaseException | None) -> BaseException | None:
+    """
+    Return the exception whose traceback belongs into the log, if there is one.
+
+    The errors of this package say enough, unless something else has caused them.
+    """
+    if isinstance(error, Reject):
+        return None
+    return error.__cause__ if isinstance(error, MessagingError) else error
+
+
 class TimeLimitExceeded(MessagingError):
     """A handler or a projection did not return within MESSAGING["TIME_LIMIT"]."""
 

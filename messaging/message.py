@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -14,12 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .bodies import decoded
-from .envelope import Envelope
+from .envelope import IF_VERSION, Delivery, Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
-from .text import describe, storable
-
-logger = logging.getLogger(__name__)
+from .text import storable
 
 T = TypeVar("T")
 
@@ -60,8 +57,9 @@ class Message(BaseModel):
     #: Name of the URL that shows what the message was about, given its reference.
     view_name: ClassVar[str | None] = None
 
-    # Not a private attribute: pydantic would set one up for every message.
+    # Not private attributes: pydantic would set them up for every message.
     _if_version: ClassVar[int | None] = None
+    _origin: ClassVar[Delivery | None] = None
 
     @property
     def partition_key(self) -> str:
@@ -73,13 +71,17 @@ class Message(BaseModel):
         """The version the entity must still have for the message to apply, if any."""
         return self._if_version
 
-    def expecting(self, version: int | None) -> Self:
-        """Return this message, to be applied only if its entity has `version`."""
-        if version is None:
-            return self
-        conditional = self.model_copy()
-        conditional.__dict__["_if_version"] = version
-        return conditional
+    @property
+    def origin(self) -> Delivery | None:
+        """The delivery it came in; of an event, that of the message that caused it."""
+        return self._origin
+
+    def came_in(self, delivery: Delivery) -> Self:
+        """Return this message, which was decoded from a delivery, with its headers."""
+        self.__dict__["_origin"] = delivery
+        if (version := delivery.envelope.own_header(IF_VERSION)) is not None:
+            self.__dict__["_if_version"] = version
+        return self
 
     def encode(self) -> bytes:
         """
@@ -90,6 +92,8 @@ class Message(BaseModel):
         omitted = {n for n in _optional(type(self)) if getattr(self, n) is None}
         body = validated(lambda: self._as_json(omitted), UNENCODABLE)
         decoded = validated(partial(self.__pydantic_validator__.validate_json, body))
+        if "_origin" in self.__dict__:
+            decoded.__dict__["_origin"] = self._origin
         if (decoded.__dict__, decoded.model_extra) == (self.__dict__, self.model_extra):
             return body
         changed = [n for n, v in self if decoded.__dict__.get(n, v) != v]
@@ -134,6 +138,17 @@ class Event(Message):
 
     queue: ClassVar = ""
 
+    def caused_by(self, message: Message) -> Self:
+        """
+        Return this event, as one that a message has caused.
+
+        It inherits the correlation id and the trace of the message. A handler that
+        takes lists says so; what others publish inherits them without it.
+        """
+        if message._origin is not None:
+            self.__dict__["_origin"] = message._origin
+        return self
+
 
 def decode(
     body: bytes, classes: tuple[type[Message], ...], envelope: Envelope | None = None
@@ -168,7 +183,6 @@ def validated(read: Callable[[], T], problem: str | Promise = "") -> T:
     except InvalidMessage:
         raise
     except Exception as error:
-        logger.warning("A validator failed: %s", describe(error), exc_info=True)
         text = problem or _("Enter a valid value.")
         raise InvalidMessage({"": [f"{text} ({type(error).__name__})"]}) from error
 

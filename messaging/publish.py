@@ -13,8 +13,10 @@ from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
 from .envelope import PARTITION_KEY, PARTITIONS, SENT_AT, Envelope, now_ms
+from .logs.context import inheriting
 from .message import Event, Message, key_of
 from .registry import handlers
+from .traces.spans import sending
 
 
 def publish(
@@ -108,7 +110,8 @@ def envelope_for(
 def dispatch(envelopes: Sequence[Envelope], timeout: float | None = None) -> None:
     """Send envelopes now, or store them in the outbox inside a transaction."""
     if not _in_transaction():
-        publisher().publish(*envelopes, timeout=timeout, in_turn=True)
+        with sending(inheriting(envelopes)) as sent:
+            publisher().publish(*sent, timeout=timeout, in_turn=True)
         return
     from .models import Outbox  # models load after this package
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
@@ -11,12 +9,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .conf import settings
+from .logs.repetition import RepeatingLogger
 from .models import Inbox
 from .operations import OperationExpired, OperationUnknown, Outcome, message_of
 from .registry import message_class
 from .text import describe
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds after which a client may repeat what failed for want of broker or database.
 RETRY_AFTER = 5
@@ -34,7 +33,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
     try:
         row = Inbox.objects.using(settings.DATABASE).of_message(message_id)
     except DatabaseError as error:
-        logger.error("An operation cannot be read: %s", describe(error, 500))
+        repeating.error("An operation cannot be read: %s", describe(error, 500))
         text = _("The database is not available at the moment.")
         return JsonResponse(
             {"detail": text}, status=503, headers={"Retry-After": str(RETRY_AFTER)}
@@ -45,7 +44,7 @@ def operation(request: HttpRequest, operation: str) -> JsonResponse:
         body |= {"code": outcome.code, "reason": outcome.reason}
     elif row:
         body |= {"link": link_to(row)}
-    return JsonResponse(body)
+    return JsonResponse(body, headers={"X-Correlation-ID": message_id})
 
 
 def link_to(row: Inbox) -> str | None:

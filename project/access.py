@@ -81,8 +81,8 @@ class BearerToken(JWTStatelessUserAuthentication):
         """Return user and token; raise the same error for every invalid token."""
         try:
             return super().authenticate(request)
-        except (AuthenticationFailed, OverflowError):
-            raise AuthenticationFailed(INVALID) from None
+        except (AuthenticationFailed, OverflowError) as error:
+            raise AuthenticationFailed(INVALID) from error
 
     def get_validated_token(self, raw_token: bytes) -> Token:
         """Return the token; the signature of one that was valid is known."""

@@ -57,9 +57,9 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
         raise Reject(TAKEN, *refused, code="conflict")
 
     rows = insert_rows(messages, ids)
-    for row in rows:
+    for row, message in zip(rows, messages, strict=True):
         author = authors[row.id_usuario]
-        authors.update(author.pk, numero_reportes=author.numero_reportes + 1)
+        authors.update(author.pk, message, numero_reportes=author.numero_reportes + 1)
     authors.save()
     events = [
         ReportCreated.of(
@@ -69,7 +69,7 @@ def create_reports(messages: list[ReportCreate]) -> list[str]:
             ubicacion=message.ubicacion or "",
             visibilidad=row.visibilidad,
             fecha_creacion=row.fecha_creacion,
-        )
+        ).caused_by(message)
         for row, message in zip(rows, messages, strict=True)
     ]
     reports_changed.send(Report, events=events)
@@ -117,14 +117,13 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
         row.version += 1
         if message.penalize_author:
             rating = authors[row.id_usuario].calificacion - settings.AUTHOR_PENALTY
-            authors.update(row.id_usuario, calificacion=max(0.0, rating))
-        events.append(
-            ReportVisibilityUpdated.of(
-                row,
-                visibilidad=row.visibilidad,
-                penalize_author=bool(message.penalize_author),
-            )
+            authors.update(row.id_usuario, message, calificacion=max(0.0, rating))
+        event = ReportVisibilityUpdated.of(
+            row,
+            visibilidad=row.visibilidad,
+            penalize_author=bool(message.penalize_author),
         )
+        events.append(event.caused_by(message))
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     update(rows.values(), ["visibilidad", "version"])
@@ -152,9 +151,8 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     update(rows.values(), ["deleted", "version"])
-    reports_changed.send(
-        Report, events=[ReportDeleted.of(row) for row in rows.values()]
-    )
+    events = [ReportDeleted.of(rows[m.id_reporte]).caused_by(m) for m in messages]
+    reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
 
 

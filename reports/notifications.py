@@ -13,6 +13,7 @@ import smtplib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from email.utils import parseaddr
 
 from django.conf import settings
@@ -84,7 +85,8 @@ def on_own_connection(function: Callable[[], None]) -> None:
             connections.close_all()
 
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(run).result()
+        # With the context, so that its log lines have the ids of the message.
+        thread.submit(copy_context().run, run).result()
 
 
 def message_id(id_reporte: str) -> str:
@@ -140,8 +142,9 @@ def claim(id_reporte: str, mail: EmailMessage) -> bool:
             if in_doubt and id_reporte not in _accepted:
                 row.doubts += 1
                 logger.warning(
-                    "It is unknown whether %s was sent; sending it again",
-                    row.message_id,
+                    "It is unknown whether the e-mail of report %s was sent; "
+                    "sending it again",
+                    id_reporte,
                 )
             row.status, row.recipient = Notification.Status.SENDING, recipient
             row.changed_at = timezone.now()

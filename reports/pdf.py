@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from django.conf import settings
 from fpdf import FPDF
 from fpdf.fonts import TTFFont
 
+from messaging.logs.repetition import RepeatingLogger
+
 from .events import ReportCreated
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Points.
 TITLE, TEXT, LABEL = 16, 11, 8
@@ -70,7 +71,7 @@ class Paper(FPDF):
         paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
         names = [f"font{number}" for number in range(len(paths))]
         if not paths:
-            logger.warning(
+            repeating.warning(
                 "None of REPORT_FONTS is installed; characters will be missing"
             )
             return

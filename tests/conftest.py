@@ -18,6 +18,8 @@ from django.dispatch import receiver
 
 from messaging.amqp.client import declare
 from messaging.amqp.publisher import publisher
+from messaging.logs import repetition
+from messaging.logs.repetition import repetitions
 from messaging.models.lease import Lease, Worker
 from tests.support import private_servers
 from tests.support.broker import NEW_QUEUE, Broker
@@ -161,6 +163,18 @@ def outage(servers: SimpleNamespace, broker: Broker) -> Iterator[SimpleNamespace
         server.resume()
         server.start()
     connections.close_all()
+
+
+@pytest.fixture(autouse=True)
+def _lines_are_news() -> None:
+    """Forget which lines were logged by the tests before."""
+    repetitions.forget()
+
+
+@pytest.fixture
+def every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out no line that repeats."""
+    monkeypatch.setattr(repetition, "PAUSE", 0.0)
 
 
 @pytest.fixture(scope="session", autouse=True)

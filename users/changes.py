@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Max
 
-from messaging import touches
+from messaging import Message, touches
 from messaging.database import update
 
 from .commands import (
@@ -53,23 +53,29 @@ class UserChanges:
         """Return the current version of a user, with the changes made so far."""
         return self._ledger[user_id].version
 
-    def update(self, user_id: int, **values: Any) -> None:
-        """Set fields of a user. Each call makes one new version and one event."""
+    def update(self, user_id: int, cause: Message, /, **values: Any) -> None:
+        """
+        Set fields of a user because of a message.
+
+        Each call makes one new version and one event.
+        """
         user = self._users[user_id]
         for name, value in values.items():
             setattr(user, name, value)
         self._changed_fields |= values.keys()
         self._changed[user_id] = user
-        self._events.append(UserUpdated.of(user, self._next_version(user_id)))
+        event = UserUpdated.of(user, self._next_version(user_id))
+        self._events.append(event.caused_by(cause))
 
-    def delete(self, user_id: int) -> None:
-        """Delete a user. The ledger row stays."""
+    def delete(self, user_id: int, cause: Message) -> None:
+        """Delete a user because of a message. The ledger row stays."""
         del self._users[user_id]
         self._changed.pop(user_id, None)
         self._deleted.add(user_id)
         self._ledger[user_id].deleted = True
         version = self._next_version(user_id)
-        self._events.append(UserDeleted(user_id=user_id, version=version))
+        event = UserDeleted(user_id=user_id, version=version)
+        self._events.append(event.caused_by(cause))
 
     def save(self) -> None:
         """Write all changes in a few bulk statements, and send `users_changed`."""

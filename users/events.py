@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from messaging import Event
+from messaging import Event, Message
 
 from .models import User
 
@@ -49,10 +49,10 @@ class UserCreated(UserState):
     event_type: Literal["user.created"] = "user.created"
 
     @classmethod
-    def of_row(cls, user_id: int, row: Sequence[Any]) -> Self:
+    def of_row(cls, user_id: int, row: Sequence[Any], cause: Message) -> Self:
         """Build the event of a new row with the values of `User.COLUMNS`."""
         values: dict[str, Any] = dict(zip(User.COLUMNS, row, strict=True))
-        return cls(user_id=user_id, version=1, **values)
+        return cls(user_id=user_id, version=1, **values).caused_by(cause)
 
 
 class UserUpdated(UserState):

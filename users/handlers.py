@@ -6,6 +6,7 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
+from itertools import starmap
 from typing import Any
 
 from django.db import IntegrityError
@@ -45,7 +46,7 @@ def create_users(messages: list[UserCreate]) -> list[int]:
             raise
         raise Reject(TAKEN, *refused, code="conflict") from None
     UserLedger.objects.begin(ids)
-    events = [UserCreated.of_row(pk, row) for pk, row in zip(ids, rows, strict=True)]
+    events = list(starmap(UserCreated.of_row, zip(ids, rows, messages, strict=True)))
     users_changed.send(User, events=events)
     return ids
 
@@ -88,7 +89,7 @@ def update_users(messages: list[UserUpdate]) -> list[int]:
                 continue
             owners.pop(normalise_email(users[message.user_id].email), None)
             owners[email] = message.user_id
-        users.update(message.user_id, **message.changes)
+        users.update(message.user_id, message, **message.changes)
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     if refused:
@@ -108,7 +109,7 @@ def delete_users(messages: list[UserDelete]) -> list[int]:
         elif message.if_version not in (None, users.version(message.user_id)):
             stale.append(message)
         else:
-            users.delete(message.user_id)
+            users.delete(message.user_id, message)
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
     if unknown:

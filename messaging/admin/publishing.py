@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,12 +19,13 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_protect
 
 from messaging.exceptions import InvalidMessage, PublishError
+from messaging.logs.repetition import RepeatingLogger
 from messaging.message import Message
 from messaging.publish import publish
 
 from .lists import ListAdmin
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Messages that are confirmed together, small enough not to delay the API's clients.
 PORTION = 200
@@ -222,5 +222,6 @@ def log(request: HttpRequest, chosen: Any, flag: int, change: str = "") -> None:
 
 def explained(error: PublishError) -> str:
     """Return the text to show for an error, and log the error itself."""
-    logger.error("A change in the admin was not queued: %s", error)
+    text = "A change in the admin was not queued: %s"
+    repeating.error(text, error, about=type(error))
     return _("The queue did not confirm in time. Try again later.")

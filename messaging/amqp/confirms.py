@@ -7,7 +7,6 @@ its comment runs in the connection's I/O thread, which alone sends and settles.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,13 +17,14 @@ from pika.channel import Channel
 
 from messaging.conf import settings
 from messaging.exceptions import Unconfirmed, Unroutable
+from messaging.logs.repetition import RepeatingLogger
 
 from .connection import Connection
 from .encoding import UNSENDABLE
 from .outgoing import Outgoing, PublishRequest
 from .refusals import Trial, is_fault_of_a_message, refusal
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds before a message that a queue refused is sent again.
 REFUSED_PAUSE = 0.1
@@ -160,7 +160,6 @@ class ConfirmChannel:
         except UNSENDABLE as error:
             # Nothing was sent, and the next tag is still free.
             if self._channel.is_open:
-                logger.error("A message cannot be sent: %s", error)
                 outgoing.settle(refusal(error))
             else:
                 self._send_again(outgoing)
@@ -261,9 +260,8 @@ class ConfirmChannel:
                 one.returned = None
                 self._send_again(one)
         if culprits:
-            logger.error(
-                "The broker refuses %d of the messages: %s", len(culprits), error
-            )
+            text = "The broker refuses %d of the messages: %s"
+            repeating.warning(text, len(culprits), error)
         for one in culprits:
             one.settle(refusal(error))
         return 0.0

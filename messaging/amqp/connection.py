@@ -25,11 +25,16 @@ from pika.exceptions import AMQPError
 from pika.frame import Header, decode_frame
 
 from messaging.conf import settings
+from messaging.logs.repetition import RepeatingLogger
 
 from .channels import ChannelUser, RecoveringChannel
 from .field_tables import FRAME, exact_headers, may_be_changed
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
+if not (of_pika := logging.getLogger("pika")).level:
+    # It writes several lines for each attempt, where this package writes one a minute.
+    of_pika.setLevel(logging.CRITICAL)
 
 #: Seconds: the first pause before connecting again, and the longest.
 RECONNECT_PAUSE = (0.1, 5.0)
@@ -64,6 +69,8 @@ class Connection:
         self._lock = threading.Lock()
         self._pika: pika.SelectConnection | None = None
         self._was_open = False
+        #: Whether it was lost, or could not be made, since it was last open.
+        self._was_lost = False
         #: Why the broker blocks publishers, if it does.
         self.blocked: str | None = None
         self.last_error = "not connected yet"
@@ -121,9 +128,10 @@ class Connection:
             self._was_open = False
             try:
                 self._connect_and_serve()
-            except Exception:
+            except Exception:  # noqa: BLE001 it is logged
                 # It must not end this thread, which alone connects again.
-                logger.exception("%s failed; connecting anew", self.name)
+                text = "%s failed; connecting anew"
+                repeating.error(text, self.name, about=self.name, exc_info=True)
             pause = self.pause_after(pause)
             self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter
 
@@ -146,10 +154,11 @@ class Connection:
             # `close` sets the flag first: either it is seen here, or its callback runs.
             if not self._closing.is_set():
                 connection.ioloop.start()
-        except Exception:
+        except Exception:  # noqa: BLE001 it is logged
             # A callback has failed, and users may have missed an event: they start
             # again on another connection.
-            logger.exception("The I/O loop of %s failed", self.name)
+            text = "The I/O loop of %s failed"
+            repeating.error(text, self.name, about=self.name, exc_info=True)
             force_close(connection)
         finally:
             self._lost()
@@ -170,7 +179,10 @@ class Connection:
     def _opened(self, connection: pika.SelectConnection) -> None:
         self._was_open = True
         self._open.set()
-        logger.info("%s is connected to %s", self.name, broker_address())
+        if self._was_lost:
+            text = "%s is connected to %s again"
+            repeating.info(text, self.name, broker_address(), about=self.name)
+        self._was_lost = False
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
         for channel in self._channels:
@@ -182,21 +194,24 @@ class Connection:
 
     def _note(self, error: Any) -> None:
         self.last_error = readable(error)
+        self._was_lost = True
         if not self._closing.is_set():
-            logger.warning(
+            repeating.warning(
                 "%s has no connection to %s: %s",
                 self.name,
                 broker_address(),
                 self.last_error,
+                about=self.name,
             )
 
     def _blocked(self, _connection: Any, frame: Any) -> None:
         self.blocked = frame.method.reason
-        logger.critical("The broker takes no messages for now: %s", self.blocked)
+        text = "The broker takes no messages for now: %s"
+        repeating.critical(text, self.blocked, about=self.name)
 
     def _unblocked(self, _connection: Any, _frame: Any) -> None:
         self.blocked = None
-        logger.info("The broker takes messages again")
+        repeating.info("The broker takes messages again", about=self.name)
         for user in self._users:
             user.unblocked()
 
@@ -233,7 +248,7 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
         if left_out:
             names = ", ".join(left_out[:10])
             text = "A message is read without %d headers that pika would change: %s"
-            logger.warning(text, len(left_out), names)
+            repeating.warning(text, len(left_out), names)
         size = FRAME.size + FRAME.unpack_from(read)[2] + 1
         return size, decode_frame(exact)[1]
 

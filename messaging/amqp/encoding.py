@@ -160,6 +160,7 @@ def _with_fewer_headers(envelope: Envelope) -> Envelope:
         envelope.routing_key,
         len(lost),
         ", ".join(lost[:10]),
+        extra={"message_id": envelope.message_id},
     )
     return envelope.copy(headers=kept | own)
 

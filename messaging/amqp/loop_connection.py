@@ -7,16 +7,17 @@ All of it runs in the loop that called `start`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika.adapters.asyncio_connection import AsyncioConnection
 
+from messaging.logs.repetition import RepeatingLogger
+
 from .connection import CLOSE_TIMEOUT, RECONNECT_PAUSE, Connection, Tolerant, parameters
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 
 class LoopConnection(Connection):
@@ -52,9 +53,10 @@ class LoopConnection(Connection):
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:
+        except Exception:  # noqa: BLE001 it is logged
             # Users may have missed an event: they start again on another connection.
-            logger.exception("A callback of %s failed", self.name)
+            text = "A callback of %s failed"
+            repeating.error(text, self.name, about=self.name, exc_info=True)
             if self._pika is not None:
                 self._pika.abort()
 

@@ -6,13 +6,13 @@ Such a queue is used as it is. `PublicSubscription` consumes it for the ingress.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
+from messaging.logs.repetition import RepeatingLogger
 
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
@@ -21,7 +21,7 @@ from .publisher import Publisher
 from .queues import ConsumerWatchdog, hide_refusals
 from .subscription import Subscription
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds before looking again at a queue that another program consumes, or that is
 #: none from which messages can be forwarded.
@@ -229,7 +229,8 @@ class PublicSubscription(Subscription):
     def _wait(self, channel: Any, why: str, remedy: str, pause: float) -> None:
         """Look again after a pause; log the reason once."""
         if self.warning is None:
-            logger.error("The public queue %s waits: %s", self.name, why)
+            text = "The public queue %s waits: %s"
+            repeating.error(text, self.name, why, about=(self.name, why))
         self.warning = (f"does not consume it: {why}", remedy)
         channel.connection.ioloop.call_later(pause, lambda: self._find(channel))
 

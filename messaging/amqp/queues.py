@@ -14,9 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from messaging.logs.repetition import RepeatingLogger
+
 from .channels import NOT_FOUND
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds for which an answer of the broker is valid, so that many calls ask once.
 FRESH = 0.1
@@ -142,7 +144,8 @@ class ConsumerWatchdog:
         if not self._channel.is_open:
             return
         if self._is_waiting:
-            logger.critical("The broker has not answered about %s", self._queue)
+            text = "The broker has not answered about %s"
+            repeating.critical(text, self._queue, about=self._queue)
             # As after missed heartbeats: `close` would wait for the broker's answer.
             error = ConnectionError("The broker does not answer.")
             self._channel.connection._terminate_stream(error)
@@ -155,5 +158,6 @@ class ConsumerWatchdog:
         self._is_waiting = False
         # With a single active consumer the others are not counted.
         if frame.method.consumer_count == 0:
-            logger.warning("The broker has no consumer of %s left", self._queue)
+            text = "The broker has no consumer of %s left"
+            repeating.warning(text, self._queue, about=self._queue)
             self._on_lost(self._channel)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections import deque
 
-logger = logging.getLogger(__name__)
+from messaging.logs.repetition import RepeatingLogger
+
+repeating = RepeatingLogger(__name__)
 
 
 class SpoolFile:
@@ -71,7 +72,7 @@ class Spool:
                 self._bodies.append(self._spilled(body))
                 return
             except OSError as error:
-                logger.warning("A body stays in memory: %s", error)
+                repeating.warning("A body stays in memory: %s", error)
         self._in_memory += len(body)
         self._bodies.append(body)
 

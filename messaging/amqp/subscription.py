@@ -7,7 +7,6 @@ The second half runs in the connection's I/O thread, which alone touches the cha
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from messaging import topology
 from messaging.conf import settings
 from messaging.envelope import Delivery
+from messaging.logs.repetition import RepeatingLogger
 
 from .backoff import Backoff
 from .channels import NORMAL, close
@@ -22,7 +22,7 @@ from .connection import Connection
 from .deliveries import DeliveryBuffer, delivery_of
 from .queues import ConsumerWatchdog
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds a channel must last to start over with the shortest pause.
 STABLE = 5.0
@@ -126,7 +126,8 @@ class Subscription:
             channel.basic_ack(batch[-1].tag, multiple=True)
 
     def _cancelled(self, _frame: Any) -> None:
-        logger.warning("The broker has cancelled the consumer of %s", self.name)
+        text = "The broker has cancelled the consumer of %s"
+        repeating.warning(text, self.name, about=self.name)
         self._subscribe_again(self._channel)
 
     def _subscribe_again(self, channel: Any) -> None:
@@ -139,7 +140,8 @@ class Subscription:
         self._forget()
         if getattr(error, "reply_code", None) in NORMAL:
             return 0.0
-        logger.warning("Lost the subscription to %s: %s", self.name, error)
+        text = "Lost the subscription to %s: %s"
+        repeating.warning(text, self.name, error, about=self.name)
         if time.monotonic() - self._opened_at > STABLE:
             self._pause = Backoff()
         return self._pause()

@@ -7,15 +7,15 @@ without hints, too.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from messaging.envelope import Envelope
+from messaging.logs.repetition import RepeatingLogger
 
 from .channels import NORMAL, close
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: The queue of the hints, which all relays share.
 QUEUE = "messaging.outbox"
@@ -48,7 +48,8 @@ class Hints:
         """Return the pause before a new channel."""
         if getattr(error, "reply_code", None) in NORMAL:
             return 0.0
-        logger.warning("The outbox is polled, as %s cannot be used: %s", QUEUE, error)
+        text = "The outbox is polled, as %s cannot be used: %s"
+        repeating.warning(text, QUEUE, error)
         return REFUSED_PAUSE
 
     def unblocked(self) -> None:

@@ -10,7 +10,7 @@ import time
 import uuid
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, Self
 
@@ -20,6 +20,7 @@ from django.db import connections
 from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import session_locks
 from messaging.models.lease import Lease, Worker
 
@@ -28,6 +29,7 @@ from .time_limit import WatchedConsumer
 from .waiting import Waiting
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Heartbeats within `MESSAGING["LEASE"]`, after which a worker counts as dead.
 HEARTBEATS = 5
@@ -41,8 +43,9 @@ class PartitionConsumer(WatchedConsumer, Protocol):
     queue: str
     subscription: Subscription
     waiting: Waiting
-    #: Returns what it has in hand, for the heartbeat.
-    held: Callable[[], dict[str, Any]]
+
+    def held(self) -> dict[str, Any]:
+        """Return what it has in hand, for the heartbeat."""
 
     def grant(self, lease: HeldLease) -> None:
         """Begin to consume the partition."""
@@ -102,11 +105,12 @@ class Coordinator:
         while not self._stopping.is_set():
             try:
                 self._beat()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 it is logged
                 # A server is away, or a bug: the leases expire, which is safe.
-                logger.warning(
+                repeating.warning(
                     "Heartbeat failed: %s",
                     error,
+                    about=type(error),
                     exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 with suppress(Exception):

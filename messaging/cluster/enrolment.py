@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 
@@ -12,10 +11,11 @@ from messaging import topology
 from messaging.amqp.backoff import Backoff
 from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import Lease
 from messaging.worker import on_stop
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds between checks whether the process is to stop.
 LOOK = 0.1
@@ -63,11 +63,10 @@ def _enrol(
         except TopologyMismatch as error:
             refusals.append(error)
             break
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 it is logged
             is_expected = isinstance(error, SERVER_FAILURES)
-            logger.warning(
-                "The leases cannot be read: %s", error, exc_info=not is_expected
-            )
+            text = "The leases cannot be read: %s"
+            repeating.warning(text, error, exc_info=not is_expected)
             connections.close_all()
             stopping.wait(pause())
     connections.close_all()

@@ -28,11 +28,15 @@ from messaging.conf import settings
 from messaging.database import balanced
 from messaging.envelope import Delivery
 from messaging.exceptions import TimeLimitExceeded
+from messaging.logs.context import Handling, fields_of_all, work
+from messaging.logs.repetition import RepeatingLogger
+from messaging.traces.spans import processing
 
 if TYPE_CHECKING:
     from .leases import HeldLease
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds after which a call is reported.
 LONG = 10.0
@@ -61,6 +65,12 @@ class Call:
     def seconds(self) -> float:
         """How long it has been running."""
         return time.monotonic() - self._started
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of log lines about it."""
+        duration = round(self.seconds * 1000, 1)
+        return fields_of_all(self.messages) | {"duration": duration}
 
 
 class Watch:
@@ -108,7 +118,7 @@ class Watch:
         refused = self._overdue | self._overdue_together if several else self._overdue
         if refused and not refused.isdisjoint(one.mark for one in messages):
             raise TimeLimitExceeded
-        with self.timed(messages):
+        with self.timed(messages), processing(messages):
             return function(argument)
 
     @contextmanager
@@ -121,10 +131,12 @@ class Watch:
         """
         self.check()
         self._call = Call(messages)
+        token = work.set(Handling(messages))
         try:
             with balanced(settings.DATABASE):
                 yield
         finally:
+            work.reset(token)
             with self._lock:
                 self.check()
                 self._call = None
@@ -152,7 +164,9 @@ class Watch:
         if call and not call.is_reported and call.seconds >= LONG:
             call.is_reported = True
             text = "The call for %s of %s has been running for %d s"
-            logger.warning(text, named(call.messages), self._queue, call.seconds)
+            extra = call.fields
+            values = (named(call.messages), self._queue, call.seconds)
+            logger.warning(text, *values, extra=extra)
 
     def abandon(self) -> bool:
         """Abandon the thread if its call exceeds the limit; return whether it does."""
@@ -166,12 +180,13 @@ class Watch:
             (self._overdue_together if len(marks) > 1 else self._overdue).update(marks)
             frame = sys._current_frames().get(call.thread)
             _raise_in(call.thread, Abandoned)
+        stack = "".join(traceback.format_stack(frame))
         logger.error(
-            "The call for %s of %s has not returned within %g s. It is at\n%s",
+            "The call for %s of %s has not returned within %g s",
             named(call.messages),
             self._queue,
             limit,
-            "".join(traceback.format_stack(frame)),
+            extra=call.fields | {"traceback": stack},
         )
         return True
 
@@ -252,7 +267,8 @@ def _end_session(consumer: WatchedConsumer) -> None:
             lease.end_session()
             break
         except DatabaseFailure as error:
-            logger.warning("The session of %s remains: %s", consumer.name, error)
+            text = "The session of %s remains: %s"
+            repeating.warning(text, consumer.name, error, about=consumer.name)
             connections.close_all()
             time.sleep(pause())
     connections.close_all()

@@ -8,7 +8,6 @@ often: RabbitMQ 4 after 20 times, unless the queue has another limit.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,10 +18,12 @@ from messaging.amqp.subscription import Subscription
 from messaging.conf import settings
 from messaging.database import answers
 from messaging.envelope import Delivery
+from messaging.exceptions import SERVER_FAILURES
+from messaging.logs.repetition import RepeatingLogger
 from messaging.registry import projections
 from messaging.text import describe, masked
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds for which a consumer keeps messages while it waits.
 HOLD = 60.0
@@ -37,12 +38,17 @@ class Waiting:
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
+        self._since: float | None = None
         self.end()
 
     def end(self) -> None:
         """Start anew: an attempt has succeeded."""
+        if self._since is not None:
+            waited, name = time.monotonic() - self._since, self._subscription.name
+            text = "%s goes on after %.1f s"
+            repeating.info(text, name, waited, about=self._subscription.queue)
         self._pause = Backoff()
-        self._since: float | None = None
+        self._since = None
         #: The failure, once messages have been returned.
         self._failure: Exception | None = None
         self._until = 0.0
@@ -50,16 +56,23 @@ class Waiting:
         self.reason: tuple[str, str] | None = None
 
     def failed(self, failure: Exception) -> float:
-        """Note that an attempt has failed; return the pause before the next one."""
-        now = time.monotonic()
+        """Log that an attempt has failed; return the pause before the next one."""
+        now, name = time.monotonic(), self._subscription.name
+        repeating.warning(
+            "%s must wait: %s",
+            name,
+            failure,
+            about=(self._subscription.queue, type(failure)),
+            exc_info=not isinstance(failure, SERVER_FAILURES),
+        )
         if self._since is None:
             self._since = now
         waited = now - self._since
         since = self.reason[1] if self.reason else datetime.now(UTC).isoformat()
         self.reason = masked(describe(failure, 300)), since
         if waited >= HOLD and self._failure is None:
-            name = self._subscription.name
-            logger.warning("Messages of %s wait in the queue from now on", name)
+            text = "Messages of %s wait in the queue from now on"
+            repeating.warning(text, name, about=self._subscription.queue)
             self._subscription.end()
             self._failure = failure
             # If it is no server that is away, nothing tells when to try again.

@@ -22,11 +22,14 @@ from messaging.cluster.time_limit import Abandoned
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.dead_letters.letters import Failure
+from messaging.logs.context import fields_of
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import Attempt, Worker
 
 from .context import Batch
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Processes that may die of one message, besides the first, which leaves no mark. The
 #: last three had nothing else in hand, so that no message is condemned by chance.
@@ -52,6 +55,9 @@ def narrow(batch: Batch, lease: HeldLease) -> None:
     batch.contexts = batch.contexts[: portion(ids, deaths)]
     batch.has_suspects = bool(deaths)
     for context in batch.contexts:
+        if count := deaths.get(context.delivery.mark):
+            text, one = "%d processes may have died of message %s", context.delivery
+            logger.warning(text, count, one.message_id, extra=fields_of(one))
         if failure := poison(context.delivery.mark, deaths):
             context.give_up(failure)
 
@@ -77,8 +83,6 @@ def portion(ids: Sequence[str], deaths: Mapping[str, int]) -> int:
 def poison(message_id: str, deaths: Mapping[str, int]) -> Failure | None:
     """Return the failure of a message of which too many processes have died."""
     count = deaths.get(message_id, 0)
-    if count:
-        logger.warning("%d processes may have died of message %s", count, message_id)
     if count < MAX_DEATHS:
         return None
     reason = f"{count} consumers died while they processed it."
@@ -101,7 +105,8 @@ def marked(batch: Batch, lease: HeldLease) -> Iterator[None]:
             try:
                 attempts.withdraw(ids, lease.worker)
             except DatabaseFailure as error:
-                logger.warning("The marks of %d messages remain: %s", len(ids), error)
+                text = "The marks of %d messages remain: %s"
+                repeating.warning(text, len(ids), error, about=lease.queue)
             raise
         attempts.end(ids)
         lease.watch.settled(ids)

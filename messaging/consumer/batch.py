@@ -20,6 +20,7 @@ from messaging.dead_letters import archive
 from messaging.dead_letters.letters import Failure
 from messaging.envelope import now_ms
 from messaging.exceptions import Reject
+from messaging.logs.context import Handling
 from messaging.monitoring import minutes
 from messaging.registry import Handler, handlers, one_by_one, projections
 
@@ -71,6 +72,7 @@ class Processor:
         then be processed again, by the holder of the lease.
         """
         self._began = now_ms()
+        handling = Handling([context.delivery for context in batch.contexts])
         close_stale_connections()
         self._policy = self._policies[batch.is_parked]
         with attempts.marked(batch, self.lease) if batch.may_kill else nullcontext():
@@ -91,8 +93,8 @@ class Processor:
                 parking.finish(self.lease, batch.contexts)
         self._policy.server_waits = 0
         kind = "parked messages" if batch.is_parked else "messages"
-        values = (len(batch.contexts), kind, self.lease.name, now_ms() - self._began)
-        logger.info("%d %s of %s in %d ms", *values)
+        values = (len(batch.contexts), kind, self.lease.name)
+        logger.info("%d %s of %s are settled", *values, extra=handling.fields)
 
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""

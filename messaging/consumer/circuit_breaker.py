@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from messaging.amqp.backoff import Backoff
 from messaging.conf import settings
+from messaging.logs.repetition import RepeatingLogger
 
 from .context import Context, State
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Number of recent messages of which a share must fail.
 WINDOW = 20
@@ -51,12 +51,13 @@ class CircuitBreaker:
         if threshold is not None and may_open and failures > threshold * WINDOW:
             self.is_open = self._must_pause = True
             self._recent = recent
-            logger.critical(
+            repeating.critical(
                 "%d of the last %d messages of %s failed: they are tried one at a time "
                 "until one succeeds",
                 failures,
                 WINDOW,
                 self._queue,
+                about=self._queue,
             )
             raise CircuitOpen
 
@@ -68,7 +69,8 @@ class CircuitBreaker:
             self.is_open = False
             self._recent.clear()
             self._pause = Backoff()
-            logger.warning("Messages of %s succeed again", self._queue)
+            text = "Messages of %s succeed again"
+            repeating.warning(text, self._queue, about=self._queue)
 
 
 def results(contexts: Iterable[Context]) -> Iterator[bool | None]:

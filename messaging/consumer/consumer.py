@@ -18,7 +18,6 @@ from messaging.cluster.time_limit import Watch
 from messaging.cluster.waiting import Waiting
 from messaging.conf import settings
 from messaging.database import close_stale_connections
-from messaging.exceptions import SERVER_FAILURES
 from messaging.models import Parked
 from messaging.models.lease import LeaseLost
 from messaging.topology import is_dead_queue, partition_count
@@ -168,12 +167,11 @@ class Consumer:
 
     def _wait(self, error: Exception) -> None:
         """Wait until a server is back, or an operator has created what is missing."""
-        is_expected = isinstance(error, SERVER_FAILURES)
-        logger.warning("%s must wait: %s", self.name, error, exc_info=not is_expected)
+        pause = self.waiting.failed(error)
         # The connections may be in any state: the next attempt opens new ones.
         with suppress(Exception):
             connections.close_all()
-        self._stopping.wait(self.waiting.failed(error))
+        self._stopping.wait(pause)
 
     def drop_lease(self) -> None:
         """Stop consuming the partition, until a lease is granted."""

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
-from messaging.envelope import IF_VERSION, Delivery
+from messaging.envelope import Delivery
 from messaging.exceptions import InvalidMessage
 from messaging.message import Message, decode, key_of
 from messaging.operations import Outcome
@@ -91,7 +91,7 @@ class Context:
             )
         message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
         self.key = key_of(message)
-        self.message = message.expecting(envelope.own_header(IF_VERSION))
+        self.message = message.came_in(self.delivery)
         partition = partition_for(self.delivery.queue, self.key)
         self._is_misrouted = self.delivery.source not in ("", partition)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from messaging.cluster.leases import HeldLease
 from messaging.conf import settings
+from messaging.logs.outcomes import log_retries
 from messaging.message import TYPE_LENGTH
 from messaging.models import Parked
 from messaging.models.parked import digest_of, properties_of
@@ -76,6 +77,8 @@ def record(lease: HeldLease, part: Iterable[Context]) -> None:
             row.is_applied = context.is_applied
             again.append(row)
     parked.reschedule(again)
+    failed = in_states(waiting, State.RETRY)
+    log_retries([(c.delivery, c.attempts, c.later) for c in failed])
 
 
 def wake(lease: HeldLease) -> bool:

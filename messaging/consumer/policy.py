@@ -7,7 +7,6 @@ What it raises is caught here, except by `Context.decode` and for a named `Rejec
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,15 +14,12 @@ from itertools import groupby
 from messaging.cluster.time_limit import Abandoned
 from messaging.database import is_out_of_space
 from messaging.dead_letters.letters import Failure
-from messaging.exceptions import SERVER_FAILURES, Reject
+from messaging.exceptions import SERVER_FAILURES
 from messaging.models.lease import LeaseLost
-from messaging.text import describe
 
 from .circuit_breaker import CircuitOpen
 from .context import Context, Part
 from .retry import Decision, decide
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,6 @@ class FailurePolicy:
         repeated with the decision about it, and if that fails with `UNSTORABLE`.
         """
         parts = [contexts] if contexts else []
-        unstorable = replace(UNSTORABLE, kind=step.kind)
         while parts:
             part, decision = parts.pop(), None
             while part:
@@ -75,6 +70,7 @@ class FailurePolicy:
                     if not step.transaction_survives():
                         raise
                     judged = self._judge(error, part, step, decision)
+                    unstorable = replace(UNSTORABLE, kind=step.kind, error=error)
                     if judged is None or decision == unstorable:
                         if not step.is_nested:
                             self.server_waits += 1
@@ -96,7 +92,7 @@ class FailurePolicy:
         if earlier is not None and is_out_of_space(error):
             return None  # a full disk takes some rows and not others
         first = part[0]
-        decision = decide(
+        return decide(
             error,
             self._queue,
             # With a decision it is not the handler that fails, but the recording.
@@ -107,17 +103,6 @@ class FailurePolicy:
             servers_answer=step.servers_answer,
             kind=step.kind,
         )
-        if decision is not None and len(part) == 1 and earlier is None:
-            logger.warning(
-                "Attempt %d of message %s failed: %s",
-                first.attempts + 1,
-                first.delivery.message_id,
-                describe(error),
-                # Where it failed is logged once, and when it is given up.
-                exc_info=not isinstance(error, Reject)
-                and (first.attempts == 0 or isinstance(decision, Failure)),
-            )
-        return decision
 
 
 #: Recorded if a message's own failure cannot be stored, with none of its content but

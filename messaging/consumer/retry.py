@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from messaging.conf import settings
 from messaging.database import is_out_of_space
@@ -32,6 +32,8 @@ class Later:
     reason: str
     #: Whether the circuit breaker counts it.
     is_fault: bool = True
+    #: For the log.
+    error: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 Decision = Failure | Later
@@ -69,7 +71,7 @@ def decide(
     if seconds is None:
         return failure_of(error, "rejected" if isinstance(error, NotYet) else kind)
     reason = describe(error, REASON_LENGTH)
-    return Later(seconds, reason, is_fault=not isinstance(error, NotYet))
+    return Later(seconds, reason, not isinstance(error, NotYet), error)
 
 
 def failure_of(error: BaseException, kind: str) -> Failure:
@@ -80,6 +82,7 @@ def failure_of(error: BaseException, kind: str) -> Failure:
         # Other exceptions may have a `code` that means something else.
         code=error.code if isinstance(error, Reject) else "failed",
         exception=type(error).__name__,
+        error=error,
     )
 
 

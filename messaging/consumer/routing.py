@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -11,11 +10,12 @@ from messaging.amqp.outgoing import rounds
 from messaging.amqp.publisher import Publisher, publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, PublishError, Unroutable
+from messaging.logs.repetition import RepeatingLogger
 from messaging.topology import partition_for
 
 from .context import Context, State, in_states
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Seconds to wait until the broker has confirmed the replies of a batch.
 REPLY_TIMEOUT = 1.0
@@ -69,4 +69,4 @@ def reply(contexts: Iterable[Context]) -> None:
         outcomes = [error]
     # Clients wait for a limited time, and can ask for the operation.
     if lost := [error for error in outcomes if error is not None]:
-        logger.info("%d outcomes could not be sent: %s", len(lost), lost[0])
+        repeating.info("%d outcomes could not be sent: %s", len(lost), lost[0])

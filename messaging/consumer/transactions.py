@@ -16,6 +16,7 @@ from messaging.conf import settings
 from messaging.database.endings import check_usable, refuse_to_end
 from messaging.dead_letters.letters import Failure
 from messaging.envelope import Delivery
+from messaging.logs.context import fields_of_all
 from messaging.outbox.suppression import suppressed
 from messaging.registry import Handler
 
@@ -126,7 +127,8 @@ def _run_hook(hook: Callable[[], object], given: list[Delivery], watch: Watch) -
     except Abandoned:
         raise
     except BaseException:  # users' code may even call sys.exit()
-        logger.exception("A hook of on_commit() has failed for %s", named(given))
+        text = "A hook of on_commit() has failed for %s"
+        logger.exception(text, named(given), extra=fields_of_all(given))
 
 
 def reference_of(returned: object) -> str:

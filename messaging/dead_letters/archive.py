@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
@@ -20,6 +21,7 @@ from messaging.amqp.deliveries import envelope_of
 from messaging.conf import settings
 from messaging.database import insert
 from messaging.envelope import Delivery
+from messaging.logs.outcomes import log_dead_letters
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.models.dead_letter import FAILURE_FIELDS, SETTLED_FIELDS
 from messaging.monitoring.minutes import record_letters
@@ -48,14 +50,7 @@ def record(failed: Sequence[tuple[Delivery, Failure]]) -> None:
         return
     letters = {one.id: one for one in (letter_of(*pair) for pair in failed)}
     _save(letters)
-    for delivery, failure in failed:
-        logger.error(
-            "Message %s of %s is a dead letter (%s): %s",
-            delivery.message_id,
-            delivery.queue,
-            failure.kind,
-            failure.reason,
-        )
+    log_dead_letters(failed)
 
 
 def _save(letters: dict[str, DeadLetter]) -> None:
@@ -82,11 +77,29 @@ def store(letters: Iterable[DeadLetter]) -> int:
             _save(new)
             _record_in_inbox(new.values())
             record_letters(new.values())
+            log = partial(_log_archived, list(new.values()))
+            transaction.on_commit(log, using=settings.DATABASE, robust=True)
     except IntegrityError as error:
         raise OperationalError(
             "Another process has just stored one of these."
         ) from error
     return len(new)
+
+
+def _log_archived(letters: Sequence[DeadLetter]) -> None:
+    for one in letters:
+        logger.error(
+            "The broker has dead-lettered message %s of %s (%s): %s",
+            one.message_id,
+            one.queue,
+            one.kind,
+            one.reason,
+            extra={
+                "message_id": one.message_id,
+                "event_type": one.event_type,
+                "queue": one.queue,
+            },
+        )
 
 
 def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
@@ -102,7 +115,8 @@ def _unknown(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         is_done = row is not None and row.status == Inbox.Status.DONE
         is_failed = row is not None and letter.replays <= row.replays
         if is_done or is_failed or letter.inbox_id in waiting or letter.id in archived:
-            logger.info("Dead letter %s is already known", letter.id)
+            extra = {"message_id": letter.message_id, "queue": letter.queue}
+            logger.info("Dead letter %s is already known", letter.id, extra=extra)
             continue
         if row is not None and row.kind == DeadLetter.Kind.PROJECTION:
             letter.kind = row.kind  # its effect is committed, and must not be repeated

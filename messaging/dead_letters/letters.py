@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from messaging.amqp.headers import fitting, original, to_json
-from messaging.bodies import legible
+from messaging.bodies import event_type
 from messaging.conf import settings
 from messaging.envelope import (
     ASSIGNED_ID,
@@ -63,6 +63,8 @@ class Failure:
     exception: str = ""
     #: Whether the database refused to store it: only safe values are recorded.
     is_unstorable: bool = False
+    #: For the log.
+    error: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
@@ -116,7 +118,7 @@ def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
         id=digest(queue, message_id, envelope.body),
         queue=queue,
         message_id=storable(message_id, SHORT),
-        event_type=event_type(envelope),
+        event_type=storable(event_type(envelope), TYPE_LENGTH),
         properties=json.dumps(properties(envelope), ensure_ascii=False),
         size=len(envelope.body),
         replays=delivery.replays,
@@ -165,21 +167,6 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
             key = ""
     exchange = storable(death.get("exchange", ""))
     return envelope.copy(exchange=exchange, routing_key=key)
-
-
-def event_type(envelope: Envelope) -> str:
-    """Return the event type in the properties or the body, or ""."""
-    if envelope.type:
-        return storable(envelope.type, TYPE_LENGTH)
-    body = legible(envelope.body, envelope.content_encoding)
-    if len(body) > settings.MAX_BODY:
-        return ""
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    given = parsed.get("event_type") if isinstance(parsed, dict) else None
-    return storable(given, TYPE_LENGTH) if isinstance(given, str) else ""
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:

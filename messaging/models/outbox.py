@@ -17,6 +17,7 @@ from messaging.conf import settings
 from messaging.database import insert
 from messaging.envelope import PARTITION_KEY, SENT_AT, SHORT, Envelope, random_id
 from messaging.exceptions import TooLarge
+from messaging.logs.context import cause_of, current_cause, inheriting
 from messaging.message import Event, key_of
 from messaging.text import storable
 
@@ -64,20 +65,20 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
         The rows are those that `add` stores for the envelopes of the events. Raises
         `InvalidMessage`, or a `PublishError` if one cannot be sent.
         """
-        now = datetime.now(UTC)
+        now, usual = datetime.now(UTC), current_cause()
         exchange, limit = settings.EVENTS_EXCHANGE, settings.MAX_BODY
         rows: list[tuple[Any, ...]] = []
         for event in events:
             key, body, name = key_of(event), event.encode(), event.event_type
-            headers = {PARTITION_KEY: key}
+            origin = event.origin
+            headers = {PARTITION_KEY: key, **(cause_of(origin) if origin else usual)}
             if len(body) > limit:
                 raise TooLarge
             if len(key) > SHORT:
                 Properties(Envelope(body, name, headers=headers))
             shard = _shard(key or f"{exchange} {name}")
-            routing: tuple[Any, ...]
-            routing = (random_id(), exchange, name, name, headers, {}, False)
-            rows.append((*routing, body, shard, now))
+            routing = (exchange, name, name)
+            rows.append((random_id(), *routing, headers, {}, False, body, shard, now))
         self._insert(rows)
         return [row[0] for row in rows]
 
@@ -107,7 +108,7 @@ class OutboxQuerySet(models.QuerySet["Outbox"]):
                 _shard(envelope.key),
                 now,
             )
-            for envelope in envelopes
+            for envelope in inheriting(envelopes)
         )
 
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -223,6 +223,7 @@ class Parked(models.Model):
             consumer_tag=f"parked {self.pk}",
             assigned_id=assigned_id,
             is_parked=True,
+            attempts=self.attempts,
         )
 
 

@@ -24,9 +24,11 @@ from messaging.exceptions import (
     Unconfirmed,
     Unroutable,
 )
+from messaging.logs.repetition import RepeatingLogger
 from messaging.models import Outbox, OutboxShard
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Rows of one shard that are published in one transaction.
 BATCH = 500
@@ -68,11 +70,12 @@ class Relay:
             self._awake.clear()
             try:
                 published, _ = self.drain()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 it is logged
                 # Whatever failed, the rows are still in the outbox.
-                logger.warning(
+                repeating.warning(
                     "The outbox must wait: %s",
                     error,
+                    about=type(error),
                     exc_info=not isinstance(error, SERVER_FAILURES),
                 )
                 connections.close_all()
@@ -102,6 +105,8 @@ class Relay:
             confirmed, unsent = self._drain_shard(shard)
             published += confirmed
             remaining += unsent
+        if published:
+            logger.info("Published %d messages of the outbox", published)
         return published, remaining
 
     def _drain_shard(self, shard: int) -> tuple[int, int]:
@@ -124,8 +129,6 @@ class Relay:
         published = set(confirmed)
         remaining = [row for row in rows if row.pk not in published]
         blocked.update(errors.keys() - unconfirmed, remaining)
-        if rows:
-            logger.info("Published %d messages of shard %d", len(confirmed), shard)
         return len(confirmed), len(remaining)
 
 
@@ -207,7 +210,11 @@ def publish_rows(rows: Iterable[Outbox]) -> tuple[list[int], dict[str, PublishEr
                 confirmed.append(row.pk)
             else:
                 errors[key] = error
-                logger.warning("%s %s must wait: %s", row.type, row.message_id, error)
+                values, about = (
+                    (row.type, row.message_id, error),
+                    (row.type, type(error)),
+                )
+                repeating.warning("%s %s must wait: %s", *values, about=about)
     if any(isinstance(error, Unroutable) for error in errors.values()):
         redeclare()
     return confirmed, errors
@@ -218,4 +225,4 @@ def redeclare() -> None:
     try:
         publisher().declare()
     except MessagingError as error:
-        logger.warning("Queues and exchanges cannot be declared: %s", error)
+        repeating.warning("Queues and exchanges cannot be declared: %s", error)

@@ -16,11 +16,13 @@ from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.conf import settings
-from messaging.exceptions import PublishError, TooLarge
+from messaging.exceptions import InvalidMessage, PublishError, TooLarge
+from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
 from messaging.views import RETRY_AFTER
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 
 class PayloadTooLarge(exceptions.APIException):
@@ -52,6 +54,10 @@ def validation_error(errors: Mapping[str, list[str]]) -> exceptions.ValidationEr
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Build the answer to an exception, for the setting EXCEPTION_HANDLER."""
+    # Of views that are not for logging in, which report the password themselves.
+    authenticates = getattr(context.get("view"), "authentication_classes", ())
+    if authenticates and isinstance(error, exceptions.AuthenticationFailed):
+        logger.warning("A token was refused: %s", describe(error.__cause__ or error))
     return default_exception_handler(as_api_exception(error), context)
 
 
@@ -67,9 +73,15 @@ def as_api_exception(error: Exception) -> Exception:
         case TooLarge():
             return PayloadTooLarge()
         case PublishError():
-            logger.error("A write was not queued: %s", error)
+            repeating.error("A write was not queued: %s", error, about=type(error))
             return Unavailable(_("The queue did not confirm in time. Try again later."))
+        case exceptions.ValidationError(__cause__=InvalidMessage(__cause__=fault)):
+            if fault is not None:
+                logger.warning(
+                    "A validator failed: %s", describe(fault), exc_info=fault
+                )
         case DatabaseError():
-            logger.error("A read failed: %s", describe(error, 500))
+            text = "A read failed: %s"
+            repeating.error(text, describe(error, 500), about=type(error))
             return Unavailable(_("The database is not available at the moment."))
     return error

@@ -24,6 +24,7 @@ from messaging.amqp.process import OnePerLoop
 from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.operations import operation_id
+from messaging.traces.spans import sending
 
 from .bridge import Body, Bridge, Environ, Receive, Scope, Send, environ_of, respond
 from .plain_writes import Doubt, length_of, request_of, route_of, view_of
@@ -67,7 +68,8 @@ class Front:
         try:
             held = self._hold(environ)
             accepted = self._check(environ, await body.read_all(held))
-            await self._publisher().confirmed(accepted.envelope)
+            with sending([accepted.envelope]) as (sent,):
+                await self._publisher().confirmed(sent)
         except (Doubt, EOFError):
             await self._django(environ, body, send)
         except Exception as error:  # noqa: BLE001 whatever it is, Django answers it

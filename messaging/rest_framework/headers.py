@@ -14,6 +14,7 @@ from rest_framework.request import Request
 
 from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION
 from messaging.operations import derived_uuid
+from messaging.traces.trace_context import trace_of_request
 
 #: Maximum number of seconds to wait for the outcome of a write.
 LONGEST_WAIT = 10
@@ -28,7 +29,8 @@ class WriteHeaders:
     """What the request headers say about a write."""
 
     message_id: str
-    #: AMQP headers: the version that the entity must have, and the idempotency key.
+    #: AMQP headers: the version that the entity must have, the idempotency key, and
+    #: the trace of the request.
     amqp: dict[str, Any]
     #: Seconds to wait for the outcome; 0 to answer at once.
     wait: int
@@ -43,13 +45,15 @@ def read_headers(request: Request) -> WriteHeaders:
     """Read the headers of a write; raise `ValidationError` if one is invalid."""
     conditions = conditions_of(request)
     key = idempotency_key_of(request)
+    trace = trace_of_request(request.META)
     if key is None:
-        return WriteHeaders(str(uuid.uuid4()), conditions, wait_of(request))
+        message_id = str(uuid.uuid4())
+        return WriteHeaders(message_id, conditions | trace, wait_of(request))
     # The same key with another body is another message, which the consumer refuses.
     content = json.dumps([request.data, conditions], sort_keys=True, default=repr)
     message_id = derived_uuid("message", key, content)
     return WriteHeaders(
-        message_id, conditions | {IDEMPOTENCY_KEY: key}, wait_of(request)
+        message_id, conditions | trace | {IDEMPOTENCY_KEY: key}, wait_of(request)
     )
 
 

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from messaging.conf import settings
+from messaging.logs.context import rehearsal
 
 from .bridge import Environ, Headers
 from .plain_writes import Doubt, Route, route_of, view_of
@@ -46,6 +47,7 @@ MOST_SAMPLES = 1000
 LONGEST_VALUE = 200
 #: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone.
 KNOWN_MIDDLEWARE = {
+    "messaging.logs.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -115,7 +117,8 @@ class Samples(BaseHandler):
     def _make(self, environ: Environ) -> Sample | None:
         set_script_prefix(get_script_name(environ))
         nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
-        response: Any = self.get_response(WSGIRequest(environ | nothing))
+        with rehearsal():
+            response: Any = self.get_response(WSGIRequest(environ | nothing))
         renderer: Any = getattr(response, "accepted_renderer", None)
         is_plain = type(renderer) is JSONRenderer and not response.cookies
         if response.status_code != 202 or not is_plain:

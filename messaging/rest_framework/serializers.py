@@ -48,7 +48,7 @@ class MessageSerializer(serializers.Serializer):
         try:
             return self.Meta.message.parse(values, strict=not is_form)
         except InvalidMessage as error:
-            raise validation_error(error.errors) from None
+            raise validation_error(error.errors) from error
 
     def extra_values(self) -> dict[str, Any]:
         """Return the values of fields that do not come from the body."""

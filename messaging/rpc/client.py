@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -25,11 +24,14 @@ from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
 from messaging.conf import settings
 from messaging.envelope import SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
+from messaging.logs.context import inheriting
+from messaging.logs.repetition import RepeatingLogger
+from messaging.traces.spans import sending
 
 from .functions import queue_of
 from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply
 
-logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: Finished requests that are remembered, to classify replies that come after them.
 MAX_FINISHED = 10_000
@@ -65,7 +67,8 @@ def call(
             if not replies().probe.is_consumed(queue, seconds_until(deadline)):
                 raise NoServer(f"No process serves {name!r}. Start `manage.py serve`.")
             envelope = envelope.copy(reply_to=replies().address)
-            publisher().publish(envelope, timeout=seconds_until(deadline))
+            with sending([envelope]) as (sent,):
+                publisher().publish(sent, timeout=seconds_until(deadline))
             return reply.result(seconds_until(deadline)).value(text=text)
     except Unroutable:
         raise NoServer(f"No process serves {name!r}: it has no queue.") from None
@@ -82,7 +85,7 @@ def envelope_for(
     """Return the envelope of a call; raises `ValueError` as `encode` does."""
     call_id = str(uuid.uuid4())
     milliseconds = max(1, int(timeout * 1000))
-    return Envelope(
+    call = Envelope(
         encode(payload, text=text),
         routing_key=queue,
         message_id=call_id,
@@ -93,6 +96,7 @@ def envelope_for(
         expiration=str(milliseconds),
         headers={DEADLINE: int(time.time() * 1000) + milliseconds},
     )
+    return inheriting([call])[0]
 
 
 def encode(payload: Any, *, text: bool) -> bytes:
@@ -237,7 +241,7 @@ class Replies:
         if code in (None, CONNECTION_FORCED, *NORMAL):
             return 0.0
         self._refusal = f"The broker refuses the reply queue: {error}."
-        logger.error("%s", self._refusal)
+        repeating.error("The broker refuses the reply queue: %s", error)
         return self._pause()
 
     def unblocked(self) -> None:
@@ -256,7 +260,8 @@ class Replies:
         if not pending:
             kind = self._finished.get(correlation_id, "unknown")
             self.dropped[kind] += 1
-            logger.info("Dropped a reply, %s: %s", kind, correlation_id)
+            text = "Dropped a reply, %s: %s"
+            repeating.info(text, kind, correlation_id, about=kind)
 
 
 #: Returns the reply queue of this process.

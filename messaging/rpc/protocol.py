@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from messaging.envelope import Envelope
+from messaging.amqp.deliveries import envelope_of
+from messaging.envelope import Delivery, Envelope
 from messaging.exceptions import InvalidCall, Reject, RemoteError
 from messaging.text import storable
 
@@ -42,9 +43,20 @@ class Request:
     """A call as delivered by the queue of its server."""
 
     channel: Any
-    tag: int
+    method: Any
     properties: Any
     body: bytes
+
+    @property
+    def tag(self) -> int:
+        """Its number in the channel."""
+        tag: int = self.method.delivery_tag
+        return tag
+
+    def delivery(self, queue: str) -> Delivery:
+        """Return it without its body, for the log."""
+        envelope = envelope_of(self.method, self.properties, b"")
+        return Delivery(envelope, queue, self.tag)
 
     @property
     def seconds_left(self) -> float | None:

@@ -24,12 +24,16 @@ from messaging.amqp.subscription import STABLE
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import PublishError, Unconfirmed
+from messaging.logs.context import Handling, working_on
+from messaging.logs.repetition import RepeatingLogger
+from messaging.traces.spans import processing
 from messaging.worker import run_until_stopped
 
 from .functions import Served
 from .protocol import Reply, Request
 
 logger = logging.getLogger(__name__)
+repeating = RepeatingLogger(__name__)
 
 #: What to do about a queue that the broker refuses, by reply code.
 REMEDIES = {
@@ -86,7 +90,9 @@ class Server:
     def run(self) -> None:
         """Serve calls, one at a time, until `stop`."""
         while (request := self._next()) is not None:
-            self._serve(request)
+            calls = [request.delivery(self._served.queue)]
+            with working_on(Handling(calls)), processing(calls, "SERVER"):
+                self._serve(request)
 
     def _next(self) -> Request | None:
         with self._changed:
@@ -104,12 +110,10 @@ class Server:
             )
             self._settle(request)
             return
-        started = time.monotonic()
         close_stale_connections()
         reply = self._reply(request)
         close_stale_connections()
-        milliseconds = (time.monotonic() - started) * 1000
-        logger.info("%s: %s in %.1f ms", self._served.name, reply.type, milliseconds)
+        logger.info("A call of %s gave a reply: %s", self._served.name, reply.type)
         self._settle(request, is_done=self._send(request, reply))
 
     def _reply(self, request: Request) -> Reply:
@@ -175,7 +179,8 @@ class Server:
             return 0.0
         self._is_missing = False
         if code in (None, CONNECTION_FORCED):
-            logger.warning("Lost the queue %s: %s", self._served.queue, error)
+            text = "Lost the queue %s: %s"
+            repeating.warning(text, self._served.queue, error, about=self._served.queue)
             return self._next_pause()
         remedy = REMEDIES.get(code, "")
         if code == INTERNAL_ERROR and not self._served.durable:
@@ -185,12 +190,13 @@ class Server:
     def _refused(self, reason: str) -> float:
         """Log why the queue cannot be used, and return the seconds to wait."""
         name, queue, pause = self._served.name, self._served.queue, self._next_pause()
-        logger.error(
+        repeating.error(
             "%s is not served: its queue %s cannot be used: %s Next attempt in %.1f s.",
             name,
             queue,
             reason,
             pause,
+            about=name,
         )
         return pause
 
@@ -223,7 +229,7 @@ class Server:
     def _on_call(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is not self._channel:
             return
-        request = Request(channel, method.delivery_tag, properties, body)
+        request = Request(channel, method, properties, body)
         if self._stopping:
             channel.basic_nack(request.tag)
             return
@@ -232,7 +238,8 @@ class Server:
             self._changed.notify()
 
     def _cancelled(self, _frame: Any) -> None:
-        logger.warning("The broker has cancelled the consumer of %s", self._served.name)
+        text, name = "The broker has cancelled the consumer of %s", self._served.name
+        repeating.warning(text, name, about=name)
         close(self._channel)
 
     def _cancel(self) -> None:

@@ -83,7 +83,11 @@ def results(application: Any, notes: Any, *requests: tuple[str, Headers]) -> Res
     answers = [
         (
             one.status,
-            {n: OPERATION.sub("", v) for n, v in one.headers.items()},
+            {
+                name: OPERATION.sub("", value)
+                for name, value in one.headers.items()
+                if name.lower() != "x-request-id"
+            },
             one.body,
         )
         for one in asyncio.run(main())

@@ -94,7 +94,7 @@ def test_a_reply_queue_that_was_deleted_is_replaced(
 
 
 def test_a_refused_reply_queue_is_named_and_not_tried_in_a_tight_loop(
-    settings: Any, serve: Serve, caplog: pytest.LogCaptureFixture
+    settings: Any, serve: Serve, caplog: pytest.LogCaptureFixture, every_line: None
 ) -> None:
     name = serve()
     eventually(lambda: is_served(name), "it is served")

@@ -23,6 +23,8 @@ Serve = Callable[..., str]
 #: What RabbitMQ 4.3 answers to the declaration of a transient queue.
 REFUSAL = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."
 
+pytestmark = pytest.mark.usefixtures("every_line")
+
 
 @pytest.fixture
 def broker(servers: SimpleNamespace) -> Broker:

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,7 +30,9 @@ PATIENCE = 10
 class Processes:
     """Programs of the project, run against the test databases."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path | None = None) -> None:
+        """Start programs whose log lines go to a file, if one is given."""
+        self.log = log
         self._running: list[subprocess.Popen[bytes]] = []
         self.environment = os.environ | {
             "DATABASE_URL": database_url(),
@@ -41,12 +44,14 @@ class Processes:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a Python program."""
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=BASE,
-            env=self.environment | environment,
-            start_new_session=True,
-        )
+        with self.log.open("ab") if self.log else nullcontext() as log:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=BASE,
+                env=self.environment | environment,
+                start_new_session=True,
+                stderr=log,
+            )
         self._running.append(process)
         return process
 

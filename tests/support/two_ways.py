@@ -88,7 +88,7 @@ class Way:
         headers = [
             (name, OPERATION.sub(r"/operations/\1/" if has_key else "", value))
             for name, value in response.getheaders()
-            if name != "date"
+            if name not in ("date", "x-request-id")
         ]
         if "html" in response.getheader("Content-Type", ""):
             # Pages name the port, and have a new token in a form and a cookie.

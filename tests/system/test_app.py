@@ -348,7 +348,11 @@ def test_modules_with_optional_dependencies_name_what_is_missing(
 ) -> None:
     project = Project(tmp_path, wheel)
 
-    for module, extra in (("rest_framework", "rest"), ("lab.servers", "lab")):
+    for module, extra in (
+        ("rest_framework", "rest"),
+        ("lab.servers", "lab"),
+        ("logs.json_lines", "json-logs"),
+    ):
         code = (
             "import django.conf, sys\n"
             "django.conf.settings.configure()\n"

@@ -90,6 +90,15 @@ def test_open_access_is_refused_outside_development() -> None:
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["LOG_FORMAT", "LOG_LEVEL"])
+def test_an_unknown_way_to_log_is_refused_in_one_line(name: str) -> None:
+    refused = manage("check", SECRET_KEY=KEY, **{name: "xml"})
+
+    assert refused.returncode == 1
+    assert f"{name} must be " in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_the_check_for_deployment_finds_nothing() -> None:
     checked = manage(
         "check", "--deploy", "--fail-level", "WARNING",
