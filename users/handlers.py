@@ -6,7 +6,6 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
-from itertools import starmap
 from typing import Any
 
 from django.db import IntegrityError
@@ -46,7 +45,7 @@ def create_users(messages: list[UserCreate]) -> list[int]:
             raise
         raise Reject(TAKEN, *refused, code="conflict") from None
     UserLedger.objects.begin(ids)
-    events = list(starmap(UserCreated.of_row, zip(ids, rows, messages, strict=True)))
+    events = [UserCreated.of_row(*one) for one in zip(ids, rows, messages, strict=True)]
     users_changed.send(User, events=events)
     return ids
 

@@ -44,7 +44,6 @@ class Subscription:
         #: Why it is not consumed although it should be, and what to do.
         self.warning: tuple[str, str] | None = None
         self._buffer = DeliveryBuffer(room // 2)  # the rest is for the batch in hand
-        #: Returns how many deliveries have arrived and wait, and the first.
         self.oldest = self._buffer.oldest
         self._channel: Any = None
         self._submit: Callable[[Callable[[], None]], None] = lambda _: None
@@ -126,8 +125,7 @@ class Subscription:
             channel.basic_ack(batch[-1].tag, multiple=True)
 
     def _cancelled(self, _frame: Any) -> None:
-        text = "The broker has cancelled the consumer of %s"
-        repeating.warning(text, self.name, about=self.name)
+        repeating.warning("The broker no longer serves %s", self.name, about=self.name)
         self._subscribe_again(self._channel)
 
     def _subscribe_again(self, channel: Any) -> None:
@@ -140,8 +138,7 @@ class Subscription:
         self._forget()
         if getattr(error, "reply_code", None) in NORMAL:
             return 0.0
-        text = "Lost the subscription to %s: %s"
-        repeating.warning(text, self.name, error, about=self.name)
+        repeating.warning("Lost consumer of %s: %s", self.name, error, about=self.name)
         if time.monotonic() - self._opened_at > STABLE:
             self._pause = Backoff()
         return self._pause()

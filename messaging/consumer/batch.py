@@ -92,9 +92,8 @@ class Processor:
             if batch.is_parked:
                 parking.finish(self.lease, batch.contexts)
         self._policy.server_waits = 0
-        kind = "parked messages" if batch.is_parked else "messages"
-        values = (len(batch.contexts), kind, self.lease.name)
-        logger.info("%d %s of %s are settled", *values, extra=handling.fields)
+        values = (len(batch.contexts), self.lease.name)
+        logger.info("%d messages of %s are settled", *values, extra=handling.fields)
 
     def _forward(self, part: Part, decision: Decision | None) -> None:
         """Send misrouted messages to their own partitions, in their order."""
@@ -133,8 +132,9 @@ class Processor:
         return None
 
     def _block_keys(self, part: Part) -> None:
-        parked = in_states(part, State.RETRY, State.BLOCKED)
-        self._blocked_keys |= {context.key for context in parked}
+        self._blocked_keys |= {
+            c.key for c in in_states(part, State.RETRY, State.BLOCKED)
+        }
 
     def _handle(self, part: Part) -> None:
         """Call the handlers with messages of one type at a time."""

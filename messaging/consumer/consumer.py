@@ -59,7 +59,6 @@ class Consumer:
         self.waiting = Waiting(self.subscription)
         #: What was taken from the subscription and is not acknowledged.
         self._pending: list[Context] = []
-        #: Returns what it has in hand, for the heartbeat.
         self.held = lambda: self.waiting.held([c.delivery for c in self._pending])
         #: Whether the last batch was of parked messages.
         self._last_was_parked = False

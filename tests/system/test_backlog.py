@@ -113,7 +113,7 @@ def test_a_backlog_does_not_fill_the_memory_and_can_be_left_at_any_time(
     assert stop(relay) == 0
     # A heartbeat every three seconds, and every processor busy all the time.
     logged = capfd.readouterr().err
-    assert "Lost the subscription" not in logged
+    assert "Lost consumer of" not in logged
     assert "has no connection to" not in logged
 
 
