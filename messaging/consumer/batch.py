@@ -132,9 +132,8 @@ class Processor:
         return None
 
     def _block_keys(self, part: Part) -> None:
-        self._blocked_keys |= {
-            c.key for c in in_states(part, State.RETRY, State.BLOCKED)
-        }
+        parked = in_states(part, State.RETRY, State.BLOCKED)
+        self._blocked_keys |= {context.key for context in parked}
 
     def _handle(self, part: Part) -> None:
         """Call the handlers with messages of one type at a time."""
