@@ -13,8 +13,8 @@ import os
 import random
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds: the first pause before connecting again, and the longest.
 RECONNECT_PAUSE = (0.1, 5.0)
+#: Bytes of messages that are sent in one piece.
+PIECE = 64 * 1024
 #: Seconds for the broker to confirm that a failed connection is closed.
 CLOSE_TIMEOUT = 1.0
 #: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
@@ -237,12 +239,35 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
         size = FRAME.size + FRAME.unpack_from(read)[2] + 1
         return size, decode_frame(exact)[1]
 
+    #: What is to be sent in one piece, in a `with` block of `gathering`.
+    _gathered: bytearray | None = None
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Send what is published in a `with` block in few pieces: system calls."""
+        self._gathered = bytearray()
+        try:
+            yield
+        finally:
+            self._emit_gathered()
+            self._gathered = None
+
+    def _emit_gathered(self) -> None:
+        if self._gathered:
+            data, self._gathered = bytes(self._gathered), bytearray()
+            self._adapter_emit_data(data)
+
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Send a message in one piece, which saves two system calls."""
+        """Send a message in one piece at most."""
         data = b"".join(marshaled_frames)
         self.bytes_sent += len(data)
         self.frames_sent += len(marshaled_frames)
-        self._adapter_emit_data(data)
+        if self._gathered is None:
+            self._adapter_emit_data(data)
+            return
+        self._gathered += data
+        if len(self._gathered) >= PIECE:
+            self._emit_gathered()
 
 
 class Stream(Tolerant, pika.SelectConnection):  # type: ignore[misc]
