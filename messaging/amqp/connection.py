@@ -222,12 +222,13 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
-            frame: tuple[int, Any] = super()._read_frame()
+            size, frame = super()._read_frame()
+            is_header = type(frame) is Header
+            if not (is_header and may_be_changed(frame.properties.headers)):
+                return size, frame
         except (ValueError, OverflowError, OSError, RecursionError, struct.error):
-            return self._read_exact_headers()
-        if type(frame[1]) is Header and may_be_changed(frame[1].properties.headers):
-            return self._read_exact_headers()
-        return frame
+            pass  # pika cannot decode the headers
+        return self._read_exact_headers()
 
     def _read_exact_headers(self) -> tuple[int, Any]:
         read = self._frame_buffer

@@ -39,9 +39,10 @@ class Waiting:
         """Start anew: an attempt has succeeded."""
         self._pause = Backoff()
         self._since: float | None = None
-        self._latest: Exception | None = None
-        #: The failure, once messages have been returned.
+        #: That of the last attempt.
         self._failure: Exception | None = None
+        #: Whether the messages were returned to the queue.
+        self._has_returned = False
         self._until = 0.0
 
     def failed(self, failure: Exception) -> float:
@@ -49,13 +50,13 @@ class Waiting:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        self._latest = failure
+        self._failure = failure
         waited = now - self._since
-        if waited >= HOLD and self._failure is None:
+        if waited >= HOLD and not self._has_returned:
             name = self._subscription.name
             logger.warning("Messages of %s wait in the queue from now on", name)
             self._subscription.end()
-            self._failure = failure
+            self._has_returned = True
             # If it is no server that is away, nothing tells when to try again.
             self._until = now + min(waited, LONGEST) if self._servers_answer() else now
         return self._pause()
@@ -66,20 +67,20 @@ class Waiting:
 
         Raises the failure of the last attempt if there is none yet.
         """
-        if self._failure is None:
+        if not self._has_returned or self._failure is None:
             return
         if time.monotonic() < self._until or not self._servers_answer():
             raise self._failure.with_traceback(None)
-        self._failure = None
+        self._has_returned = False
         self._subscription.begin()
 
     def warning(self) -> tuple[str, str] | None:
         """Return why messages have been waiting for long, and what to do."""
-        since, latest = self._since, self._latest  # read once: it may end meanwhile
+        since, failure = self._since, self._failure  # read once: it may end meanwhile
         waited = 0.0 if since is None else time.monotonic() - since
-        if latest is None or waited < LONG:
+        if failure is None or waited < LONG:
             return None
-        text = f"has been waiting for {waited:.0f} s: {describe(latest, 300)}"
+        text = f"has been waiting for {waited:.0f} s: {describe(failure, 300)}"
         return text, "Repair that; its messages are kept, and are then processed."
 
     def _servers_answer(self) -> bool:
