@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from . import topology
 from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .envelope import PARTITION_KEY, PARTITIONS, Envelope
+from .envelope import PARTITION_KEY, PARTITIONS, Envelope, random_id
 from .message import Event, Message, key_of
 from .registry import handlers
 
@@ -90,7 +89,7 @@ def envelope_for(
         exchange, routing_key = PARTITIONS, topology.partition_for(message.queue, key)
     else:  # what is behind the public queue is the business of its owner
         exchange, routing_key = "", message.queue
-    message_id = message_id or str(uuid.uuid4())
+    message_id = message_id or random_id()
     return Envelope(
         message.encode(),
         routing_key=routing_key,
