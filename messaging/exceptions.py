@@ -198,9 +198,9 @@ class TimeLimitExceeded(MessagingError):
     """A handler or a projection did not return within MESSAGING["TIME_LIMIT"]."""
 
 
-#: Raised when the broker or `MESSAGING["DATABASE"]` fails; the second includes
-#: `Unavailable`. `ProgrammingError` may mean
-#: that a migration has yet to create a table or column.
+#: Raised when the broker or `MESSAGING["DATABASE"]` fails. `OperationalError` includes
+#: `Unavailable`; `ProgrammingError` may mean that a migration has yet to create a table
+#: or column.
 SERVER_FAILURES = (
     Unconfirmed,
     Unroutable,

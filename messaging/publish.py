@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,14 @@ from . import topology
 from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .envelope import PARTITION_KEY, PARTITIONS, SENT_AT, Envelope, now_ms
+from .envelope import (
+    PARTITION_KEY,
+    PARTITIONS,
+    SENT_AT,
+    Envelope,
+    now_ms,
+    random_id,
+)
 from .logs.context import inheriting
 from .message import Event, Message, key_of
 from .registry import handlers
@@ -93,7 +99,7 @@ def envelope_for(
         headers = {SENT_AT: now_ms(), **(headers or {})}
     else:  # what is behind the public queue is the business of its owner
         exchange, routing_key = "", message.queue
-    message_id = message_id or str(uuid.uuid4())
+    message_id = message_id or random_id()
     return Envelope(
         message.encode(),
         routing_key=routing_key,

@@ -148,7 +148,8 @@ def _apply(writes: Sequence[Write]) -> tuple[int, list[Write]]:
 def _is_newer(error: dict[str, Any]) -> bool:
     """Return whether a document exists in a newer version than that of a write."""
     # Another unique index may refuse the document itself; older servers name none.
-    return error["code"] == DUPLICATE_KEY and "_id" in error.get("keyPattern", "_id")
+    index = error.get("keyPattern")
+    return error["code"] == DUPLICATE_KEY and index in (None, {"_id": 1})
 
 
 def _raise_missing(ids: list[str]) -> None:

@@ -114,11 +114,13 @@ class ConfirmChannel:
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        with self._lock:
+        if not self._is_open():
+            return
+        assert self._channel is not None  # it is open
+        with self._lock, self._channel.connection.gathering():
             while self._waiting and self._may_send(self._waiting[0]):
                 self._send(self._waiting.popleft())
             if self._is_open() and self._trial.must_ask():
-                assert self._channel is not None  # it is open
                 self._channel.basic_qos(callback=self._answered)
 
     def _is_open(self) -> bool:

@@ -13,8 +13,8 @@ import os
 import random
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -38,6 +38,8 @@ if not (of_pika := logging.getLogger("pika")).level:
 
 #: Seconds: the first pause before connecting again, and the longest.
 RECONNECT_PAUSE = (0.1, 5.0)
+#: Bytes of messages that are sent in one piece.
+PIECE = 64 * 1024
 #: Seconds for the broker to confirm that a failed connection is closed.
 CLOSE_TIMEOUT = 1.0
 #: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
@@ -235,12 +237,13 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
-            frame: tuple[int, Any] = super()._read_frame()
+            size, frame = super()._read_frame()
+            is_header = type(frame) is Header
+            if not (is_header and may_be_changed(frame.properties.headers)):
+                return size, frame
         except (ValueError, OverflowError, OSError, RecursionError, struct.error):
-            return self._read_exact_headers()
-        if type(frame[1]) is Header and may_be_changed(frame[1].properties.headers):
-            return self._read_exact_headers()
-        return frame
+            pass  # pika cannot decode the headers
+        return self._read_exact_headers()
 
     def _read_exact_headers(self) -> tuple[int, Any]:
         read = self._frame_buffer
@@ -252,12 +255,35 @@ class Tolerant(pika.connection.Connection):  # type: ignore[misc]
         size = FRAME.size + FRAME.unpack_from(read)[2] + 1
         return size, decode_frame(exact)[1]
 
+    #: What is to be sent in one piece, in a `with` block of `gathering`.
+    _gathered: bytearray | None = None
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Send what is published in a `with` block in few pieces: system calls."""
+        self._gathered = bytearray()
+        try:
+            yield
+        finally:
+            self._emit_gathered()
+            self._gathered = None
+
+    def _emit_gathered(self) -> None:
+        if self._gathered:
+            data, self._gathered = bytes(self._gathered), bytearray()
+            self._adapter_emit_data(data)
+
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Send a message in one piece, which saves two system calls."""
+        """Send a message in one piece at most."""
         data = b"".join(marshaled_frames)
         self.bytes_sent += len(data)
         self.frames_sent += len(marshaled_frames)
-        self._adapter_emit_data(data)
+        if self._gathered is None:
+            self._adapter_emit_data(data)
+            return
+        self._gathered += data
+        if len(self._gathered) >= PIECE:
+            self._emit_gathered()
 
 
 class Stream(Tolerant, pika.SelectConnection):  # type: ignore[misc]

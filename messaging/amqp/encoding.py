@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import uuid
 from typing import Any
 
 import pika
@@ -26,6 +25,7 @@ from messaging.envelope import (
     Envelope,
     at_origin,
     now_ms,
+    random_id,
 )
 from messaging.exceptions import PublishError, TooLarge
 from messaging.text import storable
@@ -196,7 +196,7 @@ def pack(body: Any, *, message_id: str | None = None, **properties: Any) -> Enve
     """Build the envelope of a body; raises `PublishError` if it cannot be sent so."""
     encoded, content_type = encode_body(body)
     properties.setdefault("content_type", content_type)
-    message_id = message_id or str(uuid.uuid4())
+    message_id = message_id or random_id()
     try:
         envelope = Envelope(encoded, message_id=message_id, **properties)
     except TypeError as error:

@@ -59,7 +59,7 @@ def exact_headers(frame: bytes) -> tuple[bytes, list[str]]:
         if flags & flag:
             start += 1 + frame[start]
     at, end = start + 4, start + 4 + int.from_bytes(frame[start : start + 4])
-    kept, left_out = b"", []
+    kept, left_out = bytearray(), []
     while at < end:
         value = at + 1 + frame[at]
         after = _end_of(frame, value)

@@ -49,8 +49,10 @@ class Waiting:
             repeating.info(text, name, waited, about=self._subscription.queue)
         self._pause = Backoff()
         self._since = None
-        #: The failure, once messages have been returned.
+        #: That of the last attempt.
         self._failure: Exception | None = None
+        #: Whether the messages were returned to the queue.
+        self._has_returned = False
         self._until = 0.0
         #: Why it waits, and since when (ISO 8601).
         self.reason: tuple[str, str] | None = None
@@ -67,14 +69,15 @@ class Waiting:
         )
         if self._since is None:
             self._since = now
+        self._failure = failure
         waited = now - self._since
         since = self.reason[1] if self.reason else datetime.now(UTC).isoformat()
         self.reason = masked(describe(failure, 300)), since
-        if waited >= HOLD and self._failure is None:
+        if waited >= HOLD and not self._has_returned:
             text = "Messages of %s wait in the queue from now on"
             repeating.warning(text, name, about=self._subscription.queue)
             self._subscription.end()
-            self._failure = failure
+            self._has_returned = True
             # If it is no server that is away, nothing tells when to try again.
             self._until = now + min(waited, LONGEST) if self._servers_answer() else now
         return self._pause()
@@ -85,11 +88,11 @@ class Waiting:
 
         Raises the failure of the last attempt if there is none yet.
         """
-        if self._failure is None:
+        if not self._has_returned or self._failure is None:
             return
         if time.monotonic() < self._until or not self._servers_answer():
             raise self._failure.with_traceback(None)
-        self._failure = None
+        self._has_returned = False
         self._subscription.begin()
 
     def held(self, taken: Sequence[Delivery]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 
 from messaging import topology
@@ -39,9 +38,6 @@ def run_consumers(queues: list[str]) -> int:
         ingress.gateway = gateway
     workers: list[Consumer | Replayer] = [*consumers, *replayers(queues)]
     coordinator = Coordinator(workers)
-    # What is loaded by now stays: garbage is only looked for in what comes later.
-    gc.collect()
-    gc.freeze()
 
     def stop() -> None:
         coordinator.retire()

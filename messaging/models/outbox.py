@@ -22,7 +22,7 @@ from messaging.message import Event, key_of
 from messaging.text import storable
 
 #: Number of shards of the outbox, and so of relays that can publish at a time.
-OUTBOX_SHARDS = 16
+OUTBOX_SHARDS = 4
 #: Headers that can be encoded unless they are long.
 PLAIN = {PARTITION_KEY, SENT_AT}
 

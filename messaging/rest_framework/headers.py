@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION
+from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION, random_id
 from messaging.operations import derived_uuid
 from messaging.traces.trace_context import trace_of_request
 
@@ -47,8 +46,7 @@ def read_headers(request: Request) -> WriteHeaders:
     key = idempotency_key_of(request)
     trace = trace_of_request(request.META)
     if key is None:
-        message_id = str(uuid.uuid4())
-        return WriteHeaders(message_id, conditions | trace, wait_of(request))
+        return WriteHeaders(random_id(), conditions | trace, wait_of(request))
     # The same key with another body is another message, which the consumer refuses.
     content = json.dumps([request.data, conditions], sort_keys=True, default=repr)
     message_id = derived_uuid("message", key, content)

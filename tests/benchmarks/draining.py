@@ -254,6 +254,7 @@ def drain_and_relay(messages: int) -> Sample:
     events: list[int] = []
     with channel(way.url) as opened:
         queue = opened.queue_declare("", exclusive=True).method.queue
+        opened.exchange_declare("events", "topic", durable=True)
         opened.queue_bind(queue, "events", "user.#")
 
         def watch() -> None:

@@ -333,10 +333,10 @@ def test_a_handler_that_outlasts_its_session_delays_only_its_key(
 def test_a_projection_that_finds_its_server_unavailable_waits_for_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    is_full = [True]
+    full = ["the disk"]
 
     def project(ones: list[Applied]) -> None:
-        if is_full[0]:
+        if full:
             raise Unavailable("MongoDB cannot write: 13 Unauthorized")
         stored.extend(message.number for message, _ in ones)
 
@@ -355,8 +355,7 @@ def test_a_projection_that_finds_its_server_unavailable_waits_for_good(
     text, _ = consumer.waiting.warning() or ("", "")
     assert "13 Unauthorized" in text
     assert not Parked.objects.exists()
-    is_full.clear()
-    is_full.append(False)
+    full.clear()
     consumer._turn()
     assert stored == [1, 3]
 

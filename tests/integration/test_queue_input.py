@@ -232,6 +232,14 @@ def sized(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
+def nested(levels: int) -> bytes:
+    """Return a field with so many lists within each other."""
+    value = b"V"
+    for _ in range(levels - 1):
+        value = b"A" + sized(value)
+    return entry(b"A", sized(value))
+
+
 DOUBLE, SINGLE = struct.pack(">d", 1.5), struct.pack(">f", 1.5)
 ODD_PROPERTIES: list[Any] = [
     # Message_id is no UUID.
@@ -386,6 +394,8 @@ INEXACT = {
     "milliseconds": entry(b"T", MILLISECONDS),
     "double in a list": entry(b"A", sized(b"I" + bytes(4) + b"d" + DOUBLE)),
     "time in a table": entry(b"F", sized(entry(b"T", MILLISECONDS, b"at"))),
+    # pika decodes it, and what looks at it must not exceed the recursion limit.
+    "700 lists in each other": nested(700),
 }
 
 

@@ -9,7 +9,7 @@ import pika
 import pytest
 
 from messaging.amqp.deliveries import delivery_of
-from messaging.amqp.encoding import for_partition
+from messaging.amqp.encoding import Properties, for_partition
 from messaging.envelope import (
     ASSIGNED_ID,
     IDEMPOTENCY_KEY,
@@ -151,6 +151,11 @@ def test_everything_else_is_forwarded_as_it_is() -> None:
     assert (envelope.body, envelope.timestamp) == (body, moment)
     assert headers_of(envelope) == headers | FROM_THE_QUEUE
     assert (envelope.exchange, envelope.routing_key) == (PARTITIONS, PARTITION)
+
+
+@pytest.mark.parametrize("given", [None, "theirs"])
+def test_a_message_of_another_program_keeps_its_app_id(given: str | None) -> None:
+    assert Properties(forwarded(app_id=given)).app_id == given
 
 
 @pytest.mark.parametrize("redelivered", [False, True])

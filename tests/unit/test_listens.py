@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
 from messaging import Event, InvalidMessage, direct, fanout, headers, listens, topic
 from messaging.amqp.publisher import ordering_key
@@ -14,23 +14,14 @@ from messaging.envelope import Envelope
 from messaging.received import received_as
 from messaging.registry import bindings, handlers, sources
 from messaging.topology import Queue, consumed_names, needed_by
+from tests.support.mistakes import raising
 from users.events import UserCreated, UserDeleted
-
-
-def checked(value: str) -> str:
-    """Raise what pydantic does not expect of validators."""
-    match value:
-        case "key":
-            raise KeyError(value)
-        case "attribute":
-            raise AttributeError(value)
-    return value
 
 
 class Body(BaseModel):
     """A body that may have a fault."""
 
-    fault: Annotated[str, AfterValidator(checked)]
+    fault: Annotated[str, raising({"key": KeyError, "attribute": AttributeError})]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from messaging import PublishError, listens, send, topic
-from messaging.amqp.encoding import Properties, for_partition
-from messaging.envelope import Delivery, Envelope
 from messaging.registry import handlers, sources
 
 
@@ -34,16 +32,3 @@ def test_a_priority_is_refused_where_order_is_kept(
     finally:
         handlers.pop("birds")
         sources.pop("birds")
-
-
-@pytest.mark.parametrize(
-    ("given", "sent"), [(None, None), ("theirs", "theirs")], ids=["none", "theirs"]
-)
-def test_a_message_of_another_program_keeps_its_app_id(
-    given: str | None, sent: str | None
-) -> None:
-    arrived = Envelope(b"{}", "users_queue", app_id=given)
-
-    forwarded = for_partition(Delivery(arrived, "users_queue", 1), "users_queue.0")
-
-    assert Properties(forwarded).app_id == sent
