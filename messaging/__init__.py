@@ -1,5 +1,8 @@
 """Writes through RabbitMQ, applied exactly once and in order."""
 
+#: Of this package; `pyproject.toml` reads it.
+__version__ = "0.1.0"
+
 from .amqp.client import Client, Incoming, connect
 from .exceptions import (
     CallError,

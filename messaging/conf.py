@@ -83,6 +83,9 @@ DEFAULTS: dict[str, Any] = {
     #: Seconds after which MariaDB, MySQL or MongoDB cancels a query of a list in the
     #: API or the admin, for example a search that no index serves; None for no limit.
     "QUERY_TIMEOUT": 2.0,
+    #: Name of what is deployed, such as a tag or a commit, which is shown beside each
+    #: process; by default the version of this package.
+    "RELEASE": "",
     #: Dead letters per second that a replay job sends, unless its operator chooses.
     "REPLAY_RATE": 50,
     #: Maximum number of requests of one process that wait for the outcome of a write.

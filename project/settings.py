@@ -154,10 +154,12 @@ LOGGING = {
             "filters": ["context", "one_line_each"],
             "formatter": LOG_FORMAT,
         },
+        "rejected": {"class": "messaging.logs.django_lines.CountRejected"},
     },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "django": {"handlers": [], "level": "INFO"},  # Django's default has its own
+        "django.security": {"handlers": ["rejected"]},
         "messaging": {"level": LOG_LEVEL},
         "project": {"level": LOG_LEVEL},
         "reports": {"level": LOG_LEVEL},

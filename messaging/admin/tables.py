@@ -13,7 +13,8 @@ from django.utils.translation import gettext_lazy
 from messaging.dead_letters.masking import mask
 from messaging.models import Inbox, Outbox
 
-from .reading import OperationsAdmin, SearchableById, column, masked
+from .reading import OperationsAdmin, column, masked
+from .stories import StoryPage
 
 #: Why a message was given up.
 REASON = column("reason", gettext_lazy("reason"))
@@ -23,7 +24,7 @@ HANDLED = column("processed_at", gettext_lazy("handled"))
 
 
 @admin.register(Inbox)
-class InboxAdmin(SearchableById):
+class InboxAdmin(StoryPage):
     """Messages that were handled."""
 
     list_display = (

@@ -1,5 +1,6 @@
 """
-Counts of the messages that this process has published, or could not publish.
+Counts of the messages that this process has published, or could not publish, and of
+the requests that it has rejected for safety.
 
 They are kept in memory until a thread of `messaging/monitoring/minutes.py` stores them.
 """
@@ -16,17 +17,18 @@ from typing import NamedTuple
 from messaging.envelope import Envelope
 
 
-class Published(NamedTuple):
+class Counted(NamedTuple):
     """What is counted together."""
 
     #: Minutes since 1970.
     minute: int
-    event_type: str
-    #: Whether the broker has confirmed it.
-    is_confirmed: bool
+    #: An event type, or why a request was rejected.
+    what: str
+    #: "confirmed" or "refused" by the broker, or "rejected".
+    outcome: str
 
 
-Counts = Counter[Published]
+Counts = Counter[Counted]
 
 
 class Tally:
@@ -44,10 +46,18 @@ class Tally:
 
     def count(self, outcomes: Iterable[tuple[Envelope, bool]]) -> None:
         """Count envelopes, each with whether it was confirmed."""
+        names = ("refused", "confirmed")
+        self._count((one.type or "", names[ok]) for one, ok in outcomes)
+
+    def count_rejected(self, why: str) -> None:
+        """Count a request that was rejected for safety."""
+        self._count([(why, "rejected")])
+
+    def _count(self, found: Iterable[tuple[str, str]]) -> None:
         if self.on_count is None:
             return
         minute = int(time.time()) // 60
-        self.add(Counter(Published(minute, one.type or "", ok) for one, ok in outcomes))
+        self.add(Counter(Counted(minute, *one) for one in found))
         self.on_count()
 
     def add(self, counts: Counts) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,7 +19,7 @@ from messaging.conf import settings
 from messaging.exceptions import SERVER_FAILURES
 from messaging.logs.repetition import RepeatingLogger
 from messaging.models import session_locks
-from messaging.models.lease import Lease, Worker
+from messaging.models.lease import Lease, PausedQueue, Worker, new_worker
 
 from .leases import HeldLease
 from .time_limit import WatchedConsumer
@@ -69,11 +66,7 @@ class Coordinator:
         for consumer in consumers:
             self._by_queue[consumer.queue].append(consumer)
             consumer.on_release = self.wake
-        self.me = Worker(
-            id=uuid.uuid4().hex,
-            name=f"{socket.gethostname()}:{os.getpid()}",
-            queues=sorted(self._by_queue),
-        )
+        self.me = new_worker(Worker.CONSUMER, self._by_queue)
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._last_heartbeat = time.monotonic()
@@ -143,10 +136,13 @@ class Coordinator:
         if was_late:
             return
         living = workers.living()
+        paused = PausedQueue.objects.using(settings.DATABASE).in_bulk()
         for queue in self._by_queue:
-            self._follow_assignment(queue, living)
+            self._follow_assignment(queue, living, is_paused=queue in paused)
 
-    def _follow_assignment(self, queue: str, living: Sequence[Worker]) -> None:
+    def _follow_assignment(
+        self, queue: str, living: Sequence[Worker], *, is_paused: bool
+    ) -> None:
         consumers = self._by_queue[queue]
         names = [consumer.name for consumer in consumers]
         objects = Lease.objects.using(settings.DATABASE)
@@ -157,6 +153,8 @@ class Coordinator:
             return
         # A worker that is stopping gets nothing, but keeps its leases until it is done.
         members = [worker.pk for worker in living if queue in worker.queues]
+        if is_paused:
+            members = []
         holders = {worker.pk for worker in living}
         assigned = assign(names, members, {n: one.worker for n, one in leases.items()})
         for consumer in consumers:

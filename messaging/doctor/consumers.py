@@ -44,7 +44,10 @@ def _of_queue(queue: str, parts: Sequence[Backlog]) -> Iterator[Finding]:
     idle = [one for one in there if not one.consumers]
     silent = [one.name for one in there if one.consumers and not one.holders]
     remedy = f"manage.py run_consumer {consumer_name(queue)}"
-    if idle:
+    if total.paused:
+        resume = f"manage.py queues resume {queue}"
+        yield warning(queue, f"{total.paused}; {backlog(total)}", resume)
+    elif idle:
         text = f"no process consumes {', '.join(one.name for one in idle)}"
         if any(one.waiting for one in idle):
             yield error(queue, f"{text}, and {total.waiting} messages wait", remedy)

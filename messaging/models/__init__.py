@@ -9,7 +9,8 @@ from messaging.database import PrunableQuerySet
 from .attempt import Attempt
 from .dead_letter import DeadLetter, DeadLetterPart
 from .inbox import IdempotencyKey, Inbox, LastNameless
-from .lease import Lease, Worker
+from .lease import Lease, PausedQueue, Worker
+from .last_run import LastRun
 from .ledger import Ledger
 from .minute import Minute
 from .outbox import Outbox, OutboxShard
@@ -25,11 +26,13 @@ __all__ = [
     "KnownFailure",
     "LastNameless",
     "Lease",
+    "LastRun",
     "Ledger",
     "Minute",
     "Outbox",
     "OutboxShard",
     "Parked",
+    "PausedQueue",
     "PrunableQuerySet",
     "Replay",
     "ReplayJob",

@@ -1,5 +1,6 @@
 """
-Workers with their heartbeats, and the lease of each partition with its epoch.
+Workers with their heartbeats, the lease of each partition with its epoch, and the
+queues that are paused.
 
 A lease is taken over when its worker has died or sends no heartbeats, and its epoch
 grows. Every transaction of a batch locks its lease and compares the epoch, so that a
@@ -8,6 +9,9 @@ worker that was believed dead, and was only slow, can no longer write.
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
@@ -16,6 +20,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from messaging import __version__
 from messaging.conf import settings
 from messaging.exceptions import TopologyMismatch
 
@@ -33,14 +38,17 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def beat(self, worker: Worker) -> None:
         """Record a heartbeat, and which queues the worker consumes."""
         row = self.filter(pk=worker.pk)
-        names = ("queues", "warnings", "holds")
-        state = {name: getattr(worker, name) for name in names}
+        state = {name: getattr(worker, name) for name in ("queues", "warnings", "holds")}
         if not row.update(seen_at=Now(), **state):
-            self.create(id=worker.pk, name=worker.name, seen_at=Now(), **state)
+            fixed = {name: getattr(worker, name) for name in ("name", "kind", "release")}
+            self.create(
+                id=worker.pk, seen_at=Now(), started_at=Now(), **fixed, **state
+            )
 
     def living(self) -> list[Worker]:
-        """Return the workers that are alive as far as the database knows."""
-        seen = self.filter(seen_at__gt=Now() - timedelta(seconds=settings.LEASE))
+        """Return the consuming workers that live, as far as the database knows."""
+        recent = Now() - timedelta(seconds=settings.LEASE)
+        seen = self.filter(kind=Worker.CONSUMER, seen_at__gt=recent)
         workers = list(seen)
         dead = session_locks.not_held(self.db, [worker.pk for worker in workers])
         return [worker for worker in workers if worker.pk not in dead]
@@ -51,11 +59,18 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
 
 
 class Worker(models.Model):
-    """A process that consumes."""
+    """A process that consumes, or that publishes: an API or a relay."""
+
+    CONSUMER = "consumer"
 
     id = models.CharField(max_length=32, primary_key=True)
     #: Host and process id, for people.
     name = models.CharField(_("process"), max_length=255)
+    #: What it does: `CONSUMER`, "api" or "relay".
+    kind = models.CharField(_("kind"), max_length=10, default=CONSUMER)
+    #: What it runs: `MESSAGING["RELEASE"]`, or the version of this package.
+    release = models.CharField(_("release"), max_length=100, default="")
+    started_at = models.DateTimeField(_("started"), null=True)
     #: The queues that it consumes; none once it is stopping.
     queues = models.JSONField(_("queues"))
     #: By partition, what is wrong and what to do, for operators.
@@ -68,11 +83,48 @@ class Worker(models.Model):
     objects = WorkerQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("consuming process")
-        verbose_name_plural = _("consuming processes")
+        verbose_name = _("process")
+        verbose_name_plural = _("processes")
 
     def __str__(self) -> str:
         return self.name
+
+
+def new_worker(kind: str, queues: Collection[str] = ()) -> Worker:
+    """Return a worker for this process, which is not stored yet."""
+    return Worker(
+        id=uuid.uuid4().hex,
+        name=f"{socket.gethostname()}:{os.getpid()}",
+        kind=kind,
+        release=settings.RELEASE or __version__,
+        queues=sorted(queues),
+    )
+
+
+class PausedQueueQuerySet(models.QuerySet["PausedQueue"]):
+    """The queues that operators have paused."""
+
+    def pause(self, queue: str, paused_by: str) -> bool:
+        """Pause a queue; return False if it was paused before."""
+        values = {"paused_by": paused_by, "paused_at": Now()}
+        return self.get_or_create(queue=queue, defaults=values)[1]
+
+    def resume(self, queue: str) -> bool:
+        """Resume a queue; return False if it was not paused."""
+        return bool(self.filter(queue=queue).delete()[0])
+
+
+class PausedQueue(models.Model):
+    """A queue of which no process gets a lease, so that its messages wait."""
+
+    queue = models.CharField(max_length=255, primary_key=True)
+    paused_by = models.CharField(max_length=255)
+    paused_at = models.DateTimeField()
+
+    objects = PausedQueueQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.queue}, by {self.paused_by}"
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):

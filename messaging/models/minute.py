@@ -30,7 +30,7 @@ CLASSES = len(BOUNDS) + 1
 #: which a message is tried again.
 CONSUMED = ("handled", "failed", "retried", "dead_lettered")
 #: The numbers of a process that publishes.
-PUBLISHED = ("accepted", "refused", "published")
+PUBLISHED = ("accepted", "refused", "published", "rejected")
 #: How long messages waited until their batch began, and how long it took from then.
 WAITS = tuple(f"wait_{number}" for number in range(CLASSES))
 TIMES = tuple(f"time_{number}" for number in range(CLASSES))

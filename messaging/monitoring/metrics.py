@@ -42,6 +42,7 @@ COUNTERS = {
     "accepted": ("accepted", "Messages of the API that the broker has confirmed."),
     "refused": ("refused", "Messages that the broker has not confirmed."),
     "published": ("published", "Messages of the outbox that were published."),
+    "rejected": ("rejected", "Requests refused for safety; the type says why."),
 }
 #: Histograms: name, text, columns of the classes, and of the sum in milliseconds.
 HISTOGRAMS = (
@@ -134,12 +135,14 @@ def of_backlogs() -> Iterator[Metric]:
     text = "Age of the oldest in hand or parked."
     oldest = gauge("queue_oldest_seconds", text, "queue")
     held = gauge("partition_held", "Whether a living process holds it.", "queue")
+    paused = gauge("queue_paused", "Whether an operator has paused it.", "queue")
     for one in state.partitions({}):
         in_hand.add_metric([one.name], one.in_hand)
         parked.add_metric([one.name], one.parked)
         oldest.add_metric([one.name], max(0.0, one.age or 0.0))
         held.add_metric([one.name], bool(one.holders))
-    yield from (in_hand, parked, oldest, held)
+        paused.add_metric([one.name], bool(one.paused))
+    yield from (in_hand, parked, oldest, held, paused)
 
 
 def of_tables() -> Iterator[Metric]:

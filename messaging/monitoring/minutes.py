@@ -9,16 +9,15 @@ publishes stores its numbers every few seconds, from a thread of its own.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.tally import Counts, tally
@@ -27,7 +26,8 @@ from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.envelope import Delivery, now_ms
 from messaging.message import TYPE_LENGTH
-from messaging.models import DeadLetter, Minute
+from messaging.models import DeadLetter, Minute, Worker
+from messaging.models.lease import new_worker
 from messaging.models.minute import Label, count_times
 from messaging.text import storable
 from messaging.topology import dead_queue
@@ -114,12 +114,13 @@ def record_published(kind: str) -> None:
 
 
 class Flusher:
-    """Stores, in a thread of its own, what this process has published."""
+    """Stores, in a thread of its own, what this process publishes, and that it lives."""
 
     kind = ""
 
     def __init__(self) -> None:
-        self._source = f"{self.kind} {socket.gethostname()}:{os.getpid()}"
+        self._me = new_worker(self.kind)
+        self._source = f"{self.kind} {self._me.name}"
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
         self._thread.start()
@@ -130,13 +131,16 @@ class Flusher:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        self.flush()
         while not self._stopping.wait(FLUSH_PAUSE):
             self.flush()
         self.flush()
+        with suppress(DatabaseError):
+            Worker.objects.using(settings.DATABASE).filter(pk=self._me.pk).delete()
         connections.close_all()
 
     def flush(self) -> None:
-        """Store the numbers; keep them for the next time if that fails."""
+        """Store the numbers and a heartbeat; keep the numbers if that fails."""
         counts = tally.take()
         try:
             close_stale_connections()
@@ -147,17 +151,19 @@ class Flusher:
                     datetime.fromtimestamp(minute * 60, UTC), self._numbers(some)
                 )
                 counts -= some
+            Worker.objects.using(settings.DATABASE).beat(self._me)
         except Exception as error:  # noqa: BLE001 nothing depends on this thread
             tally.add(counts)
             logger.warning("Counts of what was published are kept: %s", error)
             connections.close_all()
 
     def _numbers(self, counts: Counts) -> Numbers:
-        columns = ("refused", "published" if self.kind == "relay" else "accepted")
+        confirmed = "published" if self.kind == "relay" else "accepted"
         found = Numbers(Counter)
         for one, number in counts.items():
-            label = Label(self._source, "", storable(one.event_type, TYPE_LENGTH))
-            found[label][columns[one.is_confirmed]] += number
+            label = Label(self._source, "", storable(one.what, TYPE_LENGTH))
+            column = confirmed if one.outcome == "confirmed" else one.outcome
+            found[label][column] += number
         return found
 
 

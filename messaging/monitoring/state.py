@@ -20,7 +20,7 @@ from django.db.models import Count, Min, Sum
 from messaging.amqp.client import Client
 from messaging.cluster.resizing import QueueState, queue_state
 from messaging.conf import settings
-from messaging.models import DeadLetter, Lease, Minute, Parked, Worker
+from messaging.models import DeadLetter, Lease, Minute, Parked, PausedQueue, Worker
 from messaging.registry import handlers
 from messaging.text import masked
 from messaging.topology import consumed_names, dead_queue
@@ -71,6 +71,8 @@ class Backlog:
     failed: float = 0.0
     #: The names of the living processes that hold it.
     holders: list[str] = field(default_factory=list)
+    #: By whom it is paused, and since when.
+    paused: Cause | None = None
     causes: list[Cause] = field(default_factory=list)
 
     @property
@@ -102,6 +104,7 @@ class Backlog:
             "age": self.age,
             "waiting": self.waiting,
             "drained_in": self.drained_in,
+            "paused": self.paused and str(self.paused),
             "causes": [str(one) for one in self.causes],
         }
 
@@ -131,6 +134,10 @@ def partitions(states: Mapping[str, QueueState]) -> list[Backlog]:
     _add_held(found)
     _add_parked(found)
     _add_rates(found)
+    paused = PausedQueue.objects.using(settings.DATABASE).in_bulk()
+    for one in found.values():
+        if by := paused.get(one.queue):
+            one.paused = Cause(masked(f"paused by {by.paused_by}"), by.paused_at)
     return list(found.values())
 
 
@@ -145,6 +152,7 @@ def queues(of_partitions: Iterable[Backlog]) -> list[Backlog]:
         for name in ("in_hand", "parked", "handled", "failed"):
             setattr(total, name, getattr(total, name) + getattr(one, name))
         total.note_age(one.oldest)
+        total.paused = one.paused
         total.holders = sorted({*total.holders, *one.holders})
         total.causes = merged([*total.causes, *one.causes])
     return list(found.values())

@@ -69,6 +69,8 @@ class Story:
     #: "failed", or "not seen yet".
     status: str = "not seen yet"
     outcome: Outcome | None = None
+    #: Why it failed, as its reader may see it.
+    reason: str = ""
     parked: Parked | None = None
     letters: list[DeadLetter] = field(default_factory=list)
     #: The events about what it has written: waiting in the outbox, or handled by a

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler as default_exception_handler
 
+from messaging.amqp.tally import tally
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage, PublishError, TooLarge
 from messaging.logs.repetition import RepeatingLogger
@@ -58,6 +59,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     authenticates = getattr(context.get("view"), "authentication_classes", ())
     if authenticates and isinstance(error, exceptions.AuthenticationFailed):
         logger.warning("A token was refused: %s", describe(error.__cause__ or error))
+        tally.count_rejected("refused token")
     return default_exception_handler(as_api_exception(error), context)
 
 
@@ -69,6 +71,7 @@ def as_api_exception(error: Exception) -> Exception:
             return exceptions.NotFound()
         case SuspiciousOperation():
             logger.warning("A request was refused: %s", error)
+            tally.count_rejected(type(error).__name__)
             return exceptions.ParseError()
         case TooLarge():
             return PayloadTooLarge()

@@ -13,6 +13,7 @@ from messaging.models import (
     IdempotencyKey,
     Inbox,
     LastNameless,
+    LastRun,
     Minute,
     ReplayJob,
 )
@@ -41,6 +42,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Delete the rows, or count them."""
         before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
+        gone = 0
         for model in PRUNED:
             rows = model.objects.using(settings.DATABASE).older_than(before)
             name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
@@ -53,6 +55,7 @@ class Command(BaseCommand):
                 removed += count
                 self.stdout.write(f"{removed} of {total} {name} removed")
                 self.stdout.flush()
+            gone += removed
             if not removed:
                 self.stdout.write(f"There are no {name}")
         history = datetime.now(UTC) - timedelta(days=settings.HISTORY_DAYS)
@@ -69,3 +72,5 @@ class Command(BaseCommand):
             self.stdout.write(f"{dead.count()} dead processes would be removed")
         else:
             self.stdout.write(f"{dead.delete()[0]} dead processes removed")
+            runs = LastRun.objects.using(settings.DATABASE)
+            runs.note("prune_messages", f"{gone} rows removed")

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from messaging.amqp.connection import Connection, broker_address
 from messaging.amqp.wake_up import Hints
-from messaging.monitoring.minutes import record_published
+from messaging.monitoring.minutes import flusher, record_published
 from messaging.outbox.relay import Relay
 from messaging.worker import EXIT_CODES, run_until_stopped
 
@@ -25,6 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one relay."""
         record_published("relay")
+        flusher()  # it sends heartbeats before it publishes
         relay = Relay()
         self.stdout.write(f"Publishing the outbox to {broker_address()}")
         self.stdout.flush()

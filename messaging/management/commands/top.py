@@ -119,5 +119,5 @@ def table(found: list[Backlog]) -> Iterator[str]:
         cells = [f"{v:{form}}" for v, (_, form) in zip(values, COLUMNS, strict=True)]
         holders = ", ".join(one.holders) or "-"
         yield f"{one.name:{width}}  {'  '.join(cells)}  {holders}"
-        for cause in one.causes:
+        for cause in filter(None, (one.paused, *one.causes)):
             yield f"  {cause}"

@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from pymongo.errors import PyMongoError
 
 from messaging.conf import settings
+from messaging.models import LastRun
 from messaging.text import describe
 from reports import agreement
 from reports.documents import sweep, tombstones
@@ -92,6 +93,8 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{wrong} reports differed, {left} of them still do.")
         self.stdout.flush()
+        runs = LastRun.objects.using(settings.DATABASE)
+        runs.note("reports check", f"{left} reports differ")
         if left:
             sys.exit(DIFFERS)
 
