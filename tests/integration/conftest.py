@@ -12,8 +12,10 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission
+from django.contrib.auth.models import User as Account
 from django.db import connection
 from django.db.models import QuerySet
+from django.test import Client
 
 from messaging import handles, projects, serves
 from messaging.registry import handlers, projections
@@ -89,3 +91,21 @@ def serve(servers: SimpleNamespace) -> Iterator[Callable[..., str]]:
     for server, _ in running:
         served.pop(server.connection.name.removeprefix("server-"))
     replies.close()
+
+
+@pytest.fixture
+def login(
+    client: Client, permissions: QuerySet[Permission], settings: Any
+) -> Callable[..., Client]:
+    """Return a function that logs in an account with permissions of `messaging`."""
+    # It would miss the files that a deployment collects.
+    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
+
+    def log_in(*codenames: str) -> Client:
+        account = Account.objects.create_user("mira", is_staff=True)
+        own = permissions.filter(content_type__app_label="messaging")
+        account.user_permissions.set(own.filter(codename__in=codenames))
+        client.force_login(account)
+        return client
+
+    return log_in

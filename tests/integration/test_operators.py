@@ -35,24 +35,6 @@ PARKED = "/admin/messaging/parked/"
 SECRET = "ana.ruiz@example.com"
 
 
-@pytest.fixture
-def login(
-    client: Client, permissions: QuerySet[Permission], settings: Any
-) -> Callable[..., Client]:
-    """Return a function that logs in an account with permissions of `messaging`."""
-    # It would miss the files that a deployment collects.
-    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
-
-    def log_in(*codenames: str) -> Client:
-        account = Account.objects.create_user("mira", is_staff=True)
-        own = permissions.filter(content_type__app_label="messaging")
-        account.user_permissions.set(own.filter(codename__in=codenames))
-        client.force_login(account)
-        return client
-
-    return log_in
-
-
 def personal_rows() -> tuple[DeadLetter, Parked]:
     """Record a dead letter and a parked message that are full of an address."""
     give_up(
