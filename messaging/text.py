@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-#: E-mail addresses, and the user names and passwords of URLs.
-PERSONAL = re.compile(r"[^\s@<>(\"'=:,;/]+@(?=\w)|(?<=://)[^\s@/]+@", re.ASCII)
-
-
 def storable(value: object, length: int | None = None) -> str:
     r"""
     Return a value as text without NUL and lone surrogates, cut to `length` characters.
@@ -39,11 +33,6 @@ def describe(error: BaseException, length: int | None = None) -> str:
     if not text and (cause := error.__cause__):
         text = f"{type(cause).__name__}: {storable(cause)}"
     return storable(f"{type(error).__name__}: {text}", length)
-
-
-def masked(text: str) -> str:
-    """Return a text in which the names before an @ are replaced by ***."""
-    return PERSONAL.sub("***@", text)
 
 
 def duration(seconds: float | None) -> str:

@@ -20,8 +20,9 @@ from messaging.database import answers
 from messaging.envelope import Delivery
 from messaging.exceptions import SERVER_FAILURES
 from messaging.logs.repetition import RepeatingLogger
+from messaging.masking import masked
 from messaging.registry import projections
-from messaging.text import describe, masked
+from messaging.text import describe
 
 repeating = RepeatingLogger(__name__)
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-#: Stands for what is hidden.
-HIDDEN = "•••"
-#: An e-mail, also as part of a URL.
-ADDRESS = re.compile(r"[^\s'\"<>()\[\]{},;:=?&/]+(?:@|%40)[^\s'\"<>()\[\]{},;:=?&/]+")
+from messaging.masking import HIDDEN, masked
+
 #: Fields of a body that are no personal data.
 PLAIN = ("event_type",)
 
 
 def mask(text: str) -> str:
-    """Return a text with its e-mails hidden."""
-    if "@" not in text and "%40" not in text:
-        return text
-    return ADDRESS.sub(HIDDEN, text)
+    """Return a text without addresses and secrets, on its lines."""
+    return masked(text, lines=True)
 
 
 def mask_body(body: bytes) -> str:
     """Return the structure of a body, as indented JSON without its values."""
     try:
-        masked = _without_values(json.loads(body))
-        return json.dumps(masked, indent=2, ensure_ascii=False)
+        shape = _without_values(json.loads(body))
+        return json.dumps(shape, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return HIDDEN
 

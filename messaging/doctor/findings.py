@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from urllib.parse import unquote
 
-from django.conf import settings as django_settings
-
-from messaging.conf import settings
 from messaging.exceptions import MessagingError
+from messaging.masking import masked
 from messaging.text import describe
 
 
@@ -71,21 +67,6 @@ def error(subject: str, text: str, remedy: str) -> Finding:
 
 
 def explained(cause: BaseException) -> str:
-    """Return an error as one line, in which passwords and keys are replaced by ***."""
+    """Return an error as one line, without addresses and secrets."""
     text = str(cause) if isinstance(cause, MessagingError) else describe(cause)
-    text = " ".join(text.split())
-    for secret in sorted(_secrets(), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
-
-
-def _secrets() -> set[str]:
-    databases: dict[str, dict[str, Any]] = django_settings.DATABASES
-    urls = [settings.URL, *(str(one.get("HOST", "")) for one in databases.values())]
-    found = {str(one.get("PASSWORD") or "") for one in databases.values()}
-    for url in urls:
-        # Up to the last @: a password may contain characters that should be quoted.
-        before = url.rpartition("://")[2].rpartition("@")[0]
-        password = before.partition(":")[2]
-        found |= {password, unquote(password)}
-    return (found | {django_settings.SECRET_KEY}) - {""}
+    return masked(" ".join(text.split()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.core.mail import mail_admins
 
-from messaging.text import masked
+from messaging.masking import masked
 
 from .findings import Finding, Level
 

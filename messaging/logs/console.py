@@ -9,7 +9,7 @@ from typing import Any
 
 from messaging.text import storable
 
-from .masking import masked
+from messaging.masking import masked
 
 #: Attributes of every record, and of Django's: the request itself.
 USUAL = {

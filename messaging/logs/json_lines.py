@@ -10,7 +10,7 @@ from typing import Any
 from messaging.text import storable
 
 from .console import time_of
-from .masking import masked
+from messaging.masking import masked
 
 try:
     from pythonjsonlogger.core import RESERVED_ATTRS

@@ -22,7 +22,7 @@ from messaging.cluster.resizing import QueueState, queue_state
 from messaging.conf import settings
 from messaging.models import DeadLetter, Lease, Minute, Parked, PausedQueue, Worker
 from messaging.registry import handlers
-from messaging.text import masked
+from messaging.masking import masked
 from messaging.topology import consumed_names, dead_queue
 
 #: How far rates look back.

@@ -26,7 +26,6 @@ from messaging.models.lease import Lease, Worker
 from messaging.models.minute import Label
 from messaging.monitoring import state
 from messaging.monitoring.state import Backlog
-from messaging.text import masked
 from reports.models import ReportLedger
 from tests.support import BASE, private_servers
 from tests.support.broker import Broker, rabbitmqctl
@@ -187,7 +186,7 @@ def test_what_a_process_holds_counts_while_its_lease_is_in_force(
     assert one.in_hand == one.waiting == expected
     assert (one.oldest is not None) == bool(expected)
     assert [str(one) for one in one.causes] == [
-        "Gone: for ***@x.com since 2026-01-01 00:00:00 UTC"
+        "Gone: for [address] since 2026-01-01 00:00:00 UTC"
     ][:expected]
 
 
@@ -217,7 +216,7 @@ def test_a_queue_in_which_nothing_succeeds_is_a_finding(
     fail(5)
     (finding,) = [one for one in of("users_queue") if "every attempt" in one.text]
     assert finding.level == Level.WARNING
-    assert "Reject: ***@example.com exists since" in finding.text
+    assert "Reject: [address] exists since" in finding.text
     assert "dead_letters list --queue users_queue" in finding.remedy
 
     fail(0, handled=1)
@@ -257,7 +256,7 @@ def test_failures_that_differ_in_names_and_ids_are_one_cause(
     assert total.parked == 5
     assert total.oldest == first
     assert [(one.text, one.count) for one in total.causes] == [
-        ("Retry: no answer for ***@example.com about ...", 3),
+        ("Retry: no answer for [address] about ...", 3),
         ("KeyError: 'x'", 1),
     ]
     assert total.causes[0].since == first
@@ -280,20 +279,6 @@ def test_the_rate_says_when_a_queue_is_drained(
     assert json.dumps(one.as_dict())
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("refused: ann.lee+x@example.com.", "refused: ***@example.com."),
-        ("<ñandú@example.com>", "<***@example.com>"),
-        ("amqp://user:secret@host:5672/", "amqp://***@host:5672/"),
-        ("('a@b.cl', 'c@d.cl')", "('***@b.cl', '***@d.cl')"),
-        ("no @ address at host:25", "no @ address at host:25"),
-    ],
-)
-def test_names_before_an_at_sign_are_masked(text: str, expected: str) -> None:
-    assert masked(text) == expected
-
-
 def test_a_change_is_mailed_once(tmp_path: Path, settings: Any) -> None:
     settings.ADMINS = [("", "ops@example.com")]
     path = tmp_path / "state.json"
@@ -314,7 +299,7 @@ def test_a_change_is_mailed_once(tmp_path: Path, settings: Any) -> None:
         "doctor: all is well",
     ]
     assert "5 wait -> run it" in mail.outbox[0].body
-    assert "***@x.com waits" in mail.outbox[0].body
+    assert "[address] waits" in mail.outbox[0].body
     assert "gone     warning parked" in mail.outbox[1].body
     assert mail.outbox[0].to == ["ops@example.com"]
 

@@ -194,11 +194,11 @@ def test_without_any_of_them_there_is_nothing_to_see(
     ("text", "expected"),
     [
         ("nothing", "nothing"),
-        ("to <ana.ruiz+x@example.com>: no", "to <•••>: no"),
-        ("email:ana@example.com", "email:•••"),
-        ("/users/?email=ana%40example.com&x=1", "/users/?email=•••&x=1"),
+        ("to <ana.ruiz+x@example.com>: no", "to <[address]>: no"),
+        ("email:ana@example.com", "email:[address]"),
+        ("/users/?email=ana%40example.com&x=1", "/users/?email=[address]&x=1"),
         ("@ alone", "@ alone"),
-        ("'ñandú@münchen.de'", "'•••'"),
+        ("'ñandú@münchen.de'", "'[address]'"),
     ],
 )
 def test_addresses_are_hidden_wherever_they_stand(text: str, expected: str) -> None:
@@ -208,13 +208,13 @@ def test_addresses_are_hidden_wherever_they_stand(text: str, expected: str) -> N
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"\xff", "•••"),
-        (b"text", "•••"),
-        (b'"text"', '"•••"'),
-        (b"[" * 100_000, "•••"),
+        (b"\xff", "[hidden]"),
+        (b"text", "[hidden]"),
+        (b'"text"', '"[hidden]"'),
+        (b"[" * 100_000, "[hidden]"),
         (
             b'{"event_type": "a", "n": [1, null, true], "a@b.c": {"d": 1.5}}',
-            {"event_type": "a", "n": ["•••", None, True], "•••": {"d": "•••"}},
+            {"event_type": "a", "n": ["[hidden]", None, True], "[hidden]": {"d": "[hidden]"}},
         ),
     ],
 )

@@ -24,7 +24,7 @@ from messaging.logs.context import (
 )
 from messaging.logs.django_lines import OneLineEach
 from messaging.logs.json_lines import JSONFormatter
-from messaging.logs.masking import LONGEST, masked
+from messaging.masking import LONGEST, masked
 from messaging.logs.repetition import RepeatingLogger
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

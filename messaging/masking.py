@@ -1,7 +1,8 @@
 """
-Masking what must not be in a log: addresses of people, secrets, control characters.
+Masking what must not be shown to everybody: addresses of people, secrets, control
+characters. Log lines, findings and the pages of operators are masked.
 
-It is done to the finished line, because addresses come from everywhere: from error
+It is done to the finished text, because addresses come from everywhere: from error
 texts of servers, from values in tracebacks, and from URLs of requests.
 """
 
