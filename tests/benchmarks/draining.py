@@ -43,6 +43,9 @@ class Progress:
         self.stream = stream
         self._connection = connect(way.database)
         self._last_emails = list(stream.last_emails.values())
+        (self._last_before,) = query(
+            self._connection, "SELECT COALESCE(MAX(user_id), 0) FROM users_user"
+        )[0]
         #: How many users there are in the end.
         self._users = self._count() + stream.users - stream.existing
 
@@ -50,9 +53,10 @@ class Progress:
         return int(query(self._connection, "SELECT COUNT(*) FROM users_user")[0][0])
 
     def newest(self) -> int:
-        """Return the number of the user that was inserted last."""
-        sql = "SELECT email FROM users_user ORDER BY user_id DESC LIMIT 1"
-        rows = query(self._connection, sql)
+        """Return the number of the user of the stream that was inserted last, or -1."""
+        sql = "SELECT email FROM users_user WHERE user_id > %s "
+        sql += "ORDER BY user_id DESC LIMIT 1"
+        rows = query(self._connection, sql, self._last_before)
         return number_of(rows[0][0]) if rows else -1
 
     def after_warm_up(self, programs: list[Program]) -> int:
