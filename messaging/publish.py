@@ -11,14 +11,7 @@ from . import topology
 from .amqp.encoding import pack
 from .amqp.publisher import publisher
 from .conf import settings
-from .envelope import (
-    PARTITION_KEY,
-    PARTITIONS,
-    SENT_AT,
-    Envelope,
-    now_ms,
-    random_id,
-)
+from .envelope import PARTITION_KEY, PARTITIONS, SENT_AT, Envelope, now_ms, random_id
 from .logs.context import inheriting
 from .message import Event, Message, key_of
 from .registry import handlers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 def storable(value: object, length: int | None = None) -> str:
     r"""
     Return a value as text without NUL and lone surrogates, cut to `length` characters.

@@ -154,7 +154,7 @@ LOGGING = {
             "filters": ["context", "one_line_each"],
             "formatter": LOG_FORMAT,
         },
-        "rejected": {"class": "messaging.logs.django_lines.CountRejected"},
+        "rejected": {"class": "messaging.amqp.tally.CountRejected"},
     },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -151,7 +152,7 @@ def read_servers() -> list[str]:
     """Ask all servers, and return those that do not answer within a second."""
     for alias in connections:
         if alias not in _readings and alias != settings.DATABASE:
-            _readings[alias] = Reading(alias, lambda alias=alias: ping(alias))
+            _readings[alias] = Reading(alias, partial(ping, alias))
     _readings.setdefault("broker", Reading("broker", read_broker))
     refresh(_readings.values())
     return [name for name, one in _readings.items() if not one.is_up]
@@ -193,8 +194,8 @@ def signs_of(
             yield Sign("warning", text % values, button=button if is_parked else None)
     for name, causes in state.failing_queues().items():
         text = gettext("Nothing succeeds in %(queue)s: %(cause)s")
-        cause = causes[0] if causes else gettext("see the failures below")
-        yield Sign("error", text % {"queue": name, "cause": cause})
+        why = str(causes[0]) if causes else gettext("see the failures below")
+        yield Sign("error", text % {"queue": name, "cause": why})
 
 
 def idle(parts: Sequence[Backlog]) -> Iterator[Sign]:
@@ -246,16 +247,16 @@ def rows_of(queues: Sequence[Backlog]) -> Iterator[Row]:
         )
         for one in queues
     }
-    sums = minutes.filter(minute__gte=now - DAY).values_list("queue", "minute")
-    for queue, *numbers in sums.order_by().annotate(Sum("handled"), Sum("failed")):
-        for curve in curves.get(queue, ()):
-            curve.add(*numbers)
-    for one in queues:
-        hour, day = curves[one.name]
+    recent = minutes.filter(minute__gte=now - DAY).order_by().values("queue", "minute")
+    for one in recent.annotate(applied=Sum("handled"), missed=Sum("failed")):
+        for curve in curves.get(one["queue"], ()):
+            curve.add(one["minute"], one["applied"], one["missed"])
+    for queue in queues:
+        hour, day = curves[queue.name]
         yield Row(
-            one,
-            totals[one.name],
-            by_type[one.name],
+            queue,
+            totals[queue.name],
+            by_type[queue.name],
             hour.svg(summary(gettext("In the last hour"), hour)),
             day.svg(summary(gettext("In the last 24 hours"), day)),
         )
@@ -282,7 +283,7 @@ def seconds(value: float) -> str:
 
 def age_of(moment: datetime | None) -> float | None:
     """Return the seconds since a moment."""
-    return moment and (datetime.now(UTC) - moment).total_seconds()
+    return (datetime.now(UTC) - moment).total_seconds() if moment else None
 
 
 def processes() -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ They are kept in memory until a thread of `messaging/monitoring/minutes.py` stor
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -29,6 +30,9 @@ class Counted(NamedTuple):
 
 
 Counts = Counter[Counted]
+
+#: What lines of `django.security.*` are counted as, by the last part of the name.
+REFUSALS = {"DisallowedHost": "refused host", "csrf": "missing CSRF token"}
 
 
 class Tally:
@@ -74,3 +78,12 @@ class Tally:
 
 #: That of this process.
 tally = Tally()
+
+
+class CountRejected(logging.Handler):
+    """A handler for the logger `django.security`, which counts what Django refuses."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count the request that a line is about."""
+        name = record.name.rpartition(".")[2]
+        tally.count_rejected(REFUSALS.get(name, name))

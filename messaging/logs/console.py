@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from messaging.text import storable
-
 from messaging.masking import masked
+from messaging.text import storable
 
 #: Attributes of every record, and of Django's: the request itself.
 USUAL = {

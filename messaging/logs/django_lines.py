@@ -1,13 +1,8 @@
-"""A filter and a handler for what Django itself logs about requests."""
+"""A filter for what Django itself logs about requests."""
 
 from __future__ import annotations
 
 import logging
-
-from messaging.amqp.tally import tally
-
-#: What is counted of what Django logs in `django.security.*`, by the last part.
-REJECTED = {"DisallowedHost": "refused host", "csrf": "missing CSRF token"}
 
 
 class OneLineEach(logging.Filter):
@@ -26,12 +21,3 @@ class OneLineEach(logging.Filter):
         status = getattr(record, "status_code", 500)
         is_news = bool(record.exc_info) or (status >= 500 and status != 503)
         return record.name != "django.request" or is_news
-
-
-class CountRejected(logging.Handler):
-    """A handler for `django.security` that counts what Django has refused."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count a line."""
-        name = record.name.rpartition(".")[2]
-        tally.count_rejected(REJECTED.get(name, name))

@@ -7,10 +7,10 @@ import logging
 from math import isfinite
 from typing import Any
 
+from messaging.masking import masked
 from messaging.text import storable
 
 from .console import time_of
-from messaging.masking import masked
 
 try:
     from pythonjsonlogger.core import RESERVED_ATTRS

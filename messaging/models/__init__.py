@@ -9,8 +9,8 @@ from messaging.database import PrunableQuerySet
 from .attempt import Attempt
 from .dead_letter import DeadLetter, DeadLetterPart
 from .inbox import IdempotencyKey, Inbox, LastNameless
-from .lease import Lease, PausedQueue, Worker
 from .last_run import LastRun
+from .lease import Lease, PausedQueue, Worker
 from .ledger import Ledger
 from .minute import Minute
 from .outbox import Outbox, OutboxShard
@@ -25,8 +25,8 @@ __all__ = [
     "Inbox",
     "KnownFailure",
     "LastNameless",
-    "Lease",
     "LastRun",
+    "Lease",
     "Ledger",
     "Minute",
     "Outbox",

@@ -39,12 +39,14 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def beat(self, worker: Worker) -> None:
         """Record a heartbeat, and which queues the worker consumes."""
         row = self.filter(pk=worker.pk)
-        state = {name: getattr(worker, name) for name in ("queues", "warnings", "holds")}
+        state = {
+            name: getattr(worker, name) for name in ("queues", "warnings", "holds")
+        }
         if not row.update(seen_at=Now(), **state):
-            fixed = {name: getattr(worker, name) for name in ("name", "kind", "release")}
-            self.create(
-                id=worker.pk, seen_at=Now(), started_at=Now(), **fixed, **state
-            )
+            fixed = {
+                name: getattr(worker, name) for name in ("name", "kind", "release")
+            }
+            self.create(id=worker.pk, seen_at=Now(), started_at=Now(), **fixed, **state)
 
     def living(self) -> list[Worker]:
         """Return the consuming workers that live, as far as the database knows."""

@@ -114,7 +114,7 @@ def record_published(kind: str) -> None:
 
 
 class Flusher:
-    """Stores, in a thread of its own, what this process publishes, and that it lives."""
+    """Stores what this process publishes, and that it lives, in its own thread."""
 
     kind = ""
 

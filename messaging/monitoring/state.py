@@ -20,9 +20,9 @@ from django.db.models import Count, Min, Sum
 from messaging.amqp.client import Client
 from messaging.cluster.resizing import QueueState, queue_state
 from messaging.conf import settings
+from messaging.masking import masked
 from messaging.models import DeadLetter, Lease, Minute, Parked, PausedQueue, Worker
 from messaging.registry import handlers
-from messaging.masking import masked
 from messaging.topology import consumed_names, dead_queue
 
 #: How far rates look back.

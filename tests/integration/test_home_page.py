@@ -107,7 +107,7 @@ def test_pausing_is_shown_and_can_be_undone(operator: Client) -> None:
     assert row.paused_by == "admin mira"
     assert "users_queue" in paused
     assert "admin mira" in paused
-    assert "value=\"resume\"" not in paused  # it is text
+    assert 'value="resume"' not in paused  # it is text
     assert not PausedQueue.objects.exists()
 
 
@@ -181,7 +181,9 @@ def test_groups_of_failures_can_be_previewed_from_it(operator: Client) -> None:
 def test_curves_and_times_come_from_the_minutes(operator: Client) -> None:
     label = Label("users_queue.0", "users_queue", "user.create")
     numbers = Counter(handled=7, failed=2, wait_3=7, time_5=7)
-    Minute.objects.add(datetime.now(UTC).replace(second=0, microsecond=0), {label: numbers})
+    Minute.objects.add(
+        datetime.now(UTC).replace(second=0, microsecond=0), {label: numbers}
+    )
 
     page = operator.get(HOME).content.decode()
 
@@ -198,7 +200,11 @@ def test_processes_show_their_release_and_their_last_heartbeat(
     operator: Client,
 ) -> None:
     now = datetime.now(UTC)
-    for name, kind, age in [("a:1", "api", 2), ("b:2", "relay", 60), ("c:3", "api", 9999)]:
+    for name, kind, age in [
+        ("a:1", "api", 2),
+        ("b:2", "relay", 60),
+        ("c:3", "api", 9999),
+    ]:
         Worker.objects.create(
             id=name,
             name=name,

@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
-from django.contrib.auth.models import User as Account
 from django.db import transaction
-from django.db.models import QuerySet
 from django.test import Client
 
 from messaging.admin import lists
@@ -214,7 +211,11 @@ def test_addresses_are_hidden_wherever_they_stand(text: str, expected: str) -> N
         (b"[" * 100_000, "[hidden]"),
         (
             b'{"event_type": "a", "n": [1, null, true], "a@b.c": {"d": 1.5}}',
-            {"event_type": "a", "n": ["[hidden]", None, True], "[hidden]": {"d": "[hidden]"}},
+            {
+                "event_type": "a",
+                "n": ["[hidden]", None, True],
+                "[hidden]": {"d": "[hidden]"},
+            },
         ),
     ],
 )

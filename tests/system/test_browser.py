@@ -73,7 +73,9 @@ def test_a_failed_group_is_understood_and_replayed_in_under_ten_clicks(
         ).first.click()
 
     # It is noticed without loading the page again.
-    page.get_by_text(re.compile(f"{LETTERS} .*No existe")).first.wait_for(timeout=15_000)
+    page.get_by_text(re.compile(f"{LETTERS} .*No existe")).first.wait_for(
+        timeout=15_000
+    )
     created = server.post("/users/", JOHN, headers={"Prefer": "wait=10"}).json()
     assert created["user_id"] == 1
     click("Ver los fallos")

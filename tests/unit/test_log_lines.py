@@ -24,8 +24,8 @@ from messaging.logs.context import (
 )
 from messaging.logs.django_lines import OneLineEach
 from messaging.logs.json_lines import JSONFormatter
-from messaging.masking import LONGEST, masked
 from messaging.logs.repetition import RepeatingLogger
+from messaging.masking import LONGEST, masked
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 MESSAGE = Delivery(
