@@ -132,10 +132,4 @@ def restricted_user(name: str, **patterns: str) -> str:
 
 def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
     """Run rabbitmqctl and return its output."""
-    return subprocess.run(
-        [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
-        env=rabbitmq.environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    return rabbitmq.control(*arguments)
