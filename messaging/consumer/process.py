@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 
 from messaging import topology
@@ -36,6 +37,9 @@ def run_consumers(queues: list[str]) -> int:
     for ingress in ingresses:
         ingress.gateway = gateway
     coordinator = Coordinator(consumers)
+    # What is loaded by now stays: garbage is only looked for in what comes later.
+    gc.collect()
+    gc.freeze()
 
     def stop() -> None:
         coordinator.retire()
