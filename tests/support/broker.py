@@ -12,8 +12,6 @@ from typing import Any
 import pika
 from django.conf import settings
 
-from messaging.lab.servers import RabbitMQ
-
 from . import private_servers
 from .waiting import eventually
 
@@ -120,16 +118,10 @@ def restricted_user(name: str, **patterns: str) -> str:
     user, host, by = texts[0], texts[1], '<<"tests">>'
     topics = f'<<"amq.topic">>, <<"{patterns.get("topics", ".*")}">>, <<".*">>'
     module = "rabbit_auth_backend_internal"
-    rabbitmqctl(
-        server,
+    server.control(
         "eval",
         f'{module}:add_user({user}, <<"guest">>, {by}), '
         f"{module}:set_permissions({', '.join(texts)}, {by}), "
         f"{module}:set_topic_permissions({user}, {host}, {topics}, {by}).",
     )
     return f"amqp://{name}:guest@127.0.0.1:{server.port}/"
-
-
-def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
-    """Run rabbitmqctl and return its output."""
-    return rabbitmq.control(*arguments)
