@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -124,9 +123,6 @@ def run_until_stopped(
         threading.Thread(target=guarded, args=(loop,), daemon=True) for loop in loops
     ]
     used = [*consuming, publisher().connection]
-    # What is loaded by now stays: garbage is only looked for in what comes later.
-    gc.collect()
-    gc.freeze()
     with on_stop(lambda: asked.append(True)):
         for thread in threads:
             thread.start()

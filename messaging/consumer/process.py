@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 
 from messaging import topology
@@ -38,6 +39,9 @@ def run_consumers(queues: list[str]) -> int:
         ingress.gateway = gateway
     workers: list[Consumer | Replayer] = [*consumers, *replayers(queues)]
     coordinator = Coordinator(workers)
+    # What is loaded by now stays: garbage is only looked for in what comes later.
+    gc.collect()
+    gc.freeze()
 
     def stop() -> None:
         coordinator.retire()

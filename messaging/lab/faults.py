@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from messaging.conf import settings
 
 from .program import Program
+from .servers import WATERMARK, RabbitMQ
 from .system import Part, System
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,14 @@ WEIGHTS = {
     "freeze": 1,
     "lose": 1,
     "forget": 0.5,
+    "block": 1,
     "stun consumer": 2,
     "hang consumer": 2,
 }
 #: Faults whose name is not that of a part.
 FAULTS_OF_ALL = (
     *("consumer", "stun consumer", "hang consumer"),
-    *("cut", "freeze", "lose", "forget"),
+    *("cut", "freeze", "lose", "forget", "block"),
 )
 #: Share of the consumer faults that hit the busiest one; others may be idle.
 BUSIEST = 0.6
@@ -149,6 +151,8 @@ class Faults:
             self._begin(f"stun {victim}", victim, self._stun)
         elif verb == "hang":
             self._begin(f"hang {victim}", victim, self._hang)
+        elif verb == "block":
+            self._begin("block rabbitmq", "rabbitmq", self._block)
         else:
             server = self._random.choice([*self.system.proxies])
             action = {
@@ -230,6 +234,16 @@ class Faults:
 
     def _forget(self, server: str, share: float) -> None:
         self.system.proxies[server].forget()
+
+    def _block(self, name: str, share: float) -> None:
+        """Let the broker block publishers, as if its memory were full."""
+        broker = self.system.parts[name]
+        assert isinstance(broker, RabbitMQ)
+        broker.control("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            time.sleep(between(STOPPED, share))
+        finally:
+            broker.control("set_vm_memory_high_watermark", "absolute", WATERMARK)
 
     @contextmanager
     def _frozen(self, server: str) -> Iterator[None]:

@@ -20,6 +20,9 @@ from .server import Server, ServerError
 
 __all__ = ["MariaDB", "MongoDB", "PostgreSQL", "RabbitMQ", "Server", "ServerError"]
 
+#: Memory of a broker above which it blocks publishers.
+WATERMARK = "1GB"
+
 
 class RabbitMQ(Server):
     """A RabbitMQ node with its own epmd and, optionally, the management plugin."""
@@ -76,6 +79,14 @@ class RabbitMQ(Server):
         beside = command.parent / name
         return str(beside.resolve() if beside.exists() else command)
 
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl`, and return its output; raises `CalledProcessError`."""
+        command = [self.program("rabbitmqctl"), "--quiet", *arguments]
+        done = subprocess.run(
+            command, env=self.environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
     def write_tool(self, path: Path) -> None:
         """Write a `rabbitmqctl` script for this node."""
         exports = (
@@ -91,7 +102,7 @@ class RabbitMQ(Server):
         server = self.program("rabbitmq-server")
         epmd = required("erlang-base", "epmd")
         settings = [
-            "vm_memory_high_watermark.absolute = 1GB",
+            f"vm_memory_high_watermark.absolute = {WATERMARK}",
             "disk_free_limit.absolute = 50MB",
             "log.console.level = warning",
         ]

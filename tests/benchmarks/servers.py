@@ -72,7 +72,7 @@ def start(buffer_pool: str) -> None:
     wanted = [rabbitmq, mariadb, *([mongodb] if HAS_MONGODB else [])]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), wanted))
-    rabbitmqctl("set_vm_memory_high_watermark", WATERMARK)
+    rabbitmq.control("set_vm_memory_high_watermark", WATERMARK)
 
 
 def versions() -> str:
@@ -91,15 +91,6 @@ def stop() -> None:
     """Stop the servers."""
     for server in (rabbitmq, mariadb, mongodb):
         server.stop()
-
-
-def rabbitmqctl(*arguments: str) -> None:
-    """Run a command of the broker's operator."""
-    subprocess.run(
-        [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
-        env=rabbitmq.environment,
-        check=True,
-    )
 
 
 def connect(database: str = "") -> Any:
@@ -165,8 +156,10 @@ class Installation:
         if self.database != "messaging":
             create_database(self.database)
         if self.host:
-            rabbitmqctl("add_vhost", self.host)
-            rabbitmqctl("set_permissions", "-p", self.host, "guest", ".*", ".*", ".*")
+            rabbitmq.control("add_vhost", self.host)
+            rabbitmq.control(
+                "set_permissions", "-p", self.host, "guest", ".*", ".*", ".*"
+            )
         for command in ("migrate --verbosity 0 --database default", "topology apply"):
             subprocess.run(
                 [sys.executable, "manage.py", *command.split()],

@@ -61,13 +61,6 @@ def broker_url(servers: SimpleNamespace) -> str:
     return virtual_host("dead-letters")
 
 
-def rabbitmqctl(servers: SimpleNamespace, *arguments: str) -> None:
-    """Administer the broker."""
-    server = servers.rabbitmq
-    command = [server.program("rabbitmqctl"), *arguments]
-    subprocess.run(command, env=server.environment, check=True, capture_output=True)
-
-
 @pytest.fixture
 def broker(
     broker_url: str,

@@ -23,7 +23,7 @@ from messaging.rest_framework.front import Front
 from messaging.rest_framework.plain_writes import route_of
 from project.wsgi import application
 from tests.support.asgi import Answer, ask
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.processes import Processes, start_api
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
@@ -451,7 +451,7 @@ def test_a_message_that_a_full_queue_refuses_is_sent_again(
     limit = ["set_policy", "full", r"^users_queue\.0$", '{"max-length": 1}']
 
     async def scenario(front: Front) -> Answer:
-        rabbitmqctl(servers.rabbitmq, *limit)
+        servers.rabbitmq.control(*limit)
         for name in "abc":
             await create(front, name)
         waiting = asyncio.create_task(create(front, "waits"))
@@ -463,7 +463,7 @@ def test_a_message_that_a_full_queue_refuses_is_sent_again(
     try:
         assert run(scenario).status == 202
     finally:
-        rabbitmqctl(servers.rabbitmq, "clear_policy", "full")
+        servers.rabbitmq.control("clear_policy", "full")
 
     assert names(broker) == ["waits"]
 
@@ -474,15 +474,13 @@ def test_a_blocking_broker_is_not_written_to(
 ) -> None:
     async def scenario(front: Front) -> None:
         await accepted(front, "before")
-        rabbitmqctl(servers.rabbitmq, "set_vm_memory_high_watermark", "0")
+        servers.rabbitmq.control("set_vm_memory_high_watermark", "0")
         try:
             # The broker notifies a publisher only when it publishes.
             assert (await create(front, "swallowed")).status == 503
             assert (await create(front, "kept")).status == 503
         finally:
-            rabbitmqctl(
-                servers.rabbitmq, "set_vm_memory_high_watermark", "absolute", "1GB"
-            )
+            servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
         await accepted(front, "after")
 
     run(scenario)

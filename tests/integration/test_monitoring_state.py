@@ -28,7 +28,7 @@ from messaging.monitoring import state
 from messaging.monitoring.state import Backlog
 from reports.models import ReportLedger
 from tests.support import BASE, private_servers
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.messages import ANN, handle
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
@@ -56,11 +56,8 @@ def total_of(queue: str) -> Backlog:
 
 def by_the_broker(name: str) -> tuple[int, int]:
     """Return how many messages of a queue are ready, and how many unacknowledged."""
-    text = rabbitmqctl(
-        private_servers.rabbitmq,
-        *("list_queues", "name", "messages_ready", "messages_unacknowledged"),
-        "--formatter=json",
-    )
+    columns = ("name", "messages_ready", "messages_unacknowledged")
+    text = private_servers.rabbitmq.control("list_queues", *columns, "--formatter=json")
     (row,) = [row for row in json.loads(text) if row["name"] == name]
     return row["messages_ready"], row["messages_unacknowledged"]
 

@@ -19,7 +19,7 @@ from messaging.amqp.publisher import Publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from tests.support import BASE
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
@@ -345,7 +345,7 @@ def test_a_blocking_broker_is_reported_and_not_written_to(
     broker: Broker, publisher: Publisher, queue: str, servers: SimpleNamespace
 ) -> None:
     publisher.publish(*envelopes(queue))
-    rabbitmqctl(servers.rabbitmq, "set_vm_memory_high_watermark", "0")
+    servers.rabbitmq.control("set_vm_memory_high_watermark", "0")
     try:
         # The broker notifies a publisher only when it publishes.
         with pytest.raises(Unconfirmed):
@@ -358,7 +358,7 @@ def test_a_blocking_broker_is_reported_and_not_written_to(
         )  # fmt: skip
         waiting.start()
     finally:
-        rabbitmqctl(servers.rabbitmq, "set_vm_memory_high_watermark", "absolute", "1GB")
+        servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
     waiting.join()
 
     found = bodies(broker, queue)

@@ -16,7 +16,7 @@ import pytest
 from messaging.amqp.publisher import Publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, Unroutable
-from tests.support.broker import Broker, rabbitmqctl, restricted_user
+from tests.support.broker import Broker, restricted_user
 from tests.support.proxy import RefusingProxy
 from tests.support.waiting import eventually
 
@@ -120,7 +120,7 @@ def test_a_message_for_an_exchange_whose_name_is_cut_fails_alone(
     broker: Broker, settings: Any, queue: str, servers: SimpleNamespace
 ) -> None:
     """It is cut in the middle of a character, so that it is no text."""
-    is_old = rabbitmqctl(servers.rabbitmq, "version").startswith("3.")
+    is_old = servers.rabbitmq.control("version").startswith("3.")
 
     with publishing(settings) as publisher:
         (error,) = check(publisher, broker, queue, {"exchange": "ñ" * 125})
@@ -181,8 +181,8 @@ def limits(servers: SimpleNamespace) -> Iterator[Callable[[str, int], None]]:
     def set_limit(name: str, value: int) -> None:
         # Read from either place, depending on the version.
         code = f"application:set_env(rabbit, {name}, {value}), "
-        rabbitmqctl(
-            servers.rabbitmq, "eval", f"{code} persistent_term:put({name}, {value})."
+        servers.rabbitmq.control(
+            "eval", f"{code} persistent_term:put({name}, {value})."
         )
 
     yield set_limit

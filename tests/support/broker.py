@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,6 @@ from typing import Any
 
 import pika
 from django.conf import settings
-
-from messaging.lab.servers import RabbitMQ
 
 from . import private_servers
 from .waiting import eventually
@@ -94,16 +91,8 @@ class Broker:
 def virtual_host(name: str, *options: str) -> str:
     """Create a virtual host, where no other process consumes; return its URL."""
     server = private_servers.rabbitmq
-    for command in (
-        ["add_vhost", name, *options],
-        ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"],
-    ):
-        subprocess.run(
-            [server.program("rabbitmqctl"), "-n", server.node, *command],
-            env=server.environment,
-            check=True,
-            capture_output=True,
-        )
+    server.control("add_vhost", name, *options)
+    server.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
     return f"{server.url}{name}"
 
 
@@ -120,22 +109,10 @@ def restricted_user(name: str, **patterns: str) -> str:
     user, host, by = texts[0], texts[1], '<<"tests">>'
     topics = f'<<"amq.topic">>, <<"{patterns.get("topics", ".*")}">>, <<".*">>'
     module = "rabbit_auth_backend_internal"
-    rabbitmqctl(
-        server,
+    server.control(
         "eval",
         f'{module}:add_user({user}, <<"guest">>, {by}), '
         f"{module}:set_permissions({', '.join(texts)}, {by}), "
         f"{module}:set_topic_permissions({user}, {host}, {topics}, {by}).",
     )
     return f"amqp://{name}:guest@127.0.0.1:{server.port}/"
-
-
-def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> str:
-    """Run rabbitmqctl and return its output."""
-    return subprocess.run(
-        [rabbitmq.program("rabbitmqctl"), "--quiet", *arguments],
-        env=rabbitmq.environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout

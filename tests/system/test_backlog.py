@@ -16,7 +16,7 @@ from messaging.amqp.publisher import publisher
 from messaging.envelope import Envelope
 from messaging.models import Inbox, Outbox
 from messaging.worker import LEFT_WORK
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.memory import peak
 from tests.support.messages import PERSON, names_told, rename
 from tests.support.processes import PATIENCE, Processes
@@ -60,7 +60,7 @@ def roomy_broker(broker: Broker, servers: SimpleNamespace) -> Iterator[Broker]:
 
     def allow(size: str) -> None:
         name = "set_vm_memory_high_watermark"
-        rabbitmqctl(servers.rabbitmq, name, "absolute", size)
+        servers.rabbitmq.control(name, "absolute", size)
 
     allow("4GB")
     yield broker

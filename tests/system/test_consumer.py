@@ -20,7 +20,7 @@ from messaging.envelope import Envelope
 from messaging.models import DeadLetter, Inbox
 from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.memory import peak
 from tests.support.messages import PERSON, names_told, rename, update
 from tests.support.processes import PATIENCE, Processes
@@ -77,7 +77,7 @@ def test_connections_closed_by_an_operator_are_made_again(
     send_users(broker, "before")
     eventually(has("before"), "a first row")
 
-    rabbitmqctl(servers.rabbitmq, "close_all_connections", "for a test")
+    servers.rabbitmq.control("close_all_connections", "for a test")
     send_users(broker, "after")
 
     eventually(has("after"), "a row")
@@ -100,7 +100,7 @@ def test_a_consumer_that_the_broker_forgets_without_a_word_subscribes_again(
     send_users(broker, "before")
     eventually(has("before"), "a first row")
 
-    rabbitmqctl(servers.rabbitmq, "eval", FORGET)
+    servers.rabbitmq.control("eval", FORGET)
     send_users(broker, "after")
 
     assert not has("after")()
@@ -120,7 +120,7 @@ def test_a_delivery_that_takes_longer_than_the_broker_allows_is_applied_once(
             ("channel_tick_interval", tick),
         ):
             code = f"application:set_env(rabbit, {name}, {value})."
-            rabbitmqctl(servers.rabbitmq, "eval", code)
+            servers.rabbitmq.control("eval", code)
 
     allow(1000, 500)
     try:

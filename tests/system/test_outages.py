@@ -20,7 +20,7 @@ from messaging.conf import settings
 from messaging.models import Outbox, Parked
 from messaging.models.lease import Lease
 from reports.models import Report
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.letters import dead_letters
 from tests.support.messages import (
     ANN,
@@ -254,13 +254,13 @@ def test_a_disk_alarm_refuses_writes_and_loses_none_of_the_accepted(
         return answer.status_code
 
     assert write(0) == 202
-    rabbitmqctl(outage.rabbitmq, "set_disk_free_limit", "900000GB")
+    outage.rabbitmq.control("set_disk_free_limit", "900000GB")
     numbers = iter(range(1, 1000))
     eventually(lambda: write(next(numbers)) == 503, "a refusal", 20)
     assert write(next(numbers)) == 503
     problem = api.get("/health/ready").json()["broker"]
     assert "low on disk" in problem
-    rabbitmqctl(outage.rabbitmq, "set_disk_free_limit", "50MB")
+    outage.rabbitmq.control("set_disk_free_limit", "50MB")
     eventually(lambda: write(next(numbers)) == 202, "writes are accepted", 20)
 
     def applied() -> bool:

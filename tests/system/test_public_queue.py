@@ -36,7 +36,7 @@ from messaging.models.parked import Parked, digest_of, properties_of
 from messaging.outbox.relay import Relay
 from messaging.topology import Binding, declared, partition_for, work_queue
 from tests.support import BASE
-from tests.support.broker import NEW_QUEUE, Broker, rabbitmqctl, virtual_host
+from tests.support.broker import NEW_QUEUE, Broker, virtual_host
 from tests.support.messages import make_people
 from tests.support.processes import Processes, start_api
 from tests.support.proxy import Proxy
@@ -264,7 +264,7 @@ def test_the_default_type_of_a_virtual_host_may_be_quorum(
     run: Run,
     name: str,
 ) -> None:
-    if int(rabbitmqctl(servers.rabbitmq, "version").partition(".")[0]) < 4:
+    if int(servers.rabbitmq.control("version").partition(".")[0]) < 4:
         pytest.skip("RabbitMQ 3 declares queues without a type as classic")
     host = f"quorum-{uuid.uuid4().hex[:8]}"
     url = virtual_host(host, "--default-queue-type", "quorum")
@@ -280,7 +280,7 @@ def test_the_default_type_of_a_virtual_host_may_be_quorum(
     late.send(creation("bo"))
     created("bo")
     biography_is(user, "a")
-    kinds = rabbitmqctl(servers.rabbitmq, "list_queues", "-p", host, "name", "type")
+    kinds = servers.rabbitmq.control("list_queues", "-p", host, "name", "type")
     assert f"{QUEUE}\tquorum" in kinds
 
 
@@ -538,7 +538,7 @@ def test_the_order_stays_when_a_partition_refuses_messages(
     user = created("ana")
     host = site.url.rpartition("/")[2]
     limit = ["^users_queue.0$", json.dumps({"max-length": 3}), "--apply-to", "queues"]
-    rabbitmqctl(servers.rabbitmq, "set_policy", "-p", host, "short", *limit)
+    servers.rabbitmq.control("set_policy", "-p", host, "short", *limit)
     sender = client.connection.channel()  # without confirms, so that messages pile up
 
     for number in range(600):

@@ -37,7 +37,7 @@ from messaging.amqp.publisher import publisher
 from messaging.lab.processes import free_port
 from messaging.rpc.client import dropped_replies, envelope_for, replies
 from tests.support import BASE, private_servers
-from tests.support.broker import Broker, rabbitmqctl
+from tests.support.broker import Broker
 from tests.support.rpc_servers import ENVIRONMENT, Servers
 from tests.support.waiting import eventually
 
@@ -385,7 +385,7 @@ def test_servers_and_callers_reconnect(own: Servers) -> None:
         except MessagingError as error:
             outcomes[type(error).__name__] += 1
         if n == 100:
-            rabbitmqctl(private_servers.rabbitmq, "close_all_connections", "for a test")
+            private_servers.rabbitmq.control("close_all_connections", "for a test")
             cut.set()
 
     with ThreadPoolExecutor(8) as pool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -31,4 +32,7 @@ class Command(BaseCommand):
         self.stdout.flush()
         hints = Connection("relay", Hints(relay.wake))
         hints.start()
+        # What is loaded by now stays: garbage is only looked for in what comes later.
+        gc.collect()
+        gc.freeze()
         sys.exit(run_until_stopped([relay.run], relay.stop, hints))
