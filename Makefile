@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-all soak bench lint format clean
+.PHONY: help setup run test test-unit test-all soak bench screenshots lint format clean
 .PHONY: test-processes test-others
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
@@ -39,6 +39,10 @@ soak: setup ## the long ones, with their figures
 bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour
 	@./project/setup.sh bench
 	$(bin)/python -m tests.benchmarks --write
+
+screenshots: setup ## take the pictures that README and docs show
+	@./project/setup.sh browser
+	SCREENSHOTS=docs/images $(pytest) -m slow tests/system/test_pages.py
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

@@ -10,8 +10,6 @@ python=${PYTHON:-python3}
 stamp=.venv/requirements.sha256
 clients=tests/support/clients
 clients_stamp=$clients/node_modules/.sha256
-bench=tests/benchmarks/requirements.txt
-bench_stamp=.venv/benchmarks.sha256
 with=${1:-}
 policy=/usr/sbin/policy-rc.d
 # Debian keeps servers where ordinary users do not look.
@@ -46,6 +44,7 @@ missing_packages() {
         has promtool || echo prometheus
     fi
     [ "$with" != bench ] || has wrk || echo wrk
+    ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
         [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
@@ -58,6 +57,10 @@ missing_packages() {
         has pkg-config || echo pkg-config
         has_library libmariadb || has_library mysqlclient || echo libmariadb-dev
     fi
+}
+
+needs_browser() {
+    [ "$with" = all-tests ] || [ "$with" = browser ]
 }
 
 has_module() {
@@ -96,6 +99,15 @@ install_packages() {
         fail "apt-get failed. $by_hand"
 }
 
+# install_also FILE: the Python packages that a file lists, unless it is done.
+install_also() {
+    done_with=.venv/$(echo "$1" | tr / -).sha256
+    sha256sum --check --status "$done_with" 2>/dev/null && return
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r "$1" ||
+        fail "pip failed; see above."
+    sha256sum "$1" >"$done_with"
+}
+
 packages=$(missing_packages)
 # shellcheck disable=SC2086 # one word a package
 [ -z "$packages" ] || install_packages $packages
@@ -116,8 +128,5 @@ if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev
     sha256sum $clients/package-lock.json >$clients_stamp
 fi
 
-if [ "$with" = bench ] && ! sha256sum --check --status $bench_stamp 2>/dev/null; then
-    .venv/bin/python -m pip install -q --disable-pip-version-check -r $bench ||
-        fail "pip failed; see above."
-    sha256sum $bench >$bench_stamp
-fi
+! needs_browser || install_also tests/support/browser-requirements.txt
+[ "$with" != bench ] || install_also tests/benchmarks/requirements.txt

@@ -20,9 +20,11 @@ from messaging.cluster.resizing import QueueState
 from messaging.conf import settings
 from messaging.database.connections import ping
 from messaging.dead_letters import groups
+from messaging.dead_letters.replayer import is_worked_off
 from messaging.doctor.tables import LATE, estimate
 from messaging.models import DeadLetter, LastRun, Minute, Outbox, Worker
 from messaging.models.minute import TIMES, WAITS, quantile
+from messaging.models.replay import ReplayJob
 from messaging.monitoring import state
 from messaging.monitoring.servers import Reading, refresh
 from messaging.monitoring.state import Backlog
@@ -192,6 +194,13 @@ def signs_of(
             button = steering(gettext("Retry now"), "retry", queue.name)
             is_parked = queue.parked and not queue.paused
             yield Sign("warning", text % values, button=button if is_parked else None)
+    jobs = ReplayJob.objects.using(settings.DATABASE).sending().count()
+    if jobs and not is_worked_off():
+        text = gettext("No process works off the %(number)d replay jobs under way.")
+        url = reverse("admin:messaging_replayjob_changelist")
+        button = Button(gettext("Look at the jobs"), url)
+        remedy = "manage.py run_consumer dead_letters"
+        yield Sign("warning", text % {"number": jobs}, remedy, button)
     for name, causes in state.failing_queues().items():
         text = gettext("Nothing succeeds in %(queue)s: %(cause)s")
         why = str(causes[0]) if causes else gettext("see the failures below")

@@ -96,6 +96,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
+    "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
     "QUEUE_TYPE": (lambda v: v in ("quorum", "classic"), '"quorum" or "classic"'),

@@ -19,6 +19,7 @@ from messaging.cluster.waiting import Waiting
 from messaging.conf import settings
 from messaging.database import close_stale_connections
 from messaging.exceptions import SERVER_FAILURES
+from messaging.masking import masked
 from messaging.models.lease import LeaseLost, Worker
 from messaging.models.replay import ReplayJob
 from messaging.text import describe
@@ -132,7 +133,7 @@ class Replayer:
             raise
         except Exception as error:
             logger.exception("Replay job %d is paused", pk)
-            jobs.fail(pk, describe(error))
+            jobs.fail(pk, masked(describe(error)))
             return 0
 
     def _release(self) -> None:

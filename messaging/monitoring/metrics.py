@@ -27,7 +27,8 @@ from prometheus_client.registry import Collector
 from messaging.amqp.client import connect
 from messaging.conf import settings
 from messaging.database.connections import ping
-from messaging.models import DeadLetter, Minute, Outbox, Worker
+from messaging.dead_letters.groups import unanswered
+from messaging.models import Minute, Outbox, Worker
 from messaging.models.minute import BOUNDS, PUBLISHED, TIMES, WAITS
 
 from . import state
@@ -46,18 +47,8 @@ COUNTERS = {
 }
 #: Histograms: name, text, columns of the classes, and of the sum in milliseconds.
 HISTOGRAMS = (
-    (
-        "messaging_wait_seconds",
-        "From the sending of a message until its batch begins.",
-        WAITS,
-        "wait_ms",
-    ),
-    (
-        "messaging_handling_seconds",
-        "From there until it is decided.",
-        TIMES,
-        "time_ms",
-    ),
+    ("wait_seconds", "From sending until the batch begins.", WAITS, "wait_ms"),
+    ("handling_seconds", "From there until it is decided.", TIMES, "time_ms"),
 )
 LABELS = ("queue", "type")
 
@@ -156,10 +147,8 @@ def of_tables() -> Iterator[Metric]:
     age.add_metric([], max(0.0, (now - (waiting["first"] or now)).total_seconds()))
     text = "Dead letters that wait for an operator."
     letters = gauge("dead_letters", text, "queue", "kind")
-    archive = DeadLetter.objects.using(settings.DATABASE).waiting().order_by()
-    for queue, kind, count in archive.values_list("queue", "kind").annotate(
-        Count("pk")
-    ):
+    archive = unanswered().order_by().values_list("queue", "kind")
+    for queue, kind, count in archive.annotate(Count("pk")):
         letters.add_metric([queue, kind], count)
     workers = gauge("workers", "Living processes that consume.")
     workers.add_metric([], len(Worker.objects.using(settings.DATABASE).living()))
@@ -177,7 +166,7 @@ def of_minutes() -> Iterator[Metric]:
             counter.add_metric([row["queue"], row["event_type"]], row[column])
         yield counter
     for name, text, classes, sum_column in HISTOGRAMS:
-        histogram = HistogramMetricFamily(name, text, labels=LABELS)
+        histogram = HistogramMetricFamily(f"messaging_{name}", text, labels=LABELS)
         for row in consumed:
             counts = accumulate(row[one] for one in classes)
             buckets = list(zip([*map(str, BOUNDS), "+Inf"], counts, strict=True))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 #: Widths and heights in pixels of a desktop and a phone.
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -21,7 +23,9 @@ def browser() -> Iterator[Any]:
     """Start a browser without windows; needs `playwright`."""
     from playwright.sync_api import sync_playwright  # only slow tests have it
 
-    with sync_playwright() as playwright:
+    # Playwright runs a loop in this thread, in which Django refuses to query.
+    unsafe = patch.dict(os.environ, DJANGO_ALLOW_ASYNC_UNSAFE="1")
+    with unsafe, sync_playwright() as playwright:
         # Its sandbox does not work for root.
         started = playwright.chromium.launch(
             executable_path=find_chromium(), args=["--no-sandbox"]
@@ -30,9 +34,25 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def log_in(page: Any, url: str, name: str, password: str) -> None:
-    """Log in to the admin."""
+@contextmanager
+def page_for(started: Any, url: str, name: str, **options: Any) -> Iterator[Any]:
+    """
+    Open the home page of messages for somebody whose password is the name.
+
+    Fails the test if a script has failed, or something could not be loaded.
+    """
+    context = started.new_context(**options)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "console",
+        lambda line: problems.append(line.text) if line.type == "error" else None,
+    )
     page.goto(f"{url}/admin/login/?next=/admin/messaging/")
     page.fill("#id_username", name)
-    page.fill("#id_password", password)
+    page.fill("#id_password", name)
     page.click("input[type=submit]")
+    yield page
+    context.close()
+    assert problems == []

@@ -59,13 +59,13 @@ class Processes:
         """Start a command of `manage.py`."""
         return self.start("manage.py", *command, **environment)
 
-    def output(self, *command: str) -> str:
+    def output(self, *command: str, check: bool = True) -> str:
         """Run a command of `manage.py` and return its output."""
         return subprocess.run(
             [sys.executable, "manage.py", *command],
             cwd=BASE,
             env=self.environment,
-            check=True,
+            check=check,
             capture_output=True,
             text=True,
         ).stdout

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User as Account
 from messaging.models import DeadLetter, PausedQueue
 from reports.models import Report
 from tests.support.broker import Broker
-from tests.support.browser import PHONE, browser, find_chromium, log_in
+from tests.support.browser import PHONE, browser, find_chromium, page_for
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
 
@@ -46,14 +46,8 @@ def server(no_consumers: None, processes: Processes) -> API:
 def page(chromium: Any, server: API) -> Iterator[Any]:
     """The home page of messages, for an administrator."""
     Account.objects.create_superuser("mira", password="mira")
-    context = chromium.new_context(locale="en")
-    opened = context.new_page()
-    opened.problems = []
-    opened.on("pageerror", lambda error: opened.problems.append(str(error)))
-    log_in(opened, server.url, "mira", "mira")
-    yield opened
-    assert opened.problems == []
-    context.close()
+    with page_for(chromium, server.url, "mira", locale="en") as opened:
+        yield opened
 
 
 def test_a_failed_group_is_understood_and_replayed_in_under_ten_clicks(
@@ -78,13 +72,13 @@ def test_a_failed_group_is_understood_and_replayed_in_under_ten_clicks(
     )
     created = server.post("/users/", JOHN, headers={"Prefer": "wait=10"}).json()
     assert created["user_id"] == 1
-    click("Ver los fallos")
-    click("Vista previa")
-    click("Enviar uno primero")
-    page.get_by_text(re.compile(r"1 de 12")).first.wait_for(timeout=15_000)
-    page.get_by_role("button", name="Enviar los demás").wait_for(timeout=15_000)
-    click("Enviar los demás")
-    page.get_by_text(re.compile(r"12 de 12")).first.wait_for(timeout=30_000)
+    click("Look at the failures")
+    click("Preview")
+    click("Send one first")
+    page.get_by_text(re.compile(r"1 of 12")).first.wait_for(timeout=15_000)
+    page.get_by_role("button", name="Send the rest").wait_for(timeout=15_000)
+    click("Send the rest")
+    page.get_by_text(re.compile(r"12 of 12")).first.wait_for(timeout=30_000)
 
     eventually(lambda: Report.objects.count() == LETTERS, "the reports", 30)
     assert clicks < 10
