@@ -42,7 +42,7 @@ bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an h
 
 screenshots: setup ## take the pictures that README and docs show
 	@./project/setup.sh browser
-	SCREENSHOTS=docs/images $(pytest) -m slow tests/system/test_pages.py
+	SCREENSHOTS=1 $(pytest) -m slow tests/system/test_pages.py
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,8 +31,15 @@ pytestmark = [
     pytest.mark.skipif(not find_chromium(), reason="needs Chromium"),
 ]
 
-#: Where the pictures are stored.
-FOLDER = BASE / os.environ.get("SCREENSHOTS", ".local/screenshots")
+#: Where all pictures are stored, and where those that the docs show.
+FOLDER, DOCS = BASE / ".local" / "screenshots", BASE / "docs" / "images"
+#: The pictures that `make screenshots` copies for the docs.
+SHOWN = {
+    "home-en-1280-light": "home",
+    "home-en-390-dark": "home-phone",
+    "groups-en-1280-light": "failures",
+    "story-en-1280-light": "story",
+}
 USERS, UNKNOWN, REPORTS = 24, 7, 9
 REPORT = {"tipo_reporte": 2, "descripcion": "Farola rota", "ubicacion": "Calle Mayor 1"}
 LISTS = {
@@ -103,8 +111,11 @@ def take(page: Any, name: str) -> None:
         page.set_viewport_size({"width": width, "height": height})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            path = FOLDER / f"{name}-{width}-{scheme}.png"
+            full_name = f"{name}-{width}-{scheme}"
+            path = FOLDER / f"{full_name}.png"
             page.screenshot(path=path, full_page=True)
+            if "SCREENSHOTS" in os.environ and full_name in SHOWN:
+                shutil.copy(path, DOCS / f"{SHOWN[full_name]}.png")
         needed = page.evaluate("document.documentElement.scrollWidth")
         assert needed <= width, f"{name} needs {needed} pixels"
 
