@@ -124,7 +124,7 @@ def test_the_command_pauses_and_resumes(broker: Broker) -> None:
 
     assert found["users_queue"] is not None
     assert str(found["users_queue"]).startswith("paused by command ")
-    assert found["notifications"] is None
+    assert found["notifications_queue"] is None
     assert printed.getvalue().splitlines() == [
         "users_queue is paused",
         "reports_queue is paused",
@@ -136,7 +136,7 @@ def test_the_command_pauses_and_resumes(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("permissions", "form", "status"),
+    ("codenames", "form", "status"),
     [
         (("view_operations",), {"queue": "users_queue", "action": "pause"}, 403),
         (("view_operations", "operate"), {"queue": "x", "action": "pause"}, 404),
@@ -147,11 +147,11 @@ def test_the_command_pauses_and_resumes(broker: Broker) -> None:
 def test_nothing_else_can_be_pressed(
     broker: Broker,
     login: Callable[..., Client],
-    permissions: tuple[str, ...],
+    codenames: tuple[str, ...],
     form: dict[str, str],
     status: int,
 ) -> None:
-    client = login(*permissions)
+    client = login(*codenames)
 
     assert client.post(STEER, form).status_code == status
     assert client.get(STEER, form).status_code == 405
@@ -175,7 +175,7 @@ def test_groups_of_failures_can_be_previewed_from_it(operator: Client) -> None:
     failures = shown(operator, "failures")
     assert "KeyError: 'price'" in failures
     assert SECRET not in failures
-    assert "Preview" in operator.get(HOME).content.decode() or "previa" in failures
+    assert 'value="Vista previa"' in operator.get(HOME).content.decode()
 
 
 def test_curves_and_times_come_from_the_minutes(operator: Client) -> None:

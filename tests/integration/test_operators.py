@@ -214,7 +214,7 @@ def test_addresses_are_hidden_wherever_they_stand(text: str, expected: str) -> N
             {
                 "event_type": "a",
                 "n": ["[hidden]", None, True],
-                "[hidden]": {"d": "[hidden]"},
+                "[address]": {"d": "[hidden]"},
             },
         ),
     ],

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from django.db import connections
+
 #: Widths and heights in pixels of a desktop and a phone.
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -32,6 +34,9 @@ def browser() -> Iterator[Any]:
         )
         yield started
         started.close()
+        connections.close_all()
+    # Outside the loop Django has other ones, which have been idle meanwhile.
+    connections.close_all()
 
 
 @contextmanager
@@ -45,14 +50,17 @@ def page_for(started: Any, url: str, name: str, **options: Any) -> Iterator[Any]
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda line: problems.append(line.text) if line.type == "error" else None,
-    )
+
+    def note(line: Any) -> None:
+        url = line.location["url"]
+        if line.type == "error" and not url.endswith("/favicon.ico"):
+            problems.append(f"{line.text} {url}")
+
+    page.on("console", note)
     page.goto(f"{url}/admin/login/?next=/admin/messaging/")
     page.fill("#id_username", name)
     page.fill("#id_password", name)
     page.click("input[type=submit]")
     yield page
     context.close()
-    assert problems == []
+    assert not problems, problems

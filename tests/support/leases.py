@@ -7,6 +7,7 @@ from typing import Any
 from messaging.cluster.leases import HeldLease
 from messaging.consumer.batch import Processor
 from messaging.models.lease import Lease
+from messaging.monitoring import state
 
 
 def processor(queue: str, name: str = "") -> Processor:
@@ -28,3 +29,9 @@ class Statements:
         """Note a statement and execute it."""
         self.found.append(sql)
         return execute(sql, *rest)
+
+
+def holders(queue: str) -> list[str]:
+    """Return which processes hold the partitions of a queue."""
+    every = state.queues(state.partitions({}))
+    return next(one.holders for one in every if one.name == queue)

@@ -13,6 +13,7 @@ from messaging.models import DeadLetter, PausedQueue
 from reports.models import Report
 from tests.support.broker import Broker
 from tests.support.browser import PHONE, browser, find_chromium, page_for
+from tests.support.leases import holders
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
 
@@ -95,6 +96,7 @@ def test_a_queue_is_paused_and_resumed_with_the_keyboard_on_a_phone(
     page.keyboard.press("Enter")
     page.locator("#messaging-state .sign.warning").first.wait_for()
     assert PausedQueue.objects.get().queue == "users_queue"
+    eventually(lambda: not holders("users_queue"), "nobody holds it", 10)
     waits = server.post("/users/", JOHN, headers={"Prefer": "wait=2"})
     assert waits.status_code == 202
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

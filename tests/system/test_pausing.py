@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from messaging.models.lease import Worker
-from messaging.monitoring import state
 from tests.support.broker import Broker
+from tests.support.leases import holders
 from tests.support.messages import PERSON
 from tests.support.processes import API, Processes
 from tests.support.waiting import eventually
@@ -12,12 +12,6 @@ from users.models import User
 
 USERS, REPORTS = "users_queue", "reports_queue"
 REPORT = {"id_usuario": 1, "tipo_reporte": 1, "descripcion": "d", "ubicacion": "u"}
-
-
-def holders(queue: str) -> list[str]:
-    """Return which processes hold the partitions of a queue."""
-    every = state.queues(state.partitions({}))
-    return next(one.holders for one in every if one.name == queue)
 
 
 def test_a_paused_queue_keeps_its_messages_until_it_is_resumed(
