@@ -30,6 +30,7 @@ from messaging.monitoring.servers import Reading, refresh
 from messaging.monitoring.state import Backlog
 from messaging.registry import consumer_name
 from messaging.text import duration
+from messaging.topology import is_dead_queue
 
 from .curves import Curve
 from .reading import sees_personal_data
@@ -136,10 +137,12 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
         "may_operate": request.user.has_perm("messaging.operate"),
         "sign": next(iter(signs), Sign("ok", gettext("All is well."))),
         "more": signs[1:],
-        "rows": list(rows_of(queues)),
+        "rows": list(rows_of([one for one in queues if is_of_interest(one)])),
         "groups": shown(request, found),
         "sees_personal_data": sees_personal_data(request),
         "processes": processes(),
+        # It answers, as this page needs it.
+        "database": settings.DATABASE,
         "servers": sorted(_readings.values(), key=lambda one: one.name),
         "outbox": outbox.count(),
         "outbox_age": duration(age_of(first)),
@@ -148,6 +151,11 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
         "runs": LastRun.objects.using(settings.DATABASE).order_by("task"),
         "rejected": rejected(),
     }
+
+
+def is_of_interest(queue: Backlog) -> bool:
+    """Return False for a queue of dead letters that are archived: it is empty."""
+    return bool(queue.waiting) or not is_dead_queue(queue.name)
 
 
 def read_servers() -> list[str]:
@@ -247,7 +255,8 @@ def rows_of(queues: Sequence[Backlog]) -> Iterator[Row]:
     totals: dict[str, Times] = defaultdict(lambda: Times(""))
     for row in minutes.filter(minute__gte=now - HOUR).sums("queue", "event_type"):
         numbers = Counter({name: row[name] for name in (*WAITS, *TIMES)})
-        by_type[row["queue"]].append(Times(row["event_type"], numbers))
+        if any(numbers.values()):
+            by_type[row["queue"]].append(Times(row["event_type"], numbers))
         totals[row["queue"]].numbers.update(numbers)
     curves = {
         one.name: (
@@ -282,12 +291,12 @@ def quantiles(numbers: Mapping[str, int], classes: Sequence[str]) -> str:
     """Return the times within which half, 95 % and 99 % of all messages were."""
     if not any(numbers[name] for name in classes):
         return "-"
-    return " / ".join(seconds(quantile(numbers, classes, share)) for share in SHARES)
-
-
-def seconds(value: float) -> str:
-    """Return a time in milliseconds, if it is short."""
-    return f"{value * 1000:.0f} ms" if value < 1 else duration(value)
+    times = [quantile(numbers, classes, share) for share in SHARES]
+    if max(times) < 1:
+        return " / ".join(f"{time * 1000:.0f}" for time in times) + " ms"
+    return " / ".join(
+        f"{time:.1f} s" if time < 10 else duration(time) for time in times
+    )
 
 
 def age_of(moment: datetime | None) -> float | None:

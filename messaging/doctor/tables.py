@@ -26,7 +26,7 @@ def inbox() -> Iterator[Finding]:
     retention = timedelta(days=settings.RETENTION_DAYS)
     oldest = rows.order_by("processed_at").values_list("processed_at", flat=True)
     first = oldest.first()
-    text = f"{estimate()} rows"
+    text = f"about {estimate()} rows"
     if first is None or first > datetime.now(UTC) - retention - GRACE:
         yield ok("inbox", text)
     else:
@@ -34,7 +34,7 @@ def inbox() -> Iterator[Finding]:
         yield warning("inbox", text, "Run manage.py prune_messages once a day.")
 
 
-def estimate() -> str:
+def estimate() -> int:
     """Return the number of rows; where counting is slow, the server's estimate."""
     connection = connections[settings.DATABASE]
     if connection.vendor == "mysql":
@@ -44,8 +44,8 @@ def estimate() -> str:
                 "WHERE table_schema = DATABASE() AND table_name = %s",
                 [Inbox._meta.db_table],
             )
-            return f"about {cursor.fetchone()[0]}"
-    return str(Inbox.objects.using(settings.DATABASE).count())
+            return int(cursor.fetchone()[0])
+    return Inbox.objects.using(settings.DATABASE).count()
 
 
 @examines(DATABASE)

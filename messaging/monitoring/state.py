@@ -162,7 +162,8 @@ def merged(causes: Iterable[Cause]) -> list[Cause]:
     """Return each cause once, those of most messages first."""
     same: dict[str, list[Cause]] = defaultdict(list)
     for one in causes:
-        same[IDS.sub("...", masked(one.text))].append(one)
+        text = masked(one.text.removeprefix("Retry: "))
+        same[IDS.sub("...", text)].append(one)
     result = [
         Cause(
             text,

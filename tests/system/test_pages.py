@@ -135,7 +135,7 @@ def test_pages_fit_on_desktops_and_phones(
         letter = letter or DeadLetter.objects.first()
         page.goto(f"{admin}/messaging/deadletter/{letter.pk}/change/")
         take(page, f"letter-{language}")
-        page.goto(f"{admin}/messaging/story/?q={letter.message_id}")
+        page.goto(f"{admin}/messaging/inbox/story/?q={letter.message_id}")
         take(page, f"story-{language}")
         page.goto(f"{admin}/messaging/deadletter/groups/")
         take(page, f"groups-{language}")
