@@ -130,6 +130,7 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
     outbox = Outbox.objects.using(settings.DATABASE)
     first = outbox.aggregate(first=Min("created_at"))["first"]
     signs = [*signs_of(away, parts, queues, first), *failures(found)]
+    signs.sort(key=lambda one: one.level != "error")
     return {
         "request": request,
         "sees": True,
@@ -180,7 +181,7 @@ def signs_of(
     queues: Sequence[Backlog],
     unpublished: datetime | None,
 ) -> Iterator[Sign]:
-    """Yield what is wrong, the worst first; `unpublished` since when events wait."""
+    """Yield what is wrong; `unpublished` is since when events wait."""
     for name in away:
         text = gettext("No answer from the server “%(name)s”.") % {"name": name}
         yield Sign("error", text, "manage.py doctor")

@@ -22,6 +22,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from messaging import topology
+from messaging.database import close_stale_connections
 from messaging.lab.processes import free_port
 from messaging.models import DeadLetter, Inbox, Parked
 from messaging.registry import handlers
@@ -142,6 +143,7 @@ class Observed:
     def truth(self) -> dict[str, Numbers]:
         """Return what waits by queue, from the broker at rest and the database."""
         there = self.steady()
+        close_stale_connections()
         rows = Parked.objects.order_by().values_list("partition").annotate(Count("pk"))
         parked = dict(rows)
         result = {}

@@ -36,7 +36,6 @@ FOLDER, DOCS = BASE / ".local" / "screenshots", BASE / "docs" / "images"
 #: The pictures that `make screenshots` copies for the docs.
 SHOWN = {
     "home-en-1280-light": "home",
-    "home-en-390-dark": "home-phone",
     "groups-en-1280-light": "failures",
     "story-en-1280-light": "story",
 }
