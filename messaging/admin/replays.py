@@ -75,11 +75,12 @@ class ReplayPages(OperationsAdmin):
         if request.method == "POST":
             return self._note(request)
         is_answered = "answered" in request.GET
-        rows = groups.answered() if is_answered else groups.unanswered()
+        letters = DeadLetter.objects.using(settings.DATABASE)
+        rows = letters.answered() if is_answered else letters.unanswered()
         context = self._context(request, gettext("Groups of dead letters")) | {
             "groups": shown(request, groups.find_groups(rows)),
             "is_answered": is_answered,
-            "number_answered": groups.answered().count(),
+            "number_answered": letters.answered().count(),
             "jobs": ReplayJob.objects.using(settings.DATABASE).sending()[:LISTED],
         }
         template = "admin/messaging/dead_letter_groups.html"

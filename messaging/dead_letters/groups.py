@@ -68,28 +68,17 @@ class Group:
         }
 
 
-def unanswered() -> DeadLetterQuerySet:
-    """Return the dead letters that wait, and that no client knows of."""
-    rows = DeadLetter.objects.using(settings.DATABASE)
-    return rows.waiting().filter(is_answered=False)
-
-
-def answered() -> DeadLetterQuerySet:
-    """Return those that were rejected while their senders waited for the outcome."""
-    return (
-        DeadLetter.objects.using(settings.DATABASE).waiting().filter(is_answered=True)
-    )
-
-
 def find_groups(
     rows: DeadLetterQuerySet | None = None, limit: int = MOST
 ) -> list[Group]:
     """
-    Return the groups of dead letters, by default of `unanswered`; the largest first.
+    Return the groups of dead letters, by default of unanswered ones; largest first.
 
     It takes three queries, of which an index answers the only one about all letters.
     """
-    return list(_groups(unanswered() if rows is None else rows, limit))
+    if rows is None:
+        rows = DeadLetter.objects.using(settings.DATABASE).unanswered()
+    return list(_groups(rows, limit))
 
 
 def _groups(rows: DeadLetterQuerySet, limit: int) -> Iterator[Group]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from django.db.models import Count, Min
 
 from messaging.conf import settings
-from messaging.dead_letters.groups import answered, unanswered
 from messaging.dead_letters.replayer import is_worked_off
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.replay import ReplayJob
@@ -23,16 +22,16 @@ def dead_letters() -> Iterator[Finding]:
 
     Those whose senders waited, and know the outcome, are no finding.
     """
-    kinds = (
-        unanswered().values("kind").annotate(number=Count("pk"), first=Min("failed_at"))
-    )
-    for row in kinds.order_by("kind"):
+    rows = DeadLetter.objects.using(settings.DATABASE)
+    by_kind = rows.unanswered().values("kind").order_by("kind")
+    kinds = by_kind.annotate(number=Count("pk"), first=Min("failed_at"))
+    for row in kinds:
         kind = row["kind"]
         text = f"{row['number']} {kind}, the first from {row['first']:%Y-%m-%d %H:%M}"
         level = Level.NOTE if kind == DeadLetter.Kind.REJECTED.value else Level.WARNING
         remedy = f"manage.py dead_letters groups --kind {kind}"
         yield Finding(level, "dead letters", text, remedy)
-    if number := answered().count():
+    if number := rows.answered().count():
         yield ok("dead letters", f"{number} were rejected before waiting clients")
     elif not kinds:
         yield ok("dead letters", "none wait")

@@ -31,6 +31,14 @@ class DeadLetterQuerySet(PrunableQuerySet):
         """Return the dead letters that are neither requeued nor discarded."""
         return self.filter(status=DeadLetter.Status.WAITING)
 
+    def unanswered(self) -> DeadLetterQuerySet:
+        """Return those that wait, and that no client knows of."""
+        return self.waiting().filter(is_answered=False)
+
+    def answered(self) -> DeadLetterQuerySet:
+        """Return those that were rejected while their senders waited."""
+        return self.waiting().filter(is_answered=True)
+
     def add(self, letters: Iterable[DeadLetter]) -> None:
         """Insert dead letters and their bodies; must be called in a transaction."""
         rows = self.bulk_create(letters)

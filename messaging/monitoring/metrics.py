@@ -27,8 +27,7 @@ from prometheus_client.registry import Collector
 from messaging.amqp.client import connect
 from messaging.conf import settings
 from messaging.database.connections import ping
-from messaging.dead_letters.groups import unanswered
-from messaging.models import Minute, Outbox, Worker
+from messaging.models import DeadLetter, Minute, Outbox, Worker
 from messaging.models.minute import BOUNDS, PUBLISHED, TIMES, WAITS
 
 from . import state
@@ -147,8 +146,9 @@ def of_tables() -> Iterator[Metric]:
     age.add_metric([], max(0.0, (now - (waiting["first"] or now)).total_seconds()))
     text = "Dead letters that wait for an operator."
     letters = gauge("dead_letters", text, "queue", "kind")
-    archive = unanswered().order_by().values_list("queue", "kind")
-    for queue, kind, count in archive.annotate(Count("pk")):
+    archive = DeadLetter.objects.using(settings.DATABASE).unanswered().order_by()
+    by_kind = archive.values_list("queue", "kind")
+    for queue, kind, count in by_kind.annotate(Count("pk")):
         letters.add_metric([queue, kind], count)
     workers = gauge("workers", "Living processes that consume.")
     workers.add_metric([], len(Worker.objects.using(settings.DATABASE).living()))

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.test import override_settings
 
 from messaging.dead_letters import jobs
-from messaging.dead_letters.groups import find_groups, unanswered
+from messaging.dead_letters.groups import find_groups
 from messaging.dead_letters.letters import Failure
 from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import read
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("no_consumers")
 
 def create_job(**options: Any) -> ReplayJob:
     """Create a job for all letters that wait."""
-    return jobs.create(unanswered(), "ana", **options)
+    return jobs.create(DeadLetter.objects.unanswered(), "ana", **options)
 
 
 def advance(job: ReplayJob) -> int:
@@ -175,7 +175,7 @@ def test_a_job_is_paused_resumed_and_cancelled(broker: Broker) -> None:
     assert not jobs.steer(job, "resume")
 
     assert numbers(job) == {"sent": 2, "waiting": 2}
-    assert unanswered().count() == 2
+    assert DeadLetter.objects.unanswered().count() == 2
 
 
 def test_what_was_settled_or_has_failed_anew_is_skipped(broker: Broker) -> None:
@@ -257,7 +257,7 @@ def test_the_preview_decodes_and_counts_and_runs_no_handler(
         monkeypatch.setitem(mine, name, replace(handler, function=pytest.fail))
 
     seen = Preview()
-    for seen in preview(read(unanswered())):  # noqa: B007
+    for seen in preview(read(DeadLetter.objects.unanswered())):  # noqa: B007
         pass
 
     assert seen.as_dict() | {"invalid": seen.invalid.total()} == {
@@ -273,7 +273,7 @@ def test_the_preview_decodes_and_counts_and_runs_no_handler(
     printed = run("dead_letters", "requeue", "--all", "--dry-run")
     assert "3 valid, 1 overtaken by newer messages, 1 without handlers" in printed
     assert printed.count("newer messages of its key were applied") == 1
-    assert unanswered().count() == 6
+    assert DeadLetter.objects.unanswered().count() == 6
 
 
 def test_a_letter_whose_key_fails_is_invalid_and_breaks_no_preview(
@@ -286,7 +286,7 @@ def test_a_letter_whose_key_fails_is_invalid_and_breaks_no_preview(
     message = handlers["users_queue"]["user.create"].message
     monkeypatch.setattr(message, "partition_key", property(broken))
 
-    [seen] = preview(read(unanswered()))
+    [seen] = preview(read(DeadLetter.objects.unanswered()))
 
     assert seen.invalid.total() == 1
     assert run("dead_letters", "requeue", "--all").endswith("1 dead letter requeued\n")
@@ -428,7 +428,7 @@ def test_the_rest_is_sent_only_if_the_first_one_succeeds(
     with pytest.raises(CommandError, match="it failed again: Ya existe") as raised:
         run("dead_letters", "requeue", "--all", "--first")
     assert raised.value.returncode == 1
-    assert unanswered().count() == 3
+    assert DeadLetter.objects.unanswered().count() == 3
 
     User.objects.all().delete()
     printed = run("dead_letters", "requeue", "--all", "--first")
@@ -445,7 +445,7 @@ def test_a_first_one_without_outcome_has_an_exit_code_of_its_own(
         run("dead_letters", "requeue", "--all", "--first", "--timeout", "0.5")
 
     assert raised.value.returncode == 75
-    assert unanswered().count() == 1
+    assert DeadLetter.objects.unanswered().count() == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,8 @@ class Load:
 
     def _send_one(self, session: requests.Session, broker: Broker, number: int) -> None:
         if number % int(1 / POISON) == 0:
-            broker.send("users_queue", b'{"event_type": "user.create"}')
+            poison = b'{"event_type": "user.create"}'
+            broker.send("users_queue", poison, message_id=str(uuid.uuid4()))
             self.poison += 1
             return
         path, body = "users", PERSON | {"email": f"load{number}@example.com"}

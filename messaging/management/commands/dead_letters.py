@@ -13,6 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from messaging.conf import settings
 from messaging.dead_letters import formatting, groups, jobs, replay
 from messaging.dead_letters.formatting import counted, printable
 from messaging.dead_letters.preview import Preview, preview
@@ -134,7 +135,7 @@ class Command(BaseCommand):
         print_lines(self.stdout, formatting.GROUP_HEADINGS, cells)
         letters = counted(sum(one.count for one in found))
         self.stdout.write(f"{letters} in {len(found)} groups")
-        hidden = groups.answered().count()
+        hidden = DeadLetter.objects.using(settings.DATABASE).answered().count()
         if hidden and not options["is_answered"]:
             text = f"{counted(hidden)} of clients that know the outcome: --answered"
             self.warn([text])
