@@ -23,3 +23,7 @@ def admin_language(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+# It leaves alone what the front accepts: that is no page of the admin.
+admin_language.front_may_skip = True  # type: ignore[attr-defined]

@@ -149,6 +149,7 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
         "outbox_age": duration(age_of(first)),
         "inbox": estimate(),
         "archive": DeadLetter.objects.using(settings.DATABASE).waiting().count(),
+        "growth": growth(),
         "runs": LastRun.objects.using(settings.DATABASE).order_by("task"),
         "rejected": rejected(),
     }
@@ -319,6 +320,15 @@ def processes() -> list[dict[str, Any]]:
         }
         for one in recent.order_by("kind", "name")
     ]
+
+
+def growth() -> dict[str, int]:
+    """Return how many messages were decided, and how many given up, in the last day."""
+    minutes = Minute.objects.using(settings.DATABASE)
+    recent = minutes.filter(minute__gte=datetime.now(UTC) - DAY)
+    sums = recent.aggregate(done=Sum("handled"), failed=Sum("dead_lettered"))
+    failed = sums["failed"] or 0
+    return {"inbox": (sums["done"] or 0) + failed, "archive": failed}
 
 
 def rejected() -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+from django.utils.module_loading import import_string
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -45,7 +46,8 @@ DECISIVE = (
 #: Maximum number of cached samples, and maximum length of the values in their keys.
 MOST_SAMPLES = 1000
 LONGEST_VALUE = 200
-#: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone.
+#: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone. A project
+#: marks its own ones of this kind with an attribute `front_may_skip`.
 KNOWN_MIDDLEWARE = {
     "messaging.logs.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -145,7 +147,12 @@ class Samples(BaseHandler):
 
 def are_possible() -> bool:
     """Return whether answers depend on nothing but the keys of the cache."""
-    obstacles = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
+    unknown = sorted(set(django_settings.MIDDLEWARE) - KNOWN_MIDDLEWARE)
+    obstacles = [
+        one
+        for one in unknown
+        if not getattr(import_string(one), "front_may_skip", False)
+    ]
     if connections.settings[settings.DATABASE]["ATOMIC_REQUESTS"]:
         obstacles.append("ATOMIC_REQUESTS")
     if obstacles:

@@ -161,10 +161,13 @@ class API:
         return self("DELETE", path, **options)
 
 
-def start_api(processes: Processes, interface: str = "asgi", **environment: str) -> API:
+def start_api(
+    processes: Processes, interface: str = "asgi", workers: int = 1, **environment: str
+) -> API:
     """Serve the project on a free port: as `make run` does, or without the front."""
     port = free_port()
     command = [one.replace("asgi", interface) for one in api_command(port)[1:]]
+    command += ["--workers", str(workers)]
     if interface == "wsgi":
         command += ["--blocking-threads", "32"]
     processes.start(*command, **environment)

@@ -222,7 +222,7 @@ def test_page_doctor_and_metrics_equal_what_there_is(
 
     consumers = [consume() for _ in range(3)]
     processes.manage("relay_outbox")
-    api = start_api(processes)
+    api = start_api(processes, workers=4)
     seen = Observed(api, processes)
     time.sleep(10)  # until what earlier tests have sent is counted
     before = {name: seen.total(name) for name in ("accepted", *STATES)}
