@@ -61,7 +61,9 @@ class Tally:
         if self.on_count is None:
             return
         minute = int(time.time()) // 60
-        self.add(Counter(Counted(minute, *one) for one in found))
+        with self._lock:
+            for what, outcome in found:
+                self._counts[Counted(minute, what, outcome)] += 1
         self.on_count()
 
     def add(self, counts: Counts) -> None:

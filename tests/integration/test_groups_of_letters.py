@@ -15,7 +15,7 @@ from django.apps import apps
 from django.core.management.base import CommandError
 from django.db import connection, transaction
 
-from messaging.dead_letters.groups import answered, find_groups, note
+from messaging.dead_letters.groups import find_groups, note
 from messaging.dead_letters.letters import Failure, letter_of
 from messaging.doctor.dead_letters import dead_letters
 from messaging.models import DeadLetter, Parked
@@ -122,7 +122,9 @@ def test_a_rejection_that_a_client_waited_for_is_no_finding(
 
     assert [one.is_answered for one in DeadLetter.objects.all()] == [is_answered]
     assert len(find_groups()) == (not is_answered)
-    assert [one.is_answered for one in find_groups(answered())] == [True] * is_answered
+    assert [one.is_answered for one in find_groups(DeadLetter.objects.answered())] == [
+        True
+    ] * is_answered
     [finding] = dead_letters()
     assert finding.level.value == ("ok" if is_answered else "note")
     assert len(rows("--answered")) == is_answered
