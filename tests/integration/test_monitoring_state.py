@@ -253,7 +253,7 @@ def test_failures_that_differ_in_names_and_ids_are_one_cause(
     assert total.parked == 5
     assert total.oldest == first
     assert [(one.text, one.count) for one in total.causes] == [
-        ("Retry: no answer for [address] about ...", 3),
+        ("no answer for [address] about ...", 3),
         ("KeyError: 'x'", 1),
     ]
     assert total.causes[0].since == first

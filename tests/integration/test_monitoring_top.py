@@ -68,7 +68,7 @@ def test_what_waits_is_shown_once_in_a_pipe(
     lines = shown.stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("users_queue ")]
     assert line.split()[1:4] == ["2", "0", "1"]
-    cause = "  Retry: no answer from host:25 for [address] since "
+    cause = "  no answer from host:25 for [address] since "
     assert lines[lines.index(line) + 1].startswith(cause)
     assert "\x1b" not in shown.stdout
     assert "users_queue.0 " in parts.stdout
