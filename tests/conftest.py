@@ -21,6 +21,7 @@ from messaging.amqp.publisher import publisher
 from messaging.logs import repetition
 from messaging.logs.repetition import repetitions
 from messaging.models.lease import Lease, Worker
+from messaging.monitoring.minutes import flusher
 from tests.support import private_servers
 from tests.support.broker import NEW_QUEUE, Broker
 from tests.support.processes import (
@@ -58,7 +59,7 @@ def django_db_modify_db_settings(servers: SimpleNamespace) -> None:
 
 
 @pytest.fixture(scope="session")
-def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
+def declared(servers: SimpleNamespace, django_db_setup: None) -> Iterator[Broker]:
     """The broker, with all queues declared."""
     declare()
     time.sleep(NEW_QUEUE)
@@ -66,7 +67,9 @@ def declared(servers: SimpleNamespace, django_db_setup: None) -> Broker:
     post_migrate.disconnect(
         dispatch_uid="django.contrib.auth.management.create_permissions"
     )
-    return Broker()
+    yield Broker()
+    # It would look for its database, which is dropped next.
+    flusher.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

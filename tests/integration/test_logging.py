@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
 import requests
-from django.conf import settings
 from django.contrib.auth.models import User as Account
 
-from messaging.models import DeadLetter, Inbox
+from messaging.models import DeadLetter
 from messaging.operations import message_of
-from project.access import issue_token
-from tests.support import private_servers
 from tests.support.broker import Broker, virtual_host
-from tests.support.log_lines import Log
-from tests.support.processes import API, Processes, database_url, start_api
-from tests.support.proxy import Proxy
+from tests.support.log_lines import (
+    ADDRESS,
+    ADDRESSES,
+    BODY,
+    OTHERS,
+    PLAIN,
+    SITE,
+    Log,
+    is_clean,
+    token,
+)
+from tests.support.processes import API, Processes, SharedConsumers, start_api
 from tests.support.traced import PARENT
-from tests.support.waiting import eventually, stored
-
-#: Every address that the tests use, in any way.
-ADDRESS = "ana.ruiz+ñ@example.com"
-PLAIN = "ana.ruiz@example.com"
-OTHERS = ["o_neill@mail.example.org", "ANA@EXAMPLE.COM", "eva@[192.0.2.1]"]
-ADDRESSES = [ADDRESS, PLAIN, *OTHERS]
-BODY = {"nombre": "Ana", "apellido": "Ruiz", "email": PLAIN}
-SITE = {
-    "DJANGO_SETTINGS_MODULE": "tests.support.logged.settings",
-    "DEBUG": "0",
-    "OPEN_ACCESS": "0",
-    "HTTPS": "0",
-    "MESSAGING": json.dumps({"MAX_ATTEMPTS": 2, "RETRY_PAUSE": [0.05, 0.1]}),
-}
+from tests.support.waiting import eventually
 
 
 class Site(NamedTuple):
@@ -55,9 +42,12 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def running(
-    declared: Broker, tmp_path_factory: pytest.TempPathFactory
+    declared: Broker,
+    shared_consumers: SharedConsumers,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """The API and all consumers, in a virtual host of their own."""
+    shared_consumers.stop()  # they would share the leases
     folder = tmp_path_factory.mktemp("logs")
     url = virtual_host("logging")
     api, consumers = Processes(folder / "front.log"), Processes(folder / "back.log")
@@ -83,33 +73,6 @@ def site(broker: Broker, running: Site) -> Site:
     running.front.skip()
     running.back.skip()
     return running
-
-
-def token() -> dict[str, str]:
-    """Return the header of a valid token."""
-    made = issue_token(PLAIN, ["editor", "moderator"])
-    return {"Authorization": f"Bearer {made}"}
-
-
-def is_clean(log: Log) -> bool:
-    """Return whether a log has no address, in any form, and no secret."""
-    text, url = log.text, settings.MESSAGING["URL"]
-    database = settings.DATABASES["default"]["PASSWORD"]
-    forms = [
-        form
-        for one in ADDRESSES
-        for form in (
-            one,
-            quote(one),
-            quote(quote(one)),
-            json.dumps(one)[1:-1],
-            base64.b64encode(one.encode()).decode(),
-        )
-    ]
-    forbidden = [*forms, settings.SECRET_KEY, url, database or "no password"]
-    found = [form for form in forbidden if form.lower() in text.lower()]
-    assert found == []
-    return True
 
 
 def test_a_view_that_fails_leaves_its_traceback_and_the_id_of_its_answer(
@@ -293,74 +256,3 @@ def test_the_lines_of_a_chain_of_messages_share_correlation_id_and_trace(
     properties, _ = site.broker.take("logged_heard")
     assert properties.headers == headers | {"correlation-id": mine}
     assert is_clean(site.back)
-
-
-@pytest.fixture
-def proxies(servers: SimpleNamespace) -> Iterator[tuple[Proxy, Proxy]]:
-    """The ways to the broker and to MariaDB, which can be cut."""
-    with Proxy(servers.rabbitmq.port) as one, Proxy(servers.mariadb.port) as other:
-        yield one, other
-
-
-def ports(server: Any, proxy: Proxy) -> tuple[str, str]:
-    """Return the port of a server and that of its proxy, as in a URL."""
-    return f":{server.port}/", f":{proxy.port}/"
-
-
-def test_servers_that_are_away_leave_one_line_a_minute(
-    broker: Broker, proxies: tuple[Proxy, Proxy], tmp_path: Path
-) -> None:
-    rabbitmq, mariadb = proxies
-    log = Log(tmp_path / "log")
-    processes = Processes(log.path)
-    url = virtual_host("away")
-    processes.environment |= SITE | {"RABBITMQ_URL": url}
-    processes.output("topology", "apply")
-    processes.environment |= {
-        "RABBITMQ_URL": url.replace(*ports(private_servers.rabbitmq, rabbitmq)),
-        "DATABASE_URL": database_url().replace(
-            *ports(private_servers.mariadb, mariadb)
-        ),
-    }
-    try:
-        processes.manage("run_consumer", "users")
-        processes.manage("relay_outbox")
-        api = start_api(processes, CONFIRM_TIMEOUT="0.3")
-        created = api.post("/users/", BODY, headers=token())
-        assert created.status_code == 202
-        eventually(stored(Inbox.objects.exists), "it is applied", 20)
-
-        # Six outages of half a second.
-        for _ in range(6):
-            for proxy in proxies:
-                proxy.refuses = True
-                proxy.cut()
-            until = time.monotonic() + 0.5
-            while time.monotonic() < until:
-                answer = api.post("/users/", BODY, headers=token())
-                assert answer.status_code in (202, 503)
-                api.get("/users/", headers=token())
-            for proxy in proxies:
-                proxy.refuses = False
-        eventually(
-            lambda: api.post("/users/", BODY, headers=token()).status_code == 202,
-            "the API is back",
-            20,
-        )
-        eventually(
-            stored(lambda: Inbox.objects.filter(status="failed").exists()),
-            "the consumer is back",
-            30,
-        )
-        eventually(lambda: ".outcomes " in str(log.kinds()), "its outcome is logged")
-    finally:
-        processes.kill_all()
-
-    counts = log.kinds()
-    outcomes = {kind for kind in counts if ".outcomes " in kind}
-    repeated = {kind: n for kind, n in counts.items() if n > 2 and kind not in outcomes}
-    assert repeated == {}
-    text = "\n".join(counts)
-    assert "has no connection to 0.0.0.0:0" in text
-    assert "A write was not queued" in text
-    assert is_clean(log)

@@ -38,7 +38,8 @@ from tests.support.trials import HANDLER_FAULTS, QUEUE, Other, Trial, trial
 from users.models import User, UserLedger
 from users.signals import users_changed
 
-pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+# A consumer would retry what these tests park.
+pytestmark = pytest.mark.usefixtures("no_consumers")
 
 Body = dict[str, Any]
 UNKNOWN_ID = 10**12

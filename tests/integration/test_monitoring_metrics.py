@@ -70,6 +70,7 @@ def test_metrics_are_served_while_a_database_is_away(
     no_consumers: None,
     outage: SimpleNamespace,
 ) -> None:
+    time.sleep(0.6)  # until what was read is asked for again
     outage.mariadb.kill()
 
     values = scraped(api)

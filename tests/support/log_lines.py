@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+
+from project.access import issue_token
 
 from .waiting import eventually
 
 Line = dict[str, Any]
+
+#: Every address that the tests use, in any way.
+ADDRESS = "ana.ruiz+ñ@example.com"
+PLAIN = "ana.ruiz@example.com"
+OTHERS = ["o_neill@mail.example.org", "ANA@EXAMPLE.COM", "eva@[192.0.2.1]"]
+ADDRESSES = [ADDRESS, PLAIN, *OTHERS]
+BODY = {"nombre": "Ana", "apellido": "Ruiz", "email": PLAIN}
+SITE = {
+    "DJANGO_SETTINGS_MODULE": "tests.support.logged.settings",
+    "DEBUG": "0",
+    "OPEN_ACCESS": "0",
+    "HTTPS": "0",
+    "MESSAGING": json.dumps({"MAX_ATTEMPTS": 2, "RETRY_PAUSE": [0.05, 0.1]}),
+}
 
 
 class Log:
@@ -61,3 +81,30 @@ class Log:
             f"{line['logger']} {re.sub('[0-9]+', '0', line['message'])}"
             for line in self.new()
         )
+
+
+def token() -> dict[str, str]:
+    """Return the header of a valid token."""
+    made = issue_token(PLAIN, ["editor", "moderator"])
+    return {"Authorization": f"Bearer {made}"}
+
+
+def is_clean(log: Log) -> bool:
+    """Return whether a log has no address, in any form, and no secret."""
+    text, url = log.text, settings.MESSAGING["URL"]
+    database = settings.DATABASES["default"]["PASSWORD"]
+    forms = [
+        form
+        for one in ADDRESSES
+        for form in (
+            one,
+            quote(one),
+            quote(quote(one)),
+            json.dumps(one)[1:-1],
+            base64.b64encode(one.encode()).decode(),
+        )
+    ]
+    forbidden = [*forms, settings.SECRET_KEY, url, database or "no password"]
+    found = [form for form in forbidden if form.lower() in text.lower()]
+    assert found == []
+    return True
