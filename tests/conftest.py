@@ -59,7 +59,9 @@ def django_db_modify_db_settings(servers: SimpleNamespace) -> None:
 
 
 @pytest.fixture(scope="session")
-def declared(servers: SimpleNamespace, django_db_setup: None) -> Iterator[Broker]:
+def declared(
+    servers: SimpleNamespace, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[Broker]:
     """The broker, with all queues declared."""
     declare()
     time.sleep(NEW_QUEUE)
@@ -69,7 +71,8 @@ def declared(servers: SimpleNamespace, django_db_setup: None) -> Iterator[Broker
     )
     yield Broker()
     # It would look for its database, which is dropped next.
-    flusher.close()
+    with django_db_blocker.unblock():
+        flusher.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -313,9 +313,9 @@ def test_requests_share_a_statement_every_few_seconds(
     own = {"source__in": processes.sources()}
     eventually(lambda: total("accepted", **own) == 50, "all are counted", 15)
 
-    # The shared API may store what it has counted earlier, once.
+    # The shared API and this process also store what they have counted.
     spent = time.monotonic() - started
-    assert 1 <= inserts() - before <= spent / FLUSH_PAUSE + 2
+    assert 1 <= inserts() - before <= 3 * (spent / FLUSH_PAUSE + 2) < 30
 
 
 def test_what_the_broker_does_not_take_is_counted_as_refused(
