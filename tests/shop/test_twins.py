@@ -205,7 +205,7 @@ def outcome_for_real(
     """Run a scenario with a broker until the expected outcome is stable."""
     scenario(real)
     heard: list[Any] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     steady = 0
     while steady < STEADY and time.monotonic() < deadline:
         Relay().drain()

@@ -218,9 +218,10 @@ def test_a_client_may_declare_the_queue_before_and_after_the_consumer(
         late.send(update(user, text))
     late.send(creation("bo"))
     created("bo")
-    biography_is(user, "a")
     # Without ids, each was a message of its own.
-    assert Inbox.objects.filter(event_type="user.update").count() == 3
+    updates = Inbox.objects.filter(event_type="user.update")
+    eventually(lambda: updates.count() == 3, "all are applied")
+    biography_is(user, "a")
     early.declare(**arguments)
 
 
