@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 
 from messaging import topology
@@ -10,7 +9,7 @@ from messaging.amqp.public_queue import connect
 from messaging.cluster.coordinator import Coordinator
 from messaging.cluster.enrolment import enrol
 from messaging.cluster.time_limit import supervise
-from messaging.worker import run_until_stopped
+from messaging.worker import keep_loaded, run_until_stopped
 
 from .consumer import Consumer
 
@@ -37,9 +36,7 @@ def run_consumers(queues: list[str]) -> int:
     for ingress in ingresses:
         ingress.gateway = gateway
     coordinator = Coordinator(consumers)
-    # What is loaded by now stays: garbage is only looked for in what comes later.
-    gc.collect()
-    gc.freeze()
+    keep_loaded()
 
     def stop() -> None:
         coordinator.retire()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,16 +91,8 @@ class Broker:
 def virtual_host(name: str, *options: str) -> str:
     """Create a virtual host, where no other process consumes; return its URL."""
     server = private_servers.rabbitmq
-    for command in (
-        ["add_vhost", name, *options],
-        ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"],
-    ):
-        subprocess.run(
-            [server.program("rabbitmqctl"), "-n", server.node, *command],
-            env=server.environment,
-            check=True,
-            capture_output=True,
-        )
+    server.control("add_vhost", name, *options)
+    server.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
     return f"{server.url}{name}"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -10,7 +9,7 @@ from django.core.management.base import BaseCommand
 from messaging.amqp.connection import Connection, broker_address
 from messaging.amqp.wake_up import Hints
 from messaging.outbox.relay import Relay
-from messaging.worker import EXIT_CODES, run_until_stopped
+from messaging.worker import EXIT_CODES, keep_loaded, run_until_stopped
 
 
 class Command(BaseCommand):
@@ -29,7 +28,5 @@ class Command(BaseCommand):
         self.stdout.flush()
         hints = Connection("relay", Hints(relay.wake))
         hints.start()
-        # What is loaded by now stays: garbage is only looked for in what comes later.
-        gc.collect()
-        gc.freeze()
+        keep_loaded()
         sys.exit(run_until_stopped([relay.run], relay.stop, hints))
