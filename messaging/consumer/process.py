@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 
 from messaging import topology
@@ -11,7 +10,7 @@ from messaging.cluster.coordinator import Coordinator
 from messaging.cluster.enrolment import enrol
 from messaging.cluster.time_limit import supervise
 from messaging.dead_letters.replayer import Replayer, replayers
-from messaging.worker import run_until_stopped
+from messaging.worker import keep_loaded, run_until_stopped
 
 from .consumer import Consumer
 
@@ -39,9 +38,7 @@ def run_consumers(queues: list[str]) -> int:
         ingress.gateway = gateway
     workers: list[Consumer | Replayer] = [*consumers, *replayers(queues)]
     coordinator = Coordinator(workers)
-    # What is loaded by now stays: garbage is only looked for in what comes later.
-    gc.collect()
-    gc.freeze()
+    keep_loaded()
 
     def stop() -> None:
         coordinator.retire()

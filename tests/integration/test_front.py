@@ -19,6 +19,7 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from messaging.amqp.client import declare
 from messaging.envelope import PARTITIONS
+from messaging.lab.servers import WATERMARK
 from messaging.rest_framework.front import Front
 from messaging.rest_framework.plain_writes import route_of
 from project.wsgi import application
@@ -480,7 +481,9 @@ def test_a_blocking_broker_is_not_written_to(
             assert (await create(front, "swallowed")).status == 503
             assert (await create(front, "kept")).status == 503
         finally:
-            servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
+            servers.rabbitmq.control(
+                "set_vm_memory_high_watermark", "absolute", WATERMARK
+            )
         await accepted(front, "after")
 
     run(scenario)

@@ -18,6 +18,7 @@ import pytest
 from messaging.amqp.publisher import Publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
+from messaging.lab.servers import WATERMARK
 from tests.support import BASE
 from tests.support.broker import Broker
 from tests.support.processes import Processes
@@ -358,7 +359,7 @@ def test_a_blocking_broker_is_reported_and_not_written_to(
         )  # fmt: skip
         waiting.start()
     finally:
-        servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
+        servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", WATERMARK)
     waiting.join()
 
     found = bodies(broker, queue)

@@ -14,6 +14,7 @@ from django.db import connections
 
 from messaging.amqp.publisher import publisher
 from messaging.envelope import Envelope
+from messaging.lab.servers import WATERMARK
 from messaging.models import Inbox, Outbox
 from messaging.worker import LEFT_WORK
 from tests.support.broker import Broker
@@ -64,7 +65,7 @@ def roomy_broker(broker: Broker, servers: SimpleNamespace) -> Iterator[Broker]:
 
     allow("4GB")
     yield broker
-    allow("1GB")
+    allow(WATERMARK)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -11,7 +10,7 @@ from messaging.amqp.connection import Connection, broker_address
 from messaging.amqp.wake_up import Hints
 from messaging.monitoring.minutes import flusher, record_published
 from messaging.outbox.relay import Relay
-from messaging.worker import EXIT_CODES, run_until_stopped
+from messaging.worker import EXIT_CODES, keep_loaded, run_until_stopped
 
 
 class Command(BaseCommand):
@@ -32,7 +31,5 @@ class Command(BaseCommand):
         self.stdout.flush()
         hints = Connection("relay", Hints(relay.wake))
         hints.start()
-        # What is loaded by now stays: garbage is only looked for in what comes later.
-        gc.collect()
-        gc.freeze()
+        keep_loaded()
         sys.exit(run_until_stopped([relay.run], relay.stop, hints))
