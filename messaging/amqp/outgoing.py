@@ -53,8 +53,9 @@ class PublishRequest:
     def end(self, late: PublishError | None) -> list[PublishError | None]:
         """Return each envelope's error, or `late`, and forget the envelopes."""
         errors = [one.error if one.is_settled else late for one in self.outgoing]
-        envelopes = (one.envelope for one in self.outgoing)
-        tally.count(zip(envelopes, (one is None for one in errors), strict=True))
+        outcomes = ["refused" if error else "confirmed" for error in errors]
+        types = [one.envelope.type or "" for one in self.outgoing]
+        tally.count(zip(types, outcomes, strict=True))
         # They refer to this request: as a cycle they would stay in memory, bodies
         # included, until Python looks for cycles.
         self.outgoing = []

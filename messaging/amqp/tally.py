@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from messaging.envelope import Envelope
-
 
 class Counted(NamedTuple):
     """What is counted together."""
@@ -46,25 +44,21 @@ class Tally:
     def _reset(self) -> None:
         """Start anew: what a forked process finds is counted by its parent."""
         self._lock = threading.Lock()
-        self._counts: Counts = Counter()
+        self._counts: Counter[tuple[int, str, str]] = Counter()
 
-    def count(self, outcomes: Iterable[tuple[Envelope, bool]]) -> None:
-        """Count envelopes, each with whether it was confirmed."""
-        names = ("refused", "confirmed")
-        self._count((one.type or "", names[ok]) for one, ok in outcomes)
-
-    def count_rejected(self, why: str) -> None:
-        """Count a request that was rejected for safety."""
-        self._count([(why, "rejected")])
-
-    def _count(self, found: Iterable[tuple[str, str]]) -> None:
+    def count(self, found: Iterable[tuple[str, str]]) -> None:
+        """Count pairs of an event type, or a reason, and an outcome."""
         if self.on_count is None:
             return
         minute = int(time.time()) // 60
         with self._lock:
             for what, outcome in found:
-                self._counts[Counted(minute, what, outcome)] += 1
+                self._counts[minute, what, outcome] += 1
         self.on_count()
+
+    def count_rejected(self, why: str) -> None:
+        """Count a request that was rejected for safety."""
+        self.count([(why, "rejected")])
 
     def add(self, counts: Counts) -> None:
         """Add counts, such as those that could not be stored."""
@@ -75,7 +69,7 @@ class Tally:
         """Return what was counted since the last call."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
-        return counts
+        return Counter({Counted(*key): number for key, number in counts.items()})
 
 
 #: That of this process.

@@ -22,6 +22,8 @@ PARAMETERS = 50_000
 PUBLISHED = 100
 #: Rows of a statement in which it pays to look for shared values.
 MANY = 10
+#: Fields whose values need not be measured.
+SHORT = (models.IntegerField, models.BooleanField, models.FloatField, models.DateField)
 #: Text that needs no escaping in any database.
 PLAIN = re.compile(r"[\w .:+{}-]*", re.ASCII)
 
@@ -200,14 +202,20 @@ def _statements(
     fields: Sequence[Any], rows: Iterable[Sequence[Any]], connection: Any
 ) -> Iterator[list[Sequence[Any]]]:
     """Divide rows into those of one statement."""
-    unlimited = [n for n, field in enumerate(fields) if field.max_length is None]
+    unlimited = [
+        place
+        for place, field in enumerate(fields)
+        if field.max_length is None and not isinstance(field, SHORT)
+    ]
     row_size = sum(field.max_length or 0 for field in fields)
     count = (connection.features.max_query_params or PARAMETERS) // len(fields)
     some: list[Sequence[Any]] = []
     size = 0
     for row in rows:
-        texts = (row[place] for place in unlimited)
-        own = row_size + sum(len(v) for v in texts if isinstance(v, str | bytes))
+        own = row_size
+        for place in unlimited:
+            if isinstance(row[place], str | bytes):
+                own += len(row[place])
         if some and (size + own > STATEMENT_SIZE or len(some) == count):
             yield some
             some, size = [], 0

@@ -151,7 +151,7 @@ def environ_of(scope: Scope) -> Environ:
         "wsgi.run_once": False,
     }
     for name, value in scope["headers"]:
-        if key := environ_name(name):
+        if key := USUAL.get(name) or environ_name(name):
             text = value.decode("latin-1")
             separator = ";" if key == "HTTP_COOKIE" else ","
             given = environ.get(key)
@@ -166,3 +166,19 @@ def environ_name(header: bytes) -> str:
         return ""  # X_Forwarded_Proto would look like X-Forwarded-Proto
     name = name.replace("-", "_")
     return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
+#: The names of headers that most writes have.
+USUAL = {
+    name: environ_name(name)
+    for name in (
+        b"accept",
+        b"accept-encoding",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+    )
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ LONGEST_WAIT = 10
 #: Maximum number of characters of an idempotency key.
 KEY_LENGTH = 255
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;[^,]*)?(?=,|$)", re.I)
+#: `META` of a request, which Django REST framework looks up anew for each use.
+Meta = Mapping[str, Any]
 VERSION = re.compile(r'"(\d{1,9})"')
 
 
@@ -42,27 +45,26 @@ class WriteHeaders:
 
 def read_headers(request: Request) -> WriteHeaders:
     """Read the headers of a write; raise `ValidationError` if one is invalid."""
-    conditions = conditions_of(request)
-    key = idempotency_key_of(request)
-    trace = trace_of_request(request.META)
+    meta = request.META
+    conditions = conditions_of(meta)
+    amqp = conditions | trace_of_request(meta)
+    key = idempotency_key_of(request, meta)
     if key is None:
-        return WriteHeaders(random_id(), conditions | trace, wait_of(request))
+        return WriteHeaders(random_id(), amqp, wait_of(meta))
     # The same key with another body is another message, which the consumer refuses.
     content = json.dumps([request.data, conditions], sort_keys=True, default=repr)
     message_id = derived_uuid("message", key, content)
-    return WriteHeaders(
-        message_id, conditions | trace | {IDEMPOTENCY_KEY: key}, wait_of(request)
-    )
+    return WriteHeaders(message_id, amqp | {IDEMPOTENCY_KEY: key}, wait_of(meta))
 
 
-def idempotency_key_of(request: Request) -> str | None:
+def idempotency_key_of(request: Request, meta: Meta) -> str | None:
     """
     Return what identifies an operation that its client may repeat, or None.
 
     The same caller, method, path and `Idempotency-Key` are the same operation
     (draft-ietf-httpapi-idempotency-key-header).
     """
-    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    key = meta.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not 0 < len(key) <= KEY_LENGTH:
@@ -73,20 +75,20 @@ def idempotency_key_of(request: Request) -> str | None:
     return derived_uuid("key", caller, request.method or "", request.path, key)
 
 
-def conditions_of(request: Request) -> dict[str, Any]:
+def conditions_of(meta: Meta) -> dict[str, Any]:
     """Return the AMQP headers for `If-Match` (RFC 9110, section 13.1.1)."""
-    condition = request.META.get("HTTP_IF_MATCH", "*").strip()
+    condition = meta.get("HTTP_IF_MATCH", "*").strip()
     if condition == "*":
         return {}
     version = VERSION.fullmatch(condition)
-    if version is None or request.method == "POST":
+    if version is None or meta["REQUEST_METHOD"] == "POST":
         raise ValidationError({"If-Match": [_("Give one ETag as it was read.")]})
     return {IF_VERSION: int(version[1])}
 
 
-def wait_of(request: Request) -> int:
+def wait_of(meta: Meta) -> int:
     """Return the seconds to wait for `Prefer: wait=N` (RFC 7240, section 4.3)."""
-    wait = WAIT.search(request.META.get("HTTP_PREFER", ""))
+    wait = WAIT.search(meta.get("HTTP_PREFER", ""))
     return min(int(wait[1]), LONGEST_WAIT) if wait else 0
 
 

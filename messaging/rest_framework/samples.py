@@ -64,9 +64,12 @@ KNOWN_MIDDLEWARE = {
 class Sample(NamedTuple):
     """An answer 202, except for what differs between requests."""
 
-    template: Headers
+    fixed: Headers
+    #: Those with the id of the operation.
+    varying: Headers
     renderer: JSONRenderer
-    media_type: str
+    #: Only if it has parameters, such as an indentation.
+    media_type: str | None
 
     def render(self, data: dict[str, Any]) -> bytes:
         """Return the body for `data`."""
@@ -76,10 +79,10 @@ class Sample(NamedTuple):
     def headers(self, operation: str, body: bytes) -> Headers:
         """Return the headers for the id of an operation and a body."""
         own = operation.encode()
-        headers = [
-            (name, value.replace(OPERATION, own)) for name, value in self.template
+        varying = [
+            (name, value.replace(OPERATION, own)) for name, value in self.varying
         ]
-        return [*headers, (b"content-length", b"%d" % len(body))]
+        return [*self.fixed, *varying, (b"content-length", b"%d" % len(body))]
 
 
 class Samples(BaseHandler):
@@ -130,7 +133,10 @@ class Samples(BaseHandler):
             for name, value in response.items()
             if name != "Content-Length"
         ]
-        return Sample(headers, renderer, response.accepted_media_type)
+        fixed = [pair for pair in headers if OPERATION not in pair[1]]
+        varying = [pair for pair in headers if OPERATION in pair[1]]
+        given: str = response.accepted_media_type
+        return Sample(fixed, varying, renderer, given if ";" in given else None)
 
     def _get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Run a view that permits everything and publishes nothing."""
