@@ -293,7 +293,7 @@ def touches(queue: str) -> Callable[[Function], Function]:
 
 def messages_of(queue: str) -> tuple[type[Message], ...]:
     """Return the message classes that a queue accepts."""
-    return tuple(handler.message for handler in handlers[queue].values())
+    return tuple([handler.message for handler in handlers[queue].values()])
 
 
 def message_class(event_type: str) -> type[Message]:

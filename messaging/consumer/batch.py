@@ -82,8 +82,6 @@ class Processor:
             self._policy.run(self._forwarding, misrouted)
             ours = [c for c in batch.contexts if c.state is not State.FORWARDED]
             self._blocked_keys.clear()
-            for context in ours:
-                context.reset()
             for part in portions(ours):
                 self._policy.run(self._applying, part)
             if self.lease.queue in projections:

@@ -74,13 +74,14 @@ class Context:
         self.reset()
 
     def decode(self) -> None:
-        """Parse the body, unless that is done or the message was given up."""
-        if self.message or self.refusal:
+        """Parse the body once, and start anew, unless the message was forwarded."""
+        if self.state is State.FORWARDED:
             return
-        try:
-            self._decode()
-        except BaseException as error:  # noqa: BLE001 validators are users' code
-            self.refusal = failure_of(error, "rejected")
+        if not (self.message or self.refusal):
+            try:
+                self._decode()
+            except BaseException as error:  # noqa: BLE001 validators are users' code
+                self.refusal = failure_of(error, "rejected")
         self.reset()
 
     def _decode(self) -> None:
