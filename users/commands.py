@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, Self
 
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from pydantic import Field, model_validator
 
 from messaging import Message
@@ -15,7 +14,7 @@ from messaging.fields import Email, Moment, Text, Url, checked_by
 
 def not_in_future(value: datetime) -> None:
     """Raise `ValidationError` for a time that has not come yet."""
-    if value > timezone.now():
+    if value > datetime.now(UTC):
         raise ValidationError("La fecha no puede estar en el futuro.")
 
 
