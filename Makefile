@@ -43,7 +43,8 @@ bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an h
 	@./project/setup.sh bench
 	$(bin)/python -m tests.benchmarks --write
 
-reference: setup ## write docs/asyncapi.json and docs/messages-reference.md
+reference: setup ## write docs/asyncapi.json and its page; breaking=1 if programs may break
+	@[ -n "$(breaking)" ] || $(manage) asyncapi --check docs/asyncapi.json
 	@$(manage) asyncapi --output docs/asyncapi.json
 	@$(manage) asyncapi --markdown --output docs/messages-reference.md
 

@@ -58,7 +58,7 @@ class ExistingUserCommand(UserCommand):
 
 
 class UserUpdate(ExistingUserCommand):
-    """Change the given fields of a user. None leaves a field unchanged."""
+    """Change the given fields of a user. Null leaves a field unchanged."""
 
     event_type: Literal["user.update"] = "user.update"
     nombre: Annotated[Name | None, fields.NOMBRE] = None

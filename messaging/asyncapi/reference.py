@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import translation
 from django.utils.translation import gettext as _
 
 from messaging.fields import NO_NUL
@@ -77,7 +78,7 @@ def reference(document: Json) -> Reference:
 
 def translated(text: str) -> str:
     """Return a text of the project, translated if it has a translation."""
-    return _(" ".join(text.split())) if text else ""
+    return translation.gettext(" ".join(text.split())) if text else ""
 
 
 class Reader:
