@@ -29,7 +29,8 @@ VERSION = Field(description="Grows with each change.", examples=[1])
 NOMBRE = Field(description="First name.", examples=["John"])
 APELLIDO = Field(description="Last name.", examples=["Doe"])
 EMAIL = Field(
-    description="E-mail address, in ASCII; unique among users, ignoring case.",
+    description="E-mail address, in ASCII (international domains as `xn--...`); unique "
+    "among users, ignoring case.",
     examples=["john@example.com"],
 )
 FECHA_NACIMIENTO = Field(

@@ -167,6 +167,35 @@ def test_schema_and_decoder_agree(changes: dict[str, Any], accepted: bool) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        # No address, although it looks like one to most validators.
+        ({"email": "ana@example"}, "email"),
+        ({"url_foto_perfil": "ftp://example.com"}, "url_foto_perfil"),
+        # A day that does not exist, and one that has not come.
+        ({"fecha_nacimiento": "1990-02-30"}, "fecha_nacimiento"),
+        ({"fecha_nacimiento": "9000-01-01"}, "fecha_nacimiento"),
+        # JSON schema takes it for an integer.
+        ({"numero_reportes": 1.0}, "numero_reportes"),
+        # Nothing to change.
+        ({"event_type": "user.update", "nombre": None}, ""),
+    ],
+)
+def test_less_is_accepted_than_a_schema_describes(
+    changes: dict[str, Any], field: str
+) -> None:
+    required = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
+    if "event_type" in changes:
+        required = {}
+    body = {"event_type": "user.create", "user_id": 1, **required, **changes}
+
+    assert is_described(body)
+    with pytest.raises(InvalidMessage) as refused:
+        decoded(body)
+    assert list(refused.value.errors) == [field]
+
+
+@pytest.mark.parametrize(
     ("changes", "described"),
     [
         # Longer than the schema says, but not once it is trimmed.
