@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop
 
 from messaging.conf import settings
 from messaging.message import Event, Message
@@ -200,13 +202,13 @@ class Document:
                     event_type,
                     rows_schema(publication.model, publication.fields, of_body),
                 ),
-                "x-partition-key": "The primary key of the row.",
+                "x-partition-key": gettext_noop("The primary key of the row."),
             }
-            self._add_sent(f"{event_type}", exchange, key, message)
+            self._add_sent(event_type, exchange, key, message)
 
     def _add_event(self, message: type[Event]) -> None:
         event_type = event_type_of(message)
-        if f"{event_type}.send" not in self.operations:  # or else a model's
+        if slug(event_type) not in self.channels:  # or else it is a model's
             found = messages.event(message, self.schemas)
             self._add_sent(event_type, events_exchange(), event_type, found)
 
@@ -215,10 +217,11 @@ class Document:
     ) -> None:
         """Describe an event that this project publishes."""
         channel = exchange_channel(exchange, key) | {"description": EVENTS}
+        key = self._add_channel(name, channel, [message])
         self._add_operation(
-            f"{name}.send",
+            f"{key}.send",
             "send",
-            self._add_channel(name, channel, [message]),
+            key,
             EVENT,
             bindings=binding(deliveryMode=2, mandatory=False, timestamp=True),
         )
@@ -282,23 +285,24 @@ class Document:
         return [ref("channels", channel, "messages", name) for name in names]
 
 
-def events() -> Iterator[type[Event]]:
-    """Yield the events that the installed apps publish."""
-    for message in _subclasses(Event):
+def events() -> list[type[Event]]:
+    """Return the events that the installed apps publish, a class for each type."""
+    heard = {one.message for types in handlers.values() for one in types.values()}
+    found: dict[str, type[Event]] = {}
+    # Of two classes of one type, the other one is what a handler reads of it.
+    for message in sorted(
+        _subclasses(Event), key=lambda one: (one in heard, repr(one))
+    ):
         is_installed = apps.get_containing_app_config(message.__module__) is not None
-        if is_installed and message.is_ours and _has_type(message):
-            yield message
+        if is_installed and message.is_ours:
+            with suppress(ImproperlyConfigured):  # the base of several
+                found.setdefault(event_type_of(message), message)
+    return list(found.values())
 
 
-def _subclasses(parent: type[Event]) -> Iterator[type[Event]]:
-    for one in parent.__subclasses__():
-        yield one
-        yield from _subclasses(one)
-
-
-def _has_type(message: type[Message]) -> bool:
-    """Return whether a class is that of one event type, not the base of several."""
-    return isinstance(message.model_fields["event_type"].default, str)
+def _subclasses(parent: type[Event]) -> set[type[Event]]:
+    own = set(parent.__subclasses__())
+    return own.union(*map(_subclasses, own))
 
 
 def _sorted(found: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from messaging.conf import settings
 from messaging.envelope import PARTITION_KEY, SHORT
 from messaging.exceptions import InvalidMessage
@@ -57,7 +59,11 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "reply_to": {**_TEXT, "description": "The queue that gets the reply."},
     "type": {**_TEXT, "description": "The event type."},
     "app_id": {**_TEXT, "description": "The name of the sender."},
-    "timestamp": {"type": "integer", "description": "When it was sent, since 1970."},
+    "timestamp": {
+        "type": "integer",
+        "description": "When it was sent, in seconds since 1970. A command that is too "
+        "old for duplicates of it to be recognised is refused as expired.",
+    },
     "expiration": {
         "type": "string",
         "pattern": "^[0-9]+$",
@@ -109,10 +115,9 @@ def published(event_type: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 def outcome() -> dict[str, Any]:
     """Return the message that tells the sender of a command what became of it."""
-    text = {"type": "string"}
     return {
         "name": "outcome",
-        "summary": "What became of a command.",
+        "summary": gettext_noop("What became of a command."),
         "contentType": JSON,
         "correlationId": correlation(),
         "payload": {
@@ -120,16 +125,21 @@ def outcome() -> dict[str, Any]:
             "properties": {
                 "status": {
                     "enum": ["queued", "done", "failed"],
-                    "description": "`queued`: it is tried again later.",
+                    "description": gettext_noop("`queued`: it is tried again later."),
                 },
-                "reference": {**text, "description": "The id of what was written."},
-                "code": {**text, "description": "Why it failed, for programs."},
-                "reason": {**text, "description": "Why it failed, for people."},
+                "reference": described(gettext_noop("The id of what was written.")),
+                "code": described(gettext_noop("Why it failed, for programs.")),
+                "reason": described(gettext_noop("Why it failed, for people.")),
             },
             "required": ["status", "reference", "code", "reason"],
         },
         "bindings": binding(),
     }
+
+
+def described(text: str) -> dict[str, str]:
+    """Return the schema of a text that means what `text` says."""
+    return {"type": "string", "description": text}
 
 
 def shared_schemas() -> Definitions:
@@ -211,7 +221,7 @@ def _of_command(
     short = {n: v for n, v in full.items() if n in payload.get("required", ())}
     for body in [full] if short == full else [full, short]:
         try:
-            message.parse(body, strict=False)
+            message.decode(json.dumps(body).encode())
         except InvalidMessage:
             return  # its fields have no examples, or none that fit together
         yield body

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, get_type_hints
 
+from django.utils.translation import gettext_noop
+
 from messaging.rpc.functions import Served
 from messaging.rpc.protocol import CALL, DEADLINE, ERROR, RESULT
 
@@ -15,6 +17,7 @@ from .messages import (
     about,
     binding,
     correlation,
+    described,
     example_of,
     slug,
     table,
@@ -57,7 +60,7 @@ def result(served: Served, parts: Definitions) -> dict[str, Any]:
         name = f"{slug(served.name)}.result"
         payload = schema_of(hint, name, parts, "serialization")
     return {
-        **_reply(RESULT, "What the function returned."),
+        **_reply(RESULT, gettext_noop("What the function returned.")),
         "contentType": TEXT if served.text else JSON,
         "payload": payload,
     }
@@ -68,20 +71,22 @@ def error(served: Served) -> dict[str, Any]:
     text = {"type": "string"}
     reasons = {"type": "array", "items": text}
     known: dict[str, Any] = {
-        "type": {**text, "description": "`InvalidCall`: the arguments are refused."},
+        "type": described(gettext_noop("`InvalidCall`: the arguments are refused.")),
         "message": text,
-        "code": {**text, "description": "Of a call that the function refused."},
+        "code": described(gettext_noop("Of a call that the function refused.")),
         "errors": {
             "type": "object",
             "additionalProperties": reasons,
-            "description": "Of arguments that are refused: the reasons by argument.",
+            "description": gettext_noop(
+                "Of arguments that are refused: the reasons by argument."
+            ),
         },
     }
     if served.expose_errors:
         known["traceback"] = text
     problem = {"type": "object", "properties": known, "required": ["type", "message"]}
     return {
-        **_reply(ERROR, "Why there is no result."),
+        **_reply(ERROR, gettext_noop("Why there is no result.")),
         "contentType": JSON,
         "payload": {
             "type": "object",

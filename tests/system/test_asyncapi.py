@@ -17,7 +17,8 @@ from messaging.asyncapi.document import document
 from tests.support import BASE
 from tests.support.asyncapi import ENVIRONMENT, written
 from tests.support.broker import Broker
-from tests.support.processes import Processes
+from tests.support.browser import DESKTOP, PHONE, browser, find_chromium
+from tests.support.processes import Processes, start_api
 from users.models import User, UserLedger
 
 #: They start programs on Node.js and aio-pika.
@@ -58,6 +59,27 @@ def test_the_official_parser_finds_the_document_valid(settings: str) -> None:
     # It recommends a newer version of AsyncAPI.
     lines = done.stdout.splitlines()
     assert [line for line in lines if "latest version" not in line] == ["valid"]
+
+
+def test_the_page_fits_on_desktops_and_phones_light_and_dark(
+    broker: Broker, processes: Processes
+) -> None:
+    pytest.importorskip("playwright")
+    if not find_chromium():
+        pytest.skip("Chromium is missing: project/setup.sh browser")
+    api = start_api(processes, HTTPS="0")
+
+    with browser() as started:
+        for scheme in ("light", "dark"):
+            colours = set()
+            for width, height in (DESKTOP, PHONE):
+                page = started.new_page(color_scheme=scheme)
+                page.set_viewport_size({"width": width, "height": height})
+                page.goto(f"{api.url}/api/messages/")
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                colours.add(page.evaluate("getComputedStyle(document.body).background"))
+            (background,) = colours
+            assert ("13, 17, 23" in background) is (scheme == "dark")
 
 
 def test_a_program_written_from_the_document_sends_commands_and_validates_events(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 from django.core.management import call_command
@@ -12,6 +13,7 @@ from django.test import Client
 from django.utils.translation import gettext, override
 from jsonschema import Draft7Validator
 
+from messaging import Event
 from messaging.asyncapi.document import document
 from messaging.asyncapi.reference import reference
 from messaging.envelope import OWN
@@ -152,6 +154,29 @@ def test_an_event_that_others_publish_is_one_that_is_received(
     name = "report_files_queue.report.deleted"
     assert found["operations"][f"{name}.receive"]["action"] == "receive"
     assert found["channels"][name]["address"] == "report.deleted"
+
+
+def test_a_handler_may_read_an_event_as_a_class_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Heard(Event):
+        """What a handler reads of `user.deleted`."""
+
+        event_type: Literal["user.deleted"] = "user.deleted"
+        user_id: int
+
+    monkeypatch.setattr(Heard, "__module__", "reports.handlers")
+    handler = handlers["report_files_queue"]["report.deleted"]
+    heard = {"user.deleted": replace(handler, message=Heard)}
+    monkeypatch.setitem(handlers, "deleted_users_queue", heard)
+
+    found = document()
+
+    assert [name for name in found["channels"] if "user.deleted" in name] == [
+        "user.deleted"
+    ]
+    (described,) = messages(found, "user.deleted").values()
+    assert described["summary"] == "A user was deleted."
 
 
 def test_classes_of_events_outside_the_installed_apps_are_left_out() -> None:

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from messaging.asyncapi.compatibility import breaking_changes
 from messaging.asyncapi.document import document
 from messaging.asyncapi.markdown import markdown
+from messaging.management.printing import closed_pipe_allowed
 
 
 class Command(BaseCommand):
@@ -51,25 +52,30 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         """Write or compare."""
+        if check and output:
+            raise CommandError("--check writes nothing.", returncode=2)
         if check:
             self.check_document(check)
             return
         text = as_markdown() if markdown else as_json()
         if output is None:
-            self.stdout.write(text, ending="")
+            with closed_pipe_allowed(self.stdout):
+                self.stdout.write(text, ending="")
             return
         try:
             output.write_text(text)
         except OSError as error:
-            raise CommandError(f"{output} cannot be written: {error}") from None
+            raise CommandError(
+                f"{output} cannot be written: {error.strerror}"
+            ) from None
 
     def check_document(self, file: Path) -> None:
         """Print what breaks, and exit with 1 if something does."""
         try:
             lines = list(breaking_changes(json.loads(file.read_text()), document()))
-        except (OSError, ValueError) as error:
-            raise CommandError(f"{file} cannot be read: {error}") from None
-        except (AttributeError, KeyError, TypeError):
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+        except (AttributeError, KeyError, TypeError, ValueError):
             text = f"{file} is no document of `manage.py asyncapi`."
             raise CommandError(text) from None
         for line in lines:
