@@ -130,18 +130,12 @@ class Document:
 
     def _add_commands(self, queue: str, kinds: list[type[Message]]) -> None:
         found = [messages.command(queue, kind, self.schemas) for kind in kinds]
-        channel = self._add_channel(
-            queue,
-            queue_channel(queue)
-            | {
-                "description": COMMANDS.format(limit=settings.MAX_BODY),
-            },
-            found,
-        )
+        text = COMMANDS.format(limit=settings.MAX_BODY)
+        channel = queue_channel(queue) | {"description": text}
         self._add_operation(
             f"{queue}.receive",
             "receive",
-            channel,
+            self._add_channel(queue, channel, found),
             COMMAND,
             reply=self._reply(queue, [messages.outcome()]),
         )
@@ -153,11 +147,8 @@ class Document:
         channel = exchange_channel(source.exchange, key)
         if source.arguments:
             channel["x-binding-arguments"] = source.arguments
-        name = self._add_channel(
-            f"{queue}.{source.exchange.name}.{key}".rstrip("."),
-            channel,
-            [body],
-        )
+        name = f"{queue}.{source.exchange.name}.{key}".rstrip(".")
+        name = self._add_channel(name, channel, [body])
         self._add_operation(f"{name}.receive", "receive", name, BODIES)
 
     def _body(self, queue: str, body: Any) -> dict[str, Any]:
