@@ -1,8 +1,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-all soak bench screenshots lint format clean
-.PHONY: test-processes test-others
+.PHONY: test-processes test-others reference
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
+# Without the settings of this machine.
+manage := DEBUG=1 RABBITMQ_URL=amqp://localhost/ DATABASE_URL=sqlite://:memory: \
+	MONGODB_URL=mongodb://localhost/reports MESSAGING={} $(bin)/python manage.py
 tests := $(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
 
 help: ## list the targets
@@ -39,6 +42,11 @@ soak: setup ## the long ones, with their figures
 bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour
 	@./project/setup.sh bench
 	$(bin)/python -m tests.benchmarks --write
+
+reference: setup ## write docs/asyncapi.json and its page; breaking=1 if programs may break
+	@[ -n "$(breaking)" ] || $(manage) asyncapi --check docs/asyncapi.json
+	@$(manage) asyncapi --output docs/asyncapi.json
+	@$(manage) asyncapi --markdown --output docs/messages-reference.md
 
 screenshots: setup ## take the pictures that README and docs show
 	@./project/setup.sh browser

@@ -74,6 +74,8 @@ DEFAULTS: dict[str, Any] = {
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
+    #: Members of `info` in the AsyncAPI document, such as title, version, description.
+    "ASYNCAPI_INFO": {},
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,

@@ -137,6 +137,8 @@ class Event(Message):
     """
 
     queue: ClassVar = ""
+    #: Whether this project publishes it; False for what it only listens to.
+    is_ours: ClassVar[bool] = True
 
     def caused_by(self, message: Message) -> Self:
         """

@@ -38,6 +38,7 @@ class Received(Message, Generic[Body]):
     replays: int = 0
 
     #: Set by `received_as`.
+    body_type: ClassVar[Any]
     reader: ClassVar[Reader]
     key_of: ClassVar[Callable[[Any], object] | None] = None
 
@@ -91,6 +92,7 @@ def received_as(
     read = reader_of(body)
 
     class ReceivedBody(Received[Any]):
+        body_type: ClassVar[Any] = body
         reader: ClassVar[Reader] = staticmethod(read)
         key_of: ClassVar[Callable[[Any], object] | None] = (
             None if key is None else staticmethod(key)

@@ -223,6 +223,7 @@ ADMINS = [("", address) for address in env.list("ADMINS", default=[])]
 #: Settings of messaging/conf.py as JSON, which override the following.
 OF_MESSAGING = env.json("MESSAGING", default={})
 MESSAGING = {
+    "ASYNCAPI_INFO": {"title": "Usuarios y reportes"},
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
     **OF_MESSAGING,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from messaging import Event
 
+from . import fields
 from .models import ReportLedger
 
 
 class ReportEvent(Event):
     """Base class of the events about reports."""
 
-    id_reporte: str
-    version: int
-    id_usuario: int
+    id_reporte: Annotated[str, fields.ID_REPORTE]
+    version: Annotated[int, fields.VERSION]
+    id_usuario: Annotated[int, fields.ID_USUARIO]
 
     @property
     def partition_key(self) -> str:
@@ -37,19 +38,19 @@ class ReportCreated(ReportEvent):
     """A report was stored."""
 
     event_type: Literal["report.created"] = "report.created"
-    tipo_reporte: int
-    descripcion: str
-    ubicacion: str
-    visibilidad: float
-    fecha_creacion: datetime
+    tipo_reporte: Annotated[int, fields.TIPO_REPORTE]
+    descripcion: Annotated[str, fields.DESCRIPCION]
+    ubicacion: Annotated[str, fields.UBICACION]
+    visibilidad: Annotated[float, fields.VISIBILIDAD]
+    fecha_creacion: Annotated[datetime, fields.FECHA_CREACION]
 
 
 class ReportVisibilityUpdated(ReportEvent):
     """A report was hidden or boosted."""
 
     event_type: Literal["report.visibility_updated"] = "report.visibility_updated"
-    visibilidad: float
-    penalize_author: bool
+    visibilidad: Annotated[float, fields.VISIBILIDAD]
+    penalize_author: Annotated[bool, fields.PENALIZE_AUTHOR]
 
 
 class ReportAnonymised(ReportEvent):

@@ -16,7 +16,7 @@ from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
 from project.access import EDITOR, MODERATOR
 
-from .commands import canonical
+from .fields import canonical
 from .files import open_file
 from .filters import ReportFilter
 from .models import Report

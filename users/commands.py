@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, Self
 
-from django.core.exceptions import ValidationError
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from messaging import Message
-from messaging.fields import Email, Moment, Text, Url, checked_by
+from messaging.fields import Email, Moment, Url
 
-
-def not_in_future(value: datetime) -> None:
-    """Raise `ValidationError` for a time that has not come yet."""
-    if value > datetime.now(UTC):
-        raise ValidationError("La fecha no puede estar en el futuro.")
-
-
-UserId = Annotated[int, Field(ge=1, le=2**63 - 1)]
-Name = Annotated[Text, Field(min_length=1, max_length=100)]
-Biography = Annotated[Text, Field(max_length=5000)]
-PastMoment = Annotated[Moment, checked_by(not_in_future)]
-Rating = Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+from . import fields
+from .fields import Biography, Count, Name, PastMoment, Rating, UserId
 
 
 def normalise_email(email: str) -> str:
@@ -42,15 +29,16 @@ class UserCreate(UserCommand):
     """Insert a user. The database chooses the id."""
 
     event_type: Literal["user.create"] = "user.create"
-    nombre: Name
-    apellido: Name
-    email: Email
-    fecha_nacimiento: PastMoment | None = None
-    url_foto_perfil: Url | None = None
-    biografia: Biography | None = None
-    fecha_creacion: Moment | None = None  # not PastMoment: clocks may differ
-    calificacion: Rating | None = None
-    numero_reportes: Count | None = None
+    nombre: Annotated[Name, fields.NOMBRE]
+    apellido: Annotated[Name, fields.APELLIDO]
+    email: Annotated[Email, fields.EMAIL]
+    fecha_nacimiento: Annotated[PastMoment | None, fields.FECHA_NACIMIENTO] = None
+    url_foto_perfil: Annotated[Url | None, fields.URL_FOTO_PERFIL] = None
+    biografia: Annotated[Biography | None, fields.BIOGRAFIA] = None
+    # Not PastMoment: clocks may differ.
+    fecha_creacion: Annotated[Moment | None, fields.FECHA_CREACION] = None
+    calificacion: Annotated[Rating | None, fields.CALIFICACION] = None
+    numero_reportes: Annotated[Count | None, fields.NUMERO_REPORTES] = None
 
     @property
     def partition_key(self) -> str:
@@ -61,25 +49,26 @@ class UserCreate(UserCommand):
 class ExistingUserCommand(UserCommand):
     """Base class of the commands about an existing user."""
 
-    user_id: UserId
+    user_id: Annotated[UserId, fields.USER_ID]
 
     @property
     def partition_key(self) -> str:
+        """The user's id."""
         return f"user:{self.user_id}"
 
 
 class UserUpdate(ExistingUserCommand):
-    """Change the given fields of a user. None leaves a field unchanged."""
+    """Change the given fields of a user. Null leaves a field unchanged."""
 
     event_type: Literal["user.update"] = "user.update"
-    nombre: Name | None = None
-    apellido: Name | None = None
-    email: Email | None = None
-    fecha_nacimiento: PastMoment | None = None
-    url_foto_perfil: Url | None = None
-    biografia: Biography | None = None
-    calificacion: Rating | None = None
-    numero_reportes: Count | None = None
+    nombre: Annotated[Name | None, fields.NOMBRE] = None
+    apellido: Annotated[Name | None, fields.APELLIDO] = None
+    email: Annotated[Email | None, fields.EMAIL] = None
+    fecha_nacimiento: Annotated[PastMoment | None, fields.FECHA_NACIMIENTO] = None
+    url_foto_perfil: Annotated[Url | None, fields.URL_FOTO_PERFIL] = None
+    biografia: Annotated[Biography | None, fields.BIOGRAFIA] = None
+    calificacion: Annotated[Rating | None, fields.CALIFICACION] = None
+    numero_reportes: Annotated[Count | None, fields.NUMERO_REPORTES] = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

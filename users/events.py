@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from messaging import Event, Message
 
+from . import fields
 from .models import User
 
 
 class UserEvent(Event):
     """Base class of the events about users."""
 
-    user_id: int
-    version: int
+    user_id: Annotated[int, fields.USER_ID]
+    version: Annotated[int, fields.VERSION]
 
     @property
     def partition_key(self) -> str:
@@ -26,15 +27,15 @@ class UserEvent(Event):
 class UserState(UserEvent):
     """Base class of the events that carry the fields of the user after the change."""
 
-    nombre: str
-    apellido: str
-    email: str
-    fecha_nacimiento: datetime | None
-    fecha_creacion: datetime
-    calificacion: float
-    numero_reportes: int
-    url_foto_perfil: str
-    biografia: str
+    nombre: Annotated[str, fields.NOMBRE]
+    apellido: Annotated[str, fields.APELLIDO]
+    email: Annotated[str, fields.EMAIL]
+    fecha_nacimiento: Annotated[datetime | None, fields.FECHA_NACIMIENTO]
+    fecha_creacion: Annotated[datetime, fields.FECHA_CREACION]
+    calificacion: Annotated[float, fields.CALIFICACION]
+    numero_reportes: Annotated[int, fields.NUMERO_REPORTES]
+    url_foto_perfil: Annotated[str, fields.URL_FOTO_PERFIL]
+    biografia: Annotated[str, fields.BIOGRAFIA]
 
     @classmethod
     def of(cls, user: User, version: int) -> Self:

@@ -58,6 +58,10 @@ def _share(value: Any) -> bool:
     return value is None or (_number(value) and 0 <= value <= 1)
 
 
+def _named(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_text, value))
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -91,6 +95,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     ),
     "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
     "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
+    "ASYNCAPI_INFO": (_named, "a dictionary whose keys are texts"),
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),

@@ -44,9 +44,11 @@ class Parameters:
                     "hint, and must be neither *args nor positional-only."
                 )
         self.names = list(parameters)
-        self.only = TypeAdapter(hints[self.names[0]]) if len(self.names) == 1 else None
-        only = hints[self.names[0]] if self.only else None
-        self._takes_model = isinstance(only, type) and issubclass(only, BaseModel)
+        #: The type of the only parameter; None if there are more, or none.
+        self.only_type = only = hints[self.names[0]] if len(parameters) == 1 else None
+        self.only = TypeAdapter(only) if only is not None else None
+        #: Whether an object is the value of the only parameter.
+        self.takes_model = isinstance(only, type) and issubclass(only, BaseModel)
         # Numbered, with the names as aliases: pydantic reserves some names of fields.
         fields: dict[str, Any] = {
             f"field_{number}": (
@@ -57,7 +59,7 @@ class Parameters:
             )
             for number, (name, one) in enumerate(parameters.items())
         }
-        self._model: type[BaseModel] = model_of(
+        self.model: type[BaseModel] = model_of(
             "Arguments",
             __config__=ConfigDict(
                 strict=True, extra="forbid", arbitrary_types_allowed=True
@@ -99,8 +101,8 @@ class Parameters:
     def _from_json(self, body: bytes, value: Any) -> dict[str, Any]:
         """Return the arguments in a JSON body that was parsed as `value`."""
         try:
-            if isinstance(value, dict) and not self._takes_model:
-                return self._named(self._model.model_validate_json(body))
+            if isinstance(value, dict) and not self.takes_model:
+                return self._named(self.model.model_validate_json(body))
             if self.only:
                 return {self.names[0]: self.only.validate_json(body, strict=True)}
         except ValidationError as error:

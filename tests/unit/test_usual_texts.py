@@ -15,7 +15,7 @@ from messaging.exceptions import InvalidCall, InvalidMessage
 from messaging.fields import Email, Moment, Url, Usual, readable_errors
 from messaging.message import decode
 from messaging.rpc.arguments import Parameters
-from reports.commands import ReportId
+from reports.fields import ReportId
 
 #: Types, with texts that they accept.
 TYPES: dict[str, tuple[Any, tuple[str, ...]]] = {

@@ -15,17 +15,18 @@ Small = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Order(BaseModel):
-    reference: str
+    reference: Annotated[str, Field(examples=["A-1"])]
     amounts: list[int] = []
 
 
 @serves("add")
-def add(a: Small, b: Small = 1) -> int:
+def add(a: Annotated[Small, Field(examples=[2])], b: Small = 1) -> int:
+    """Add two numbers."""
     return a + b
 
 
 @serves("double")
-def double(n: Annotated[int, Field(ge=0)]) -> int:
+def double(n: Annotated[int, Field(ge=0, examples=[3])]) -> int:
     return 2 * n
 
 
@@ -36,7 +37,7 @@ def triple(n: int) -> int:
 
 
 @serves("greet", text=True)
-def greet(name: str) -> str:
+def greet(name: Annotated[str, Field(examples=["Ana"])]) -> str:
     return f"hello {name}"
 
 
@@ -51,7 +52,7 @@ def count(order: Order) -> int:
 
 
 @serves("next_year")
-def next_year(day: date) -> date:
+def next_year(day: Annotated[date, Field(examples=["2026-11-27"])]) -> date:
     return day.replace(year=day.year + 1)
 
 

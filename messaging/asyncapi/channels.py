@@ -1,0 +1,65 @@
+"""Where messages are sent: the broker, queues and exchanges."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from messaging.amqp.connection import broker_address
+from messaging.conf import settings
+from messaging.sources import Exchange
+
+from .messages import binding
+
+
+def server() -> dict[str, Any]:
+    """Return the address of the broker, without credentials."""
+    host, _, path = broker_address().partition("/")
+    return {
+        "host": host,
+        "pathname": f"/{path}",
+        "protocol": urlsplit(settings.URL).scheme,
+        "protocolVersion": "0.9.1",
+        "description": "RabbitMQ.",
+        "security": [ref("components", "securitySchemes", "user")],
+    }
+
+
+def _virtual_host() -> str:
+    """Return the name of the virtual host, of which "/" is the default."""
+    return unquote(urlsplit(settings.URL).path.removeprefix("/")) or "/"
+
+
+def events_exchange() -> Exchange:
+    """Return the exchange to which events are published."""
+    return Exchange(settings.EVENTS_EXCHANGE, "topic")
+
+
+def queue_channel(name: str, *, durable: bool = True) -> dict[str, Any]:
+    """Return a channel that is a queue."""
+    queue = {
+        "name": name,
+        "durable": durable,
+        "exclusive": False,
+        "autoDelete": False,
+        "vhost": _virtual_host(),
+    }
+    return {"address": name, "bindings": binding(**{"is": "queue", "queue": queue})}
+
+
+def exchange_channel(exchange: Exchange, key: str) -> dict[str, Any]:
+    """Return a channel that is a routing key of an exchange."""
+    found = {
+        "name": exchange.name,
+        "type": exchange.type,
+        "durable": exchange.durable,
+        "autoDelete": False,
+        "vhost": _virtual_host(),
+    }
+    members = {"is": "routingKey", "exchange": found}
+    return {"address": key, "bindings": binding(**members)}
+
+
+def ref(*path: str) -> dict[str, str]:
+    """Return a reference to a part of the document."""
+    return {"$ref": "#/" + "/".join(path)}
