@@ -34,7 +34,7 @@ class Root(StrictMixin, APIRootView):
     schema = QueuedAutoSchema()
 
     @extend_schema(
-        operation_id="root_retrieve", responses={200: ADDRESSES}, tags=["raíz"]
+        operation_id="root_retrieve", responses={200: ADDRESSES}, tags=["api"]
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Las direcciones de las listas, de la documentación y de la administración."""

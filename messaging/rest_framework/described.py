@@ -89,6 +89,12 @@ def body_schema(message: type[Message], names: list[str]) -> Schema:
     return schema | {"description": _("Unknown fields are ignored.")}
 
 
+def form_schema(schema: Schema) -> Schema:
+    """Return the schema of a form for the same fields as a body has."""
+    fields = schema["properties"].items()
+    return schema | {"properties": {name: not_null(one) for name, one in fields}}
+
+
 def fields_of(message: type[Message]) -> Schema:
     """Return the JSON schema of a message, as pydantic derives it."""
     return message.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -29,7 +29,10 @@ from . import described
 from .described import HTML, JSON, Schema, answer, error_answer, ref
 from .serializers import Write
 from .strict import FORMAT, StrictMixin
-from .viewsets import QueuedViewSet
+from .viewsets import STATUS_OF_FAILURE, QueuedViewSet
+
+#: The header of an answer that is the outcome.
+APPLIED = "Preference-Applied"
 
 
 class MessageSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
@@ -65,9 +68,10 @@ class QueuedAutoSchema(AutoSchema):
             operation["description"] = text
         if body := operation.get("requestBody"):
             body["required"] = True
+            self._describe_forms(body["content"])
         success = self._successes(operation["responses"])
         failures = {
-            str(status): error_answer(status, *self._headers, types=self._types)
+            str(status): self._failure(status)
             for status in sorted(self._failures(operation["responses"]))
         }
         operation["responses"] = success | failures
@@ -75,13 +79,22 @@ class QueuedAutoSchema(AutoSchema):
 
     def _map_serializer(self, serializer: Any, direction: Any, *args: Any) -> Any:
         """Return the schema of a body; an answer has all of its fields."""
-        schema = super()._map_serializer(serializer, direction, *args)
+        parent: Any = super()
+        schema = parent._map_serializer(serializer, direction, *args)
         if direction == "response" and "properties" in schema:
             schema |= described.closed(schema["properties"])
             for field in schema["properties"].values():
                 if "oneOf" in field:  # an empty text is valid as either
                     field["anyOf"] = field.pop("oneOf")
         return schema
+
+    def _describe_forms(self, content: Schema) -> None:
+        """Give forms a schema of their own: they have no null."""
+        name = content[JSON]["schema"]["$ref"].rpartition("/")[2]
+        schema = self.registry[(name, ResolvedComponent.SCHEMA)].schema
+        register(self.registry, f"{name}Form", described.form_schema(schema))
+        for kind in content.keys() - {JSON}:
+            content[kind]["schema"] = ref(f"{name}Form")
 
     @property
     def _write(self) -> Write | None:
@@ -210,18 +223,23 @@ class QueuedAutoSchema(AutoSchema):
 
     def _applied(self) -> Schema:
         """Return the answers with the outcome, which a client has waited for."""
-        applied, action = "Preference-Applied", self.view.action
+        action = self.view.action
         if action == "destroy":
-            return {"204": self._answer(_("It is deleted."), None, applied)}
+            return {"204": self._answer(_("It is deleted."), None, APPLIED)}
         reader = self.view.serializer_class
         schema = self.resolve_serializer(reader, "response").ref
         if action == "create":
             text = _("It is created.")
-            return {"201": self._answer(text, schema, "Location", "ETag", applied)}
-        return {"200": self._answer(_("It is changed."), schema, "ETag", applied)}
+            return {"201": self._answer(text, schema, "Location", "ETag", APPLIED)}
+        return {"200": self._answer(_("It is changed."), schema, "ETag", APPLIED)}
 
     def _answer(self, text: str, schema: Schema | None, *headers: str) -> Schema:
         return answer(text, schema, *headers, *self._headers, types=self._types)
+
+    def _failure(self, status: int) -> Schema:
+        is_outcome = self._write and status in (*STATUS_OF_FAILURE.values(), 422)
+        applied = [APPLIED] if is_outcome else []
+        return error_answer(status, *applied, *self._headers, types=self._types)
 
     def _failures(self, given: Schema) -> set[int]:
         """Return the statuses of all errors that the view may answer."""
