@@ -396,6 +396,10 @@ def test_in_production_errors_are_json_without_details(processes: Processes) -> 
 
     missing = strict.get("/nada/")
     foreign = strict.get("/users/", headers={"Host": "evil.example"})
+    forms = {
+        kind: strict("POST", "/admin/login/", headers={"Accept": kind})
+        for kind in ("application/json", "text/html")
+    }
 
     assert missing.status_code == 404
     assert missing.json() == {"code": "not_found", "detail": "No encontrado."}
@@ -405,3 +409,9 @@ def test_in_production_errors_are_json_without_details(processes: Processes) -> 
         "detail": "Petición inválida.",
         "errors": {"non_field_errors": ["Petición inválida."]},
     }
+    assert {one.status_code for one in forms.values()} == {403}
+    assert forms["application/json"].json() == {
+        "code": "permission_denied",
+        "detail": "Falta el token CSRF o no es válido.",
+    }
+    assert forms["text/html"].headers["Content-Type"].startswith("text/html")
