@@ -18,6 +18,8 @@ from rest_framework_simplejwt.authentication import JWTStatelessUserAuthenticati
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
 
+from .missing import NO_TOKEN
+
 #: May create and change users and reports.
 EDITOR = "editor"
 #: May hide and delete them, and penalise authors.
@@ -106,7 +108,7 @@ class BrowserSession(SessionAuthentication):
         try:
             super().enforce_csrf(request)
         except PermissionDenied as error:
-            raise PermissionDenied("Falta el token CSRF o no es válido.") from error
+            raise PermissionDenied(NO_TOKEN) from error
 
 
 def issue_token(name: str, roles: list[str]) -> Token:

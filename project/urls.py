@@ -5,17 +5,17 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.routers import APIRootView, DefaultRouter
-from rest_framework_simplejwt.views import TokenViewBase
+from rest_framework.routers import DefaultRouter
 
 from messaging.monitoring.metrics import metrics
 from project import health
-from project.access import TokenSerializer
 from project.missing import missing
+from project.views import Root, TokenView
 from reports.views import ReportViewSet
 from users.views import UserViewSet
 
 handler400 = "project.missing.bad_request"
+handler403 = "project.missing.forbidden"
 handler404 = "project.missing.not_found"
 handler500 = "project.missing.server_error"
 
@@ -25,21 +25,17 @@ admin.site.index_title = "Administración"
 admin.site.enable_nav_sidebar = False
 
 
-class Root(APIRootView):
-    """Las lecturas van a la base de datos; las escrituras se encolan."""
-
-    name = "Usuarios y reportes"
-
-
 router = DefaultRouter()
 router.APIRootView = Root
+# `?format=` and `Accept` choose a representation, and nothing else does.
+router.include_format_suffixes = False
 router.register("users", UserViewSet)
 router.register("reports", ReportViewSet)
 
 urlpatterns = [
     path("", include(router.urls)),
     path("", include("messaging.urls")),
-    path("token/", TokenViewBase.as_view(serializer_class=TokenSerializer)),
+    path("token/", TokenView.as_view(), name="token"),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),

@@ -43,7 +43,20 @@ def test_an_accepted_write_is_queued_until_it_is_done(
         lambda: (found := operation(api, answer))["status"] == "done" and found, "done"
     )
     user = User.objects.get()
-    assert done == {"status": "done", "link": f"/users/{user.pk}/"}
+    path = urlsplit(answer.headers["Location"]).path
+    accepted, settled = (
+        datetime.fromisoformat(done.pop(name)) for name in ("accepted_at", "settled_at")
+    )
+    assert done == {
+        "id": path.split("/")[2],
+        "url": path,
+        "status": "done",
+        "link": f"/users/{user.pk}/",
+        "code": None,
+        "reason": None,
+    }
+    assert timedelta(0) <= datetime.now(UTC) - accepted < timedelta(minutes=1)
+    assert accepted - timedelta(seconds=1) <= settled <= datetime.now(UTC)
     assert api.get(done["link"]).json()["email"] == "ana@example.com"
 
 
@@ -53,7 +66,17 @@ def test_an_unhandled_write_is_queued(api: API, broker: Broker) -> None:
     never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
 
     assert answer.status_code == 202
-    assert api.get(f"/operations/{never_sent}/").json() == {"status": "queued"}
+    queued = api.get(f"/operations/{never_sent}/").json()
+    assert queued.pop("accepted_at").startswith("20")
+    assert queued == {
+        "id": never_sent,
+        "url": f"/operations/{never_sent}/",
+        "status": "queued",
+        "settled_at": None,
+        "link": None,
+        "code": None,
+        "reason": None,
+    }
 
 
 def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
@@ -65,6 +88,41 @@ def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
     )
     assert failed["code"] == "conflict"
     assert failed["reason"] == "Ya existe un usuario con ese e-mail."
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_an_operation_is_a_page_for_people(api: API, ana: int) -> None:
+    done = api.post("/users/", ANA | {"email": "eva@example.com"})
+    failed = api.post("/users/", ANA)
+    for answer, status in ((done, "done"), (failed, "failed")):
+        eventually(lambda a=answer, s=status: operation(api, a)["status"] == s, status)
+
+    pages = [
+        api.get(urlsplit(one.headers["Location"]).path, headers=BROWSER)
+        for one in (done, failed)
+    ]
+
+    for page in pages:
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "Accept" in page.headers["Vary"]
+        assert '<html lang="es">' in page.text
+    written = operation(api, done)["link"]
+    assert "<h1>La operación está hecha</h1>" in pages[0].text
+    assert f'<a href="{written}">' in pages[0].text
+    assert "<h1>La operación ha fallado</h1>" in pages[1].text
+    assert "Ya existe un usuario con ese e-mail. (conflict)" in pages[1].text
+    assert not any("http-equiv" in page.text for page in pages)
+
+
+def test_the_page_of_an_operation_reloads_while_it_is_queued(api: API) -> None:
+    never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+
+    page = api.get(f"/operations/{never_sent}/", headers=BROWSER)
+
+    assert "<h1>La operación está en cola</h1>" in page.text
+    assert '<meta http-equiv="refresh"' in page.text
 
 
 def test_a_forged_operation_is_not_found_and_an_old_one_is_gone(api: API) -> None:
@@ -259,7 +317,7 @@ def test_a_condition_that_is_not_one_etag_is_refused(api: API, condition: str) -
     answer = api.patch("/users/1/", {"nombre": "B"}, headers={"If-Match": condition})
 
     assert answer.status_code == 400
-    assert "If-Match" in answer.json()
+    assert "If-Match" in answer.json()["errors"]
 
 
 def test_a_read_of_a_known_version_gets_no_body(api: API, ana: int) -> None:
