@@ -1,12 +1,16 @@
-"""Answers for unknown paths and for errors, in the format of the API's errors."""
+"""Answers for unknown paths and for errors: pages, or JSON as the API's errors."""
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import is_valid_path
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
+from .pages import error_page, not_found_page, wants_page
+
 BAD_REQUEST = "Petición inválida."
+FORBIDDEN = "No tiene permiso."
 NOT_FOUND = "No encontrado."
 SERVER_ERROR = "Error interno. El fallo ha quedado registrado."
 
@@ -29,14 +33,42 @@ def is_known(path: str) -> bool:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 400."""
+    if wants_page(request):
+        text = _("El servidor no entiende esta petición, o no la admite.")
+        return error_page(400, _("Petición inválida"), text)
     return JsonResponse({"detail": BAD_REQUEST}, status=400)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 403."""
+    if wants_page(request):
+        text = _("Su cuenta no tiene permiso para ver esta página.")
+        return error_page(403, _("Sin permiso"), text)
+    return JsonResponse({"detail": FORBIDDEN}, status=403)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer 403 to a form without a valid CSRF token."""
+    if wants_page(request):
+        text = _(
+            "El formulario no se ha enviado desde una página de este sitio, o esa "
+            "página era demasiado antigua. Vuelva a ella, cárguela de nuevo y repita "
+            "el envío. El navegador debe aceptar cookies."
+        )
+        return error_page(403, _("Formulario caducado"), text)
+    return JsonResponse({"detail": FORBIDDEN}, status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Answer 404."""
+    if wants_page(request):
+        return not_found_page()
     return JsonResponse({"detail": NOT_FOUND}, status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer 500."""
+    if wants_page(request):
+        text = _("El fallo ha quedado registrado. Inténtelo de nuevo más tarde.")
+        return error_page(500, _("Error interno"), text)
     return JsonResponse({"detail": SERVER_ERROR}, status=500)

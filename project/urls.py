@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import APIRootView, DefaultRouter
@@ -16,11 +17,12 @@ from reports.views import ReportViewSet
 from users.views import UserViewSet
 
 handler400 = "project.missing.bad_request"
+handler403 = "project.missing.forbidden"
 handler404 = "project.missing.not_found"
 handler500 = "project.missing.server_error"
 
-admin.site.site_header = admin.site.site_title = "Usuarios y reportes"
-admin.site.index_title = "Administración"
+admin.site.site_header = admin.site.site_title = _("Usuarios y reportes")
+admin.site.index_title = _("Administración")
 # Lists need the width, and the start page links to everything.
 admin.site.enable_nav_sidebar = False
 
