@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import APIRootView, DefaultRouter
 from rest_framework_simplejwt.views import TokenViewBase
 
@@ -33,6 +33,10 @@ class Root(APIRootView):
     name = "Usuarios y reportes"
 
 
+docs = SpectacularSwaggerSplitView.as_view(
+    url_name="schema", template_name="project/docs.html"
+)
+
 router = DefaultRouter()
 router.APIRootView = Root
 router.register("users", UserViewSet)
@@ -47,7 +51,7 @@ urlpatterns = [
     path("health/ready", csrf_exempt(health.ready)),
     path("metrics", csrf_exempt(metrics)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", docs, name="docs"),
     # With open access there is no login.
     *(
         []
