@@ -13,6 +13,7 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
 
     template = "messaging/api.html"
     filter_template = "messaging/filters.html"
+    renderer_context: dict[str, Any]
 
     def render_form_for_serializer(self, serializer: Any) -> Any:
         """Label the fields as the model does, or as `Meta.labels` says."""
