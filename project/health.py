@@ -26,13 +26,18 @@ def ready(request: HttpRequest) -> JsonResponse:
 
     Databases that do not answer are listed as degraded: writes continue without them.
     """
-    problem = publisher().problem(TIMEOUT)
+    problem = broker_problem()
     degraded = [alias for alias, answers in answering().items() if not answers]
     status = "unavailable" if problem else "degraded" if degraded else "ok"
     return JsonResponse(
         {"status": status, "broker": problem or "ok", "degraded": degraded},
         status=503 if problem else 200,
     )
+
+
+def broker_problem() -> str | None:
+    """Return why the broker confirms nothing, or None if it does within `TIMEOUT`."""
+    return publisher().problem(TIMEOUT)
 
 
 def answering() -> dict[str, bool]:

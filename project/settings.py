@@ -58,7 +58,7 @@ INSTALLED_APPS = [
     "messaging",
     "users",
     "reports",
-    "project",  # for its commands
+    "project",  # for its commands and static files
     "examples.tutorial",  # manage.py tutorial
 ]
 
@@ -73,7 +73,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "project.pages.OutagePages",
 ]
+CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
 
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
@@ -82,6 +84,8 @@ WSGI_APPLICATION = "project.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # First, so that they may extend those of apps under the same name.
+        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -171,6 +175,8 @@ LOGGING = {
 # Errors shown to people are in the language of the contract.
 LANGUAGE_CODE = "es"
 LANGUAGES = [("es", "español"), ("en", "English")]
+# Before the catalogues of apps, Django's included.
+LOCALE_PATHS = [BASE_DIR / "project" / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "project.formats"

@@ -3,8 +3,9 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
 from messaging.monitoring.metrics import metrics
@@ -19,11 +20,15 @@ handler403 = "project.missing.forbidden"
 handler404 = "project.missing.not_found"
 handler500 = "project.missing.server_error"
 
-admin.site.site_header = admin.site.site_title = "Usuarios y reportes"
-admin.site.index_title = "Administración"
+admin.site.site_header = admin.site.site_title = _("Usuarios y reportes")
+admin.site.index_title = _("Administración")
 # Lists need the width, and the start page links to everything.
 admin.site.enable_nav_sidebar = False
 
+
+docs = SpectacularSwaggerSplitView.as_view(
+    url_name="schema", template_name="project/docs.html"
+)
 
 router = DefaultRouter()
 router.APIRootView = Root
@@ -41,7 +46,7 @@ urlpatterns = [
     path("health/ready", csrf_exempt(health.ready)),
     path("metrics", csrf_exempt(metrics)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", docs, name="docs"),
     # With open access there is no login.
     *(
         []

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -9,11 +9,20 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.text import Truncator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from messaging import Message
-from messaging.admin import MessageForm, PublishingAdmin, ReadOnlyAdmin
+from messaging.admin import (
+    MessageForm,
+    PublishingAdmin,
+    ReadOnlyAdmin,
+    badge,
+    state_column,
+)
 
 from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Notification, Report, ReportFile
@@ -39,7 +48,7 @@ class ReportCreateForm(MessageForm):
 class ReportVisibilityForm(MessageForm):
     """Publishes `report.update_visibility`."""
 
-    penalize_author = forms.BooleanField(label="Penalizar al autor", required=False)
+    penalize_author = forms.BooleanField(label=_("Penalizar al autor"), required=False)
 
     class Meta:
         model = Report
@@ -56,15 +65,23 @@ class ReportVisibilityForm(MessageForm):
         )
 
 
+#: Kinds of visibility.
+VISIBILITIES = {
+    "hidden": _("oculto"),
+    "normal": _("normal"),
+    "boosted": _("destacado"),
+}
+
+
 class VisibilityFilter(admin.SimpleListFilter):
     """Filter hidden, normal and boosted reports."""
 
-    title = "visibilidad"
+    title = _("visibilidad")
     parameter_name = "visibilidad"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices."""
-        return [("hidden", "oculto"), ("normal", "normal"), ("boosted", "destacado")]
+        return list(VISIBILITIES.items())
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Report]
@@ -90,11 +107,11 @@ class ReportAdmin(PublishingAdmin):
         "id_usuario",
         "tipo_reporte",
         "descripcion_corta",
-        "visibilidad",
+        "visibility",
         "fecha_creacion",
     )
     # The columns with an index.
-    sortable_by = ("id_reporte", "visibilidad", "fecha_creacion")
+    sortable_by = ("id_reporte", "visibility", "fecha_creacion")
     list_filter = (VisibilityFilter, "fecha_creacion")
     search_fields = ("id_reporte__exact", "descripcion", "ubicacion")
     ordering = ("-fecha_creacion",)
@@ -109,18 +126,29 @@ class ReportAdmin(PublishingAdmin):
     )
     actions = ("hide", "hide_and_penalise", "delete_selected")
 
-    @admin.display(description="descripción")
+    @admin.display(description=_("descripción"))
     def descripcion_corta(self, report: Report) -> str:
         """Return the beginning of the description."""
         return Truncator(report.descripcion).chars(40)
 
-    @admin.display(description="archivo")
+    @admin.display(description=_("visibilidad"), ordering="visibilidad")
+    def visibility(self, report: Report) -> str:
+        """Return the number, with a badge unless it is normal."""
+        shown = localize(report.visibilidad)
+        if 0 < report.visibilidad <= 1:
+            return shown
+        kind = "boosted" if report.visibilidad else "hidden"
+        return format_html("{} {}", shown, badge(kind, str(VISIBILITIES[kind])))
+
+    @admin.display(description=_("archivo"))
     def archivo(self, report: Report) -> str:
         """Return a link to the file, if it exists."""
         if not ReportFile.objects.filter(pk=report.pk).exists():
-            return "Todavía no está disponible."
+            return gettext("Todavía no está disponible.")
         return format_html(
-            '<a href="{}">Descargar PDF</a>', reverse("report-file", args=[report.pk])
+            '<a href="{}">{}</a>',
+            reverse("report-file", args=[report.pk]),
+            gettext("Descargar PDF"),
         )
 
     def get_form(
@@ -153,17 +181,17 @@ class ReportAdmin(PublishingAdmin):
         """Build `report.delete`."""
         return ReportDelete(id_reporte=instance.pk)
 
-    @admin.action(description="Ocultar", permissions=["change"])
+    @admin.action(description=_("Ocultar"), permissions=["change"])
     def hide(self, request: HttpRequest, queryset: QuerySet[Report]) -> None:
         """Set the visibility of the selected reports to 0."""
         self.queue(
             request,
             queryset,
             lambda report: ReportUpdateVisibility(id_reporte=report.pk, visibilidad=0),
-            change="Ocultado",
+            change=gettext("Ocultado"),
         )
 
-    @admin.action(description="Ocultar y penalizar al autor", permissions=["change"])
+    @admin.action(description=_("Ocultar y penalizar al autor"), permissions=["change"])
     def hide_and_penalise(
         self, request: HttpRequest, queryset: QuerySet[Report]
     ) -> None:
@@ -174,15 +202,27 @@ class ReportAdmin(PublishingAdmin):
             lambda report: ReportUpdateVisibility(
                 id_reporte=report.pk, visibilidad=0, penalize_author=True
             ),
-            change="Ocultado, con penalización del autor",
+            change=gettext("Ocultado, con penalización del autor"),
         )
+
+
+STATUS = state_column("status", _("estado"))
 
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin):
     """The state of the e-mails to authors."""
 
-    list_display = ("id_reporte", "recipient", "status", "doubts", "changed_at")
+    list_display = ("id_reporte", "recipient", STATUS, "doubts", "changed_at")
+    fields: ClassVar[Any] = (
+        "id_reporte",
+        "recipient",
+        "message_id",
+        STATUS,
+        "doubts",
+        "problem",
+        "changed_at",
+    )
     # The columns with an index.
     sortable_by = ("id_reporte", "recipient", "changed_at")
     list_filter = ("status",)

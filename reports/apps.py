@@ -1,12 +1,13 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 
 
 class ReportsConfig(AppConfig):
     """Registers the listeners, and publishes the events of changed reports."""
 
     name = "reports"
-    verbose_name = "reportes"
+    verbose_name = _("Reportes")
 
     def ready(self) -> None:
         """Connect the receiver of `reports_changed`, and register the listeners."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import models
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 
 from messaging.models import Ledger, PrunableQuerySet
 
@@ -57,25 +59,25 @@ class Report(models.Model):
     """
 
     id_reporte = models.CharField(
-        "id del reporte", max_length=36, primary_key=True, db_column="_id"
+        _("id del reporte"), max_length=36, primary_key=True, db_column="_id"
     )
-    id_usuario = models.BigIntegerField("id del usuario")
-    tipo_reporte = models.IntegerField("tipo de reporte")
-    descripcion = models.TextField("descripción")
-    ubicacion = models.CharField("ubicación", max_length=255, blank=True)
-    visibilidad = models.FloatField("visibilidad", default=1.0)
-    fecha_creacion = models.DateTimeField("fecha de creación")
-    version = models.IntegerField("versión", editable=False)
+    id_usuario = models.BigIntegerField(_("id del usuario"))
+    tipo_reporte = models.IntegerField(_("tipo de reporte"))
+    descripcion = models.TextField(_("descripción"))
+    ubicacion = models.CharField(_("ubicación"), max_length=255, blank=True)
+    visibilidad = models.FloatField(_("visibilidad"), default=1.0)
+    fecha_creacion = models.DateTimeField(_("fecha de creación"))
+    version = models.IntegerField(_("versión"), editable=False)
     # In every document, because the index serves `false` but not a missing value.
-    deleted = models.BooleanField("eliminado", default=False, editable=False)
+    deleted = models.BooleanField(_("eliminado"), default=False, editable=False)
 
     objects = Reports()
     with_tombstones = ReportQuerySet.as_manager()
 
     class Meta:
         db_table = "reports"
-        verbose_name = "reporte"
-        verbose_name_plural = "reportes"
+        verbose_name = _("reporte")
+        verbose_name_plural = _("reportes")
         # `deleted` first, because every query filters on it; `_id` last, to break ties
         # in pagination.
         indexes = (
@@ -98,7 +100,7 @@ class Report(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"Reporte {self.id_reporte}"
+        return f"{capfirst(self._meta.verbose_name)} {self.id_reporte}"
 
 
 class ReportLedger(Ledger):
@@ -135,22 +137,22 @@ class Notification(models.Model):
     class Status(models.TextChoices):
         """State of the e-mail."""
 
-        SENDING = "sending", "enviándose"
-        WAITING = "waiting", "en espera"
-        SENT = "sent", "enviado"
-        REFUSED = "refused", "rechazado"
+        SENDING = "sending", _("enviándose")
+        WAITING = "waiting", _("en espera")
+        SENT = "sent", _("enviado")
+        REFUSED = "refused", _("rechazado")
 
     id_reporte = models.CharField(
-        "id del reporte", max_length=36, primary_key=True, db_collation="utf8mb4_bin"
+        _("id del reporte"), max_length=36, primary_key=True, db_collation="utf8mb4_bin"
     )
-    recipient = models.EmailField("destinatario", max_length=254)
+    recipient = models.EmailField(_("destinatario"), max_length=254)
     #: The header of that name, the same in every attempt, which identifies duplicates.
     message_id = models.CharField("Message-ID", max_length=255)
-    status = models.CharField("estado", max_length=10, choices=Status)
-    doubts = models.PositiveSmallIntegerField("dudas", default=0)
+    status = models.CharField(_("estado"), max_length=10, choices=Status)
+    doubts = models.PositiveSmallIntegerField(_("dudas"), default=0)
     #: The last error of the mail server or of the connection to it.
-    problem = models.CharField("problema", max_length=1000, default="")
-    changed_at = models.DateTimeField("último cambio", db_index=True)
+    problem = models.CharField(_("problema"), max_length=1000, default="")
+    changed_at = models.DateTimeField(_("último cambio"), db_index=True)
 
     objects = NotificationQuerySet.as_manager()
 
@@ -159,11 +161,11 @@ class Notification(models.Model):
             models.Index(fields=["status", "changed_at"], name="notification_status"),
             models.Index(fields=["recipient"], name="notification_recipient"),
         )
-        verbose_name = "notificación"
-        verbose_name_plural = "notificaciones"
+        verbose_name = _("notificación")
+        verbose_name_plural = _("notificaciones")
 
     def __str__(self) -> str:
-        return f"{self.id_reporte} {self.status}"
+        return self.id_reporte
 
 
 class ReportFile(models.Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from messaging.rest_framework.serializers import MessageSerializer
@@ -50,6 +51,7 @@ class ReportVisibilitySerializer(MessageSerializer):
     class Meta:
         message = ReportUpdateVisibility
         fields = ["visibilidad", "penalize_author"]
+        labels = {"penalize_author": _("Penalizar al autor")}
 
     def extra_values(self) -> dict[str, Any]:
         """Return the id in the URL."""

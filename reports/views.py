@@ -88,6 +88,7 @@ class ReportViewSet(QueuedViewSet):
     @action(
         detail=True,
         methods=["get"],
+        name="Archivo PDF",
         filter_backends=[],
         pagination_class=None,
         content_negotiation_class=PDFNegotiation,

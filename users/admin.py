@@ -8,6 +8,7 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from messaging import Message
 from messaging.admin import MessageForm, PublishingAdmin
@@ -20,7 +21,7 @@ class UserForm(MessageForm):
     """Publishes `user.create` or `user.update`."""
 
     url_foto_perfil = forms.URLField(
-        label="Foto de perfil", required=False, max_length=500, assume_scheme="https"
+        label=_("Foto de perfil"), required=False, max_length=500, assume_scheme="https"
     )
 
     class Meta:
@@ -37,12 +38,12 @@ class UserForm(MessageForm):
 class RatingFilter(admin.SimpleListFilter):
     """Filter users by ranges of their rating."""
 
-    title = "calificación"
+    title = _("calificación")
     parameter_name = "calificacion"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices."""
-        return [("5", "la mejor"), ("3", "de 3 a 5"), ("0", "menos de 3")]
+        return [("5", _("la mejor")), ("3", _("de 3 a 5")), ("0", _("menos de 3"))]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[User]
@@ -88,7 +89,7 @@ class UserAdmin(PublishingAdmin):
         "apellido__istartswith",
         "nombre__istartswith",
     )
-    search_help_text = "Comienzo del e-mail, del apellido o del nombre"
+    search_help_text = _("Comienzo del e-mail, del apellido o del nombre")
     ordering = ("-user_id",)
     readonly_fields = ("calificacion", "numero_reportes", "fecha_creacion")
 

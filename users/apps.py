@@ -1,11 +1,12 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class UsersConfig(AppConfig):
     """Publishes the events of changed users."""
 
     name = "users"
-    verbose_name = "usuarios"
+    verbose_name = _("Usuarios")
 
     def ready(self) -> None:
         """Connect the receiver of `users_changed`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router
+from django.utils.translation import gettext_lazy as _
 
 from messaging.database import insert
 from messaging.models import Ledger
@@ -68,30 +69,30 @@ class UserQuerySet(models.QuerySet["User"]):
 class User(models.Model):
     """An author of reports."""
 
-    user_id = models.BigAutoField(primary_key=True)
-    nombre = models.CharField(max_length=100)
-    apellido = models.CharField(max_length=100, db_index=True)
+    user_id = models.BigAutoField(_("id"), primary_key=True)
+    nombre = models.CharField(_("nombre"), max_length=100)
+    apellido = models.CharField(_("apellido"), max_length=100, db_index=True)
     # A case-insensitive collation that both MySQL and MariaDB have.
     email = models.EmailField(
-        "e-mail", max_length=254, unique=True, db_collation="utf8mb4_general_ci"
+        _("e-mail"), max_length=254, unique=True, db_collation="utf8mb4_general_ci"
     )
     fecha_nacimiento = models.DateTimeField(
-        "fecha de nacimiento", null=True, blank=True
+        _("fecha de nacimiento"), null=True, blank=True
     )
-    fecha_creacion = models.DateTimeField("fecha de creación", db_index=True)
+    fecha_creacion = models.DateTimeField(_("fecha de creación"), db_index=True)
     calificacion = models.FloatField(
-        "calificación",
+        _("calificación"),
         default=BEST_RATING,
         db_index=True,
         validators=[MinValueValidator(0), MaxValueValidator(BEST_RATING)],
     )
     numero_reportes = models.PositiveIntegerField(
-        "número de reportes", default=0, db_index=True
+        _("número de reportes"), default=0, db_index=True
     )
     url_foto_perfil = models.URLField(
-        "foto de perfil", max_length=500, blank=True, default=""
+        _("foto de perfil"), max_length=500, blank=True, default=""
     )
-    biografia = models.TextField("biografía", blank=True, default="")
+    biografia = models.TextField(_("biografía"), blank=True, default="")
 
     COLUMNS = (
         "nombre",
@@ -108,7 +109,7 @@ class User(models.Model):
     objects = UserQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "usuario"
+        verbose_name = _("usuario")
 
     def __str__(self) -> str:
         return f"{self.nombre} {self.apellido} <{self.email}>"

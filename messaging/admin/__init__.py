@@ -10,15 +10,18 @@ Django's admin saves; the other modules show tables read-only.
 from . import dead_letters, leases, parked, replays, tables
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
+from .states import badge, state_column
 
 __all__ = [
     "MessageForm",
     "PublishingAdmin",
     "ReadOnlyAdmin",
+    "badge",
     "column",
     "dead_letters",
     "leases",
     "parked",
     "replays",
+    "state_column",
     "tables",
 ]

@@ -24,8 +24,13 @@ from messaging.dead_letters.replay import (
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
-from .reading import masked, preformatted, sees_personal_data
+from .reading import column, masked, preformatted, sees_personal_data
 from .replays import ReplayPages, operator, selected, waiting
+from .states import state_column, word
+
+MESSAGE_ID = column("message_id", gettext_lazy("message id"))
+KIND = state_column("kind", gettext_lazy("kind"))
+STATUS = state_column("status", gettext_lazy("status"))
 
 #: Maximum characters of a body that can be edited.
 EDITABLE = 200_000
@@ -97,12 +102,12 @@ class DeadLetterAdmin(ReplayPages):
     list_display = (
         "short_id",
         "failed_at",
-        "kind",
+        KIND,
         "queue",
         "event_type",
         "short_reason",
         "is_answered",
-        "status",
+        STATUS,
     )
     list_filter = ("status", "is_answered", "kind", "queue", "event_type")
     search_fields = ("id__startswith", "message_id__startswith", "reason")
@@ -113,17 +118,17 @@ class DeadLetterAdmin(ReplayPages):
     #: The read-only fields; `replay_body` is shown as well if it can be edited.
     shown = (
         "id",
-        "message_id",
+        MESSAGE_ID,
         "queue",
         "event_type",
-        "kind",
+        KIND,
         "code",
         "reason",
         "exception",
         "is_answered",
         "failed_at",
         "archived_at",
-        "status",
+        STATUS,
         "settled_at",
         "settled_by",
         "replays",
@@ -264,5 +269,7 @@ class DeadLetterAdmin(ReplayPages):
 
 def trail_of(history: Iterable[dict[str, str]]) -> str:
     """Return a history, one line per event."""
-    lines = ("  ".join(event.values()) for event in history)
+    lines = (
+        "  ".join((event | {"what": word(event["what"])}).values()) for event in history
+    )
     return preformatted("\n".join(map(printable, lines)))

@@ -35,6 +35,7 @@ from messaging.topology import is_dead_queue
 from .curves import Curve
 from .reading import sees_personal_data
 from .replays import shown
+from .states import since
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Steps of the two curves of a queue: minutes, and quarters of an hour.
@@ -150,7 +151,7 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
         "inbox": estimate(),
         "archive": DeadLetter.objects.using(settings.DATABASE).waiting().count(),
         "growth": growth(),
-        "runs": LastRun.objects.using(settings.DATABASE).order_by("task"),
+        "runs": list(runs()),
         "rejected": rejected(),
     }
 
@@ -193,14 +194,15 @@ def signs_of(
         text = gettext("Events have been waiting for the relay for %s.") % waited
         yield Sign("error", text, "manage.py relay_outbox")
     for queue in queues:
+        named = {"queue": queue.name, "number": queue.waiting}
         if paused := queue.paused:
-            text = gettext("%(queue)s is paused: %(why)s. %(number)d messages wait.")
-            values = {"queue": queue.name, "why": paused, "number": queue.waiting}
+            text = gettext("%(queue)s is paused by %(who)s. %(number)d messages wait.")
+            values = named | {"who": since(paused)}
             button = steering(gettext("Resume"), "resume", queue.name)
             yield Sign("warning", text % values, button=button)
         for cause in queue.causes[:1]:
             text = gettext("%(queue)s: %(number)d messages wait because of %(cause)s")
-            values = {"queue": queue.name, "cause": cause, "number": queue.waiting}
+            values = named | {"cause": since(cause)}
             button = steering(gettext("Retry now"), "retry", queue.name)
             is_parked = queue.parked and not queue.paused
             yield Sign("warning", text % values, button=button if is_parked else None)
@@ -213,7 +215,7 @@ def signs_of(
         yield Sign("warning", text % {"number": jobs}, remedy, button)
     for name, causes in state.failing_queues().items():
         text = gettext("Nothing succeeds in %(queue)s: %(cause)s")
-        why = str(causes[0]) if causes else gettext("see the failures below")
+        why = since(causes[0]) if causes else gettext("see the failures below")
         yield Sign("error", text % {"queue": name, "cause": why})
 
 
@@ -329,6 +331,14 @@ def growth() -> dict[str, int]:
     sums = recent.aggregate(done=Sum("handled"), failed=Sum("dead_lettered"))
     failed = sums["failed"] or 0
     return {"inbox": (sums["done"] or 0) + failed, "archive": failed}
+
+
+def runs() -> Iterator[tuple[str, datetime, str]]:
+    """Yield the last run of each command that clears up: name, end and outcome."""
+    for run in LastRun.objects.using(settings.DATABASE).order_by("task"):
+        number, _, rest = run.outcome.partition(" ")
+        removed = gettext("%(number)s rows removed") % {"number": number}
+        yield run.task, run.ended_at, removed if rest == "rows removed" else run.outcome
 
 
 def rejected() -> list[tuple[str, int]]:

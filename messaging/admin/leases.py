@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -19,8 +19,11 @@ from messaging.models.parked import Parked
 from messaging.monitoring import state
 from messaging.topology import consumed_names
 
-from .reading import OperationsAdmin
+from .reading import OperationsAdmin, masked
 from .replays import operator
+from .states import word
+
+KIND = masked(gettext_lazy("kind"), lambda worker: word(worker.kind))
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +32,16 @@ logger = logging.getLogger(__name__)
 class WorkerAdmin(OperationsAdmin):
     """Processes that consume or publish."""
 
-    list_display = ("name", "kind", "release", "consumes", "started_at", "seen_at")
-    fields = ("name", "id", "kind", "release", "consumes", "started_at", "seen_at")
+    list_display = ("name", KIND, "release", "consumes", "started_at", "seen_at")
+    fields: ClassVar[Any] = (
+        "name",
+        "id",
+        KIND,
+        "release",
+        "consumes",
+        "started_at",
+        "seen_at",
+    )
     search_fields = plain_search_fields = ("name",)
     ordering = ("name",)
 

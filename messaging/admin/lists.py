@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from messaging.conf import settings
@@ -67,6 +68,11 @@ class BoundedPaginator(Paginator):
 class IndexedChangeList(ChangeList):
     """A list whose ordering the index on its field serves."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Not "Select ... to change": most lists have nothing to change.
+        self.title = capfirst(str(self.opts.verbose_name_plural))
+
     def get_results(self, request: HttpRequest) -> None:
         """Count and find the rows; a search for rare ones is made only once."""
         super().get_results(request)
@@ -99,6 +105,10 @@ class ListAdmin(admin.ModelAdmin):
     show_full_result_count = False
     # Facets count all rows for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css = {"all": ["messaging/admin.css"]}
+        js = ["messaging/lists.js"]
 
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
         """Return the class of the list."""

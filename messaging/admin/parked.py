@@ -18,7 +18,10 @@ from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .publishing import log
-from .reading import SearchableById, masked, preformatted
+from .reading import SearchableById, column, masked, preformatted
+
+#: The id in the inbox, which links to the page of the message.
+MESSAGE_ID = column("message_id", gettext_lazy("message id"))
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -46,7 +49,7 @@ class ParkedAdmin(SearchableById):
 
     change_form_template = "admin/messaging/row.html"
     list_display = (
-        "message_id",
+        MESSAGE_ID,
         "partition",
         "event_type",
         "key",
@@ -68,9 +71,9 @@ class ParkedAdmin(SearchableById):
     # The order in which those of one key are retried.
     ordering = ("id",)
     actions = ("try_now",)
-    fields = (
+    fields: ClassVar[Any] = (
         "logged_id",
-        "message_id",
+        MESSAGE_ID,
         "partition",
         "event_type",
         "key",

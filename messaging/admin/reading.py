@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.formats import localize
 from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.utils.timezone import localtime
 
 from messaging.models.inbox import inbox_ids
 
@@ -17,6 +21,21 @@ from .lists import ListAdmin
 
 class ReadOnlyAdmin(ListAdmin):
     """Shows rows that only programs write."""
+
+    #: The title of the page of a row; the name of the model if it is empty.
+    row_title: Any = ""
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a row, with what it is for a title: it cannot be changed."""
+        title = capfirst(str(self.row_title or self.opts.verbose_name))
+        shown = {"title": title} | (extra_context or {})
+        return super().change_view(request, object_id, form_url, shown)
 
     def has_add_permission(self, *_: Any) -> bool:
         """Return False."""
@@ -93,9 +112,17 @@ def column(name: str, title: Any) -> Callable[[Any], Any]:
 
     @admin.display(description=title, ordering=name)
     def value(row: Any) -> Any:
-        return getattr(row, name)
+        return readable(getattr(row, name))
 
+    value.__name__ = name  # for the class of its cells
     return value
+
+
+def readable(value: Any) -> Any:
+    """Return a value as the admin shows that of a field: times in the user's format."""
+    if isinstance(value, datetime):
+        return localize(localtime(value))
+    return "-" if value in (None, "") else value
 
 
 def masked(title: Any, text: Callable[[Any], Any]) -> Callable[[Any], Any]:

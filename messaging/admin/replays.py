@@ -32,7 +32,9 @@ from messaging.models.replay import Replay, ReplayJob
 
 from .publishing import log
 from .reading import OperationsAdmin, masked, sees_personal_data
+from .states import state_column
 
+STATUS = state_column("status", gettext_lazy("status"))
 #: Letters that a preview decodes.
 PREVIEWED = 1000
 #: Groups that a preview lists.
@@ -168,13 +170,13 @@ class ReplayJobAdmin(OperationsAdmin):
     """Jobs, with buttons that steer them."""
 
     change_form_template = "admin/messaging/replay_job.html"
-    list_display = ("__str__", "what", "status", "progress", "created_by", "created_at")
+    list_display = ("__str__", "what", STATUS, "progress", "created_by", "created_at")
     list_filter = ("status",)
     ordering = ("-id",)
     sortable_by = ("__str__", "created_at")
-    fields = (
+    fields: ClassVar[Any] = (
         "what",
-        "status",
+        STATUS,
         "progress",
         "failed_again",
         "rate",

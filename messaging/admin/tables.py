@@ -8,14 +8,20 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from messaging.dead_letters.masking import mask
 from messaging.models import Inbox, Outbox
+from messaging.monitoring.story import moment
 
-from .reading import OperationsAdmin, column, masked
+from .reading import OperationsAdmin, column, masked, readable
+from .states import state_column, word
 from .stories import StoryPage
 
+MESSAGE_ID = column("message_id", gettext_lazy("message id"))
+EVENT_TYPE = column("event_type", gettext_lazy("event type"))
+STATUS = state_column("status", gettext_lazy("status"))
+KEY = column("key", gettext_lazy("key"))
 #: Why a message was given up.
 REASON = column("reason", gettext_lazy("reason"))
 MASKED_REASON = masked(gettext_lazy("reason"), lambda row: mask(row.reason))
@@ -23,48 +29,83 @@ MASKED_REASON = masked(gettext_lazy("reason"), lambda row: mask(row.reason))
 HANDLED = column("processed_at", gettext_lazy("handled"))
 
 
+class StatusFilter(admin.ChoicesFieldListFilter):
+    """Filters by status, under a translated title."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.title = gettext("status")
+
+
 @admin.register(Inbox)
 class InboxAdmin(StoryPage):
     """Messages that were handled."""
 
-    list_display = (
-        "message_id",
-        column("event_type", gettext_lazy("event type")),
-        column("status", gettext_lazy("status")),
+    row_title = gettext_lazy("handled message")
+    list_display = (MESSAGE_ID, EVENT_TYPE, STATUS, REASON, HANDLED)
+    sortable_by: ClassVar[Any] = (MESSAGE_ID, HANDLED)
+    list_filter = (("status", StatusFilter),)
+    fields: ClassVar[Any] = (
+        MESSAGE_ID,
+        EVENT_TYPE,
+        KEY,
+        STATUS,
+        column("reference", gettext_lazy("written")),
+        masked(gettext_lazy("kind"), lambda row: word(row.kind) or "-"),
         REASON,
+        column("code", gettext_lazy("code")),
+        column("replays", gettext_lazy("times requeued")),
+        masked(gettext_lazy("sent at"), lambda row: readable(moment(row.sent_ms))),
+        masked(gettext_lazy("received"), lambda row: readable(moment(row.began_ms))),
+        column("attempts", gettext_lazy("failed attempts")),
         HANDLED,
     )
-    sortable_by: ClassVar[Any] = ("message_id", HANDLED)
-    list_filter = ("status",)
     masked: ClassVar[Any] = {
         REASON: MASKED_REASON,
-        "reason": MASKED_REASON,
-        "key": masked(gettext_lazy("key"), lambda row: mask(row.key)),
+        KEY: masked(gettext_lazy("key"), lambda row: mask(row.key)),
     }
     search_fields = plain_search_fields = ("message_id__exact",)
     search_help_text = gettext_lazy("An id as in the log, or as in the list")
     ordering = ("-processed_at",)
 
 
+OUTGOING_TYPE = column("type", gettext_lazy("event type"))
+SINCE = column("created_at", gettext_lazy("waiting since"))
+HEADERS = column("headers", gettext_lazy("headers"))
+PROPERTIES = column("properties", gettext_lazy("properties"))
+
+
 @admin.register(Outbox)
 class OutboxAdmin(OperationsAdmin):
     """Messages that wait to be published."""
 
+    row_title = gettext_lazy("message to publish")
     list_display = (
         "id",
-        column("type", gettext_lazy("event type")),
-        "message_id",
+        OUTGOING_TYPE,
+        MESSAGE_ID,
         column("routing_key", gettext_lazy("queue")),
-        column("created_at", gettext_lazy("waiting since")),
+        SINCE,
+    )
+    fields: ClassVar[Any] = (
+        "id",
+        OUTGOING_TYPE,
+        MESSAGE_ID,
+        column("exchange", gettext_lazy("exchange")),
+        column("routing_key", gettext_lazy("queue or routing key")),
+        HEADERS,
+        PROPERTIES,
+        SINCE,
     )
     sortable_by = ("id",)
     masked: ClassVar[Any] = {
-        "headers": masked("headers", lambda row: mask(json.dumps(row.headers))),
-        "properties": masked(
+        HEADERS: masked(
+            gettext_lazy("headers"), lambda row: mask(json.dumps(row.headers))
+        ),
+        PROPERTIES: masked(
             gettext_lazy("properties"), lambda row: mask(json.dumps(row.properties))
         ),
     }
-    exclude = ("body",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Outbox]:
         """Load no bodies."""

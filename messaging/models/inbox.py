@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from django.db import IntegrityError, OperationalError, models, transaction
+from django.utils.translation import gettext_lazy as _
 
 from messaging.database import PrunableQuerySet
 from messaging.envelope import Delivery, digest, inbox_id
@@ -61,8 +62,8 @@ class Inbox(models.Model):
     class Status(models.TextChoices):
         """The outcome of the message."""
 
-        DONE = "done"
-        FAILED = "failed"
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
 
     #: See `inbox_id`. Text, because MariaDB's UUID type refuses some versions.
     message_id = models.CharField(max_length=36, primary_key=True)
@@ -104,12 +105,12 @@ class Inbox(models.Model):
     objects = InboxQuerySet.as_manager()
 
     class Meta:
-        verbose_name_plural = "inbox"
+        verbose_name_plural = _("inbox")
         # For the list of the few that failed.
         indexes = [models.Index(fields=["status", "processed_at"], name="inbox_status")]
 
     def __str__(self) -> str:
-        return f"{self.event_type} {self.message_id} {self.status}"
+        return f"{self.event_type} {self.message_id}"
 
 
 class LastNamelessQuerySet(PrunableQuerySet):

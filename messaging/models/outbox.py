@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import connections, models, transaction
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
 
 from messaging.amqp.encoding import Properties
 from messaging.amqp.headers import from_json, to_json
@@ -148,7 +149,7 @@ class Outbox(models.Model):
     objects = OutboxQuerySet.as_manager()
 
     class Meta:
-        verbose_name_plural = "outbox"
+        verbose_name_plural = _("outbox")
         indexes = [models.Index(fields=["shard", "id"], name="outbox_shard")]
 
     def __str__(self) -> str:

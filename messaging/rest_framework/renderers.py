@@ -13,6 +13,19 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
     """The browsable API, with an HTML form for PATCH where there is no PUT."""
 
     template = "messaging/api.html"
+    filter_template = "messaging/filters.html"
+    renderer_context: dict[str, Any]
+
+    def render_form_for_serializer(self, serializer: Any) -> Any:
+        """Label the fields as the model does, or as `Meta.labels` says."""
+        model = view_model(self.renderer_context["view"])
+        labels = (
+            {one.name: one.verbose_name for one in model._meta.fields} if model else {}
+        )
+        labels |= getattr(serializer.Meta, "labels", {})
+        for name, field in getattr(serializer, "fields", {}).items():
+            field.label = capfirst(str(labels.get(name, field.label)))
+        return super().render_form_for_serializer(serializer)
 
     def render(
         self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
@@ -33,10 +46,15 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
         return context
 
 
+def view_model(view: views.APIView) -> Any:
+    """Return the model of a view, or None."""
+    return getattr(getattr(view, "queryset", None), "model", None)
+
+
 def view_name(view: views.APIView) -> str:
-    """Return the title of a page, for VIEW_NAME_FUNCTION: the name of its model."""
-    model = getattr(getattr(view, "queryset", None), "model", None)
-    if model is None:
+    """Return the title of a page, for VIEW_NAME_FUNCTION: its own, or its model's."""
+    model = view_model(view)
+    if model is None or getattr(view, "name", None):
         return views.get_view_name(view)
     names = model._meta
     is_list = getattr(view, "suffix", None) == "List"

@@ -1,25 +1,32 @@
-"""The pages for operators, on desktops and phones, light and dark, in two languages."""
+"""Every page on desktops and phones, light and dark, each in one language."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User as Account
+from django.test import RequestFactory
 
 from messaging import topology
 from messaging.models import DeadLetter, Minute, Parked
 from messaging.models.minute import Label
 from messaging.registry import handlers
+from project import missing
+from project.pages import outage_page
+from reports.models import Report
 from tests.support import BASE
 from tests.support.broker import Broker
-from tests.support.browser import DESKTOP, PHONE, browser, find_chromium, page_for
+from tests.support.browser import browser, find_chromium, new_page, page_for, visit
+from tests.support.crawling import crawl, foreign_words, take
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
 from users.models import User
@@ -31,8 +38,8 @@ pytestmark = [
     pytest.mark.skipif(not find_chromium(), reason="needs Chromium"),
 ]
 
-#: Where all pictures are stored, and where those that the docs show.
-FOLDER, DOCS = BASE / ".local" / "screenshots", BASE / "docs" / "images"
+#: Where the pictures that the docs show are stored.
+DOCS = BASE / "docs" / "images"
 #: The pictures that `make screenshots` copies for the docs.
 SHOWN = {
     "home-en-1280-light": "home",
@@ -41,15 +48,7 @@ SHOWN = {
 }
 USERS, UNKNOWN, REPORTS = 24, 7, 9
 REPORT = {"tipo_reporte": 2, "descripcion": "Farola rota", "ubicacion": "Calle Mayor 1"}
-LISTS = {
-    "letters": "messaging/deadletter/",
-    "parked": "messaging/parked/",
-    "inbox": "messaging/inbox/",
-    "jobs": "messaging/replayjob/",
-    "processes": "messaging/worker/",
-    "users": "users/user/",
-    "reports": "reports/report/",
-}
+ERRORS = {"api-404": "/users/99999/", "api-400": "/users/?calificacion_min=x"}
 
 
 @pytest.fixture(scope="module")
@@ -103,44 +102,128 @@ def remember_a_day() -> None:
         Minute.objects.add(minute, counts)
 
 
-def take(page: Any, name: str) -> None:
-    """Store pictures of a page; fails if it is wider than the screen."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for width, height in (DESKTOP, PHONE):
-        page.set_viewport_size({"width": width, "height": height})
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            full_name = f"{name}-{width}-{scheme}"
-            path = FOLDER / f"{full_name}.png"
-            page.screenshot(path=path, full_page=True)
-            if "SCREENSHOTS" in os.environ and full_name in SHOWN:
-                shutil.copy(path, DOCS / f"{SHOWN[full_name]}.png")
-        needed = page.evaluate("document.documentElement.scrollWidth")
-        assert needed <= width, f"{name} needs {needed} pixels"
+def shoot(page: Any, name: str, language: str) -> list[str]:
+    """Store pictures of a page, also for the docs; return words that do not belong."""
+    name = re.sub(r"\W+", "-", name.replace("*", "1")).strip("-")
+    for full_name, path in take(page, f"{name}-{language}").items():
+        if "SCREENSHOTS" in os.environ and full_name in SHOWN:
+            shutil.copy(path, DOCS / f"{SHOWN[full_name]}.png")
+    assert page.locator("html").get_attribute("lang").startswith(language)
+    return [f"{name}: {found}" for found in foreign_words(page, language)]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("language", ["en", "es"])
-def test_pages_fit_on_desktops_and_phones(
+def test_pages_of_the_admin_fit_on_desktops_and_phones(
     chromium: Any, incident: API, language: str
 ) -> None:
+    found: list[str] = []
     with page_for(chromium, incident.url, "mira", locale=language) as page:
         admin = f"{incident.url}/admin"
-        for name, path in LISTS.items():
-            page.goto(f"{admin}/{path}")
-            take(page, f"{name}-{language}")
-        page.goto(f"{admin}/messaging/")
-        take(page, f"home-{language}")
+        found += shoot(page, "home", language)
         letter = DeadLetter.objects.filter(reason__contains="9001").first()
         letter = letter or DeadLetter.objects.first()
-        page.goto(f"{admin}/messaging/deadletter/{letter.pk}/change/")
-        take(page, f"letter-{language}")
-        page.goto(f"{admin}/messaging/inbox/story/?q={letter.message_id}")
-        take(page, f"story-{language}")
-        page.goto(f"{admin}/messaging/deadletter/groups/")
-        take(page, f"groups-{language}")
+        visit(page, f"{admin}/messaging/inbox/story/?q={letter.message_id}")
+        found += shoot(page, "story", language)
+        visit(page, f"{admin}/messaging/deadletter/groups/")
+        found += shoot(page, "groups", language)
         preview = {"en": "Preview", "es": "Vista previa"}[language]
         page.get_by_role("button", name=preview).first.click()
-        take(page, f"preview-{language}")
+        found += shoot(page, "preview", language)
         page.locator("button[value=first]").click()
         page.locator("button[value=rest]").wait_for(timeout=15_000)
-        take(page, f"job-{language}")
+        found += shoot(page, "job", language)
+        visit(page, f"{admin}/users/user/")
+        page.locator("#action-toggle").check()
+        page.select_option("select[name=action]", "delete_selected")
+        page.locator("button[name=index]").click()
+        found += shoot(page, "delete-users", language)
+
+        for kind in crawl(page, incident.url, ["/admin/"], within="/admin/"):
+            found += shoot(page, kind, language)
+
+    assert found == []
+
+
+@pytest.mark.timeout(300)
+def test_pages_of_the_api_fit_on_desktops_and_phones(
+    chromium: Any, incident: API
+) -> None:
+    user, report = User.objects.earliest("pk"), Report.objects.earliest("pk")
+    found, kinds = [], []
+    with new_page(chromium, ("status of 404", "status of 400"), locale="es") as page:
+        start = ["/", f"/users/{user.pk}/", f"/reports/{report.pk}/"]
+        for kind in crawl(page, incident.url, start, within="/"):
+            if kind.startswith("/admin/"):
+                continue
+            kinds.append(kind)
+            if kind == "/api/docs/":
+                page.locator(".opblock").first.wait_for()
+            found += shoot(page, f"api{kind}", "es")
+        for name, path in ERRORS.items():
+            visit(page, incident.url + path)
+            found += shoot(page, name, "es")
+        for path in ("/users/", f"/users/{user.pk}/"):
+            visit(page, incident.url + path)
+            target = "#filtersModal" if path == "/users/" else "#deleteModal"
+            page.locator(f"[data-target='{target}']").click()
+            page.locator(target).wait_for()
+            found += shoot(page, f"api{target.replace('#', '-')}", "es")
+
+    assert found == []
+    assert {"/", "/users/", "/users/*/", "/reports/", "/api/docs/"} <= set(kinds)
+
+
+@pytest.mark.timeout(300)
+def test_pages_about_errors_and_logging_in_fit_on_desktops_and_phones(
+    chromium: Any, processes: Processes, broker: Broker
+) -> None:
+    api = start_api(processes, HTTPS="0", OPEN_ACCESS="0")
+    answers = {
+        "400": missing.bad_request,
+        "500": lambda request, error: missing.server_error(request),
+        "503-mongodb": lambda *_: outage_page({"reports"}, accepts_writes=True),
+        "503-mysql": lambda *_: outage_page({"default"}, accepts_writes=False),
+    }
+    Account.objects.create_user("ana", password="ana", is_staff=True)
+    asks = RequestFactory().get("/", headers={"accept": "text/html"})
+    allowed = ("status of 4", "status of 5")
+    found: list[str] = []
+    with new_page(chromium, allowed, locale="es") as page:
+        for name, answer in answers.items():
+            body = answer(asks, Exception()).content.decode()
+            page.route(f"**/{name}", partial(fulfill, body))
+            visit(page, f"{api.url}/{name}")
+            found += shoot(page, f"error-{name}", "es")
+        visit(page, f"{api.url}/session/login/?next=/users/")
+        found += shoot(page, "login", "es")
+        page.fill("#id_username", "ana")
+        page.fill("#id_password", "wrong")
+        page.click("main button")
+        found += shoot(page, "login-refused", "es")
+        page.fill("#id_password", "ana")
+        page.click("main button")
+        assert page.url == f"{api.url}/users/"
+        found += shoot(page, "api-logged-in", "es")
+        for name, path in {
+            "error-403": "/admin/messaging/deadletter/",
+            "error-404": "/nada/",
+            "error-admin-404": "/admin/nada/",
+        }.items():
+            visit(page, api.url + path)
+            found += shoot(page, name, "es")
+        visit(page, f"{api.url}/admin/password_change/")
+        page.context.clear_cookies(name="csrftoken")
+        for field in ("old_password", "new_password1", "new_password2"):
+            page.fill(f"#id_{field}", "ana")
+        page.locator("input[type=submit]").click()
+        page.get_by_role("heading", name="Formulario caducado").wait_for()
+        found += shoot(page, "error-csrf", "es")
+        page.context.clear_cookies()
+        visit(page, f"{api.url}/admin/")
+        found += shoot(page, "admin-login", "es")
+
+
+def fulfill(body: str, route: Any) -> None:
+    """Answer a request of a page with HTML."""
+    route.fulfill(body=body, content_type="text/html; charset=utf-8")

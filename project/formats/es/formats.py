@@ -1,4 +1,4 @@
-"""Dates in lists: Django's Spanish ones are sentences."""
+"""Spanish dates for lists: short, with second and zone."""
 
 DATE_FORMAT = "d/m/Y"
-DATETIME_FORMAT = "d/m/Y H:i"
+DATETIME_FORMAT = SHORT_DATETIME_FORMAT = "d/m/Y H:i:s e"
