@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+
 
 def storable(value: object, length: int | None = None) -> str:
     r"""
@@ -44,3 +46,8 @@ def duration(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def translated(text: str) -> str:
+    """Return a docstring or description, in the active language if it has it."""
+    return gettext(" ".join(text.split())) if text else ""

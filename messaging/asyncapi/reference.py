@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils import translation
 from django.utils.translation import gettext as _
 
 from messaging.fields import NO_NUL
+from messaging.text import translated
 
 from .compatibility import resolved, values
 from .document import BODIES, COMMAND, EVENT, FUNCTION
@@ -74,11 +74,6 @@ def reference(document: Json) -> Reference:
         translated(document["info"]["title"]),
         *(list(reader.sections(tag)) for tag in (COMMAND, EVENT, FUNCTION, BODIES)),
     )
-
-
-def translated(text: str) -> str:
-    """Return a text of the project, translated if it has a translation."""
-    return translation.gettext(" ".join(text.split())) if text else ""
 
 
 class Reader:

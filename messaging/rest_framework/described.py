@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions
 
 from messaging.message import Message
+from messaging.text import translated
 
 from .exceptions import PayloadTooLarge, Unavailable, body_of, validation_error
 from .filters import MAX_WORDS, MomentFilter, NumberFilter, WholeNumberField
@@ -101,17 +102,25 @@ def fields_of(message: type[Message]) -> Schema:
 
 
 def plain(schema: Schema) -> Schema:
-    """Return the schema of a field without titles, with null as one of its types."""
+    """Return the schema of a field without titles, its description translated."""
+    found = nullable(schema)
+    about = [translated(found.pop("description", ""))]
+    if found.get("format") == "date-time":
+        about.append(_("In any form of ISO 8601; without a zone, UTC."))
+    text = " ".join(filter(None, about))
+    return found | ({"description": text} if text else {})
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return the schema of a field with null as one of its types."""
     found = {k: v for k, v in schema.items() if k not in ("title", "default", "anyOf")}
-    options = [plain(one) for one in schema.get("anyOf", ())]
+    options = [nullable(one) for one in schema.get("anyOf", ())]
     kinds = [one for one in options if one != {"type": "null"}]
     if len(kinds) == 1 and "type" in kinds[0]:
-        nullable = [kinds[0]["type"], "null"] if len(options) > 1 else kinds[0]["type"]
-        found |= kinds[0] | {"type": nullable}
+        types = [kinds[0]["type"], "null"] if len(options) > 1 else kinds[0]["type"]
+        found |= kinds[0] | {"type": types}
     elif options:
         found["anyOf"] = options
-    if found.get("format") == "date-time":
-        found["description"] = _("In any form of ISO 8601; without a zone, UTC.")
     return found
 
 
