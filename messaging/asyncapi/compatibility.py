@@ -13,26 +13,10 @@ from typing import Any
 Json = dict[str, Any]
 
 #: Keywords that are compared in a way of their own, or that validate nothing.
-OTHERS = frozenset(
-    [
-        "type",
-        "enum",
-        "const",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-        "additionalItems",
-        "anyOf",
-        "oneOf",
-        "$ref",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-    ]
-)
+VALUES = ("type", "enum", "const", "anyOf", "oneOf", "$ref")
+PARTS = ("properties", "required", "additionalProperties", "items", "additionalItems")
+WORDS = ("title", "description", "default", "examples", "deprecated")
+OTHERS = {*VALUES, *PARTS, *WORDS}
 LOWEST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 HIGHEST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 #: Members of bindings that depend on where the project runs.
@@ -57,8 +41,8 @@ class Comparison:
         self._old = old
         self._new = new
         self._is_sent = is_sent
-        #: Pairs of references that are being compared: models may contain themselves.
-        self._open: set[tuple[str, str]] = set()
+        #: Schemas that are being compared, by id: models may contain themselves.
+        self._open: set[tuple[int, int]] = set()
 
     def operations(self, old: Json, new: Json, path: str) -> Iterator[str]:
         """Yield what breaks in an operation."""
@@ -93,8 +77,8 @@ class Comparison:
 
     def schemas(self, old: Json, new: Json, path: str) -> Iterator[str]:
         """Yield why some value that was right before is not right any more."""
-        pair = old.get("$ref", ""), new.get("$ref", "")
-        if all(pair) and pair in self._open:
+        pair = id(old), id(new)
+        if pair in self._open:
             return
         self._open.add(pair)
         before = list(_branches(old, self._old))

@@ -19,7 +19,7 @@ from .schemas import TIME
 Json = dict[str, Any]
 
 #: Models inside models that are shown: a model may contain itself.
-DEEPEST = 4
+DEEPEST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +112,22 @@ class Reader:
         self, schema: Json, prefix: str = "", depth: int = 0
     ) -> Iterator[Field]:
         """Yield the fields of an object, and those of objects inside it."""
-        if schema.get("type") != "object" and not prefix:
-            yield self._field("", schema, True)
+        if schema.get("type") != "object":
+            yield self._field(prefix, schema, True)
+            yield from self._inside(schema, prefix, depth)
             return
         required = schema.get("required", ())
         for name, field in schema.get("properties", {}).items():
             yield self._field(f"{prefix}{name}", field, name in required)
-            for inner, suffix in self._inner(field):
-                if depth < DEEPEST:
-                    yield from self._fields(
-                        inner, f"{prefix}{name}{suffix}.", depth + 1
-                    )
+            yield from self._inside(field, f"{prefix}{name}", depth)
+
+    def _inside(self, schema: Json, name: str, depth: int) -> Iterator[Field]:
+        for inner, suffix in self._inner(schema):
+            if depth < DEEPEST:
+                yield from self._fields(inner, f"{name}{suffix}.", depth + 1)
 
     def _inner(self, schema: Json) -> Iterator[tuple[Json, str]]:
+        """Yield the objects in a value, and what follows its name in theirs."""
         for option in self._options(schema):
             if "properties" in option:
                 yield option, ""
@@ -180,8 +183,9 @@ class Reader:
                 return _("object")
             case "array", _format:
                 items = schema.get("items", {})
-                inner = self._field("", items, True).kind if items else _("any value")
-                return _("list of: %s") % inner
+                several = items if isinstance(items, list) else [items]
+                kinds = [self._field("", one, True).kind for one in several]
+                return _("list of: %s") % ", ".join(kinds)
         return _("any value")
 
 
@@ -210,6 +214,8 @@ def _limits(schema: Json) -> str:
             if low
             else _("up to %s characters") % high
         )
+    elif low == 1:
+        found.append(_("not empty"))
     elif low:
         found.append(_("at least %s characters") % low)
     low, high = schema.get("minimum"), schema.get("maximum")

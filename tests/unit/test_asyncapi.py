@@ -5,25 +5,37 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
 from django.utils.translation import gettext, override
 from jsonschema import Draft7Validator
+from pydantic import BaseModel, Field
 
-from messaging import Event
+from messaging import Event, serves
 from messaging.asyncapi.document import document
+from messaging.asyncapi.markdown import markdown
 from messaging.asyncapi.reference import reference
 from messaging.envelope import OWN
 from messaging.message import Message
 from messaging.registry import handlers
+from messaging.rpc.functions import served
 from reports.events import ReportCreated, ReportDeleted
 from tests.support import BASE
 from tests.support.asyncapi import document_of, written
 
 Json = dict[str, Any]
+
+
+class Part(BaseModel):
+    """A model that contains itself, and lists of itself."""
+
+    label: Annotated[str, Field(min_length=1, description="What | it says.")]
+    whole: Part | None = None
+    parts: list[Part] = []
+    place: tuple[int, str] = (1, "a")
 
 
 def messages(found: Json, channel: str) -> Json:
@@ -242,6 +254,28 @@ def test_the_served_document_is_that_of_the_command(client: Client) -> None:
     assert response["Content-Type"] == "application/json"
     assert response.json() == document()
     assert client.post("/api/messages/asyncapi.json", secure=True).status_code == 405
+
+
+def test_the_page_of_the_docs_has_the_fields_of_models_inside_models() -> None:
+    @serves("tree")
+    def tree(root: Part, limit: Annotated[int, Field(ge=1)] = 5) -> list[Part]:
+        """Return some parts of a tree."""
+        return root.parts[:limit]
+
+    try:
+        page = markdown(document()).partition("### tree")[2]
+    finally:
+        del served["tree"]
+
+    assert "Return some parts of a tree." in page
+    assert "| `root.label` | text | not empty | yes | What \\| it says. |" in page
+    assert "| `root.whole` | object |  |  |  |" in page
+    assert "| `root.parts` | list of: object |  |  |  |" in page
+    assert "| `root.parts[].label` | text |" in page
+    assert "| `root.place` | list of: whole number, text |" in page
+    assert "| `limit` | whole number | at least 1 |  |  |" in page
+    assert "| the body | list of: object |  | yes |  |" in page
+    assert "| `[].label` | text |" in page
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     if "format" in schema:
         found |= st.sampled_from(["ana@example.com", "https://example.com/a.png"])
     if pattern in ("", NO_NUL):
-        found |= st.text(**length)
+        found |= st.text(**length) | st.text(" \u0085\u2003a", **length)
     return found.filter(Draft7Validator(schema).is_valid)
 
 
