@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from messaging.rest_framework.described import JSON, Schema, answer, closed
+from messaging.rest_framework.described import JSON, Schema, answer, closed, ref
 
 USER = {
     "nombre": "John",
@@ -112,6 +112,8 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
                 operation["requestBody"]["content"][JSON]["example"] = BODIES[name]
     # The visibility of a report contradicts nothing that exists.
     del result["paths"]["/reports/{id_reporte}/"]["patch"]["responses"]["409"]
+    file = result["paths"]["/reports/{id_reporte}/file/"]["get"]["responses"]["200"]
+    file["headers"]["Content-Disposition"] = ref("Content-Disposition", "headers")
     return result
 
 
