@@ -128,7 +128,7 @@ def test_reports_are_hidden_and_deleted_by_actions(admin: Any, server: API) -> N
     assert [row.count("oculto") for row in rows(admin)] == [1, 1]
 
     run_action(admin, "delete_selected")
-    assert "¿Está seguro" in admin.locator("#content").inner_text()
+    assert "¿Seguro que quiere" in admin.locator("#content").inner_text()
     admin.locator("#content input[type=submit]").click()
     eventually(lambda: not Report.objects.exists(), "the deletions", PATIENCE)
 
