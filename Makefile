@@ -40,7 +40,7 @@ bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an h
 	@./project/setup.sh bench
 	$(bin)/python -m tests.benchmarks --write
 
-screenshots: setup ## take the pictures that README and docs show
+screenshots: setup ## take every page into .local/screenshots, and renew those of the docs
 	@./project/setup.sh browser
 	SCREENSHOTS=1 $(pytest) -m slow tests/system/test_pages.py
 
