@@ -17,6 +17,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
+from rest_framework_simplejwt.views import TokenViewBase
 
 #: May create and change users and reports.
 EDITOR = "editor"
@@ -134,6 +135,9 @@ class TokenSerializer(TokenObtainSerializer):
 
     default_error_messages = {"no_active_account": "Usuario o contraseña incorrectos."}
 
+    class Meta:
+        labels = {"username": "Nombre de usuario", "password": "Contraseña"}
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         """Check the password and return the token."""
         super().validate(attrs)
@@ -143,3 +147,10 @@ class TokenSerializer(TokenObtainSerializer):
         )  # else its password would have been refused
         token = issue_token(user.get_username(), roles_of_account(user))
         return {"access": str(token)}
+
+
+class TokenView(TokenViewBase):
+    """Un token a cambio del nombre de usuario y la contraseña de una cuenta."""
+
+    name = "Token de acceso"
+    serializer_class = TokenSerializer

@@ -7,11 +7,10 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import APIRootView, DefaultRouter
-from rest_framework_simplejwt.views import TokenViewBase
 
 from messaging.monitoring.metrics import metrics
 from project import health
-from project.access import TokenSerializer
+from project.access import TokenView
 from project.missing import missing
 from reports.views import ReportViewSet
 from users.views import UserViewSet
@@ -45,7 +44,7 @@ router.register("reports", ReportViewSet)
 urlpatterns = [
     path("", include(router.urls)),
     path("", include("messaging.urls")),
-    path("token/", TokenViewBase.as_view(serializer_class=TokenSerializer)),
+    path("token/", TokenView.as_view()),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),
