@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import User as Account
 from django.test import Client
 
 from messaging.admin.lists import ListAdmin
@@ -154,6 +155,18 @@ def test_every_list_of_this_project_becomes_cards_on_phones(
     html = page(admin_client, "/admin/messaging/parked/")
     assert "messaging/lists.js" in html
     assert "messaging/admin.css" in html
+
+
+def test_a_hint_that_django_has_in_english_alone_is_translated(
+    broker: Broker, admin_client: Client
+) -> None:
+    path = f"/admin/auth/user/{Account.objects.get().pk}/password/"
+    spanish, english = (page(admin_client, path, one) for one in ("es", "en"))
+
+    assert "se pierde la contraseña" in spanish
+    assert "If disabled" not in spanish
+    assert "will be lost" in english
+    assert "contraseña" not in english
 
 
 @pytest.mark.parametrize("path", ["/", "/users/", "/reports/", "/users/{user}/"])

@@ -41,9 +41,7 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 DATA = (
     "pre, code, textarea, option, .sign, .groups th[scope=row], .field-error,"
     ".field-short_error, .field-reason, .field-short_reason, .field-problem,"
-    ".field-exception, .field-code, .field-what, .field-failed_again, .reason,"
-    # Django translates this when it starts.
-    ".field-usable_password"
+    ".field-exception, .field-code, .field-what, .field-failed_again, .reason"
 )
 
 
