@@ -17,7 +17,6 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken, Token
-from rest_framework_simplejwt.views import TokenViewBase
 
 #: May create and change users and reports.
 EDITOR = "editor"
@@ -147,10 +146,3 @@ class TokenSerializer(TokenObtainSerializer):
         )  # else its password would have been refused
         token = issue_token(user.get_username(), roles_of_account(user))
         return {"access": str(token)}
-
-
-class TokenView(TokenViewBase):
-    """Un token a cambio del nombre de usuario y la contraseña de una cuenta."""
-
-    name = "Token de acceso"
-    serializer_class = TokenSerializer

@@ -7,10 +7,11 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import APIRootView, DefaultRouter
+from rest_framework_simplejwt.views import TokenViewBase
 
 from messaging.monitoring.metrics import metrics
 from project import health
-from project.access import TokenView
+from project.access import TokenSerializer
 from project.missing import missing
 from reports.views import ReportViewSet
 from users.views import UserViewSet
@@ -32,6 +33,13 @@ class Root(APIRootView):
     name = "Usuarios y reportes"
 
 
+class Token(TokenViewBase):
+    """Un token a cambio del nombre de usuario y la contraseña de una cuenta."""
+
+    name = "Token de acceso"
+    serializer_class = TokenSerializer
+
+
 docs = SpectacularSwaggerSplitView.as_view(
     url_name="schema", template_name="project/docs.html"
 )
@@ -44,7 +52,7 @@ router.register("reports", ReportViewSet)
 urlpatterns = [
     path("", include(router.urls)),
     path("", include("messaging.urls")),
-    path("token/", TokenView.as_view()),
+    path("token/", Token.as_view()),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),
