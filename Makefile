@@ -48,7 +48,7 @@ reference: setup ## write docs/asyncapi.json and its page; breaking=1 if program
 	@$(manage) asyncapi --output docs/asyncapi.json
 	@$(manage) asyncapi --markdown --output docs/messages-reference.md
 
-screenshots: setup ## take the pictures that README and docs show
+screenshots: setup ## take every page into .local/screenshots, and renew those of the docs
 	@./project/setup.sh browser
 	SCREENSHOTS=1 $(pytest) -m slow tests/system/test_pages.py
 

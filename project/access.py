@@ -136,6 +136,9 @@ class TokenSerializer(TokenObtainSerializer):
 
     default_error_messages = {"no_active_account": "Usuario o contraseña incorrectos."}
 
+    class Meta:
+        labels = {"username": "Nombre de usuario", "password": "Contraseña"}
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         """Check the password and return the token."""
         super().validate(attrs)

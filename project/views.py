@@ -29,7 +29,13 @@ class Root(StrictMixin, APIRootView):
 
     name = "Usuarios y reportes"
     #: Other places to go from here, by the names of their URLs.
-    links = {"docs": "docs", "openapi": "schema", "admin": "admin:index"}
+    links = {
+        "docs": "docs",
+        "openapi": "schema",
+        "messages": "messages",
+        "asyncapi": "asyncapi",
+        "admin": "admin:index",
+    }
 
     schema = QueuedAutoSchema()
 
@@ -51,8 +57,9 @@ class TokenAnswer(serializers.Serializer):
 
 
 class TokenView(StrictMixin, TokenViewBase):
-    """Exchanges a password for a token."""
+    """Un token a cambio del nombre de usuario y la contraseña de una cuenta."""
 
+    name = "Token de acceso"
     serializer_class = TokenSerializer
 
     @extend_schema(responses={200: TokenAnswer, 401: None})

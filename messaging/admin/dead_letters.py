@@ -24,13 +24,11 @@ from messaging.dead_letters.replay import (
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
-from .reading import column, masked, preformatted, sees_personal_data
+from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
 from .replays import ReplayPages, operator, selected, waiting
-from .states import state_column, word
+from .states import STATUS, state_column, word
 
-MESSAGE_ID = column("message_id", gettext_lazy("message id"))
 KIND = state_column("kind", gettext_lazy("kind"))
-STATUS = state_column("status", gettext_lazy("status"))
 
 #: Maximum characters of a body that can be edited.
 EDITABLE = 200_000

@@ -18,10 +18,7 @@ from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .publishing import log
-from .reading import SearchableById, column, masked, preformatted
-
-#: The id in the inbox, which links to the page of the message.
-MESSAGE_ID = column("message_id", gettext_lazy("message id"))
+from .reading import MESSAGE_ID, SearchableById, masked, preformatted
 
 
 class TypeFilter(admin.SimpleListFilter):

@@ -13,6 +13,7 @@ from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy
 
 from messaging.models.inbox import inbox_ids
 
@@ -123,6 +124,9 @@ def readable(value: Any) -> Any:
     if isinstance(value, datetime):
         return localize(localtime(value))
     return "-" if value in (None, "") else value
+
+
+MESSAGE_ID = column("message_id", gettext_lazy("message id"))
 
 
 def masked(title: Any, text: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -32,9 +32,8 @@ from messaging.models.replay import Replay, ReplayJob
 
 from .publishing import log
 from .reading import OperationsAdmin, masked, sees_personal_data
-from .states import state_column
+from .states import STATUS
 
-STATUS = state_column("status", gettext_lazy("status"))
 #: Letters that a preview decodes.
 PREVIEWED = 1000
 #: Groups that a preview lists.

@@ -74,3 +74,6 @@ def state_column(name: str, title: Any) -> Callable[[Any], str]:
 
     value.__name__ = name  # for the class of its cells
     return value
+
+
+STATUS = state_column("status", gettext_lazy("status"))

@@ -14,13 +14,11 @@ from messaging.dead_letters.masking import mask
 from messaging.models import Inbox, Outbox
 from messaging.monitoring.story import moment
 
-from .reading import OperationsAdmin, column, masked, readable
-from .states import state_column, word
+from .reading import MESSAGE_ID, OperationsAdmin, column, masked, readable
+from .states import STATUS, word
 from .stories import StoryPage
 
-MESSAGE_ID = column("message_id", gettext_lazy("message id"))
 EVENT_TYPE = column("event_type", gettext_lazy("event type"))
-STATUS = state_column("status", gettext_lazy("status"))
 KEY = column("key", gettext_lazy("key"))
 #: Why a message was given up.
 REASON = column("reason", gettext_lazy("reason"))

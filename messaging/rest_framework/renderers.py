@@ -19,10 +19,9 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
     def render_form_for_serializer(self, serializer: Any) -> Any:
         """Label the fields as the model does, or as `Meta.labels` says."""
         model = view_model(self.renderer_context["view"])
-        labels = (
-            {one.name: one.verbose_name for one in model._meta.fields} if model else {}
-        )
-        labels |= getattr(serializer.Meta, "labels", {})
+        fields = model._meta.fields if model else ()
+        labels = {one.name: one.verbose_name for one in fields}
+        labels |= getattr(getattr(serializer, "Meta", None), "labels", {})
         for name, field in getattr(serializer, "fields", {}).items():
             field.label = capfirst(str(labels.get(name, field.label)))
         return super().render_form_for_serializer(serializer)

@@ -17,20 +17,22 @@ FOLDER = BASE / ".local" / "screenshots"
 NO_PAGE = re.compile(
     r"^/(static|metrics|health|api/schema|admin/jsi18n|operations)\b|logout|/file/$"
 )
-#: Parts of an address by which pages of the same kind differ.
-KEY = re.compile(r"/(\d+|[0-9a-f]{8}[0-9a-f-]{8,})(?=/)")
+#: Parts of an address by which pages of the same kind differ, in admin and API.
+KEY = re.compile(r"(?<=/)[^/]+(?=/(change|delete|history|password)/$)")
+RESOURCE = re.compile(r"^(/users|/reports)/[^/]+(?=/)")
 #: Words of one language that a page in another one has no use for.
 WORDS = {
     "en": re.compile(
-        r"\b(the|and|is|are|of|with|select|save|delete|change|add|view|home|search|"
+        r"(?<![\w.])(the|and|is|are|of|with|select|save|delete|change|add|view|home|search|"
         r"filters?|waiting|failed|rejected|queue|submit|log (in|out)|password|raw data|"
-        r"welcome|recent actions|form|parameters|responses|try it out|yes|today)\b",
+        r"welcome|recent actions|form|parameters|responses|try it out|yes|"
+        r"today)(?!\.?\w)",
         re.IGNORECASE,
     ),
     "es": re.compile(
-        r"\b(el|la|los|las|de|del|con|una?|es|para|seleccione|guardar|eliminar|"
+        r"(?<![\w.])(el|la|los|las|de|del|con|una?|es|para|seleccione|guardar|eliminar|"
         r"modificar|añadir|ver|inicio|buscar|filtros?|espera|fallido|rechazado|cola|"
-        r"iniciar|cerrar|contraseña|usuarios?|reportes?|hoy|sí)\b",
+        r"iniciar|cerrar|contraseña|usuarios?|reportes?|hoy|sí)(?!\.?\w)",
         re.IGNORECASE,
     ),
 }
@@ -39,13 +41,13 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 DATA = (
     "pre, code, textarea, option, .sign, .groups th[scope=row], .field-error,"
     ".field-short_error, .field-reason, .field-short_reason, .field-problem,"
-    ".field-exception, .field-what, .field-failed_again"
+    ".field-exception, .field-code, .field-what, .field-failed_again, .reason"
 )
 
 
 def kind_of(path: str) -> str:
     """Return what the addresses of pages of the same kind have in common."""
-    return KEY.sub("/*", path)
+    return RESOURCE.sub(r"\1/*", KEY.sub("*", path))
 
 
 def crawl(page: Any, url: str, start: list[str], within: str) -> Iterator[str]:

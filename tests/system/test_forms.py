@@ -89,9 +89,11 @@ def test_users_are_found_changed_and_deleted_in_the_admin(
     assert len(rows(admin)) == 2
     admin.fill("#searchbar", "san")
     admin.locator("#changelist-search input[type=submit]").click()
+    admin.wait_for_url("**?q=san*")
     assert [EVA["email"] in row for row in rows(admin)] == [True]
     visit(admin, path)
     admin.get_by_role("link", name="menos de 3").click()
+    admin.wait_for_url("**?calificacion=0*")
     assert rows(admin) == []
 
     visit(admin, path)
@@ -128,7 +130,7 @@ def test_reports_are_hidden_and_deleted_by_actions(admin: Any, server: API) -> N
     assert [row.count("oculto") for row in rows(admin)] == [1, 1]
 
     run_action(admin, "delete_selected")
-    assert "¿Está seguro" in admin.locator("#content").inner_text()
+    assert "¿Seguro que quiere" in admin.locator("#content").inner_text()
     admin.locator("#content input[type=submit]").click()
     eventually(lambda: not Report.objects.exists(), "the deletions", PATIENCE)
 
@@ -246,7 +248,7 @@ def test_an_operation_is_tried_in_the_documentation(page: Any, server: API) -> N
     operation.locator("textarea").fill(body)
     operation.get_by_role("button", name="Ejecutar").click()
 
-    answer = operation.locator(".live-responses-table .response-col_status")
+    answer = operation.locator(".live-responses-table tbody .response-col_status")
     answer.first.wait_for()
     assert answer.first.inner_text().startswith("202")
     eventually(User.objects.first, "the user", PATIENCE)

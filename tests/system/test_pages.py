@@ -48,7 +48,11 @@ SHOWN = {
 }
 USERS, UNKNOWN, REPORTS = 24, 7, 9
 REPORT = {"tipo_reporte": 2, "descripcion": "Farola rota", "ubicacion": "Calle Mayor 1"}
-ERRORS = {"api-404": "/users/99999/", "api-400": "/users/?calificacion_min=x"}
+ERRORS = {
+    "api-400": "/users/?calificacion_min=x",
+    "api-404": "/users/99999/",
+    "api-405": "/token/",
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,7 @@ def test_pages_of_the_admin_fit_on_desktops_and_phones(
         for kind in crawl(page, incident.url, ["/admin/"], within="/admin/"):
             found += shoot(page, kind, language)
 
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.timeout(300)
@@ -151,7 +155,7 @@ def test_pages_of_the_api_fit_on_desktops_and_phones(
 ) -> None:
     user, report = User.objects.earliest("pk"), Report.objects.earliest("pk")
     found, kinds = [], []
-    with new_page(chromium, ("status of 404", "status of 400"), locale="es") as page:
+    with new_page(chromium, ("status of 40",), locale="es") as page:
         start = ["/", f"/users/{user.pk}/", f"/reports/{report.pk}/"]
         for kind in crawl(page, incident.url, start, within="/"):
             if kind.startswith("/admin/"):
@@ -170,7 +174,7 @@ def test_pages_of_the_api_fit_on_desktops_and_phones(
             page.locator(target).wait_for()
             found += shoot(page, f"api{target.replace('#', '-')}", "es")
 
-    assert found == []
+    assert not found, "\n".join(found)
     assert {"/", "/users/", "/users/*/", "/reports/", "/api/docs/"} <= set(kinds)
 
 
