@@ -39,7 +39,8 @@ def texts_of(path: Path) -> Iterator[tuple[str, ...]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in FUNCTIONS:
             found = [a.value for a in node.args if isinstance(a, ast.Constant)]
-            yield tuple(str(text) for text in found)
+            if found:  # docstrings of messages come from elsewhere
+                yield tuple(str(text) for text in found)
 
 
 def translated(text: tuple[str, ...], language: str) -> set[str]:
