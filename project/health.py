@@ -12,6 +12,9 @@ from messaging.amqp.publisher import publisher
 from messaging.database.connections import ping
 from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
+from .access import permitted
+from .tokens import BearerToken
+
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
@@ -24,24 +27,29 @@ def ready(request: HttpRequest) -> JsonResponse:
     """
     Answer 200 if writes are accepted, which depends on the broker alone, else 503.
 
-    Databases that do not answer are listed as degraded: writes continue without them.
+    Clients with the right to it see which databases do not answer, too: writes continue
+    without them. Whoever asks, and however often, the servers are asked once a second.
     """
-    problem = publisher().problem(TIMEOUT)
-    degraded = [alias for alias, answers in answering().items() if not answers]
-    status = "unavailable" if problem else "degraded" if degraded else "ok"
-    return JsonResponse(
-        {"status": status, "broker": problem or "ok", "degraded": degraded},
-        status=503 if problem else 200,
-    )
-
-
-def answering() -> dict[str, bool]:
-    """Return, by alias, which databases answer within `TIMEOUT`."""
     for alias in connections:
         if alias not in _databases:
             _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
-    refresh(list(_databases.values()))
-    return {alias: one.is_up for alias, one in _databases.items()}
+    refresh([_broker, *_databases.values()])
+    problem = _broker.value if _broker.is_up else "does not answer"
+    degraded = [alias for alias, one in _databases.items() if not one.is_up]
+    body: dict[str, object] = {"status": "unavailable" if problem else "ok"}
+    # A session is in the database, which may hang.
+    if permitted(request, "health", BearerToken()):
+        if degraded and not problem:
+            body["status"] = "degraded"
+        body |= {"broker": problem or "ok", "degraded": degraded}
+    return JsonResponse(body, status=503 if problem else 200)
 
 
+def problem_of_broker() -> str | None:
+    """Return why nothing can be published, or None."""
+    # Before `refresh` gives up, so that its reason is known.
+    return publisher().problem(TIMEOUT / 2)
+
+
+_broker = Reading("The broker", problem_of_broker)
 _databases: dict[str, Reading[None]] = {}

@@ -14,7 +14,6 @@ from rest_framework.request import Request
 
 from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
-from project.access import EDITOR, MODERATOR
 
 from .commands import canonical
 from .files import open_file
@@ -55,11 +54,7 @@ class ReportViewSet(QueuedViewSet):
     search_fields = ["^ubicacion", "descripcion"]
     ordering_fields = ["fecha_creacion", "visibilidad"]
     ordering = ["-fecha_creacion"]
-    roles = {
-        "create": EDITOR,
-        "partial_update": MODERATOR,
-        "destroy": MODERATOR,
-    }
+    resource = "report"
     writes = {
         "create": Write(
             ReportCreateSerializer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
-from project.access import EDITOR, MODERATOR
 
 from .filters import UserFilter
 from .models import User, UserQuerySet
@@ -38,12 +37,7 @@ class UserViewSet(QueuedViewSet):
         "numero_reportes",
     ]
     ordering = ["user_id"]
-    roles = {
-        "create": EDITOR,
-        "update": EDITOR,
-        "partial_update": EDITOR,
-        "destroy": MODERATOR,
-    }
+    resource = "user"
     writes = {
         "create": Write(
             UserCreateSerializer,

@@ -11,8 +11,9 @@ from typing import Any
 
 from messaging.lab.processes import free_port
 from messaging.topology import consumed_names
-from project.access import EDITOR, issue_token
+from project.access import EDITOR
 from project.run import api_command
+from project.tokens import issue_token
 
 from .broker import CLASSIC, count, declare_empty, purge
 from .comparison import Contestant, Effort, Row, Sample

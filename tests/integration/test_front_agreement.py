@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from project.access import issue_token
+from project.tokens import issue_token
 from tests.support.broker import Broker
 from tests.support.two_ways import Request, Way, way
 
@@ -249,7 +249,9 @@ TOKENS = [
     f"Bearer {token(roles=['editor'])}",
     f"Bearer {token(roles=['moderator'])}", f"Bearer {token(roles=[])}",
     f"Bearer {token(roles='editor')}", f"Bearer {token(sub='')}",
-    f"Bearer {token(exp=int(time.time()) - 5)}",
+    f"Bearer {token(exp=int(time.time()) - 60)}",
+    f"Bearer {token(user_id=1)}", f"Bearer {token(user_id=2)}",
+    f"Bearer {token(user_id='1')}", f"Bearer {token(roles=['reader'])}",
     f"Bearer {token(token_type='refresh')}", "Basic eDp4",
 ]  # fmt: skip
 EDITOR = ("Authorization", TOKENS[0])
