@@ -1,25 +1,20 @@
-import logging
-from typing import Any
-
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_login_failed
-
-from messaging.amqp.tally import tally
-
-logger = logging.getLogger(__name__)
+from django.db.models.signals import post_delete
 
 
 class ProjectConfig(AppConfig):
-    """Has the commands of the project, and notes failed logins."""
+    """Has the commands of the project, its revoked tokens, and notes failed logins."""
 
     name = "project"
 
     def ready(self) -> None:
-        """Connect the receiver."""
-        user_login_failed.connect(log_failed_login, dispatch_uid="project.apps")
+        """Connect the receivers."""
+        from django.contrib.auth import get_user_model
 
+        from . import signals
 
-def log_failed_login(**_: Any) -> None:
-    """Log and count that a password was wrong. Who tried it is personal data."""
-    logger.warning("A login failed")
-    tally.count_rejected("failed login")
+        user_login_failed.connect(signals.log_failed_login, dispatch_uid="project.apps")
+        post_delete.connect(
+            signals.revoke_tokens, get_user_model(), dispatch_uid="project.revoke"
+        )

@@ -28,7 +28,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     Answer 200 if writes are accepted, which depends on the broker alone, else 503.
 
     Clients with the right to it see which databases do not answer, too: writes continue
-    without them. Whoever asks, and however often, the servers are asked once a second.
+    without them. However many ask, the servers are asked twice a second at most.
     """
     for alias in connections:
         if alias not in _databases:

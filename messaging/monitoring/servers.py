@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 #: Seconds for a server to answer.
 TIMEOUT = 1.0
 #: Seconds after an attempt, successful or not, for which there is no other.
-FRESH = 1.0
+FRESH = 0.5
 
 T = TypeVar("T")
 

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import jwt
 import pytest
-import requests
 from django.conf import settings
-from django.contrib.auth.models import Group
-from django.contrib.auth.models import User as Account
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.tokens import Token
 
 from project.tokens import Access, BearerToken, issue_token
-from tests.support.broker import Broker, virtual_host
+from tests.support.access import (
+    BODIES,
+    KEY,
+    PASSWORD,
+    account,
+    ask,
+    log_in,
+    signed,
+    token,
+)
 from tests.support.processes import API, Processes, start_api
 from tests.support.waiting import eventually
 
-USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
-REPORT = {"id_usuario": 1, "tipo_reporte": 1, "descripcion": "Un bache"}
-BODIES: dict[str, Any] = {
-    "POST /users/": USER,
-    "PUT /users/1/": {"nombre": "Eva"},
-    "PATCH /users/1/": {"nombre": "Eva"},
-    "DELETE /users/1/": None,
-    "POST /reports/": REPORT,
-    "PATCH /reports/un-reporte/": {"visibilidad": 0, "penalize_author": True},
-    "DELETE /reports/un-reporte/": None,
-}
 BY_EDITORS = {"POST /users/", "PUT /users/1/", "PATCH /users/1/", "POST /reports/"}
 READS = ["GET /users/", "GET /reports/", "GET /", "OPTIONS /reports/"]
 ROLES = [
@@ -45,40 +38,12 @@ ROLES = [
     ["editor", "moderator"],
 ]
 READERS = {"reader", "editor", "moderator"}
-PASSWORD = "una contraseña larga"
-
-
-@pytest.fixture(scope="module")
-def closed_api(declared: Broker) -> Iterator[API]:
-    """The API as in production, but without TLS and without consumers."""
-    processes = Processes()
-    processes.environment["RABBITMQ_URL"] = virtual_host("access")
-    processes.output("topology", "apply")
-    yield start_api(processes, OPEN_ACCESS="0")
-    processes.kill_all()
 
 
 @pytest.fixture
-def api(broker: Broker, closed_api: API) -> API:
-    """The closed API without a session, with empty queues and databases."""
-    closed_api.session = requests.Session()
-    return closed_api
-
-
-def ask(api: API, endpoint: str, token: str | None = None, **options: Any) -> Any:
-    """Send a valid request to an endpoint."""
-    method, _, path = endpoint.partition(" ")
-    if token is not None:
-        options["headers"] = {"Authorization": f"Bearer {token}"}
-    return api(method, path, json=BODIES.get(endpoint), **options)
-
-
-def token(*roles: str, **claims: Any) -> str:
-    """Return a valid token with these roles and claims."""
-    made = issue_token("ana", list(roles))
-    for name, value in claims.items():
-        made[name] = value
-    return str(made)
+def api(closed: API) -> API:
+    """The API without open access."""
+    return closed
 
 
 def expired() -> str:
@@ -86,18 +51,6 @@ def expired() -> str:
     made = issue_token("ana", ["editor", "moderator"])
     made.set_exp(lifetime=timedelta(seconds=-60))
     return str(made)
-
-
-#: The key of tokens, which is derived from that of the settings.
-KEY = str(Access().get_token_backend().signing_key)
-
-
-def signed(key: str, algorithm: str = "HS256", **claims: Any) -> str:
-    """Return a token with another key, algorithm or claims; None leaves one out."""
-    payload = {"iss": settings.TOKEN_ISSUER, "aud": settings.TOKEN_ISSUER}
-    payload |= issue_token("ana", ["editor", "moderator"]).payload | claims
-    given = {name: value for name, value in payload.items() if value is not None}
-    return jwt.encode(given, key, algorithm)
 
 
 @pytest.mark.parametrize("endpoint", [*BODIES, *READS])
@@ -210,24 +163,6 @@ def test_a_write_with_a_token_needs_no_database(
     assert answers == dict.fromkeys(BODIES, 202)
     assert refused.status_code == 403
     eventually(lambda: ask(api, "GET /users/", both).ok, "reads come back", 20)
-
-
-def account(name: str, *groups: str, **fields: Any) -> Account:
-    """Create an account with a password, in groups."""
-    made = Account.objects.create_user(name, password=PASSWORD, **fields)
-    made.groups.set([Group.objects.get_or_create(name=group)[0] for group in groups])
-    return made
-
-
-def log_in(api: API, name: str) -> requests.Response:
-    """Log in with the form for browsers."""
-    assert api.get("/session/login/").status_code == 200
-    form = {
-        "username": name,
-        "password": PASSWORD,
-        "csrfmiddlewaretoken": api.session.cookies["csrftoken"],
-    }
-    return api("POST", "/session/login/", data=form)
 
 
 def test_a_browser_logs_in_and_writes_with_a_csrf_token(api: API) -> None:
