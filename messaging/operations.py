@@ -12,7 +12,7 @@ import hmac
 import json
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from django.conf import settings as django_settings
@@ -50,6 +50,12 @@ def message_of(operation: str) -> str:
         raise OperationExpired from None
     except (signing.BadSignature, ValueError):
         raise OperationUnknown from None
+
+
+def accepted_at(operation: str) -> datetime:
+    """Return when the request of a valid operation id was accepted."""
+    seconds = signing.b62_decode(operation.split(_signer.sep)[1])
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def derived_uuid(*parts: str) -> str:

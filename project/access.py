@@ -20,6 +20,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework_simplejwt.tokens import Token
 
+from .missing import NO_TOKEN
+
 #: May read users without their personal fields, and reports that are not hidden.
 READER = "reader"
 #: May create and change users and reports.
@@ -111,6 +113,12 @@ def allows(request: Request, resource: str, action: str) -> bool:
     )
 
 
+def roles_for(resource: str, action: str) -> list[str]:
+    """Return the roles that allow an action."""
+    found = RIGHTS.items()
+    return [role for role, one in found if action in one.actions.get(resource, ())]
+
+
 def sees_hidden(request: Request) -> bool:
     """Return whether the client may see reports that are hidden."""
     return not is_end_user(request) and allows(request, "report", SEE_HIDDEN)
@@ -173,8 +181,12 @@ def roles_of_account(user: AbstractUser) -> list[str]:
     """Return the roles of an account: its groups that are named like roles."""
     if user.is_superuser:
         return list(ROLES)
-    names = set(user.groups.values_list("name", flat=True))
-    return [role for role in ROLES if role in names]
+    # Each row of a list asks for them.
+    if (known := getattr(user, "_roles", None)) is None:
+        names = set(user.groups.values_list("name", flat=True))
+        known = [role for role in ROLES if role in names]
+        user._roles = known  # type: ignore[attr-defined]
+    return known
 
 
 def permitted(request: HttpRequest, resource: str, *authenticators: Any) -> bool:
@@ -194,7 +206,7 @@ class BrowserSession(SessionAuthentication):
         try:
             super().enforce_csrf(request)
         except PermissionDenied as error:
-            raise PermissionDenied("Falta el token CSRF o no es válido.") from error
+            raise PermissionDenied(NO_TOKEN) from error
 
 
 class BrowserSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]

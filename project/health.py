@@ -6,23 +6,23 @@ from functools import partial
 
 from django.db import connections
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
 
 from messaging.amqp.publisher import publisher
 from messaging.database.connections import ping
+from messaging.http.errors import read_only
 from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
 from .access import permitted
 from .tokens import BearerToken
 
 
-@require_safe
+@read_only
 def live(request: HttpRequest) -> JsonResponse:
     """Answer 200."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@read_only
 def ready(request: HttpRequest) -> JsonResponse:
     """
     Answer 200 if writes are accepted, which depends on the broker alone, else 503.

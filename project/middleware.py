@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from rest_framework.exceptions import Throttled
 
 from messaging.amqp.tally import tally
+from messaging.http.errors import error_response
 from messaging.rest_framework.viewsets import FAILURE
 
 from .throttling import COUNTED, LoginThrottle, Throttle, too_many
@@ -47,7 +48,7 @@ class SameOrigin(CsrfViewMiddleware):
             return self._get_response(request)
         logger.warning("A request of another origin was refused")
         tally.count_rejected("foreign origin")
-        return JsonResponse({"detail": FOREIGN}, status=403)
+        return error_response(403, "foreign_origin", FOREIGN)
 
     def _is_own(self, request: HttpRequest) -> bool:
         # A browser sends it for another origin only after asking, which is in vain.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core import signing
 from django.db.models import Model, Q, QuerySet
-from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.utils.urls import replace_query_param
 
 from messaging.database import QueryTimeout, time_limit
+from messaging.rest_framework.exceptions import validation_error
 
 #: Distinguishes signatures of cursors from other signatures.
 SALT = "project.pagination"
+SIZE = re.compile(r"[1-9][0-9]{0,8}")
+WRONG_SIZE = "Indique un número entero de 1 a %d."
 TOO_SLOW = (
     "La consulta tarda demasiado. Use menos condiciones, o más selectivas, "
     "o el orden por omisión."
@@ -43,7 +47,7 @@ class KeysetPagination(CursorPagination):
         self.request = request
         self.base_url = request.build_absolute_uri()
         self.order = self.get_ordering(request, queryset, view)
-        size = self.get_page_size(request) or self.page_size
+        size = self.get_page_size(request)
         backwards, position = self.position(request)
         ordering = opposite(self.order) if backwards else self.order
         if position:
@@ -58,6 +62,17 @@ class KeysetPagination(CursorPagination):
         self.display_page_controls = self.has_next or self.has_previous
         return self.page
 
+    def get_page_size(self, request: Request) -> int:
+        """Return the size that a client asks for; raise `ValidationError`."""
+        given = request.query_params.get(self.page_size_query_param)
+        if given is None:
+            return self.page_size
+        if SIZE.fullmatch(given) and int(given) <= self.max_page_size:
+            return int(given)
+        raise validation_error(
+            {self.page_size_query_param: [WRONG_SIZE % self.max_page_size]}
+        )
+
     def read(self, queryset: QuerySet[Any]) -> list[Any]:
         """Return the rows; raise `ParseError` if the client asks for too much."""
         try:
@@ -68,7 +83,7 @@ class KeysetPagination(CursorPagination):
             own.add(api_settings.URL_FORMAT_OVERRIDE)
             if self.request.query_params.keys() <= own:
                 raise
-            raise ParseError(TOO_SLOW) from None
+            raise ParseError(TOO_SLOW, "too_slow") from None
 
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: Any
@@ -97,10 +112,15 @@ class KeysetPagination(CursorPagination):
         try:
             ordering, backwards, position = signing.loads(cursor, salt=SALT)
         except signing.BadSignature:
-            raise NotFound(self.invalid_cursor_message) from None
+            raise self.invalid_cursor() from None
         if ordering != list(self.order):
-            raise NotFound(self.invalid_cursor_message)
+            raise self.invalid_cursor()
         return backwards, position
+
+    def invalid_cursor(self) -> ValidationError:
+        """Return the error about a cursor that this list has not issued."""
+        text = str(self.invalid_cursor_message)
+        return validation_error({self.cursor_query_param: [text]})
 
     def get_next_link(self) -> str | None:
         """Return the URL of the next page."""
@@ -109,6 +129,17 @@ class KeysetPagination(CursorPagination):
     def get_previous_link(self) -> str | None:
         """Return the URL of the previous page."""
         return self.link(backwards=True) if self.has_previous else None
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the schema of a page, whose rows have the given one."""
+        address = {"type": ["string", "null"], "format": "uri"}
+        properties = {"next": address, "previous": address, "results": schema}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
 
     def link(self, *, backwards: bool) -> str:
         """Return the URL of the page after this one, or before it."""

@@ -199,6 +199,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "project.formats"
 
+CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "/"
 
@@ -293,7 +294,7 @@ REST_FRAMEWORK = {
         "messaging.rest_framework.filters.OrderingFilter",
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "project.openapi.RoleSchema",
     "VIEW_NAME_FUNCTION": "messaging.rest_framework.renderers.view_name",
     "EXCEPTION_HANDLER": "messaging.rest_framework.exceptions.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["project.throttling.Throttle"] if THROTTLE else [],
@@ -308,8 +309,24 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Usuarios y reportes",
-    "DESCRIPTION": "Las escrituras se encolan en RabbitMQ; las lecturas van a la base.",
+    "DESCRIPTION": (
+        "Las lecturas van a la base de datos. Las escrituras se encolan en RabbitMQ y "
+        "se responden con 202; con `Prefer: wait=N`, con su resultado.\n\n"
+        "Todo error es un objeto con `code`, para programas, y `detail`, para "
+        "personas; un 400 tiene además `errors`, con los textos de cada campo, "
+        "parámetro o cabecera. Un parámetro de consulta desconocido o repetido es un "
+        "400. Un método que una dirección no tiene es un 405 con `Allow`, y una "
+        "dirección desconocida un 404. Cada lectura responde también a HEAD, y cada "
+        "dirección a OPTIONS."
+    ),
     "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.1",
+    # One definition of each body, whatever the method.
+    "COMPONENT_SPLIT_PATCH": False,
+    "POSTPROCESSING_HOOKS": [
+        "messaging.rest_framework.openapi.add_operations",
+        "project.openapi.complete",
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

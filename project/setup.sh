@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
-# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool.
+# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
+# Chromium, and what compares the API with its OpenAPI document.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -43,7 +44,8 @@ missing_packages() {
         has npm || echo npm
         has promtool || echo prometheus
     fi
-    [ "$with" != bench ] || has wrk || echo wrk
+    [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
+[ "$with" != bench ] || has wrk || echo wrk
     ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
@@ -129,4 +131,5 @@ if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev
 fi
 
 ! needs_browser || install_also tests/support/browser-requirements.txt
+[ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
 [ "$with" != bench ] || install_also tests/benchmarks/requirements.txt

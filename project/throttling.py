@@ -13,9 +13,11 @@ from math import ceil
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+
+from messaging.http.errors import error_response
 
 from .tokens import BearerToken
 
@@ -69,7 +71,7 @@ def too_many(error: Throttled) -> HttpResponse:
     """Return the answer 429, in the format of the API's errors."""
     wait = ceil(error.wait or 0)  # type: ignore[attr-defined]
     headers = {"Retry-After": str(wait)}
-    return JsonResponse({"detail": str(error.detail)}, status=429, headers=headers)
+    return error_response(429, "throttled", str(error.detail), headers)
 
 
 def address_of(request: Any) -> str | None:

@@ -2,24 +2,19 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.http import HttpResponse
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.request import Request
-from rest_framework.routers import APIRootView, DefaultRouter
-from rest_framework.views import APIView
-from rest_framework_simplejwt.views import TokenViewBase
+from rest_framework.routers import DefaultRouter
 
-from messaging.monitoring.metrics import metrics
 from project import health
-from project.logins import RefreshSerializer, TokenSerializer
 from project.missing import missing
+from project.views import Metrics, RefreshView, Root, TokenView
 from reports.views import ReportViewSet
 from users.views import UserViewSet
 
 handler400 = "project.missing.bad_request"
+handler403 = "project.missing.forbidden"
 handler404 = "project.missing.not_found"
 handler500 = "project.missing.server_error"
 
@@ -29,34 +24,18 @@ admin.site.index_title = "Administración"
 admin.site.enable_nav_sidebar = False
 
 
-class Root(APIRootView):
-    """Las lecturas van a la base de datos; las escrituras se encolan."""
-
-    name = "Usuarios y reportes"
-    resource = "root"
-
-
-class Metrics(APIView):
-    """Los números del sistema, para Prometheus."""
-
-    resource = "metrics"
-
-    @extend_schema(exclude=True)
-    def get(self, request: Request) -> HttpResponse:
-        """Return all metrics."""
-        return metrics(request._request)
-
-
 router = DefaultRouter()
 router.APIRootView = Root
+# `?format=` and `Accept` choose a representation, and nothing else does.
+router.include_format_suffixes = False
 router.register("users", UserViewSet)
 router.register("reports", ReportViewSet)
 
 urlpatterns = [
     path("", include(router.urls)),
     path("", include("messaging.urls")),
-    path("token/", TokenViewBase.as_view(serializer_class=TokenSerializer)),
-    path("token/refresh/", TokenViewBase.as_view(serializer_class=RefreshSerializer)),
+    path("token/", TokenView.as_view(), name="token"),
+    path("token/refresh/", RefreshView.as_view(), name="token-refresh"),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),

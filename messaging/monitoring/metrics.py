@@ -14,7 +14,6 @@ from typing import ClassVar
 from django.db import connections
 from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,6 +26,7 @@ from prometheus_client.registry import Collector
 from messaging.amqp.client import connect
 from messaging.conf import settings
 from messaging.database.connections import ping
+from messaging.http.errors import read_only
 from messaging.models import DeadLetter, Minute, Outbox, Worker
 from messaging.models.minute import BOUNDS, PUBLISHED, TIMES, WAITS
 
@@ -52,7 +52,7 @@ HISTOGRAMS = (
 LABELS = ("queue", "type")
 
 
-@require_safe
+@read_only
 def metrics(request: HttpRequest) -> HttpResponse:
     """
     Return all metrics in Prometheus' text format.

@@ -12,15 +12,15 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
+from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler as default_exception_handler
 
 from messaging.amqp.tally import tally
 from messaging.conf import settings
 from messaging.exceptions import InvalidMessage, PublishError, TooLarge
+from messaging.http.errors import GENERAL, RETRY_AFTER, bad_request_body
 from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
-from messaging.views import RETRY_AFTER
 
 logger = logging.getLogger(__name__)
 repeating = RepeatingLogger(__name__)
@@ -49,8 +49,7 @@ class Unavailable(exceptions.APIException):
 
 def validation_error(errors: Mapping[str, list[str]]) -> exceptions.ValidationError:
     """Return the exception for errors by field; "" stands for the whole body."""
-    general = api_settings.NON_FIELD_ERRORS_KEY
-    return exceptions.ValidationError({k or general: v for k, v in errors.items()})
+    return exceptions.ValidationError({k or GENERAL: v for k, v in errors.items()})
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -60,7 +59,38 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if authenticates and isinstance(error, exceptions.AuthenticationFailed):
         logger.warning("A token was refused: %s", describe(error.__cause__ or error))
         tally.count_rejected("refused token")
-    return default_exception_handler(as_api_exception(error), context)
+    error = as_api_exception(error)
+    response = default_exception_handler(error, context)
+    if response is not None and isinstance(error, exceptions.APIException):
+        body = body_of(error)
+        # The browsable API shows the form of that serializer again.
+        serializer = getattr(response.data, "serializer", None)
+        response.data = ReturnDict(body, serializer=serializer) if serializer else body
+    return response
+
+
+def body_of(error: exceptions.APIException) -> dict[str, Any]:
+    """Return the body of the answer to an exception: see `messaging.http.errors`."""
+    detail: Any = error.detail
+    if error.status_code == 400:
+        fields = detail if isinstance(detail, dict) else {GENERAL: detail}
+        errors = {str(name): texts_of(value) for name, value in fields.items()}
+        code = "invalid" if isinstance(detail, dict | list) else detail.code
+        return bad_request_body(errors, code)
+    if isinstance(detail, dict):  # as Simple JWT has it
+        return {"code": str(detail.get("code", error.default_code))} | {
+            "detail": texts_of(detail.get("detail", detail))[0]
+        }
+    return {"code": detail.code, "detail": str(detail)}
+
+
+def texts_of(detail: Any) -> list[str]:
+    """Return the texts of an error, however they are nested."""
+    if isinstance(detail, dict):
+        detail = list(detail.values())
+    if isinstance(detail, list | tuple):
+        return [text for one in detail for text in texts_of(one)]
+    return [str(detail)]
 
 
 def as_api_exception(error: Exception) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.html import escape
 from django.utils.text import capfirst
 from rest_framework import renderers, views
 
@@ -12,6 +13,15 @@ class FormsRenderer(renderers.BrowsableAPIRenderer):
     """The browsable API, with an HTML form for PATCH where there is no PUT."""
 
     template = "messaging/api.html"
+
+    def render(
+        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
+    ) -> str:
+        """Return the page, whose forms are sent without the query of its list."""
+        page: str = super().render(data, accepted_media_type, renderer_context)
+        request = renderer_context["request"]
+        whole = escape(request.get_full_path())
+        return page.replace(f'action="{whole}"', f'action="{escape(request.path)}"')
 
     def get_context(self, data: Any, *args: Any) -> dict[str, Any]:
         """Add `patch_form` to the context of the template."""

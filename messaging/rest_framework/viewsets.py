@@ -11,31 +11,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from messaging.conf import settings
 from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
-from .exceptions import PayloadTooLarge
 from .headers import etag_of
 from .outcomes import save_and_wait
 from .serializers import Write
+from .strict import StrictMixin
 
 #: Key in a request's `META` of the error with which the front has left it to Django.
 FAILURE = "messaging.failure"
 STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 412}
 
 
-class QueuedViewSet(viewsets.ReadOnlyModelViewSet):
+class QueuedViewSet(StrictMixin, viewsets.ReadOnlyModelViewSet):
     """Reads come from the database; a write touches none, and publishes a command."""
 
     #: By name of the action.
     writes: ClassVar[dict[str, Write]]
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuse a body that is too large before it is read."""
-        super().initial(request, *args, **kwargs)
-        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:
-            raise PayloadTooLarge
 
     def check_throttles(self, request: Request) -> None:
         """Count a request, unless the front has counted it."""

@@ -60,7 +60,8 @@ def test_every_endpoint_needs_a_token(api: API, endpoint: str) -> None:
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
     assert answer.json() == {
-        "detail": "Las credenciales de autenticación no se proveyeron."
+        "code": "not_authenticated",
+        "detail": "Las credenciales de autenticación no se proveyeron.",
     }
 
 
@@ -87,7 +88,8 @@ def test_a_role_allows_only_its_writes(
     else:
         assert answer.status_code == 403
         assert answer.json() == {
-            "detail": "Usted no tiene permiso para realizar esta acción."
+            "code": "permission_denied",
+            "detail": "Usted no tiene permiso para realizar esta acción.",
         }
 
 
@@ -177,7 +179,10 @@ def test_a_browser_logs_in_and_writes_with_a_csrf_token(api: API) -> None:
     assert ask(api, "GET /users/").status_code == 200
     without = ask(api, "POST /users/")
     assert without.status_code == 403
-    assert without.json() == {"detail": "Falta el token CSRF o no es válido."}
+    assert without.json() == {
+        "code": "permission_denied",
+        "detail": "Falta el token CSRF o no es válido.",
+    }
     headers = {"X-CSRFToken": api.session.cookies["csrftoken"]}
     assert ask(api, "POST /users/", headers=headers).status_code == 202
     assert ask(api, "DELETE /users/1/", headers=headers).status_code == 403
@@ -240,7 +245,10 @@ def test_a_wrong_password_gets_no_token(api: API, body: Any, status: int) -> Non
     assert answer.status_code == status
     assert "access" not in answer.json()
     if status == 401:
-        assert answer.json() == {"detail": "Usuario o contraseña incorrectos."}
+        assert answer.json() == {
+            "code": "no_active_account",
+            "detail": "Usuario o contraseña incorrectos.",
+        }
 
 
 def test_a_token_from_the_command_is_accepted(api: API) -> None:
@@ -334,6 +342,11 @@ def test_in_production_errors_are_json_without_details(processes: Processes) -> 
     missing = strict.get("/nada/")
     foreign = strict.get("/users/", headers={"Host": "evil.example"})
 
-    assert (missing.status_code, missing.json()) == (404, {"detail": "No encontrado."})
+    assert missing.status_code == 404
+    assert missing.json() == {"code": "not_found", "detail": "No encontrado."}
     assert foreign.status_code == 400
-    assert foreign.json() == {"detail": "Petición inválida."}
+    assert foreign.json() == {
+        "code": "bad_request",
+        "detail": "Petición inválida.",
+        "errors": {"non_field_errors": ["Petición inválida."]},
+    }

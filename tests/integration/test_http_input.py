@@ -164,14 +164,17 @@ def door(declared: Broker) -> Iterator[Door]:
 
 
 def refused(door: Door, answer: requests.Response, status: int = 400) -> Any:
-    """Check that a request is refused in Spanish, not queued; return the reasons."""
+    """Check that a request is refused in Spanish, not queued; return the errors."""
     queued = door.published()
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/json"
-    texts = json.dumps(list(answer.json().values()), ensure_ascii=False)
+    body = answer.json()
+    assert body.keys() == {"code", "detail"} | ({"errors"} if status == 400 else set())
+    errors = body.get("errors", {})
+    texts = json.dumps([body["detail"], *errors.values()], ensure_ascii=False)
     assert not ENGLISH.search(texts), texts
     assert queued == []
-    return answer.json()
+    return errors
 
 
 def with_literal(body: dict[str, Any], field: str, literal: str) -> str:
@@ -207,7 +210,8 @@ def test_an_invalid_json_value_is_refused(
     field = next(iter(FIELDS[endpoint]))
     answer = door(endpoint, with_literal(VALID[endpoint], field, literal))
 
-    assert refused(door, answer)["detail"].startswith("JSON no válido en la línea 1")
+    (text,) = refused(door, answer)["non_field_errors"]
+    assert text.startswith("JSON no válido en la línea 1")
 
 
 @pytest.mark.parametrize("body", [{"null": True}, {}], ids=["null", "missing"])
@@ -529,9 +533,8 @@ def test_an_accepted_write_is_answered_as_the_contract_says(
     assert list(answer.json()) == ["status", "message", echo]
     location = answer.headers["Location"]
     assert re.fullmatch(rf"{door.api.url}/operations/[\w.:-]+/", location)
-    assert door.api.get(location.removeprefix(door.api.url)).json() == {
-        "status": "queued"
-    }
+    operation = door.api.get(location.removeprefix(door.api.url)).json()
+    assert operation["status"] == "queued"
 
 
 def test_a_report_gets_an_id_of_its_own(door: Door) -> None:
@@ -783,6 +786,7 @@ def test_an_unavailable_broker_is_answered_with_retry_after(
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
     assert answer.json() == {
+        "code": "unavailable",
         "detail": "No se pudo confirmar el envío a la cola. "
-        "Inténtelo de nuevo más tarde."
+        "Inténtelo de nuevo más tarde.",
     }

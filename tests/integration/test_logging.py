@@ -82,7 +82,10 @@ def test_a_view_that_fails_leaves_its_traceback_and_the_id_of_its_answer(
 
     line = site.front.one()
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "Error interno. El fallo ha quedado registrado."}
+    assert answer.json() == {
+        "code": "error",
+        "detail": "Error interno. El fallo ha quedado registrado.",
+    }
     assert (line["level"], line["logger"]) == ("ERROR", "django.request")
     assert line["request_id"] == answer.headers["X-Request-ID"]
     assert "LookupError: No mailbox [address]" in line["traceback"]

@@ -43,7 +43,20 @@ def test_an_accepted_write_is_queued_until_it_is_done(
         lambda: (found := operation(api, answer))["status"] == "done" and found, "done"
     )
     user = User.objects.get()
-    assert done == {"status": "done", "link": f"/users/{user.pk}/"}
+    path = urlsplit(answer.headers["Location"]).path
+    accepted, settled = (
+        datetime.fromisoformat(done.pop(name)) for name in ("accepted_at", "settled_at")
+    )
+    assert done == {
+        "id": path.split("/")[2],
+        "url": path,
+        "status": "done",
+        "link": f"/users/{user.pk}/",
+        "code": None,
+        "reason": None,
+    }
+    assert timedelta(0) <= datetime.now(UTC) - accepted < timedelta(minutes=1)
+    assert accepted - timedelta(seconds=1) <= settled <= datetime.now(UTC)
     assert api.get(done["link"]).json()["email"] == "ana@example.com"
 
 
@@ -53,7 +66,17 @@ def test_an_unhandled_write_is_queued(api: API, broker: Broker) -> None:
     never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
 
     assert answer.status_code == 202
-    assert api.get(f"/operations/{never_sent}/").json() == {"status": "queued"}
+    queued = api.get(f"/operations/{never_sent}/").json()
+    assert queued.pop("accepted_at").startswith("20")
+    assert queued == {
+        "id": never_sent,
+        "url": f"/operations/{never_sent}/",
+        "status": "queued",
+        "settled_at": None,
+        "link": None,
+        "code": None,
+        "reason": None,
+    }
 
 
 def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
@@ -259,7 +282,7 @@ def test_a_condition_that_is_not_one_etag_is_refused(api: API, condition: str) -
     answer = api.patch("/users/1/", {"nombre": "B"}, headers={"If-Match": condition})
 
     assert answer.status_code == 400
-    assert "If-Match" in answer.json()
+    assert "If-Match" in answer.json()["errors"]
 
 
 def test_a_read_of_a_known_version_gets_no_body(api: API, ana: int) -> None:

@@ -61,7 +61,8 @@ def test_the_file_of_a_report_is_made_by_the_consumer_and_deleted_with_the_repor
     missing = api.get(path)
     assert missing.status_code == 404
     assert missing.json() == {
-        "detail": "El archivo de este reporte todavía no está disponible."
+        "code": "not_found",
+        "detail": "El archivo de este reporte todavía no está disponible.",
     }
 
     # It was published without a consumer; one that starts later catches up.

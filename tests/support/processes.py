@@ -21,6 +21,7 @@ from messaging.registry import consumer_name, handlers
 from project.run import api_command
 
 from . import BASE, private_servers
+from .openapi import Document, document_of
 from .waiting import eventually
 
 #: Seconds in which a consumer ends after SIGTERM, whatever it is doing.
@@ -136,13 +137,18 @@ class SharedConsumers:
 class API:
     """The project over HTTP, served as in production."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, document: Document | None = None) -> None:
+        """Use the API on a port; its answers must be as its document says."""
         self.url = f"http://127.0.0.1:{port}"
         self.session = requests.Session()
+        self.document = document
 
     def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request."""
-        return self.session.request(method, self.url + path, timeout=20, **options)
+        answer = self.session.request(method, self.url + path, timeout=20, **options)
+        if self.document:
+            self.document.check(answer)
+        return answer
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """Read."""
@@ -171,7 +177,8 @@ def start_api(
     if interface == "wsgi":
         command += ["--blocking-threads", "32"]
     processes.start(*command, **environment)
-    api = API(port)
+    given = processes.environment | environment
+    api = API(port, document_of(given.get("OPEN_ACCESS", ""), given.get("THROTTLE")))
 
     def answers() -> bool:
         try:

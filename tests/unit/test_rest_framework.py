@@ -57,4 +57,8 @@ def test_whatever_a_validator_or_a_key_raises_is_answered_with_400(
     answer = post(trial(1, fault=fault), **options)
 
     assert answer.status_code == 400
-    assert answer.json() == {"non_field_errors": [reason]}
+    assert answer.json() == {
+        "code": "invalid",
+        "detail": reason,
+        "errors": {"non_field_errors": [reason]},
+    }

@@ -1,0 +1,320 @@
+"""The parts of an OpenAPI document: parameters, headers, answers and schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework import exceptions
+
+from messaging.message import Message
+
+from .exceptions import PayloadTooLarge, Unavailable, body_of, validation_error
+from .filters import MAX_WORDS, MomentFilter, NumberFilter, WholeNumberField
+from .headers import KEY_LENGTH, LONGEST_WAIT, VERSION
+
+JSON, HTML = "application/json", "text/html"
+Schema = dict[str, Any]
+
+
+def ref(name: str, kind: str = "schemas") -> Schema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+# Schemas
+
+
+def schemas() -> dict[str, Schema]:
+    """Return the schemas of errors and of operations, by name."""
+    text = {"type": "string"}
+    error = {
+        "code": {**text, "description": _("For programs.")},
+        "detail": {**text, "description": _("For people.")},
+    }
+    texts = {"type": "array", "items": text, "minItems": 1}
+    errors = {
+        "type": "object",
+        "additionalProperties": texts,
+        "minProperties": 1,
+        "description": _(
+            "By field, parameter or header; `non_field_errors` are about the request."
+        ),
+    }
+    return {
+        "Error": closed(error),
+        "BadRequest": closed(error | {"errors": errors}),
+        "Operation": closed(operation_properties()),
+    }
+
+
+def operation_properties() -> dict[str, Schema]:
+    """Return the schemas of what is known about an operation."""
+    moment = {"type": "string", "format": "date-time"}
+    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
+    return {
+        "id": text,
+        "url": {**text, "format": "uri-reference"},
+        "status": {**text, "enum": ["queued", "done", "failed"]},
+        "accepted_at": moment,
+        "settled_at": {**moment, **maybe},
+        "link": {
+            **maybe,
+            "format": "uri-reference",
+            "description": _("Where to read what was written, once it is done."),
+        },
+        "code": {**maybe, "description": _("Why it failed, for programs.")},
+        "reason": {**maybe, "description": _("Why it failed, for people.")},
+    }
+
+
+def closed(properties: dict[str, Schema]) -> Schema:
+    """Return the schema of an object that has all of these properties and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def body_schema(message: type[Message], names: list[str]) -> Schema:
+    """Return the schema of a body with the named fields of a message."""
+    whole = fields_of(message)
+    properties = {name: plain(whole["properties"][name]) for name in names}
+    required = [name for name in names if name in whole.get("required", ())]
+    schema: Schema = {"type": "object", "properties": properties}
+    schema |= {"required": required} if required else {"minProperties": 1}
+    return schema | {"description": _("Unknown fields are ignored.")}
+
+
+def form_schema(schema: Schema) -> Schema:
+    """Return the schema of a form for the same fields as a body has."""
+    fields = schema["properties"].items()
+    return schema | {"properties": {name: not_null(one) for name, one in fields}}
+
+
+def fields_of(message: type[Message]) -> Schema:
+    """Return the JSON schema of a message, as pydantic derives it."""
+    return message.model_json_schema(ref_template="#/components/schemas/{model}")
+
+
+def plain(schema: Schema) -> Schema:
+    """Return the schema of a field without titles, with null as one of its types."""
+    found = {k: v for k, v in schema.items() if k not in ("title", "default", "anyOf")}
+    options = [plain(one) for one in schema.get("anyOf", ())]
+    kinds = [one for one in options if one != {"type": "null"}]
+    if len(kinds) == 1 and "type" in kinds[0]:
+        nullable = [kinds[0]["type"], "null"] if len(options) > 1 else kinds[0]["type"]
+        found |= kinds[0] | {"type": nullable}
+    elif options:
+        found["anyOf"] = options
+    if found.get("format") == "date-time":
+        found["description"] = _("In any form of ISO 8601; without a zone, UTC.")
+    return found
+
+
+def not_null(schema: Schema) -> Schema:
+    """Return the schema of a value that may be null where it is not."""
+    match schema.get("type"):
+        case [kind, "null"]:
+            return schema | {"type": kind}
+    return schema
+
+
+# Parameters
+
+
+def parameter(
+    name: str, place: str, schema: Schema, text: str, **options: Any
+) -> Schema:
+    """Return a parameter in "path", "query" or "header"."""
+    common = {"name": name, "in": place, "description": text, "schema": schema}
+    return common | options
+
+
+def write_headers(*, exists: bool) -> list[Schema]:
+    """Return the request headers of a write of something new, or that exists."""
+    plain_text: Schema = {"type": "string"}
+    found = [
+        parameter(
+            "Prefer",
+            "header",
+            plain_text,
+            _(
+                "`wait=N` (RFC 7240) waits N seconds for the outcome, %d at most, and "
+                "answers with it. Without, or if it is not known by then, the answer "
+                "is 202."
+            )
+            % LONGEST_WAIT,
+            example="wait=5",
+        ),
+        parameter(
+            "Idempotency-Key",
+            "header",
+            {**plain_text, "minLength": 1, "maxLength": KEY_LENGTH},
+            _(
+                "Requests with the same key, caller, method, path and body are one "
+                "operation; one with another body fails with 422."
+            ),
+        ),
+        parameter("traceparent", "header", plain_text, _("The trace (W3C) it is in.")),
+    ]
+    if exists:
+        pattern = rf"^({VERSION.pattern}|\*)$"
+        text = _("The write is applied only to this version, else it fails with 412.")
+        schema = {**plain_text, "pattern": pattern}
+        found.append(parameter("If-Match", "header", schema, text, example='"3"'))
+    return found
+
+
+def filter_parameters(filterset: Any) -> list[Schema]:
+    """Return the parameters of a set of filters; an empty value filters nothing."""
+    texts = {"gte": _("At least this value."), "lte": _("At most this value.")}
+    return [
+        parameter(
+            name,
+            "query",
+            filter_schema(one),
+            texts.get(one.lookup_expr, _("Exactly this value.")),
+            allowEmptyValue=True,
+        )
+        for name, one in getattr(filterset, "base_filters", {}).items()
+    ]
+
+
+def filter_schema(one: Any) -> Schema:
+    """Return the schema of the value of a filter."""
+    if issubclass(one.field_class, WholeNumberField):
+        field = one.field_class()
+        bounds = {"minimum": field.min_value, "maximum": field.max_value}
+        return {"type": "integer", "format": "int64"} | bounds
+    if isinstance(one, NumberFilter):
+        return {"type": "number"}
+    if isinstance(one, MomentFilter):
+        return plain({"type": "string", "format": "date-time"})
+    return {"type": "string", "pattern": r"^[^\x00]*$"}
+
+
+def search_parameter(name: str) -> Schema:
+    """Return the parameter of a search."""
+    text = _("Words that must all be found, %d at most.") % MAX_WORDS
+    schema = {"type": "string", "pattern": r"^[^\x00]*$"}
+    return parameter(name, "query", schema, text, allowEmptyValue=True)
+
+
+def ordering_parameter(name: str, fields: Iterable[str]) -> Schema:
+    """Return the parameter of an ordering."""
+    names = [sign + field for sign in ("", "-") for field in fields]
+    schema = {"type": "array", "items": {"type": "string", "enum": names}}
+    text = _("One or more fields, separated by commas; a minus is for descending.")
+    style = {"style": "form", "explode": False, "allowEmptyValue": True}
+    return parameter(name, "query", schema, text, **style)
+
+
+# Answers
+
+
+def headers() -> dict[str, Schema]:
+    """Return the response headers, by name."""
+    texts = {
+        "Allow": _("The methods of this address."),
+        "Content-Disposition": _("The name of the file."),
+        "ETag": _("The version, for `If-Match` and `If-None-Match`."),
+        "Location": _("The address of the operation or, with 201, of what was made."),
+        "Preference-Applied": _("`wait`, if the answer is the outcome."),
+        "Retry-After": _("Seconds after which to try again."),
+        "WWW-Authenticate": _("How to authenticate."),
+        "X-Correlation-ID": _("The id of the message, as it is in logs."),
+        "X-Request-ID": _("The id of the request, to report it."),
+    }
+    return {
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in texts.items()
+    }
+
+
+def answer(
+    text: str, schema: Schema | None = None, *names: str, types: Iterable[str] = (JSON,)
+) -> Schema:
+    """Return an answer with a schema for JSON, as other types, and named headers."""
+    described: Schema = {"description": text}
+    if names:
+        described["headers"] = {name: ref(name, "headers") for name in names}
+    if schema is not None:
+        described["content"] = {
+            kind: {"schema": schema if kind == JSON else {"type": "string"}}
+            for kind in types
+        }
+    return described
+
+
+def error_answer(status: int, *names: str, types: Iterable[str] = (JSON,)) -> Schema:
+    """Return the answer for the status of an error, with an example of it."""
+    text, example = errors()[status]
+    names += {401: ("WWW-Authenticate",), 429: ("Retry-After",)}.get(status, ())
+    names += ("Retry-After", "X-Request-ID") if status == 503 else ()
+    schema = ref("BadRequest" if status == 400 else "Error")
+    described = answer(text, schema, *names, types=types)
+    described["content"][JSON]["example"] = example
+    return described
+
+
+def errors() -> dict[int, tuple[str, Any]]:
+    """Return, for each status, when it is answered, and an example of a body."""
+
+    def failed(code: str, detail: str) -> dict[str, str]:
+        return {"code": code, "detail": detail}
+
+    blank = {"nombre": [_("This field cannot be blank.")]}
+    return {
+        400: (
+            _("A field, a header or a parameter is invalid or unknown."),
+            body_of(validation_error(blank)),
+        ),
+        401: (
+            _("There is no token, or it is invalid or has expired."),
+            body_of(exceptions.NotAuthenticated()),
+        ),
+        403: (
+            _("The role, or in a browser the CSRF token, is missing."),
+            body_of(exceptions.PermissionDenied()),
+        ),
+        404: (_("There is no such object."), body_of(exceptions.NotFound())),
+        406: (
+            _("None of the types that `Accept` names can be sent."),
+            body_of(exceptions.NotAcceptable()),
+        ),
+        409: (
+            _("With `Prefer`: it contradicts something that exists."),
+            failed("conflict", _("There is one already.")),
+        ),
+        410: (
+            _("The operation is older than what is remembered."),
+            failed("gone", _("The operation is too old.")),
+        ),
+        412: (
+            _("With `Prefer` and `If-Match`: it has another version."),
+            failed("precondition_failed", _("It has another version.")),
+        ),
+        413: (_("The body is too large."), body_of(PayloadTooLarge())),
+        415: (
+            _("The body has a type that is not supported."),
+            body_of(exceptions.UnsupportedMediaType("text/plain")),
+        ),
+        422: (
+            _("With `Prefer`: it was refused for another reason."),
+            failed("rejected", _("It was refused.")),
+        ),
+        429: (
+            _("The client has sent too many requests."),
+            body_of(exceptions.Throttled(30)),
+        ),
+        503: (
+            _("The broker has not confirmed in time, or a database is unavailable."),
+            body_of(
+                Unavailable(_("The queue did not confirm in time. Try again later."))
+            ),
+        ),
+    }

@@ -1,0 +1,100 @@
+"""Views that belong to no app: where the API begins, and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.routers import APIRootView
+from rest_framework.views import APIView
+from rest_framework_simplejwt.views import TokenViewBase
+
+from messaging.monitoring.metrics import metrics
+from messaging.rest_framework.strict import StrictMixin
+
+from .logins import RefreshSerializer, TokenSerializer
+from .openapi import RoleSchema
+
+#: What `/` answers: addresses by name.
+ADDRESSES = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "format": "uri"},
+}
+
+
+class Root(StrictMixin, APIRootView):
+    """Las lecturas van a la base de datos; las escrituras se encolan."""
+
+    name = "Usuarios y reportes"
+    resource = "root"
+    #: Other places to go from here, by the names of their URLs.
+    links = {"docs": "docs", "openapi": "schema", "admin": "admin:index"}
+
+    schema = RoleSchema()
+
+    @extend_schema(
+        operation_id="root_retrieve", responses={200: ADDRESSES}, tags=["api"]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Las direcciones de las listas, de la documentación y de la administración."""
+        response: Response = super().get(request, *args, **kwargs)
+        for name, url in self.links.items():
+            response.data[name] = reverse(url, request=request)
+        return response
+
+
+class AccessAnswer(serializers.Serializer):
+    """The answer to a refresh token."""
+
+    access = serializers.CharField(help_text="Para `Authorization: Bearer`.")
+
+
+class TokenAnswer(AccessAnswer):
+    """The answer to a correct password."""
+
+    refresh = serializers.CharField(help_text="Para `/token/refresh/`.")
+
+
+class TokenView(StrictMixin, TokenViewBase):
+    """Exchanges a password for a token."""
+
+    serializer_class = TokenSerializer
+
+    @extend_schema(responses={200: TokenAnswer, 401: None, 429: None})
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Cambia un usuario y su contraseña por un token que lleva sus roles."""
+        response: Response = super().post(request, *args, **kwargs)
+        return response
+
+
+class RefreshView(StrictMixin, TokenViewBase):
+    """Exchanges a refresh token for a token."""
+
+    serializer_class = RefreshSerializer
+
+    @extend_schema(responses={200: AccessAnswer, 401: None})
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Cambia un token de refresco por un token con los roles de ahora."""
+        response: Response = super().post(request, *args, **kwargs)
+        return response
+
+
+class Metrics(APIView):
+    """Los números del sistema."""
+
+    resource = "metrics"
+
+    @extend_schema(
+        operation_id="metrics",
+        responses={(200, "text/plain"): OpenApiTypes.STR, 400: None},
+        tags=["estado"],
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """En el formato de texto de Prometheus."""
+        return metrics(request._request)
