@@ -1,10 +1,10 @@
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_login_failed
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, post_migrate
 
 
 class ProjectConfig(AppConfig):
-    """Has the commands of the project, its revoked tokens, and notes failed logins."""
+    """Has the commands and the roles of the project, and its revoked tokens."""
 
     name = "project"
 
@@ -18,3 +18,4 @@ class ProjectConfig(AppConfig):
         post_delete.connect(
             signals.revoke_tokens, get_user_model(), dispatch_uid="project.revoke"
         )
+        post_migrate.connect(signals.create_groups, dispatch_uid="project.groups")

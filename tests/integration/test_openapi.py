@@ -49,7 +49,9 @@ class Stored:
         """Send the example of an operation."""
         method, path, operation = OPERATIONS[name]
         if body := operation.get("requestBody"):
-            example = body["content"][JSON]["example"]
+            example = dict(body["content"][JSON]["example"])
+            if "refresh" in example:
+                example = {"refresh": self.send("token_create").json()["refresh"]}
             # The user has another id than in the example.
             own = {k: v for k, v in getattr(self, "ids", {}).items() if k in example}
             options["json"] = example | own

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -17,10 +19,13 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from project.access import RIGHTS, HasRole
+from project.signals import create_groups
 from project.tokens import BearerToken
 from reports.documents import store, write_documents
 from reports.models import Report, ReportFile
 from tests.support.access import BODIES, account, ask, bearer, log_in, token
+from tests.support.broker import Broker
+from tests.support.messages import ANN, handle
 from tests.support.processes import API
 from users.models import User, UserLedger
 
@@ -351,3 +356,62 @@ def test_open_access_shows_everything(api: API) -> None:
     found = api.get(f"/users/?email={ADDRESS}").json()["results"]
 
     assert [set(row) for row in found] == [FIELDS | PERSONAL]
+
+
+#: What an account in the group of a role may open in the admin, if it is staff.
+PAGES = {
+    "/admin/users/user/": {"editor"},
+    "/admin/users/user/add/": {"editor"},
+    "/admin/users/user/1/change/": {"editor"},
+    "/admin/users/user/1/delete/": set(),
+    "/admin/reports/report/": {"moderator"},
+    "/admin/reports/report/add/": set(),
+    "/admin/reports/report/hidden/change/": {"moderator"},
+    "/admin/reports/report/hidden/delete/": {"moderator"},
+    "/admin/reports/notification/": set(),
+    "/admin/auth/user/": set(),
+    "/admin/auth/group/": set(),
+    "/admin/messaging/parked/": {"operator"},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_group_of_a_role_opens_its_pages_of_the_admin(
+    stored: API, permissions: Any, role: str
+) -> None:
+    create_groups(apps.get_app_config("project"), "default")
+    account(role, role, is_staff=True)
+    log_in(stored, role, path="/admin/login/")
+
+    found = {path for path in PAGES if stored.get(path).status_code == 200}
+
+    assert found == {path for path, roles in PAGES.items() if role in roles}
+
+
+def test_a_group_has_the_permissions_of_the_table_whatever_it_had(
+    broker: Broker, permissions: Any
+) -> None:
+    more = Group.objects.create(name="reader")
+    more.permissions.set(permissions.filter(codename="delete_user"))
+
+    create_groups(apps.get_app_config("project"), "default")
+
+    for role, rights in RIGHTS.items():
+        group = Group.objects.get(name=role)
+        found = group.permissions.values_list("content_type__app_label", "codename")
+        assert {".".join(one) for one in found} == set(rights.permissions)
+
+
+def test_an_operator_finds_no_message_by_an_address(login: Any, broker: Broker) -> None:
+    """Whether it is found tells that it is there."""
+    handle(ANN)
+    page = "/admin/messaging/inbox/story/"
+    blind = login("view_operations")
+
+    hidden = blind.get(page, {"q": ANN.email})
+    other = blind.get(page, {"q": "nadie@example.com"})
+    by_id = blind.get(page, {"q": f"user:{User.objects.get().pk}"})
+
+    assert not hidden.context["stories"]
+    assert not other.context["stories"]
+    assert by_id.status_code == 200
