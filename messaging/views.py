@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 
 from .conf import settings
-from .http.errors import RETRY_AFTER, bad_request, error_response, read_only
+from .http.errors import (
+    RETRY_AFTER,
+    bad_request,
+    error_response,
+    json_response,
+    read_only,
+)
 from .http.query import query_errors
 from .logs.repetition import RepeatingLogger
 from .models import Inbox
@@ -58,7 +64,7 @@ def operation(request: HttpRequest, operation: str) -> HttpResponse:
     if wanted == "text/html":
         response = render(request, "messaging/operation.html", {"operation": body})
     else:
-        response = JsonResponse(body)
+        response = json_response(body)
     response["X-Correlation-ID"] = message_id
     patch_vary_headers(response, ["Accept"])
     return response

@@ -17,6 +17,11 @@ GENERAL = "non_field_errors"
 Errors = Mapping[str, list[str]]
 
 
+def json_response(body: dict[str, Any], **options: Any) -> JsonResponse:
+    """Answer with JSON whose letters are as Django REST framework writes them."""
+    return JsonResponse(body, json_dumps_params={"ensure_ascii": False}, **options)
+
+
 def bad_request_body(errors: Errors, code: str = "invalid") -> dict[str, Any]:
     """Return the body of an answer 400, whose `detail` is the first error."""
     name, (text, *_others) = next(iter(errors.items()))
@@ -26,7 +31,7 @@ def bad_request_body(errors: Errors, code: str = "invalid") -> dict[str, Any]:
 
 def bad_request(errors: Errors, code: str = "invalid") -> JsonResponse:
     """Answer 400."""
-    return JsonResponse(bad_request_body(errors, code), status=400)
+    return json_response(bad_request_body(errors, code), status=400)
 
 
 def error_response(
@@ -34,7 +39,7 @@ def error_response(
 ) -> JsonResponse:
     """Answer with an error: `code` is for programs, `detail` for people."""
     body = {"code": code, "detail": detail}
-    return JsonResponse(body, status=status, headers=headers)
+    return json_response(body, status=status, headers=headers)
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError
 from django.http import Http404
 from django.utils.translation import gettext as _
@@ -76,11 +76,11 @@ def body_of(error: exceptions.APIException) -> dict[str, Any]:
         fields = detail if isinstance(detail, dict) else {GENERAL: detail}
         errors = {str(name): texts_of(value) for name, value in fields.items()}
         code = "invalid" if isinstance(detail, dict | list) else detail.code
-        return bad_request_body(errors, code)
+        unnamed = {GENERAL: [str(exceptions.ValidationError.default_detail)]}
+        return bad_request_body({n: t for n, t in errors.items() if t} or unnamed, code)
     if isinstance(detail, dict):  # as Simple JWT has it
-        return {"code": str(detail.get("code", error.default_code))} | {
-            "detail": texts_of(detail.get("detail", detail))[0]
-        }
+        code, texts = detail.get("code", error.default_code), detail.get("detail")
+        return {"code": str(code), "detail": " ".join(texts_of(texts or detail))}
     return {"code": detail.code, "detail": str(detail)}
 
 
@@ -99,6 +99,8 @@ def as_api_exception(error: Exception) -> Exception:
         case Http404():
             # Its own text is in English and names the model.
             return exceptions.NotFound()
+        case PermissionDenied():
+            return exceptions.PermissionDenied()
         case SuspiciousOperation():
             logger.warning("A request was refused: %s", error)
             tally.count_rejected(type(error).__name__)

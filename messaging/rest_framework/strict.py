@@ -30,6 +30,8 @@ class StrictMixin:
         """Select a renderer; raise `ValidationError` for a format that is none."""
         view: Any = super()
         try:
+            if not force and request.query_params.get(FORMAT or "") == "":
+                raise Http404
             return view.perform_content_negotiation(request, force)
         except Http404:
             renderers = self.get_renderers()  # type: ignore[attr-defined]

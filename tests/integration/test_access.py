@@ -336,11 +336,32 @@ def test_without_tls_only_health_endpoints_answer(processes: Processes) -> None:
     assert behind.headers["Strict-Transport-Security"] == "max-age=3600"
 
 
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_an_unknown_host_is_refused_except_by_health_endpoints(
+    processes: Processes, debug: str
+) -> None:
+    strict = start_api(processes, DEBUG=debug, OPEN_ACCESS="0", HTTPS="0")
+    foreign = {"Host": "evil.example"}
+
+    refused = [strict.get(path, headers=foreign) for path in ("/users/", "/nada/")]
+    health = [
+        strict.get(f"/health/{one}", headers=foreign) for one in ("live", "ready")
+    ]
+
+    assert {one.status_code for one in refused} == {400}
+    assert {one.json()["code"] for one in refused} == {"bad_request"}
+    assert [one.status_code for one in health] == [200, 200]
+
+
 def test_in_production_errors_are_json_without_details(processes: Processes) -> None:
     strict = start_api(processes, DEBUG="0", OPEN_ACCESS="0", HTTPS="0")
 
     missing = strict.get("/nada/")
     foreign = strict.get("/users/", headers={"Host": "evil.example"})
+    forms = {
+        kind: strict("POST", "/admin/login/", headers={"Accept": kind})
+        for kind in ("application/json", "text/html")
+    }
 
     assert missing.status_code == 404
     assert missing.json() == {"code": "not_found", "detail": "No encontrado."}
@@ -350,3 +371,9 @@ def test_in_production_errors_are_json_without_details(processes: Processes) -> 
         "detail": "Petición inválida.",
         "errors": {"non_field_errors": ["Petición inválida."]},
     }
+    assert {one.status_code for one in forms.values()} == {403}
+    assert forms["application/json"].json() == {
+        "code": "permission_denied",
+        "detail": "Falta el token CSRF o no es válido.",
+    }
+    assert forms["text/html"].headers["Content-Type"].startswith("text/html")

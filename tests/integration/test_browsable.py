@@ -300,6 +300,13 @@ def test_pages_have_spanish_names_and_link_to_each_other(
     assert '<a class="navbar-brand" href="/">Usuarios y reportes</a>' in found.text
 
 
+def test_forms_of_a_filtered_list_are_sent_without_its_filter(api: API) -> None:
+    text = page(api, "/users/?search=Ana&page_size=2").text
+
+    assert 'action="/users/"' in text
+    assert 'action="/users/?' not in text
+
+
 def test_a_long_list_has_buttons_to_go_on(api: API) -> None:
     for n in range(3):
         User.objects.create(

@@ -38,8 +38,9 @@ class Stored:
 
     def __init__(self, api: API) -> None:
         self.api = api
+        self.ids: dict[str, Any] = {}
         user = self.send("users_create", headers=WAIT).json()
-        self.ids = {"user_id": user["user_id"]}
+        self.ids["user_id"] = user["user_id"]
         report = self.send("reports_create", headers=WAIT).json()
         self.ids["id_reporte"] = report["id_reporte"]
         never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
@@ -52,9 +53,9 @@ class Stored:
             example = dict(body["content"][JSON]["example"])
             if "refresh" in example:
                 example = {"refresh": self.send("token_create").json()["refresh"]}
-            # The user has another id than in the example.
-            own = {k: v for k, v in getattr(self, "ids", {}).items() if k in example}
-            options["json"] = example | own
+            if "id_usuario" in example:
+                example["id_usuario"] = self.ids["user_id"]
+            options["json"] = example
         path = re.sub(r"\{(\w+)\}", lambda match: str(self.ids[match[1]]), path)
         return self.api(method, path, **options)
 

@@ -90,6 +90,41 @@ def test_a_refused_write_has_a_reason(api: API, ana: int) -> None:
     assert failed["reason"] == "Ya existe un usuario con ese e-mail."
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_an_operation_is_a_page_for_people(api: API, ana: int) -> None:
+    done = api.post("/users/", ANA | {"email": "eva@example.com"})
+    failed = api.post("/users/", ANA)
+    for answer, status in ((done, "done"), (failed, "failed")):
+        eventually(lambda a=answer, s=status: operation(api, a)["status"] == s, status)
+
+    pages = [
+        api.get(urlsplit(one.headers["Location"]).path, headers=BROWSER)
+        for one in (done, failed)
+    ]
+
+    for page in pages:
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "Accept" in page.headers["Vary"]
+        assert '<html lang="es">' in page.text
+    written = operation(api, done)["link"]
+    assert "<h1>La operación está hecha</h1>" in pages[0].text
+    assert f'<a href="{written}">' in pages[0].text
+    assert "<h1>La operación ha fallado</h1>" in pages[1].text
+    assert "Ya existe un usuario con ese e-mail. (conflict)" in pages[1].text
+    assert not any("http-equiv" in page.text for page in pages)
+
+
+def test_the_page_of_an_operation_reloads_while_it_is_queued(api: API) -> None:
+    never_sent = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+
+    page = api.get(f"/operations/{never_sent}/", headers=BROWSER)
+
+    assert "<h1>La operación está en cola</h1>" in page.text
+    assert '<meta http-equiv="refresh"' in page.text
+
+
 def test_a_forged_operation_is_not_found_and_an_old_one_is_gone(api: API) -> None:
     known = operation_id("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
     forged = known[:-1] + ("A" if known[-1] != "A" else "B")

@@ -434,7 +434,7 @@ USER_PARAMETERS = (
         ("PUT /users/1/?format=json&format=json", "format", "una sola vez"),
         # Values that are none.
         ("GET /users/?format=xml", "format", "Elija uno de estos: json, api."),
-        ("POST /users/?format=xml", "format", "Elija uno de estos: json, api."),
+        ("POST /users/?format=", "format", "Elija uno de estos: json, api."),
         (
             "GET /reports/?ordering=descripcion",
             "ordering",

@@ -178,7 +178,8 @@ def start_api(
         command += ["--blocking-threads", "32"]
     processes.start(*command, **environment)
     given = processes.environment | environment
-    api = API(port, document_of(given.get("OPEN_ACCESS", ""), given.get("THROTTLE")))
+    document = document_of(given.get("OPEN_ACCESS", ""), given.get("THROTTLE"))
+    api = API(port, document)
 
     def answers() -> bool:
         try:
