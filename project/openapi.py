@@ -102,6 +102,7 @@ ECHOES = {
 
 
 NOT_FOR_ALL = "Falta si ningún rol del cliente permite verlo."
+UNKNOWN_TO_SOME = "Solo para quien puede ver este campo; para los demás no existe."
 
 
 class RoleSchema(QueuedAutoSchema):
@@ -147,6 +148,7 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
             operation["summary"] = SUMMARIES[name]
             if name in BODIES:
                 operation["requestBody"]["content"][JSON]["example"] = BODIES[name]
+    del result["paths"]["/metrics"]["get"]["parameters"]  # it ignores queries
     if settings.THROTTLE:
         for path, methods in result["paths"].items():
             for operation in methods.values() if "/health/" not in path else ():
@@ -155,6 +157,9 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
     for name in PERSONAL["user"]:
         user["required"].remove(name)
         user["properties"][name]["description"] = NOT_FOR_ALL
+    for parameter in result["paths"]["/users/"]["get"]["parameters"]:
+        if parameter["name"] in PERSONAL["user"]:
+            parameter["description"] += f" {UNKNOWN_TO_SOME}"
     # The visibility of a report contradicts nothing that exists.
     del result["paths"]["/reports/{id_reporte}/"]["patch"]["responses"]["409"]
     return result

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -85,10 +86,19 @@ class RefreshView(StrictMixin, TokenViewBase):
         return response
 
 
+class AsItIs(DefaultContentNegotiation):
+    """Answers whatever a client accepts, and whatever the query; errors are JSON."""
+
+    def select_renderer(self, request: Request, renderers: Any, *args: Any) -> Any:
+        """Select the default renderer."""
+        return renderers[0], renderers[0].media_type
+
+
 class Metrics(APIView):
     """Los números del sistema."""
 
     resource = "metrics"
+    content_negotiation_class = AsItIs
 
     @extend_schema(
         operation_id="metrics",
