@@ -14,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission
 from django.contrib.auth.models import User as Account
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import QuerySet
 from django.test import Client
 
@@ -64,7 +64,10 @@ def closed_api(declared: Broker) -> Iterator[API]:
     processes = Processes()
     processes.environment["RABBITMQ_URL"] = virtual_host("access")
     processes.output("topology", "apply")
-    yield start_api(processes, OPEN_ACCESS="0")
+    api = start_api(processes, OPEN_ACCESS="0")
+    # The database ends sessions that were idle meanwhile.
+    connections.close_all()
+    yield api
     processes.kill_all()
 
 
