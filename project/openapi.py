@@ -12,6 +12,7 @@ from messaging.rest_framework.described import (
     answer,
     closed,
     error_answer,
+    ref,
 )
 from messaging.rest_framework.openapi import QueuedAutoSchema
 
@@ -148,21 +149,28 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
             operation["summary"] = SUMMARIES[name]
             if name in BODIES:
                 operation["requestBody"]["content"][JSON]["example"] = BODIES[name]
+    restrict(result)
+    # The visibility of a report contradicts nothing that exists.
+    del result["paths"]["/reports/{id_reporte}/"]["patch"]["responses"]["409"]
+    file = result["paths"]["/reports/{id_reporte}/file/"]["get"]["responses"]["200"]
+    file["headers"]["Content-Disposition"] = ref("Content-Disposition", "headers")
+    return result
+
+
+def restrict(result: Schema) -> None:
+    """Describe what only some may see, and limits of requests."""
     del result["paths"]["/metrics"]["get"]["parameters"]  # it ignores queries
     if settings.THROTTLE:
         for path, methods in result["paths"].items():
             for operation in methods.values() if "/health/" not in path else ():
                 operation["responses"].setdefault("429", error_answer(429))
-    user = components["User"]
+    user = result["components"]["schemas"]["User"]
     for name in PERSONAL["user"]:
         user["required"].remove(name)
         user["properties"][name]["description"] = NOT_FOR_ALL
     for parameter in result["paths"]["/users/"]["get"]["parameters"]:
         if parameter["name"] in PERSONAL["user"]:
             parameter["description"] += f" {UNKNOWN_TO_SOME}"
-    # The visibility of a report contradicts nothing that exists.
-    del result["paths"]["/reports/{id_reporte}/"]["patch"]["responses"]["409"]
-    return result
 
 
 def accepted(schema: Schema) -> dict[str, Any]:
