@@ -35,6 +35,14 @@ AXES_LOCKOUT_CALLABLE = "project.logins.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 
+# Requests are counted here, of each client: with fewer entries than clients, those that
+# come seldom would not be limited.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 #: Requests per client and process, e.g. "1000/min"; unset, there is no limit.
 THROTTLE = env.str("THROTTLE", default="")
 #: Attempts to log in per address and process, whatever the names.

@@ -57,7 +57,7 @@ class API:
 @cache
 def token() -> str:
     """Return a token that may create users."""
-    return str(issue_token("benchmark", [EDITOR]))
+    return str(issue_token("benchmark", [EDITOR], timedelta(days=1)))
 
 
 def this_project(workers: int | None = None) -> API:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -235,7 +236,9 @@ OPEN = [
 
 def token(**claims: Any) -> str:
     """Return a token with other claims."""
-    made = issue_token("ana", claims.pop("roles", ["editor", "moderator"]))
+    # They are made before the first test, and used by the last.
+    roles = claims.pop("roles", ["editor", "moderator"])
+    made = issue_token("ana", roles, timedelta(days=1))
     for name, value in claims.items():
         made[name] = value
     return str(made)
