@@ -81,7 +81,9 @@ def failure_of(request: HttpRequest) -> Throttled | None:
         return None
     if FAILURE in request.META:
         error = request.META[FAILURE]
-        return error if isinstance(error, Throttled) else None
+        # A view may have limits of its own, which it answers itself.
+        is_ours = isinstance(error, Throttled) and Throttle().is_exhausted(request)
+        return error if is_ours else None
     limits = [Throttle()]
     if request.method == "POST" and request.path_info in LOGINS:
         limits.append(LoginThrottle())

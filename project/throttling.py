@@ -36,6 +36,15 @@ class Throttle(SimpleRateThrottle):
         """Count a request; return whether it is within the limit."""
         return COUNTED in request.META or super().allow_request(request, view)
 
+    def is_exhausted(self, request: Any) -> bool:
+        """Return whether the next request of a client will be one too many."""
+        most, seconds = self.parse_rate(self.rate)
+        if most is None or seconds is None:
+            return False
+        times = self.cache.get(self.get_cache_key(request, None), [])
+        since = self.timer() - seconds
+        return len([one for one in times if one > since]) >= most
+
     def get_cache_key(self, request: Any, view: Any) -> str:
         """Return the key under which the requests of a client are counted."""
         # Memcached takes neither spaces nor long keys.
