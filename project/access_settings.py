@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 env = environ.Env()
 
@@ -50,9 +51,13 @@ LOGIN_THROTTLE = env.str("LOGIN_THROTTLE", default="60/min")
 
 #: Who issues the tokens, and for whom; those of others are refused.
 TOKEN_ISSUER = env.str("TOKEN_ISSUER", default="usuarios-y-reportes")
+#: Days in which an account may refresh its tokens; revocations are kept for 90.
+REFRESH_DAYS = env.int("REFRESH_DAYS", default=1)
+if not 0 < REFRESH_DAYS <= 90:
+    raise ImproperlyConfigured("REFRESH_DAYS must be a number from 1 to 90.")
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.int("TOKEN_MINUTES", default=10)),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=env.int("REFRESH_DAYS", default=1)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=REFRESH_DAYS),
     "ISSUER": TOKEN_ISSUER,
     "AUDIENCE": TOKEN_ISSUER,
     # Seconds by which the clocks of two machines may differ.

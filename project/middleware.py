@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
@@ -27,7 +28,7 @@ OWN = ("same-origin", "none")
 FOREIGN = "Se ha rechazado una petición que viene de otro sitio."
 
 
-class SameOrigin(CsrfViewMiddleware):
+class SameOrigin:
     """
     Refuses writes that a browser sends for a page of another origin.
 
@@ -39,8 +40,8 @@ class SameOrigin(CsrfViewMiddleware):
     front_may_skip = True
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        super().__init__(get_response)
         self._get_response = get_response
+        self._csrf: Any = CsrfViewMiddleware(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer 403 to a write of another origin."""
@@ -55,7 +56,7 @@ class SameOrigin(CsrfViewMiddleware):
         if request.META.get("HTTP_AUTHORIZATION", "").startswith("Bearer "):
             return True
         if "HTTP_ORIGIN" in request.META:
-            return bool(self._origin_verified(request))  # type: ignore[attr-defined]
+            return bool(self._csrf._origin_verified(request))
         return request.META.get("HTTP_SEC_FETCH_SITE", "none") in OWN
 
 

@@ -10,6 +10,8 @@ from django.utils import timezone
 
 #: The longest time for which a token may be issued.
 LONGEST = timedelta(days=90)
+#: Maximum number of characters of the name of a token.
+LONGEST_NAME = 200
 
 
 class RevocationQuerySet(models.QuerySet["Revocation"]):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User as Account
 
-from tests.support.access import REPORT, USER, account, ask, bearer, log_in, token
+from tests.support.access import REPORT, USER, account, ask, log_in, token
 from tests.support.processes import API, Processes, start_api
 
 #: All roles: the claim limits them.
@@ -50,6 +50,7 @@ def test_a_user_writes_about_himself(closed: API, endpoint: str, body: Any) -> N
         ("POST /reports/", {"tipo_reporte": 1, "descripcion": "x"}),
         ("POST /reports/", [REPORT | {"id_usuario": 5}]),
         ("POST /reports/", "5"),
+        ("POST /reports/", None),
         # Whose report it is, only a look-up would tell.
         ("PATCH /reports/un-reporte/", {"visibilidad": 0, "id_usuario": 5}),
         ("DELETE /reports/un-reporte/", None),
@@ -110,6 +111,25 @@ def test_an_odd_claim_allows_no_write(closed: API, odd: Any) -> None:
         assert ask(closed, endpoint, end_user(odd), json=body).status_code == 403
 
 
+@pytest.mark.parametrize("body", ["null", "[]", '"email"', "1", "{", ""])
+def test_an_odd_body_of_a_user_is_a_bad_request(closed: API, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    refused = ask(
+        closed, "PATCH /users/5/", end_user(), json=None, data=body, headers=headers
+    )
+
+    assert refused.status_code == 400
+
+
+def test_a_user_reads_as_his_roles_allow(closed: API) -> None:
+    for endpoint in ("GET /", "GET /users/", "GET /reports/", "OPTIONS /users/5/"):
+        assert ask(closed, endpoint, end_user(5, "reader")).status_code == 200
+    # It is the report that is missing, not the right.
+    answer = ask(closed, "GET /reports/nada/file/", end_user(5, "reader"))
+    assert answer.status_code == 404
+
+
 def test_the_claim_gives_no_right_that_the_roles_do_not(closed: API) -> None:
     reader = end_user(5, "reader")
     for endpoint in ("PATCH /users/5/", "DELETE /users/5/"):
@@ -164,7 +184,3 @@ def test_no_two_callers_share_a_limit(processes: Processes) -> None:
     # Nor with those who have no token.
     assert api.get("/users/").status_code == 401
     assert Account.objects.count() == 0
-
-
-def test_a_user_sees_who_he_is(closed: API) -> None:
-    assert closed.get("/users/", headers=bearer(end_user(5, "reader"))).ok

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from project.access import ROLES, USER_CLAIM
-from project.models import LONGEST
+from project.models import LONGEST, LONGEST_NAME
 from project.tokens import issue_token
 
 
@@ -46,16 +46,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the token to stdout, and its description to stderr."""
-        if not options["name"].strip():
-            raise CommandError("The name is empty.")
+        name = options["name"].strip()
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise CommandError(f"The name needs 1 to {LONGEST_NAME} characters.")
         roles = [role for role in ROLES if role in options["role"]]
         lifetime = timedelta(days=options["days"]) if options["days"] else None
         user = options["user_id"]
         claims = {} if user is None else {USER_CLAIM: user}
-        token = issue_token(options["name"], roles, lifetime, **claims)
+        token = issue_token(name, roles, lifetime, **claims)
         until = datetime.fromtimestamp(token["exp"], UTC)
         self.stderr.write(
-            f"Token for {options['name']}, valid until {until:%Y-%m-%d %H:%M} UTC; "
+            f"Token for {name}, valid until {until:%Y-%m-%d %H:%M} UTC; "
             f"roles: {', '.join(roles) or 'none, it allows nothing'}."
         )
         self.stdout.write(str(token))
