@@ -112,6 +112,13 @@ def test_a_short_key_is_refused_in_one_line_that_does_not_show_it(name: str) -> 
     assert short not in refused.stderr
 
 
+def test_accounts_cannot_refresh_tokens_for_longer_than_revocations_are_kept() -> None:
+    refused = manage("check", SECRET_KEY=KEY, REFRESH_DAYS="91")
+
+    assert refused.returncode == 1
+    assert refused.stderr == "REFRESH_DAYS must be a number from 1 to 90.\n"
+
+
 def test_production_needs_a_key_that_recognises_repeated_requests() -> None:
     refused = manage("check", SECRET_KEY=KEY, IDEMPOTENCY_KEY="")
 
