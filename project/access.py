@@ -99,14 +99,16 @@ class HasRole(BasePermission):
         """Look up the view's resource and action, without reading a database."""
         if not request.user.is_authenticated:
             return False
-        method = (request.method or "").lower()
+        given = request.method or ""
+        method = given.lower()
         if method not in view.http_method_names or not hasattr(view, method):
             return True  # it is answered with 405
         action = getattr(view, "action", "get" if method == "head" else method)
         if not allows(request, getattr(view, "resource", ""), action):
             return False
-        is_write = request.method not in SAFE_METHODS
-        return not (is_write and is_end_user(request)) or is_own(request, view, action)
+        if given in SAFE_METHODS or not is_end_user(request):
+            return True
+        return is_own(request, view, action)
 
 
 def allows(request: Request, resource: str, action: str) -> bool:

@@ -137,6 +137,8 @@ class Revoked:
         return rows.filter(revoked_at__gte=since).exists()
 
     def __contains__(self, token: Token) -> bool:
+        if not self._names:
+            return False
         issued = token["iat"]
         return any(self._names.get(name, 0) >= issued for name in names_of(token))
 
