@@ -19,6 +19,9 @@ DEFAULTS: dict[str, Any] = {
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
     #: Name of this application: the `app_id` of every message it publishes.
     "APP_ID": "messaging",
+    #: Secret by which requests with an `Idempotency-Key` are recognised. None stands
+    #: for Django's `SECRET_KEY`, after whose rotation they would be applied again.
+    "IDEMPOTENCY_KEY": None,
     #: Alias of the database in which handlers write; it also holds inbox and outbox.
     "DATABASE": "default",
     #: Seconds `publish` waits for the broker's confirm, including reconnecting, before

@@ -59,10 +59,9 @@ def accepted_at(operation: str) -> datetime:
 
 
 def derived_uuid(*parts: str) -> str:
-    """Return a UUID (version 4) that depends on the parts and the secret key alone."""
-    digest = hmac.digest(
-        django_settings.SECRET_KEY.encode(), json.dumps(parts).encode(), hashlib.sha256
-    )
+    """Return a UUID (version 4) that depends on the parts and the key alone."""
+    key = settings.IDEMPOTENCY_KEY or django_settings.SECRET_KEY
+    digest = hmac.digest(key.encode(), json.dumps(parts).encode(), hashlib.sha256)
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
 

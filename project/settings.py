@@ -4,7 +4,6 @@ import logging
 import os
 import re
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +24,9 @@ with suppress(OSError, ValueError):
     if all(os.environ.get(name, started[name]) == started[name] for name in servers):
         os.environ.update(started | dict(os.environ))
 
+from project.access_settings import *  # noqa: E402, F403 what is above it reads .env
+from project.access_settings import LOGIN_THROTTLE, THROTTLE  # noqa: E402
+
 DEBUG = env.bool("DEBUG", default=False)
 #: Lets anyone read and write without a token; for development only.
 OPEN_ACCESS = env.bool("OPEN_ACCESS", default=False)
@@ -33,6 +35,8 @@ if OPEN_ACCESS and not DEBUG:
         "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
+#: Bytes of a key: those of the digests that it signs.
+SHORTEST_KEY = 32
 # A default so that `make run` asks nothing; production must set its own.
 DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes" if DEBUG else ""
 SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY
@@ -41,6 +45,21 @@ if not SECRET_KEY:
         "There is no SECRET_KEY. To try the project, run `make run`; to set it up, "
         "copy .env.example to .env and fill it in."
     )
+#: Former keys: what was signed with one of them is still valid.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+#: Recognises repeated requests; unlike SECRET_KEY, it must stay the same.
+IDEMPOTENCY_KEY = env.str("IDEMPOTENCY_KEY", default="") or DEFAULT_KEY
+for name, keys in {
+    "SECRET_KEY": [SECRET_KEY],
+    "SECRET_KEY_FALLBACKS": SECRET_KEY_FALLBACKS,
+    "IDEMPOTENCY_KEY": [IDEMPOTENCY_KEY],
+}.items():
+    if any(len(key.encode()) < SHORTEST_KEY for key in keys):
+        raise ImproperlyConfigured(
+            f"{name} must be set to a random text of {SHORTEST_KEY} bytes or more: "
+            "`openssl rand -base64 48` prints one."
+        )
+# A page elsewhere could give its own host name this machine's address.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -51,6 +70,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "django_filters",
     "rest_framework",
     "drf_spectacular",
@@ -67,6 +87,8 @@ MIDDLEWARE = [
     "project.hosts.known_host",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "project.middleware.throttle",
+    "project.middleware.SameOrigin",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "project.languages.admin_language",
     "django.middleware.common.CommonMiddleware",
@@ -75,6 +97,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "project.pages.OutagePages",
+    "axes.middleware.AxesMiddleware",  # answers who is locked out
 ]
 CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
 
@@ -168,6 +191,7 @@ LOGGING = {
         "django.security": {"handlers": ["rejected"]},
         "messaging": {"level": LOG_LEVEL},
         "project": {"level": LOG_LEVEL},
+        "axes": {"level": "ERROR"},  # its warnings name who failed to log in
         "reports": {"level": LOG_LEVEL},
         "users": {"level": LOG_LEVEL},
     },
@@ -234,6 +258,7 @@ MESSAGING = {
     "ASYNCAPI_INFO": {"title": "Usuarios y reportes"},
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
+    "IDEMPOTENCY_KEY": IDEMPOTENCY_KEY,
     **OF_MESSAGING,
     "QUEUES": {
         "notifications_queue": {
@@ -249,13 +274,12 @@ MESSAGING = {
     },
 }
 
-THROTTLE = env.str("THROTTLE", default="")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": []
     if OPEN_ACCESS
     else [
         # First, so that a request with a token touches no database.
-        "project.access.BearerToken",
+        "project.tokens.BearerToken",
         "project.access.BrowserSession",
     ],
     "DEFAULT_PERMISSION_CLASSES": [
@@ -278,21 +302,17 @@ REST_FRAMEWORK = {
         "messaging.rest_framework.filters.OrderingFilter",
     ],
     "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
-    "DEFAULT_SCHEMA_CLASS": "messaging.rest_framework.openapi.QueuedAutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "project.openapi.RoleSchema",
     "VIEW_NAME_FUNCTION": "messaging.rest_framework.renderers.view_name",
     "EXCEPTION_HANDLER": "messaging.rest_framework.exceptions.exception_handler",
-    # Requests per client and process, e.g. "1000/min"; unset, there is no limit.
-    "DEFAULT_THROTTLE_CLASSES": ["project.access.Throttle"] if THROTTLE else [],
-    "DEFAULT_THROTTLE_RATES": {"client": THROTTLE or None},
+    "DEFAULT_THROTTLE_CLASSES": ["project.throttling.Throttle"] if THROTTLE else [],
+    "DEFAULT_THROTTLE_RATES": {
+        "client": THROTTLE or None,
+        "login": LOGIN_THROTTLE or None,
+    },
     # Proxies that report the client's address; without, clients could forge it.
     "NUM_PROXIES": int(BEHIND_PROXY),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-}
-
-SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(hours=env.int("TOKEN_HOURS", default=8)),
-    # The claims identify the client; no user of that name has to exist in MySQL.
-    "USER_ID_CLAIM": "sub",
 }
 
 SPECTACULAR_SETTINGS = {

@@ -14,9 +14,12 @@ from messaging.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django = get_wsgi_application()
 
-from messaging.monitoring.minutes import record_published  # noqa: E402 sets up first
+# isort: split
+# These need Django set up.
+from messaging.monitoring.minutes import flusher, record_published  # noqa: E402
+from project.tokens import revoked  # noqa: E402
 
-record_published("api")
+record_published("api", revoked.read)
 
 #: Bytes of a body that are read although they are not needed.
 MOST_UNREAD = 16 * 1024 * 1024
@@ -31,6 +34,7 @@ def application(
     A server that answers before it has read everything closes the connection, which the
     client may notice only when it sends its next request.
     """
+    flusher()  # its thread reads which tokens are revoked
     body = environ["wsgi.input"]
     if has_unknown_length(environ):
         measure(environ)

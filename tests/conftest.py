@@ -66,9 +66,8 @@ def declared(
     declare()
     time.sleep(NEW_QUEUE)
     # It would take more time than emptying the databases, which calls it for each test.
-    post_migrate.disconnect(
-        dispatch_uid="django.contrib.auth.management.create_permissions"
-    )
+    for name in ("django.contrib.auth.management.create_permissions", "project.groups"):
+        post_migrate.disconnect(dispatch_uid=name)
     yield Broker()
     # It would look for its database, which is dropped next.
     with django_db_blocker.unblock():

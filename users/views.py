@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
-from project.access import EDITOR, MODERATOR
+from project.fields import VisibleFields
 
 from .filters import UserFilter
 from .models import User, UserQuerySet
@@ -22,15 +22,15 @@ CHANGE = Write(
 )
 
 
-class UserViewSet(QueuedViewSet):
+class UserViewSet(VisibleFields, QueuedViewSet):
     """Las personas que escriben reportes."""
 
     queryset = User.objects.all()
     serializer_class = UserSerializer
     lookup_value_regex = "[1-9][0-9]{0,17}"
-    filterset_class = UserFilter
-    search_fields = ["^email", "^apellido", "^nombre"]
-    ordering_fields = [
+    filters = UserFilter
+    searches = ["^email", "^apellido", "^nombre"]
+    orderings = [
         "user_id",
         "apellido",
         "fecha_creacion",
@@ -38,12 +38,7 @@ class UserViewSet(QueuedViewSet):
         "numero_reportes",
     ]
     ordering = ["user_id"]
-    roles = {
-        "create": EDITOR,
-        "update": EDITOR,
-        "partial_update": EDITOR,
-        "destroy": MODERATOR,
-    }
+    resource = "user"
     writes = {
         "create": Write(
             UserCreateSerializer,

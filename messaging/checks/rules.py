@@ -31,6 +31,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def _secret(value: Any) -> bool:
+    return value is None or _text(value)
+
+
 def _pauses(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
@@ -100,6 +104,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
+    "IDEMPOTENCY_KEY": (_secret, "a text, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),

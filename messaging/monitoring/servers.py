@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for a server to answer.
 TIMEOUT = 1.0
-#: Seconds for which an answer is not asked for again.
+#: Seconds after an attempt, successful or not, for which there is no other.
 FRESH = 0.5
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ class Reading(Generic[T]):
         self.is_up = False
         self._read = read
         self._read_at: float | None = None
+        self._ended_at = -FRESH
         self._lock = Lock()
         self._attempt: Future[None] = Future()
         self._attempt.set_result(None)
@@ -48,16 +49,16 @@ class Reading(Generic[T]):
         """Seconds since the value was read; None before."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
-    def begin(self) -> Future[None]:
-        """Read again, unless that is under way or was done just now."""
+    def begin(self) -> Future[None] | None:
+        """Read again; None if that is under way already, or was done just now."""
         with self._lock:
-            is_fresh = self.is_up and self.age is not None and self.age < FRESH
-            if self._attempt.done() and not is_fresh:
-                self._attempt = Future()
-                Thread(
-                    target=self._run, args=(self._attempt,), name=self.name, daemon=True
-                ).start()
-            return self._attempt
+            is_fresh = time.monotonic() - self._ended_at < FRESH
+            if is_fresh or not self._attempt.done():
+                return None
+            self._attempt = Future()
+            attempt = self._attempt
+        Thread(target=self._run, args=(attempt,), name=self.name, daemon=True).start()
+        return attempt
 
     def _run(self, attempt: Future[None]) -> None:
         started = time.monotonic()
@@ -69,11 +70,12 @@ class Reading(Generic[T]):
             logger.warning("%s does not answer: %s", self.name, describe(error, 500))
         finally:
             connections.close_all()
+            self._ended_at = time.monotonic()
             attempt.set_result(None)
 
 
 def refresh(readings: Collection[Reading[Any]], timeout: float = TIMEOUT) -> None:
-    """Read from all servers at once, and wait for them no longer than `timeout`."""
-    attempts = {one.begin(): one for one in readings}
+    """Read from all servers at once; who begins an attempt waits `timeout` for it."""
+    attempts = {attempt: one for one in readings if (attempt := one.begin())}
     for attempt in wait(attempts, timeout).not_done:
         attempts[attempt].is_up = False

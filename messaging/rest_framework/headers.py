@@ -71,8 +71,19 @@ def idempotency_key_of(request: Request, meta: Meta) -> str | None:
         raise ValidationError(
             {"Idempotency-Key": [_("Give 1 to %d characters.") % KEY_LENGTH]}
         )
-    caller = str(getattr(request.user, "pk", None))
-    return derived_uuid("key", caller, request.method or "", request.path, key)
+    caller, method = caller_of(request), request.method or ""
+    return derived_uuid("key", caller, method, request.path, key)
+
+
+def caller_of(request: Request) -> str:
+    """
+    Return who sends a request: `account:ID`, or else the user's attribute `caller`.
+
+    An authenticator whose users are no accounts gives them such an attribute, so that
+    no two callers have the same name.
+    """
+    own: str | None = getattr(request.user, "caller", None)
+    return own or f"account:{getattr(request.user, 'pk', None)}"
 
 
 def conditions_of(meta: Meta) -> dict[str, Any]:

@@ -51,6 +51,7 @@ os.environ.update(
     OPEN_ACCESS="0",
     HTTPS="0",  # a proxy's work, which none of the contestants has
     SECRET_KEY="a key for benchmarks that is long enough for HMAC-SHA256",
+    IDEMPOTENCY_KEY="another key for benchmarks that is long enough for it",
     DJANGO_SETTINGS_MODULE="project.settings",
     PYTHONUNBUFFERED="1",
 )

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from project.access import issue_token
+from project.tokens import issue_token
 from tests.support.broker import Broker
 from tests.support.two_ways import Request, Way, way
 
@@ -235,7 +236,9 @@ OPEN = [
 
 def token(**claims: Any) -> str:
     """Return a token with other claims."""
-    made = issue_token("ana", claims.pop("roles", ["editor", "moderator"]))
+    # They are made before the first test, and used by the last.
+    roles = claims.pop("roles", ["editor", "moderator"])
+    made = issue_token("ana", roles, timedelta(days=1))
     for name, value in claims.items():
         made[name] = value
     return str(made)
@@ -249,7 +252,9 @@ TOKENS = [
     f"Bearer {token(roles=['editor'])}",
     f"Bearer {token(roles=['moderator'])}", f"Bearer {token(roles=[])}",
     f"Bearer {token(roles='editor')}", f"Bearer {token(sub='')}",
-    f"Bearer {token(exp=int(time.time()) - 5)}",
+    f"Bearer {token(exp=int(time.time()) - 60)}",
+    f"Bearer {token(user_id=1)}", f"Bearer {token(user_id=2)}",
+    f"Bearer {token(user_id='1')}", f"Bearer {token(roles=['reader'])}",
     f"Bearer {token(token_type='refresh')}", "Basic eDp4",
 ]  # fmt: skip
 EDITOR = ("Authorization", TOKENS[0])

@@ -29,6 +29,8 @@ os.environ.update(
     DEBUG="1",
     OPEN_ACCESS="1",
     SECRET_KEY="a key for tests that is long enough for HMAC-SHA256",
+    IDEMPOTENCY_KEY="another key for tests that is long enough for HMAC-SHA256",
+    LOGIN_THROTTLE="",
 )
 
 

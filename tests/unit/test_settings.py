@@ -20,7 +20,9 @@ def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-W", "error", "manage.py", *command],
         cwd=BASE,
-        env={"DEBUG": "0", "OPEN_ACCESS": "0"} | servers | environment,
+        env={"DEBUG": "0", "OPEN_ACCESS": "0", "IDEMPOTENCY_KEY": KEY}
+        | servers
+        | environment,
         capture_output=True,
         text=True,
     )
@@ -70,16 +72,59 @@ def test_the_command_describes_the_token_and_refuses_unknown_roles() -> None:
     both = manage(
         "issue_token", "Ana", "--role", "moderator", "--role", "editor", SECRET_KEY=KEY
     )
-    reader = manage("issue_token", "Ana", SECRET_KEY=KEY)
+    nothing = manage("issue_token", "Ana", SECRET_KEY=KEY)
     other = manage("issue_token", "Ana", "--role", "rey", SECRET_KEY=KEY)
 
-    claims = jwt.decode(both.stdout.strip(), KEY, algorithms=["HS256"])
+    claims = jwt.decode(both.stdout.strip(), options={"verify_signature": False})
     assert (claims["sub"], claims["roles"]) == ("Ana", ["editor", "moderator"])
+    assert claims["iss"] == claims["aud"] == "usuarios-y-reportes"
+    assert 599 < claims["exp"] - claims["iat"] <= 600
     assert both.stderr.startswith("Token for Ana, valid until ")
     assert both.stderr.endswith("UTC; roles: editor, moderator.\n")
-    assert reader.stderr.endswith("roles: none, it can only read.\n")
+    assert nothing.stderr.endswith("roles: none, it allows nothing.\n")
     assert other.returncode != 0
     assert "invalid choice: 'rey'" in other.stderr
+
+
+def test_a_token_for_a_program_lasts_days_and_one_for_a_user_names_him() -> None:
+    made = manage(
+        "issue_token", "Ana", "--days", "90", "--user-id", "5", SECRET_KEY=KEY
+    )
+    longer = manage("issue_token", "Ana", "--days", "91", SECRET_KEY=KEY)
+
+    claims = jwt.decode(made.stdout.strip(), options={"verify_signature": False})
+    assert claims["user_id"] == 5
+    assert round(claims["exp"] - claims["iat"], -1) == 90 * 24 * 3600
+    assert longer.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "SECRET_KEY_FALLBACKS", "IDEMPOTENCY_KEY"]
+)
+def test_a_short_key_is_refused_in_one_line_that_does_not_show_it(name: str) -> None:
+    short = KEY[:31]
+
+    refused = manage("check", **{"SECRET_KEY": KEY, name: short})
+
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"{name} must be set to a random text of 32 bytes" in refused.stderr
+    assert short not in refused.stderr
+
+
+def test_accounts_cannot_refresh_tokens_for_longer_than_revocations_are_kept() -> None:
+    refused = manage("check", SECRET_KEY=KEY, REFRESH_DAYS="91")
+
+    assert refused.returncode == 1
+    assert refused.stderr == "REFRESH_DAYS must be a number from 1 to 90.\n"
+
+
+def test_production_needs_a_key_that_recognises_repeated_requests() -> None:
+    refused = manage("check", SECRET_KEY=KEY, IDEMPOTENCY_KEY="")
+
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "IDEMPOTENCY_KEY must be set" in refused.stderr
 
 
 def test_open_access_is_refused_outside_development() -> None:
@@ -176,7 +221,7 @@ def test_the_servers_of_make_run_are_taken_all_or_none(
 
     done = subprocess.run(
         [sys.executable, "-c", SHOW, settings],
-        env={"SECRET_KEY": KEY} | environment,
+        env={"SECRET_KEY": KEY, "IDEMPOTENCY_KEY": KEY} | environment,
         capture_output=True,
         text=True,
     )
