@@ -204,6 +204,9 @@ MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
 REPORT_FONTS = env.list(
     "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
 )
+#: Seconds and megabytes of memory that the layout of one file may take.
+REPORT_FILE_SECONDS = env.float("REPORT_FILE_SECONDS", default=10.0)
+REPORT_FILE_MEGABYTES = env.int("REPORT_FILE_MEGABYTES", default=512)
 # For development, files with the messages that would have been sent.
 vars().update(
     env.email_url(

@@ -1,0 +1,26 @@
+"""Functions that a process runs until it is ended, or that end it."""
+
+from __future__ import annotations
+
+
+def endless(_text: str) -> bytes:
+    """Never return."""
+    while True:
+        pass
+
+
+def greedy(_text: str) -> bytes:
+    """Take memory without an end."""
+    taken = []
+    while True:
+        taken.append(bytes(10_000_000))
+
+
+def recursive(text: str) -> bytes:
+    """Call itself without an end."""
+    return recursive(text)
+
+
+def deadly(_text: str) -> bytes:
+    """End the process."""
+    raise SystemExit(3)
