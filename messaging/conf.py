@@ -92,6 +92,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_WAITERS": 16,
     #: Seconds a call waits for its reply.
     "CALL_TIMEOUT": 5.0,
+    #: Maximum number of seconds in which a server tries to send a reply, however long
+    #: its caller would wait.
+    "REPLY_TIMEOUT": 10.0,
     #: Calls of one function that a server process runs at a time.
     "SERVER_THREADS": 4,
     #: Seconds a consumer may take after SIGTERM to finish its current batch.
