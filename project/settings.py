@@ -218,6 +218,8 @@ vars().update(
 )
 #: Seconds for each answer of the mail server.
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
+#: E-mails about reports to one recipient, and of one author, on one day in UTC.
+NOTIFICATIONS_PER_DAY = env.int("NOTIFICATIONS_PER_DAY", default=20)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 #: Addresses to which `doctor --mail` writes.
@@ -233,6 +235,8 @@ MESSAGING = {
         "notifications_queue": {
             # E-mails should leave soon after a mail server is back.
             "RETRY_PAUSE": (0.5, 30.0),
+            # Seconds; a server that answers byte by byte holds up the others so long.
+            "TIME_LIMIT": 60.0,
             "ATTEMPTS_OF": {
                 "messaging.exceptions.Retry": None,
                 # Three hours or so: some servers take minutes to trust a sender.
@@ -300,6 +304,8 @@ SPECTACULAR_SETTINGS = {
 
 #: By how much a penalty lowers an author's rating, which never falls below 0.
 AUTHOR_PENALTY = env.float("AUTHOR_PENALTY", default=0.5)
+#: Penalties of one author on one day, in UTC; what exceeds them changes no rating.
+AUTHOR_PENALTIES_PER_DAY = env.int("AUTHOR_PENALTIES_PER_DAY", default=4)
 #: What happens to the reports of a deleted user: "keep" or "anonymise".
 DELETED_AUTHORS = env.str("DELETED_AUTHORS", default="keep")
 if DELETED_AUTHORS not in ("keep", "anonymise"):

@@ -7,13 +7,14 @@ from typing import Any, Literal, Self
 
 from messaging import Event
 
+from .commands import ReportId
 from .models import ReportLedger
 
 
 class ReportEvent(Event):
     """Base class of the events about reports."""
 
-    id_reporte: str
+    id_reporte: ReportId
     version: int
     id_usuario: int
 

@@ -17,7 +17,7 @@ from messaging.models import LastRun
 from messaging.text import describe
 from reports import agreement
 from reports.documents import sweep, tombstones
-from reports.models import Notification, ReportLedger
+from reports.models import DailyCount, Notification, ReportLedger
 
 #: Exit codes: something differs; a server is unavailable.
 DIFFERS, UNKNOWN = 1, 2
@@ -53,9 +53,10 @@ class Command(BaseCommand):
         prune = actions.add_parser(
             "prune",
             help="remove old tombstones and old records of e-mails",
-            description="Removes the tombstones of deleted reports in MongoDB and the "
-            "records of e-mails that are older than MESSAGING['RETENTION_DAYS']. Run "
-            "it once a day; it may be stopped and run again at any time.",
+            description="Removes the tombstones of deleted reports in MongoDB, the "
+            "records of e-mails and the counts of days that are older than "
+            "MESSAGING['RETENTION_DAYS']. Run it once a day; it may be stopped and run "
+            "again at any time.",
         )
         prune.add_argument("--dry-run", action="store_true", help="only count")
         prune.set_defaults(act=self.prune)
@@ -112,6 +113,10 @@ class Command(BaseCommand):
             self.stdout.flush()
         if not count:
             self.stdout.write("There are no tombstones to remove")
-        rows = Notification.objects.older_than(before)
-        count = rows.count() if dry_run else sum(rows.remove())
-        self.stdout.write(f"{count} records of e-mails {done}")
+        for model, name in (
+            (Notification, "records of e-mails"),
+            (DailyCount, "counts of days"),
+        ):
+            rows = model.objects.older_than(before)
+            count = rows.count() if dry_run else sum(rows.remove())
+            self.stdout.write(f"{count} {name} {done}")
