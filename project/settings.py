@@ -8,13 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from project.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment()
+env.read_file(BASE_DIR / ".env")
 # The private servers of `make run`, unless it was killed or the environment names
 # another server: that one has an engine of its own, and may not be for development.
 with suppress(OSError, ValueError):
@@ -74,6 +75,10 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+# Pages and mails about errors, without secrets.
+DEFAULT_EXCEPTION_REPORTER = "project.error_reports.Report"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.error_reports.Filter"
 
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
