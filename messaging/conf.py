@@ -77,6 +77,9 @@ DEFAULTS: dict[str, Any] = {
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
+    #: Days after which `prune_messages` removes dead letters that nobody has settled;
+    #: None to keep them.
+    "DEAD_LETTER_DAYS": None,
     #: Days for which the numbers of each minute are kept; `prune_messages` sums up what
     #: is older.
     "HISTORY_DAYS": 2,

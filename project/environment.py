@@ -33,6 +33,10 @@ class Environment(environ.Env):
     shows it if there is none. No error of this class shows a value.
     """
 
+    EMAIL_SCHEMES = environ.Env.EMAIL_SCHEMES | {
+        "filemail": "project.private_files.EmailBackend"
+    }
+
     def get_value(
         self,
         var: str,

@@ -205,6 +205,15 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
+STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
+STORAGES = {
+    "default": {"BACKEND": "project.private_files.Storage"},
+    "staticfiles": {"BACKEND": STATIC_FILES},
+}
+#: Days for which `reports prune` keeps the files of reports, 0 as long as the report;
+#: and e-mails that are files.
+REPORT_FILE_DAYS = env.int("REPORT_FILE_DAYS", default=0)
+MAIL_FILE_DAYS = env.int("MAIL_FILE_DAYS", default=7)
 #: TrueType fonts of these files; a letter the first lacks is taken from the next.
 REPORT_FONTS = env.list(
     "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]

@@ -170,6 +170,12 @@ class Notification(models.Model):
         return f"{self.id_reporte} {self.status}"
 
 
+class ReportFileQuerySet(PrunableQuerySet):
+    """The files of reports."""
+
+    moment = "created_at"
+
+
 class ReportFile(models.Model):
     """The name of a report's file in the storage, committed once the file exists."""
 
@@ -178,6 +184,8 @@ class ReportFile(models.Model):
     )
     name = models.CharField(max_length=255)
     created_at = models.DateTimeField()
+
+    objects = ReportFileQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name
