@@ -253,6 +253,7 @@ MESSAGING = {
             "TIME_LIMIT": 60.0,
             "ATTEMPTS_OF": {
                 "messaging.exceptions.Retry": None,
+                "messaging.exceptions.TimeLimitExceeded": 3,
                 # Three hours or so: some servers take minutes to trust a sender.
                 "smtplib.SMTPException": 500,
             },

@@ -65,8 +65,10 @@ def _call(
     options: dict[str, Any],
 ) -> None:
     """Send what the function returns, or a text about what it raises."""
-    # Ctrl-C reaches all processes of a terminal; the parent finishes its work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, and SIGTERM those of a service; the
+    # parent finishes its work.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # It ends even if its parent was killed.
     _limit(resource.RLIMIT_CPU, int(seconds) + 1)
     _limit(resource.RLIMIT_AS, megabytes * 1024 * 1024)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 
 def endless(_text: str) -> bytes:
     """Never return."""
@@ -19,6 +22,13 @@ def greedy(_text: str) -> bytes:
 def recursive(text: str) -> bytes:
     """Call itself without an end."""
     return recursive(text)
+
+
+def stopped(_text: str) -> bytes:
+    """Go on although the service is stopped."""
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return b"done"
 
 
 def deadly(_text: str) -> bytes:

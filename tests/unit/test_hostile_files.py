@@ -13,7 +13,7 @@ from reports.child_process import ChildFailed, run
 from reports.events import ReportCreated
 from reports.layout import MAX_LENGTH, MAX_LINES, MAX_MARKS, bounded
 from reports.pdf import render
-from tests.support.exhausting import deadly, endless, greedy, recursive
+from tests.support.exhausting import deadly, endless, greedy, recursive, stopped
 from tests.support.hostile_texts import TEXTS
 
 #: Seconds for a file, most of which is for starting a process on a busy machine.
@@ -106,6 +106,10 @@ def test_a_process_that_takes_too_much_is_ended(function: object, reason: str) -
         run(function, "x", seconds=2, megabytes=400)  # type: ignore[arg-type]
 
     assert time.monotonic() - started < LONG
+
+
+def test_a_process_finishes_its_work_when_the_service_is_stopped() -> None:
+    assert run(stopped, "x", seconds=5, megabytes=400) == b"done"
 
 
 def test_a_text_that_cannot_be_shaped_gets_a_simpler_file() -> None:
