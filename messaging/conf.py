@@ -82,6 +82,9 @@ DEFAULTS: dict[str, Any] = {
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
+    #: Days after which `prune_messages` removes dead letters that nobody has settled;
+    #: None to keep them.
+    "DEAD_LETTER_DAYS": None,
     #: Days for which the numbers of each minute are kept; `prune_messages` sums up what
     #: is older.
     "HISTORY_DAYS": 2,
@@ -97,6 +100,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_WAITERS": 16,
     #: Seconds a call waits for its reply.
     "CALL_TIMEOUT": 5.0,
+    #: Maximum number of seconds in which a server tries to send a reply, however long
+    #: its caller would wait.
+    "REPLY_TIMEOUT": 10.0,
     #: Calls of one function that a server process runs at a time.
     "SERVER_THREADS": 4,
     #: Seconds a consumer may take after SIGTERM to finish its current batch.

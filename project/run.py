@@ -23,12 +23,12 @@ from typing import TextIO
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import environ
 import honcho.manager
 import psutil
 
 from messaging.lab.processes import is_free, lives, wait
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
+from project.environment import Environment
 
 BASE = Path(__file__).resolve().parent.parent
 LOCAL = BASE / ".local"
@@ -79,7 +79,7 @@ def main() -> int:
         # Other processes see only the environment that a process was started with.
         command = [sys.executable, "-m", "project.run"]
         os.execve(sys.executable, command, os.environ | {MARK: str(LOCAL)})
-    environ.Env.read_env(BASE / ".env")
+    Environment().read_file(BASE / ".env")
     try:
         with lock(LOCAL / "lock") as notice:
             return run(notice)

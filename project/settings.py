@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from project.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment()
+env.read_file(BASE_DIR / ".env")
 # The private servers of `make run`, unless it was killed or the environment names
 # another server: that one has an engine of its own, and may not be for development.
 with suppress(OSError, ValueError):
@@ -100,6 +101,10 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",  # answers who is locked out
 ]
 CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
+
+# Pages and mails about errors, without secrets.
+DEFAULT_EXCEPTION_REPORTER = "project.error_reports.Report"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "project.error_reports.Filter"
 
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
@@ -232,10 +237,22 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
+STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
+STORAGES = {
+    "default": {"BACKEND": "project.private_files.Storage"},
+    "staticfiles": {"BACKEND": STATIC_FILES},
+}
+#: Days for which `reports prune` keeps the files of reports, 0 as long as the report;
+#: and e-mails that are files.
+REPORT_FILE_DAYS = env.int("REPORT_FILE_DAYS", default=0)
+MAIL_FILE_DAYS = env.int("MAIL_FILE_DAYS", default=7)
 #: TrueType fonts of these files; a letter the first lacks is taken from the next.
 REPORT_FONTS = env.list(
     "REPORT_FONTS", default=["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
 )
+#: Seconds and megabytes of memory that the layout of one file may take.
+REPORT_FILE_SECONDS = env.float("REPORT_FILE_SECONDS", default=10.0)
+REPORT_FILE_MEGABYTES = env.int("REPORT_FILE_MEGABYTES", default=512)
 # For development, files with the messages that would have been sent.
 vars().update(
     env.email_url(
@@ -247,6 +264,8 @@ vars().update(
 )
 #: Seconds for each answer of the mail server.
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=5)
+#: E-mails about reports to one recipient, and of one author, on one day in UTC.
+NOTIFICATIONS_PER_DAY = env.int("NOTIFICATIONS_PER_DAY", default=20)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="reportes@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 #: Addresses to which `doctor --mail` writes.
@@ -264,8 +283,11 @@ MESSAGING = {
         "notifications_queue": {
             # E-mails should leave soon after a mail server is back.
             "RETRY_PAUSE": (0.5, 30.0),
+            # Seconds; a server that answers byte by byte holds up the others so long.
+            "TIME_LIMIT": 60.0,
             "ATTEMPTS_OF": {
                 "messaging.exceptions.Retry": None,
+                "messaging.exceptions.TimeLimitExceeded": 3,
                 # Three hours or so: some servers take minutes to trust a sender.
                 "smtplib.SMTPException": 500,
             },
@@ -342,6 +364,8 @@ SPECTACULAR_SETTINGS = {
 
 #: By how much a penalty lowers an author's rating, which never falls below 0.
 AUTHOR_PENALTY = env.float("AUTHOR_PENALTY", default=0.5)
+#: Penalties of one author on one day, in UTC; what exceeds them changes no rating.
+AUTHOR_PENALTIES_PER_DAY = env.int("AUTHOR_PENALTIES_PER_DAY", default=4)
 #: What happens to the reports of a deleted user: "keep" or "anonymise".
 DELETED_AUTHORS = env.str("DELETED_AUTHORS", default="keep")
 if DELETED_AUTHORS not in ("keep", "anonymise"):

@@ -31,6 +31,10 @@ class DeadLetterQuerySet(PrunableQuerySet):
         """Return the dead letters that are neither requeued nor discarded."""
         return self.filter(status=DeadLetter.Status.WAITING)
 
+    def waiting_since(self, moment: datetime) -> DeadLetterQuerySet:
+        """Return those that have waited since before a moment, oldest first."""
+        return self.waiting().filter(failed_at__lt=moment).order_by("failed_at")
+
     def unanswered(self) -> DeadLetterQuerySet:
         """Return those that wait, and that no client knows of."""
         return self.waiting().filter(is_answered=False)

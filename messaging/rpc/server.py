@@ -126,10 +126,17 @@ class Server:
         """Send a reply; return whether the call is done, else it must run again."""
         if not request.properties.reply_to:
             return True
-        timeout = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
+        # Callers choose deadline and queue: neither may occupy a thread for long.
+        wanted = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
+        timeout = min(wanted, settings.REPLY_TIMEOUT)
         try:
             publisher().publish(reply.envelope(request.properties), timeout=timeout)
         except Unconfirmed as error:
+            if publisher().problem() is None:
+                text = "The queue %r takes no reply of %s, which is dropped: %s"
+                queue = request.properties.reply_to
+                logger.warning(text, queue, self._served.name, error)
+                return True
             logger.warning("A call of %s is run again: %s", self._served.name, error)
             return False
         except PublishError:

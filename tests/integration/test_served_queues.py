@@ -229,3 +229,31 @@ def is_answered(name: str) -> bool:
         return bool(call(name, timeout=1) == name)
     except CallError:
         return False
+
+
+def test_callers_whose_queue_takes_no_reply_do_not_hold_the_function(
+    broker: Broker, serve: Serve, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {
+        "CONFIRM_TIMEOUT": 0.3,
+        "REPLY_TIMEOUT": 0.5,
+    }
+    name = serve()  # in one thread
+    eventually(lambda: is_served(name), "it is served")
+    full = f"full-{uuid.uuid4()}"
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    tomorrow = int((time.time() + 24 * 60 * 60 - 60) * 1000)
+    with broker.channel() as channel:
+        channel.queue_declare(full, exclusive=True, arguments=arguments)
+        channel.basic_publish("", full, b"no room for others")
+        for headers in ({"deadline": tomorrow}, {"deadline": tomorrow}, {}, {}):
+            properties = pika.BasicProperties(
+                reply_to=full, correlation_id="1", headers=headers
+            )
+            channel.basic_publish("", name, b"", properties)
+
+        assert call(name, timeout=10) == name
+
+    # They are not run again either, to hold it once more.
+    assert broker.count(name) == 0
+    assert call(name, timeout=1) == name

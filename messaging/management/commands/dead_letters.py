@@ -24,6 +24,7 @@ from messaging.management.printing import (
     Progress,
     closed_pipe_allowed,
     encoded,
+    open_private,
     print_array,
     print_lines,
 )
@@ -169,7 +170,7 @@ class Command(BaseCommand):
                 self.stdout.write(line)
             return
         number = 0
-        with output.open("w") as file:
+        with open_private(output) as file:
             for number, line in enumerate(lines, 1):  # noqa: B007
                 file.write(f"{line}\n")
         self.stdout.write(f"{counted(number)} written to {output}")
