@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from django.db import connections
 from django.http import HttpRequest, JsonResponse
 
-from messaging.amqp.publisher import publisher
-from messaging.database.connections import ping
 from messaging.http.errors import read_only
-from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
 from .access import permitted
+from .availability import unavailable
 from .tokens import BearerToken
 
 
@@ -38,27 +33,3 @@ def ready(request: HttpRequest) -> JsonResponse:
             body["status"] = "degraded"
         body |= {"broker": problem or "ok", "degraded": away}
     return JsonResponse(body, status=503 if problem else 200)
-
-
-def unavailable() -> tuple[str | None, list[str]]:
-    """
-    Return why nothing can be published, or None, and which databases do not answer.
-
-    It takes `TIMEOUT` seconds at most.
-    """
-    for alias in connections:
-        if alias not in _databases:
-            _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
-    refresh([_broker, *_databases.values()])
-    problem = _broker.value if _broker.is_up else "does not answer"
-    return problem, [alias for alias, one in _databases.items() if not one.is_up]
-
-
-def problem_of_broker() -> str | None:
-    """Return why nothing can be published, or None."""
-    # Before `refresh` gives up, so that its reason is known.
-    return publisher().problem(TIMEOUT / 2)
-
-
-_broker = Reading("The broker", problem_of_broker)
-_databases: dict[str, Reading[None]] = {}

@@ -16,7 +16,7 @@ from messaging.http.errors import RETRY_AFTER
 from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
 
-from .health import unavailable
+from .availability import unavailable
 
 repeating = RepeatingLogger(__name__)
 

@@ -28,8 +28,8 @@ from messaging.fields import Email
 from users.commands import normalise_email
 from users.models import User
 
-from .commands import UUID
 from .events import ReportCreated
+from .fields import UUID
 from .models import DailyCount, Notification, ReportLedger
 
 logger = logging.getLogger(__name__)
