@@ -36,7 +36,7 @@ WATERMARK = "0.4"
 
 rabbitmq = lab.RabbitMQ(DIRECTORY / "rabbitmq", free_port())
 mariadb = lab.MariaDB(DIRECTORY / "mariadb", free_port())
-mongodb = lab.MongoDB(DIRECTORY / "mongodb", free_port())
+mongodb = lab.MongoDB(DIRECTORY / "mongodb")
 
 for name in ("MESSAGING", "THROTTLE", "CONFIRM_TIMEOUT", "BEHIND_PROXY"):
     os.environ.pop(name, None)
@@ -99,6 +99,7 @@ def connect(database: str = "") -> Any:
         host="127.0.0.1",
         port=mariadb.port,
         user="root",
+        password=mariadb.password,
         database=database,
         charset="utf8mb4",
         autocommit=True,

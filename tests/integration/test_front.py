@@ -23,6 +23,7 @@ from messaging.lab.servers import WATERMARK
 from messaging.rest_framework.front import Front
 from messaging.rest_framework.plain_writes import route_of
 from project.wsgi import application
+from tests.support import private_servers
 from tests.support.asgi import Answer, ask
 from tests.support.broker import Broker
 from tests.support.processes import Processes, start_api
@@ -66,7 +67,7 @@ class Django:
 def proxy(servers: SimpleNamespace, settings: Any) -> Any:
     """The way from this process to the broker, which can be cut."""
     with Proxy(servers.rabbitmq.port) as one:
-        url = f"amqp://guest:guest@127.0.0.1:{one.port}/"
+        url = private_servers.rabbitmq.url_at(one.port)
         settings.MESSAGING = settings.MESSAGING | {"URL": url, "CONFIRM_TIMEOUT": 1}
         yield one
 

@@ -17,7 +17,7 @@ DIRECTORY = Path(tempfile.mkdtemp(prefix="messaging-tests-"))
 
 rabbitmq = RabbitMQ(DIRECTORY / "rabbitmq", free_port())
 mariadb = MariaDB(DIRECTORY / "mariadb", free_port())
-mongodb = MongoDB(DIRECTORY / "mongodb", free_port())
+mongodb = MongoDB(DIRECTORY / "mongodb")
 
 os.environ.update(
     RABBITMQ_URL=rabbitmq.url,
