@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,19 +9,20 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from messaging.lab.variables import started
+from project.production import problems
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
-# The private servers of `make run`, unless it was killed or the environment names
-# another server: that one has an engine of its own, and may not be for development.
-with suppress(OSError, ValueError):
-    text = (BASE_DIR / ".local" / "servers.env").read_text()
-    os.kill(int(text.partition("\n")[0].removeprefix("# pid ")), 0)
-    started = dict(re.findall(r"^(\w+)='(.*)'$", text, re.MULTILINE))
-    servers = started.keys() - {"DEBUG", "OPEN_ACCESS"}
-    if all(os.environ.get(name, started[name]) == started[name] for name in servers):
-        os.environ.update(started | dict(os.environ))
+# The private servers of `make run`, which are for development, unless the environment
+# names another server: that one has an engine of its own.
+if env.bool("DEBUG", default=True):
+    running = started(BASE_DIR / ".local" / "servers.env")
+    servers = running.keys() - {"DEBUG", "OPEN_ACCESS", "SECRET_KEY"}
+    if all(os.environ.get(name, running[name]) == running[name] for name in servers):
+        os.environ.update(running | {k: v for k, v in os.environ.items() if v})
 
 DEBUG = env.bool("DEBUG", default=False)
 #: Lets anyone read and write without a token; for development only.
@@ -33,14 +32,11 @@ if OPEN_ACCESS and not DEBUG:
         "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
-# A default so that `make run` asks nothing; production must set its own.
-DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes" if DEBUG else ""
+# The defaults below are for development; production must set its own.
+if not DEBUG and (found := list(problems(os.environ))):
+    raise ImproperlyConfigured("\n".join(found))
+DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes"
 SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY
-if not SECRET_KEY:
-    raise ImproperlyConfigured(
-        "There is no SECRET_KEY. To try the project, run `make run`; to set it up, "
-        "copy .env.example to .env and fill it in."
-    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -195,7 +191,8 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / ".local" / "static"
+#: Where `collectstatic` puts its files.
+STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / ".local" / "static"))
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.

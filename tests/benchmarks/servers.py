@@ -49,6 +49,7 @@ os.environ.update(
     MEDIA_ROOT=f"{DIRECTORY}/media",
     DEBUG="0",
     OPEN_ACCESS="0",
+    ALLOWED_HOSTS="localhost,127.0.0.1",
     HTTPS="0",  # a proxy's work, which none of the contestants has
     SECRET_KEY="a key for benchmarks that is long enough for HMAC-SHA256",
     DJANGO_SETTINGS_MODULE="project.settings",

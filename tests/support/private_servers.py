@@ -28,6 +28,7 @@ os.environ.update(
     MEDIA_ROOT=f"{DIRECTORY}/media",
     DEBUG="1",
     OPEN_ACCESS="1",
+    ALLOWED_HOSTS="localhost,127.0.0.1,[::1]",
     SECRET_KEY="a key for tests that is long enough for HMAC-SHA256",
 )
 

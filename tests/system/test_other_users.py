@@ -17,16 +17,10 @@ import pytest
 import requests
 from pika.exceptions import AMQPConnectionError
 
+from messaging.lab.mongodb import LONGEST_SOCKET, is_private
 from messaging.lab.processes import free_port
 from messaging.lab.server import own_secret
-from messaging.lab.servers import (
-    LONGEST_SOCKET,
-    MariaDB,
-    MongoDB,
-    RabbitMQ,
-    Server,
-    is_private,
-)
+from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server
 
 pytestmark = pytest.mark.slow
 

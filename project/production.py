@@ -1,0 +1,75 @@
+"""What must be set in production, where settings have no defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+#: Bytes of the shortest key: as long as the digest of HMAC-SHA256.
+SHORTEST_KEY = 32
+#: Different characters of the shortest key; Django's own check asks for as many.
+FEWEST_CHARACTERS = 5
+#: Passwords that everybody tries first.
+KNOWN = {"", "guest", "root", "admin", "password", "changeme", "secret"}
+#: The servers, and an example of each address.
+SERVERS = {
+    "RABBITMQ_URL": "amqps://project:<password>@broker.example.com:5671/",
+    "DATABASE_URL": "mysql://project:<password>@db.example.com:3306/messaging",
+    "MONGODB_URL": "mongodb://project:<password>@mongo.example.com:27017/reports",
+}
+#: Parts of the names of options by which a client shows a certificate instead.
+CERTIFICATES = ("certfile", "certificatekeyfile", "ssl_cert", "x509", "external")
+
+
+def problems(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each setting that is missing or weak, and how to set it."""
+    yield from _problems_of_key(environment.get("SECRET_KEY", ""))
+    hosts = environment.get("ALLOWED_HOSTS", "").replace(" ", "").split(",")
+    if not any(hosts):
+        yield "ALLOWED_HOSTS is missing: names of the API's host, like api.example.com."
+    elif "*" in hosts:
+        yield "ALLOWED_HOSTS is weak: it allows every host."
+    for name, example in SERVERS.items():
+        url = environment.get(name, "")
+        if not url:
+            yield f"{name} is missing: an address like {example}"
+        elif weakness := weakness_of(url):
+            yield f"{name} is weak: {weakness}."
+
+
+def _problems_of_key(key: str) -> Iterator[str]:
+    if not key:
+        yield (
+            "There is no SECRET_KEY. To try the project, run `make run`; to set it up, "
+            "copy .env.example to .env and fill it in."
+        )
+    elif len(key.encode()) < SHORTEST_KEY:
+        yield f"SECRET_KEY is weak: it has less than {SHORTEST_KEY} bytes."
+    elif len(set(key)) < FEWEST_CHARACTERS or "insecure" in key:
+        yield (
+            "SECRET_KEY is weak: make one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+
+
+def weakness_of(url: str) -> str:
+    """Return why strangers could log in to a server; "" if they could not."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""  # its own client explains it better
+    credentials, _, host = parts.netloc.rpartition("@")
+    user, _, password = (unquote(one) for one in credentials.partition(":"))
+    options = " ".join(f"{name}={value}" for name, value in parse_qsl(parts.query))
+    if (
+        parts.scheme.startswith("sqlite")
+        # A Unix socket, whose folder decides who comes in.
+        or host.lower().startswith("%2f")
+        or any(one in options.lower() for one in CERTIFICATES)
+    ):
+        return ""
+    if not password:
+        return "it has no password"
+    if password.lower() in KNOWN or password == user:
+        return "everybody knows its password"
+    return ""
