@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from messaging.lab.variables import started
 from project.production import problems
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -18,8 +17,12 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 # The private servers of `make run`, which are for development, unless the environment
 # names another server: that one has an engine of its own.
-if env.bool("DEBUG", default=True):
-    running = started(BASE_DIR / ".local" / "servers.env")
+file = BASE_DIR / ".local" / "servers.env"
+if os.path.exists(file) and env.bool("DEBUG", default=True):
+    # It needs psutil, which only machines for development have.
+    from messaging.lab.variables import started
+
+    running = started(file)
     servers = running.keys() - {"DEBUG", "OPEN_ACCESS", "SECRET_KEY"}
     if all(os.environ.get(name, running[name]) == running[name] for name in servers):
         os.environ.update(running | {k: v for k, v in os.environ.items() if v})
