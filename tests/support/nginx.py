@@ -61,7 +61,14 @@ class Nginx:
             text = text.replace(theirs, mine)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         folders = "".join(f"{one}_temp_path {directory}/{one};\n" for one in kinds)
-        text = text.replace("http {\n", f"http {{\n{folders}", 1)
+        # A second one, which is as much work for nginx, and none for the API.
+        self.idle_port = free_port()
+        idle = (
+            f"server {{ listen 127.0.0.1:{self.idle_port} ssl; server_name {HOST};\n"
+            f"ssl_certificate {certificate}; ssl_certificate_key {key};\n"
+            "return 429 '{}'; }\n"
+        )
+        text = text.replace("http {\n", f"http {{\n{folders}{idle}", 1)
         self.configuration = directory / "nginx.conf"
         self.configuration.write_text(text)
 
@@ -87,11 +94,14 @@ class Nginx:
             return False
         return True
 
-    def tls(self, name: str = HOST, trusted: Path | None = None) -> ssl.SSLContext:
+    @property
+    def trusted(self) -> Path:
+        """The certificate that clients have to trust."""
+        return self._authority.certificate
+
+    def tls(self, trusted: Path | None = None) -> ssl.SSLContext:
         """Return what a client needs that trusts the authority, or another one."""
-        return ssl.create_default_context(
-            cafile=str(trusted or self._authority.certificate)
-        )
+        return ssl.create_default_context(cafile=str(trusted or self.trusted))
 
     def connect(self, source: str = "127.0.0.1", name: str = HOST) -> ssl.SSLSocket:
         """Return a connection over TLS from an address of this machine."""

@@ -27,7 +27,7 @@ PRODUCTION = {
     "DEBUG": "0",
     "OPEN_ACCESS": "0",
     "BEHIND_PROXY": "1",
-    "ALLOWED_HOSTS": HOST,
+    "ALLOWED_HOSTS": f"{HOST},127.0.0.1",
     "MESSAGING": '{"BODY_TIMEOUT": 5}',
 }
 MEBIBYTE = 1024 * 1024
@@ -127,7 +127,7 @@ def test_forged_headers_change_nothing(
 
 
 def test_another_host_is_refused(nginx: Nginx) -> None:
-    assert nginx.ask("GET /users/", Host="evil.example").status in (400, 421)
+    assert nginx.ask("GET /users/", Host="evil.example").status == 421
 
 
 def test_a_forged_address_does_not_evade_the_throttle(
@@ -229,9 +229,7 @@ def test_too_many_requests_and_guesses_are_refused_for_that_address_only(
     assert nginx.ask("GET /health/live", source="127.0.0.12").status == 200
 
 
-def test_an_api_that_is_away_is_answered_503(
-    processes: Processes, tmp_path: Path
-) -> None:
+def test_an_api_that_is_away_is_answered_503(tmp_path: Path) -> None:
     with Nginx(tmp_path, 1) as nginx:
         answer = nginx.ask("GET /users/")
 
