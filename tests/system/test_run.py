@@ -26,7 +26,8 @@ from tests.support.messages import PERSON
 from tests.support.waiting import eventually
 
 PARTS = ["manage.py", "examples", "messaging", "project", "reports", "users"]
-SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "PORT", run.MARK]
+SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "SECRET_KEY"]
+SETTINGS += ["ALLOWED_HOSTS", "PORT", run.MARK]
 
 
 @pytest.fixture
