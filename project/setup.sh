@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
-# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool.
+# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
+# nginx.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -42,6 +43,7 @@ missing_packages() {
         has node || echo nodejs
         has npm || echo npm
         has promtool || echo prometheus
+        has nginx || echo nginx
     fi
     [ "$with" != bench ] || has wrk || echo wrk
     ! needs_browser || has chromium || echo chromium

@@ -74,7 +74,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         program = find_program("nginx")
-        assert program, "nginx is not installed: apt-get install nginx-light."
+        assert program, "nginx is not installed: apt-get install nginx."
         command = [program, "-c", str(self.configuration), "-e", str(self.log)]
         checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
