@@ -77,7 +77,8 @@ class Bridge:
     async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
         """Run the application for a request, and send its response."""
         length = environ.get("CONTENT_LENGTH", "")
-        declared = int(length) if length.isdecimal() else 0
+        # So many digits are too many bytes, and Python refuses to read thousands.
+        declared = int(length[:20]) if length.isdecimal() else 0
         if not self._reads_bodies or environ["REQUEST_METHOD"] in WITHOUT_BODY:
             is_chunked = environ.pop("HTTP_TRANSFER_ENCODING", None) is not None
             environ["CONTENT_LENGTH"] = ""
