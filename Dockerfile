@@ -12,4 +12,5 @@ USER app
 ENV PYTHONUNBUFFERED=1
 EXPOSE 8000
 CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", \
-     "--workers-kill-timeout", "8", "project.asgi:application"]
+     "--http1-header-read-timeout", "10000", "--workers-kill-timeout", "8", \
+     "project.asgi:application"]

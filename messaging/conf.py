@@ -30,6 +30,11 @@ DEFAULTS: dict[str, Any] = {
     #: Maximum size in bytes of a body that is published or handled; of a
     #: compressed one, also when it is decompressed.
     "MAX_BODY": 1024 * 1024,
+    #: Seconds in which the body of a request must arrive, or it is answered with 408.
+    "BODY_TIMEOUT": 10.0,
+    #: Maximum size in bytes of the body of a request to any path; larger ones are
+    #: answered with 413, unread.
+    "MAX_REQUEST_BODY": 2560 * 1024,
     #: Maximum number of messages of one process that await their confirm.
     "MAX_IN_FLIGHT": 2000,
     #: Seconds between heartbeats of a connection; a dead peer is detected after two.

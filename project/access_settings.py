@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
-env = environ.Env()
+from .environment import Environment
+
+env = Environment()
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # refuses whoever is locked out

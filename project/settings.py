@@ -2,28 +2,29 @@
 
 import logging
 import os
-import re
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import Environment
+from project.production import KEYS, problems
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Environment()
 env.read_file(BASE_DIR / ".env")
-# The private servers of `make run`, unless it was killed or the environment names
-# another server: that one has an engine of its own, and may not be for development.
-with suppress(OSError, ValueError):
-    text = (BASE_DIR / ".local" / "servers.env").read_text()
-    os.kill(int(text.partition("\n")[0].removeprefix("# pid ")), 0)
-    started = dict(re.findall(r"^(\w+)='(.*)'$", text, re.MULTILINE))
-    servers = started.keys() - {"DEBUG", "OPEN_ACCESS"}
-    if all(os.environ.get(name, started[name]) == started[name] for name in servers):
-        os.environ.update(started | dict(os.environ))
+# The private servers of `make run`, which are for development, unless the environment
+# names another server: that one has an engine of its own.
+file = BASE_DIR / ".local" / "servers.env"
+if os.path.exists(file) and env.bool("DEBUG", default=True):
+    # It needs psutil, which only machines for development have.
+    from messaging.lab.variables import started
+
+    running = started(file)
+    servers = running.keys() - {"DEBUG", "OPEN_ACCESS", *KEYS}
+    if all(os.environ.get(name, running[name]) == running[name] for name in servers):
+        os.environ.update(running | {k: v for k, v in os.environ.items() if v})
 
 from project.access_settings import *  # noqa: E402, F403 what is above it reads .env
 from project.access_settings import LOGIN_THROTTLE, THROTTLE  # noqa: E402
@@ -36,30 +37,15 @@ if OPEN_ACCESS and not DEBUG:
         "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
-#: Bytes of a key: those of the digests that it signs.
-SHORTEST_KEY = 32
-# A default so that `make run` asks nothing; production must set its own.
-DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes" if DEBUG else ""
+# The defaults below are for development; production must set its own.
+if not DEBUG and (found := list(problems(os.environ))):
+    raise ImproperlyConfigured("\n".join(found))
+DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes"
 SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY
-if not SECRET_KEY:
-    raise ImproperlyConfigured(
-        "There is no SECRET_KEY. To try the project, run `make run`; to set it up, "
-        "copy .env.example to .env and fill it in."
-    )
 #: Former keys: what was signed with one of them is still valid.
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 #: Recognises repeated requests; unlike SECRET_KEY, it must stay the same.
 IDEMPOTENCY_KEY = env.str("IDEMPOTENCY_KEY", default="") or DEFAULT_KEY
-for name, keys in {
-    "SECRET_KEY": [SECRET_KEY],
-    "SECRET_KEY_FALLBACKS": SECRET_KEY_FALLBACKS,
-    "IDEMPOTENCY_KEY": [IDEMPOTENCY_KEY],
-}.items():
-    if any(len(key.encode()) < SHORTEST_KEY for key in keys):
-        raise ImproperlyConfigured(
-            f"{name} must be set to a random text of {SHORTEST_KEY} bytes or more: "
-            "`openssl rand -base64 48` prints one."
-        )
 # A page elsewhere could give its own host name this machine's address.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -232,7 +218,8 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / ".local" / "static"
+#: Where `collectstatic` puts its files.
+STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / ".local" / "static"))
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.

@@ -2,7 +2,7 @@
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
 # "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
-# Chromium, and what compares the API with its OpenAPI document.
+# nginx, Chromium, and what compares the API with its OpenAPI document.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -43,9 +43,9 @@ missing_packages() {
         has node || echo nodejs
         has npm || echo npm
         has promtool || echo prometheus
+        has nginx || echo nginx
     fi
-    [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
-[ "$with" != bench ] || has wrk || echo wrk
+    [ "$with" != bench ] || has wrk || echo wrk
     ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then

@@ -21,9 +21,6 @@ from project.tokens import revoked  # noqa: E402
 
 record_published("api", revoked.read)
 
-#: Bytes of a body that are read although they are not needed.
-MOST_UNREAD = 16 * 1024 * 1024
-
 
 def application(
     environ: dict[str, Any], start_response: Callable[..., Any]
@@ -39,7 +36,7 @@ def application(
     if has_unknown_length(environ):
         measure(environ)
     response = django(environ, start_response)
-    if 0 < int(environ.get("CONTENT_LENGTH") or 0) <= MOST_UNREAD:
+    if 0 < int(environ.get("CONTENT_LENGTH") or 0) <= settings.MAX_REQUEST_BODY:
         while body.read(settings.MAX_BODY):
             pass
     return response

@@ -14,11 +14,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import environ
 import honcho.manager
 
 from messaging.lab.processes import free_port
 from messaging.lab.servers import RabbitMQ
+from messaging.lab.variables import started
 
 BASE = Path(__file__).resolve().parent.parent.parent
 LOCAL = BASE / ".local" / "two-services"
@@ -34,10 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     os.chdir(BASE)
     LOCAL.mkdir(parents=True, exist_ok=True)
-    servers = BASE / ".local" / "servers.env"
-    with suppress(OSError, ValueError):  # it may have been killed
-        os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
-        environ.Env.read_env(servers)
+    os.environ.update(started(BASE / ".local" / "servers.env") | dict(os.environ))
     os.environ.setdefault("SERVICE_B_DATABASE_URL", f"sqlite:///{LOCAL}/b.sqlite3")
     os.environ["PYTHONUNBUFFERED"] = "1"
     broker = None

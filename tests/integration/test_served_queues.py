@@ -14,6 +14,7 @@ import pytest
 from messaging import CallError, call
 from messaging.doctor import Level
 from messaging.doctor.rpc import functions
+from tests.support import private_servers
 from tests.support.broker import Broker, restricted_user
 from tests.support.proxy import Proxy, RefusingProxy
 from tests.support.rpc_servers import is_served
@@ -177,7 +178,7 @@ def test_a_queue_that_costs_the_connection_is_reported(
         )
 
     with RefusingProxy(servers.rabbitmq.port, is_transient, REFUSAL) as proxy:
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         settings.MESSAGING = settings.MESSAGING | {"URL": url}
         name = serve(durable=False)
 
@@ -209,7 +210,7 @@ def test_a_server_whose_connection_is_half_open_connects_again(
 ) -> None:
     with Proxy(servers.rabbitmq.port) as proxy:
         usual = settings.MESSAGING
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         settings.MESSAGING = usual | {"URL": url}
         name = serve()
         eventually(lambda: is_served(name), "it is served")

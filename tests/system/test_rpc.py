@@ -409,7 +409,7 @@ def is_answered(name: str, payload: Any) -> bool:
 def test_the_error_without_a_broker_names_its_address(
     servers: SimpleNamespace,
 ) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    url = private_servers.rabbitmq.url_at(free_port())
 
     done = manage("call", "add", "--timeout", "0.5", RABBITMQ_URL=url)
 

@@ -11,27 +11,35 @@ from pathlib import Path
 import jwt
 import pytest
 
+from messaging.lab.variables import shown, started
+from project.production import problems
 from tests.support import BASE
 
 
 def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `manage.py` with settings as on a server."""
-    servers = {"DATABASE_URL": "sqlite://:memory:", "MONGODB_URL": "mongodb://x/y"}
     return subprocess.run(
         [sys.executable, "-W", "error", "manage.py", *command],
         cwd=BASE,
-        env={"DEBUG": "0", "OPEN_ACCESS": "0", "IDEMPOTENCY_KEY": KEY}
-        | servers
-        | environment,
+        env=PRODUCTION | environment,
         capture_output=True,
         text=True,
     )
 
 
 KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PRODUCTION = {
+    "DEBUG": "0",
+    "IDEMPOTENCY_KEY": KEY,
+    "OPEN_ACCESS": "0",
+    "ALLOWED_HOSTS": "api.example.com",
+    "RABBITMQ_URL": "amqps://shop:5cret@broker.example.com:5671/",
+    "DATABASE_URL": "sqlite://:memory:",
+    "MONGODB_URL": "mongodb://shop:5cret@mongo.example.com/reports",
+}
 
 
-def test_without_settings_one_line_says_what_to_do() -> None:
+def test_without_a_key_one_line_says_what_to_do() -> None:
     """An empty key is that of `.env.example`, and hides one in a developer's `.env`."""
     for command in ("check", "migrate", "run_consumer"):
         refused = manage(command, SECRET_KEY="")
@@ -108,7 +116,7 @@ def test_a_short_key_is_refused_in_one_line_that_does_not_show_it(name: str) -> 
 
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
-    assert f"{name} must be set to a random text of 32 bytes" in refused.stderr
+    assert f"{name} is weak: it has less than 32 bytes" in refused.stderr
     assert short not in refused.stderr
 
 
@@ -124,7 +132,7 @@ def test_production_needs_a_key_that_recognises_repeated_requests() -> None:
 
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
-    assert "IDEMPOTENCY_KEY must be set" in refused.stderr
+    assert "There is no IDEMPOTENCY_KEY" in refused.stderr
 
 
 def test_open_access_is_refused_outside_development() -> None:
@@ -147,7 +155,7 @@ def test_an_unknown_way_to_log_is_refused_in_one_line(name: str) -> None:
 def test_the_check_for_deployment_finds_nothing() -> None:
     checked = manage(
         "check", "--deploy", "--fail-level", "WARNING",
-        SECRET_KEY=KEY, DATABASE_URL="mysql://x:y@127.0.0.1/z",
+        SECRET_KEY=KEY, DATABASE_URL="mysql://x:5cret@127.0.0.1/z",
     )  # fmt: skip
 
     assert checked.returncode == 0, checked.stderr
@@ -157,9 +165,9 @@ def test_the_check_for_deployment_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("mongodb://127.0.0.1:27017", "reports"),
-        ("mongodb+srv://u:secret@host/", "reports"),
-        ("mongodb://a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
+        ("mongodb://u:5cret@127.0.0.1:27017", "reports"),
+        ("mongodb+srv://u:5cret@host/", "reports"),
+        ("mongodb://u:5cret@a:1,b:2/other?tlsCAFile=/etc/ssl/ca", "other"),
     ],
 )
 def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> None:
@@ -174,13 +182,104 @@ def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> N
     assert done.stdout.strip().splitlines()[-1] == name
 
 
+WEAK_KEYS = ["a" * 100, "short", "insecure-development-key-of-at-least-32-bytes"]
+WEAK = {
+    "SECRET_KEY": ["", *WEAK_KEYS],
+    "IDEMPOTENCY_KEY": ["", *WEAK_KEYS],
+    "ALLOWED_HOSTS": ["", " , ", "*", "api.example.com,*"],
+    "RABBITMQ_URL": [
+        "",
+        "amqp://127.0.0.1/",
+        "amqp://guest:guest@broker.example.com:5672/",
+        "amqp://guest:guest@127.0.0.1:5672/",
+        "amqp://shop:shop@broker.example.com/",
+        "amqp://shop:@broker.example.com/",
+    ],
+    "DATABASE_URL": [
+        "",
+        "mysql://root@127.0.0.1:3306/messaging",
+        "mysql://root:root@db.example.com/messaging",
+        "mysql://shop:PASSWORD@db.example.com/messaging",
+    ],
+    "MONGODB_URL": [
+        "",
+        "mongodb://127.0.0.1:27017/reports",
+        "mongodb://a.example.com,b.example.com/reports",
+        "mongodb+srv://shop@mongo.example.com/reports",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, one) for name, values in WEAK.items() for one in values]
+)
+def test_each_missing_or_weak_setting_is_named_in_one_line(
+    name: str, value: str
+) -> None:
+    environment = PRODUCTION | {"SECRET_KEY": KEY}
+    assert list(problems(environment)) == []
+
+    [line] = problems(environment | {name: value})
+
+    assert line.startswith(
+        (f"{name} is missing: ", f"{name} is weak: ", "There is no ")
+    )
+    assert name in line
+    assert "\n" not in line
+    assert not value or value not in line
+    assert list(problems(environment | {name: ""}))
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "mysql://shop@%2Frun%2Fmysqld%2Fmysqld.sock/messaging"),
+        ("DATABASE_URL", "mysql://shop@db/x?ssl_cert=/etc/ssl/shop.pem"),
+        ("MONGODB_URL", "mongodb://%2Frun%2Fmongodb.sock/reports"),
+        ("MONGODB_URL", "mongodb://shop@host/x?authMechanism=MONGODB-X509"),
+        ("MONGODB_URL", "mongodb://host/x?tlsCertificateKeyFile=/etc/ssl/shop.pem"),
+        ("RABBITMQ_URL", "amqps://shop:p%40ss%2Fword@host/%2F"),
+    ],
+)
+def test_other_ways_to_keep_strangers_out_are_strong(name: str, url: str) -> None:
+    assert list(problems(PRODUCTION | {"SECRET_KEY": KEY, name: url})) == []
+
+
+@pytest.mark.parametrize("command", ["check", "migrate", "run_consumer"])
+def test_nothing_starts_without_its_own_settings(command: str) -> None:
+    missing = dict.fromkeys([*WEAK], "")
+
+    refused = manage(command, **missing)
+
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    lines = refused.stderr.splitlines()
+    assert len(lines) == len(WEAK)
+    for name, line in zip(WEAK, lines, strict=True):
+        assert name in line
+
+
+def test_a_server_is_refused_like_a_command() -> None:
+    refused = subprocess.run(
+        [sys.executable, "-c", "import project.asgi"],
+        cwd=BASE,
+        env=PRODUCTION | {"SECRET_KEY": KEY, "RABBITMQ_URL": ""},
+        capture_output=True,
+        text=True,
+    )
+
+    assert refused.returncode == 1
+    assert "RABBITMQ_URL is missing" in refused.stderr.splitlines()[-1]
+
+
 RUN = {
-    "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/",
-    "DATABASE_URL": "mysql://root@127.0.0.1:2/messaging",
+    "RABBITMQ_URL": "amqp://guest:5cret@127.0.0.1:1/",
+    "DATABASE_URL": "mysql://root:5cret@127.0.0.1:2/messaging",
     "MONGODB_URL": "mongodb://127.0.0.1:3/reports",
     "MONGODB_ENGINE": "messaging.lab.nx_mongodb",
     "DEBUG": "1",
     "OPEN_ACCESS": "1",
+    "SECRET_KEY": "a key of make run that is long enough for HMAC-SHA256",
 }
 SHOW = """
 import runpy, sys
@@ -188,42 +287,80 @@ found = runpy.run_path(sys.argv[1])
 broker, databases = found["MESSAGING"]["URL"], found["DATABASES"]
 print(broker, databases["reports"]["HOST"], databases["default"]["PORT"])
 print(databases["reports"]["ENGINE"], found["DEBUG"], found["OPEN_ACCESS"])
+print(found["SECRET_KEY"].split()[0])
 """
 REAL = "mongodb://mongodb.example.com/reports"
 OF_RUN = f"{RUN['RABBITMQ_URL']} {RUN['MONGODB_URL']} 2 {RUN['MONGODB_ENGINE']}"
-DEFAULTS = "amqp://guest:guest@127.0.0.1:5672/ {} 3306 django_mongodb_backend"
-
-
-@pytest.mark.parametrize(
-    ("environment", "shown"),
-    [
-        ({}, f"{OF_RUN} True True"),
-        # The same server, as for the processes of the run itself.
-        ({"MONGODB_URL": RUN["MONGODB_URL"]}, f"{OF_RUN} True True"),
-        ({"OPEN_ACCESS": "0"}, f"{OF_RUN} True False"),
-        # Another server takes nothing from the run, above all no open access.
-        ({"MONGODB_URL": REAL}, f"{DEFAULTS.format(REAL)} False False"),
-        (
-            {"MONGODB_ENGINE": "django_mongodb_backend"},
-            f"{DEFAULTS.format('mongodb://127.0.0.1:27017/reports')} False False",
-        ),
-    ],
+DEFAULTS = (
+    "amqp://guest:guest@127.0.0.1:5672/ {} 3306 django_mongodb_backend True False"
+    " insecure-development-key-of-at-least-32-bytes"
 )
-def test_the_servers_of_make_run_are_taken_all_or_none(
-    environment: dict[str, str], shown: str, tmp_path: Path
-) -> None:
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Settings whose directory is not that of a developer."""
     settings = tmp_path / "project" / "settings.py"
     settings.parent.mkdir()
     shutil.copy(BASE / "project" / "settings.py", settings)
-    lines = [f"# pid {os.getpid()}", *(f"{k}='{v}'" for k, v in RUN.items())]
     (tmp_path / ".local").mkdir()
-    (tmp_path / ".local" / "servers.env").write_text("\n".join(lines))
+    return settings
 
-    done = subprocess.run(
+
+def show(settings: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process that prints the servers of settings."""
+    return subprocess.Popen(
         [sys.executable, "-c", SHOW, settings],
-        env={"SECRET_KEY": KEY, "IDEMPOTENCY_KEY": KEY} | environment,
-        capture_output=True,
+        cwd=BASE,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
-    assert done.stdout.split() == shown.split(), done.stderr
+
+@pytest.mark.parametrize(
+    ("environment", "shown_servers"),
+    [
+        ({}, f"{OF_RUN} True True a"),
+        # The same server, as for the processes of the run itself.
+        ({"MONGODB_URL": RUN["MONGODB_URL"]}, f"{OF_RUN} True True a"),
+        ({"OPEN_ACCESS": "0"}, f"{OF_RUN} True False a"),
+        ({"SECRET_KEY": ""}, f"{OF_RUN} True True a"),
+        ({"SECRET_KEY": KEY}, f"{OF_RUN} True True {KEY}"),
+        # Another server takes nothing from the run, above all no open access.
+        ({"MONGODB_URL": REAL, "DEBUG": "1"}, DEFAULTS.format(REAL)),
+        (
+            {"MONGODB_ENGINE": "django_mongodb_backend", "DEBUG": "1"},
+            DEFAULTS.format("mongodb://127.0.0.1:27017/reports"),
+        ),
+        # Nor does production, which has no defaults.
+        ({"MONGODB_URL": REAL}, None),
+        ({"DEBUG": "0"}, None),
+    ],
+)
+def test_the_servers_of_make_run_are_taken_all_or_none(
+    environment: dict[str, str], shown_servers: str | None, copy: Path
+) -> None:
+    with shown(copy.parent.parent / ".local" / "servers.env", RUN):
+        output, errors = show(copy, environment).communicate()
+
+    if shown_servers is None:
+        assert "RABBITMQ_URL is missing" in errors
+    else:
+        assert output.split() == shown_servers.split(), errors
+
+
+def test_what_a_killed_run_has_left_is_not_believed(copy: Path) -> None:
+    """Not even if a process of the same id lives: this one."""
+    file = copy.parent.parent / ".local" / "servers.env"
+    with shown(file, RUN):
+        text = file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert not file.exists()
+    file.write_text(f"# pid {os.getpid()}\n{text}")
+
+    output, _ = show(copy, {"DEBUG": "1"}).communicate()
+
+    assert output.startswith("amqp://guest:guest@127.0.0.1:5672/ ")
+    assert started(file) == {}

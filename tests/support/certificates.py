@@ -1,0 +1,41 @@
+"""A private certification authority, made with openssl."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+class Authority:
+    """Signs certificates; its own is in `certificate`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.certificate = directory / "ca.pem"
+        self._key = directory / "ca.key"
+        _openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-days", "2", "-subj", "/CN=Authority of the tests",
+            "-keyout", self._key, "-out", self.certificate,
+        )  # fmt: skip
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return the certificate of a host, and its key."""
+        certificate, key, request, extensions = (
+            self._directory / f"{name}.{end}" for end in ("pem", "key", "csr", "ext")
+        )
+        extensions.write_text(f"subjectAltName=DNS:{name}\n")
+        _openssl(
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-subj", f"/CN={name}", "-keyout", key, "-out", request,
+        )  # fmt: skip
+        _openssl(
+            "x509", "-req", "-days", "2", "-CAcreateserial", "-in", request,
+            "-CA", self.certificate, "-CAkey", self._key,
+            "-extfile", extensions, "-out", certificate,
+        )  # fmt: skip
+        return certificate, key
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
