@@ -282,8 +282,10 @@ RUN = {
     "SECRET_KEY": "a key of make run that is long enough for HMAC-SHA256",
 }
 SHOW = """
-import runpy, sys
-found = runpy.run_path(sys.argv[1])
+import sys
+sys.path.insert(0, sys.argv[1])
+from project import settings
+found = vars(settings)
 broker, databases = found["MESSAGING"]["URL"], found["DATABASES"]
 print(broker, databases["reports"]["HOST"], databases["default"]["PORT"])
 print(databases["reports"]["ENGINE"], found["DEBUG"], found["OPEN_ACCESS"])
@@ -299,18 +301,19 @@ DEFAULTS = (
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Settings whose directory is not that of a developer."""
-    settings = tmp_path / "project" / "settings.py"
-    settings.parent.mkdir()
-    shutil.copy(BASE / "project" / "settings.py", settings)
+    """A directory with the settings, which is not that of a developer."""
+    for path in (BASE / "project").rglob("*.py"):
+        copied = tmp_path / path.relative_to(BASE)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
     (tmp_path / ".local").mkdir()
-    return settings
+    return tmp_path
 
 
-def show(settings: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+def show(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """Start a process that prints the servers of settings."""
     return subprocess.Popen(
-        [sys.executable, "-c", SHOW, settings],
+        [sys.executable, "-c", SHOW, folder],
         cwd=BASE,
         env=environment,
         stdout=subprocess.PIPE,
@@ -342,7 +345,7 @@ def show(settings: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 def test_the_servers_of_make_run_are_taken_all_or_none(
     environment: dict[str, str], shown_servers: str | None, copy: Path
 ) -> None:
-    with shown(copy.parent.parent / ".local" / "servers.env", RUN):
+    with shown(copy / ".local" / "servers.env", RUN):
         output, errors = show(copy, environment).communicate()
 
     if shown_servers is None:
@@ -353,7 +356,7 @@ def test_the_servers_of_make_run_are_taken_all_or_none(
 
 def test_what_a_killed_run_has_left_is_not_believed(copy: Path) -> None:
     """Not even if a process of the same id lives: this one."""
-    file = copy.parent.parent / ".local" / "servers.env"
+    file = copy / ".local" / "servers.env"
     with shown(file, RUN):
         text = file.read_text()
         assert file.stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""Settings of logins, tokens and limits of requests, which `settings.py` includes."""
+"""Settings of connections, logins, tokens and limits of requests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .environment import Environment
-
-env = Environment()
+from .base import DEBUG, env
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # refuses whoever is locked out
@@ -69,3 +67,14 @@ SIMPLE_JWT = {
     "USER_ID_CLAIM": "sub",
     "TOKEN_USER_CLASS": "project.tokens.Client",
 }
+
+#: Whether clients use TLS, to this server or to a proxy in front of it.
+HTTPS = env.bool("HTTPS", default=not DEBUG)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Health checks come from inside, and take a redirect for an answer.
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
+    # Only a proxy that sets this header itself may be trusted with it.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

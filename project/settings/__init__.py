@@ -1,51 +1,20 @@
-"""Settings from the environment, then `.env`, then the servers of `make run`."""
+"""
+All settings.
 
-import logging
-import os
-from pathlib import Path
+Open `base.py` to see where they come from; `access.py`, `api.py` and `logs.py` have
+those of one subject each.
+"""
+
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project.environment import Environment
-from project.production import KEYS, problems
+from .access import *  # noqa: F403
+from .api import *  # noqa: F403
+from .base import *  # noqa: F403
+from .base import BASE_DIR, DEBUG, IDEMPOTENCY_KEY, env
+from .logs import *  # noqa: F403
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-
-env = Environment()
-env.read_file(BASE_DIR / ".env")
-# The private servers of `make run`, which are for development, unless the environment
-# names another server: that one has an engine of its own.
-file = BASE_DIR / ".local" / "servers.env"
-if os.path.exists(file) and env.bool("DEBUG", default=True):
-    # It needs psutil, which only machines for development have.
-    from messaging.lab.variables import started
-
-    running = started(file)
-    servers = running.keys() - {"DEBUG", "OPEN_ACCESS", *KEYS}
-    if all(os.environ.get(name, running[name]) == running[name] for name in servers):
-        os.environ.update(running | {k: v for k, v in os.environ.items() if v})
-
-from project.access_settings import *  # noqa: E402, F403 what is above it reads .env
-from project.access_settings import LOGIN_THROTTLE, THROTTLE  # noqa: E402
-
-DEBUG = env.bool("DEBUG", default=False)
-#: Lets anyone read and write without a token; for development only.
-OPEN_ACCESS = env.bool("OPEN_ACCESS", default=False)
-if OPEN_ACCESS and not DEBUG:
-    raise ImproperlyConfigured(
-        "OPEN_ACCESS=1 lets anyone write; it needs DEBUG=1. "
-        "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
-    )
-# The defaults below are for development; production must set its own.
-if not DEBUG and (found := list(problems(os.environ))):
-    raise ImproperlyConfigured("\n".join(found))
-DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes"
-SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY
-#: Former keys: what was signed with one of them is still valid.
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-#: Recognises repeated requests; unlike SECRET_KEY, it must stay the same.
-IDEMPOTENCY_KEY = env.str("IDEMPOTENCY_KEY", default="") or DEFAULT_KEY
 # A page elsewhere could give its own host name this machine's address.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -147,47 +116,6 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASE_ROUTERS = ["reports.router.ReportsRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: "json" for programs that collect log lines, "console" for people.
-LOG_FORMAT = env.str("LOG_FORMAT", default="console" if DEBUG else "json")
-if LOG_FORMAT not in ("json", "console"):
-    raise ImproperlyConfigured('LOG_FORMAT must be "json" or "console".')
-#: Of the lines of this project; of libraries there are warnings and worse.
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
-if LOG_LEVEL not in logging.getLevelNamesMapping():
-    raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR.")
-# Python would write warnings to the same stream in a form of its own.
-logging.captureWarnings(True)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {
-        "context": {"()": "messaging.logs.context.AddContext"},
-        "one_line_each": {"()": "messaging.logs.django_lines.OneLineEach"},
-    },
-    "formatters": {
-        "console": {"()": "messaging.logs.console.ConsoleFormatter"},
-        "json": {"()": "messaging.logs.json_lines.JSONFormatter"},
-    },
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "filters": ["context", "one_line_each"],
-            "formatter": LOG_FORMAT,
-        },
-        "rejected": {"class": "messaging.amqp.tally.CountRejected"},
-    },
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {
-        "django": {"handlers": [], "level": "INFO"},  # Django's default has its own
-        "django.security": {"handlers": ["rejected"]},
-        "messaging": {"level": LOG_LEVEL},
-        "project": {"level": LOG_LEVEL},
-        "axes": {"level": "ERROR"},  # its warnings name who failed to log in
-        "reports": {"level": LOG_LEVEL},
-        "users": {"level": LOG_LEVEL},
-    },
-}
-
 # Errors shown to people are in the language of the contract.
 LANGUAGE_CODE = "es"
 LANGUAGES = [("es", "español"), ("en", "English")]
@@ -201,16 +129,6 @@ CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "/"
 
-#: Whether clients use TLS, to this server or to a proxy in front of it.
-HTTPS = env.bool("HTTPS", default=not DEBUG)
-SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# Health checks come from inside, and take a redirect for an answer.
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
-BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
-if BEHIND_PROXY:
-    # Only a proxy that sets this header itself may be trusted with it.
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SILENCED_SYSTEM_CHECKS = [
     # These concern other hosts of the domain, which this project does not know.
     "security.W005",  # HSTS for subdomains
@@ -281,72 +199,6 @@ MESSAGING = {
         },
         **OF_MESSAGING.get("QUEUES", {}),
     },
-}
-
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": []
-    if OPEN_ACCESS
-    else [
-        # First, so that a request with a token touches no database.
-        "project.tokens.BearerToken",
-        "project.access.BrowserSession",
-    ],
-    "DEFAULT_PERMISSION_CLASSES": [
-        "rest_framework.permissions.AllowAny"
-        if OPEN_ACCESS
-        else "project.access.HasRole"
-    ],
-    "DEFAULT_PARSER_CLASSES": [
-        "messaging.rest_framework.parsers.StrictJSONParser",
-        "rest_framework.parsers.FormParser",
-        "messaging.rest_framework.parsers.MultiPartParser",
-    ],
-    "DEFAULT_RENDERER_CLASSES": [
-        "rest_framework.renderers.JSONRenderer",
-        "messaging.rest_framework.renderers.FormsRenderer",
-    ],
-    "DEFAULT_FILTER_BACKENDS": [
-        "django_filters.rest_framework.DjangoFilterBackend",
-        "messaging.rest_framework.filters.SearchFilter",
-        "messaging.rest_framework.filters.OrderingFilter",
-    ],
-    "DEFAULT_PAGINATION_CLASS": "project.pagination.KeysetPagination",
-    "DEFAULT_SCHEMA_CLASS": "project.openapi.RoleSchema",
-    "VIEW_NAME_FUNCTION": "messaging.rest_framework.renderers.view_name",
-    "EXCEPTION_HANDLER": "messaging.rest_framework.exceptions.exception_handler",
-    "DEFAULT_THROTTLE_CLASSES": ["project.throttling.Throttle"] if THROTTLE else [],
-    "DEFAULT_THROTTLE_RATES": {
-        "client": THROTTLE or None,
-        "login": LOGIN_THROTTLE or None,
-    },
-    # Proxies that report the client's address; without, clients could forge it.
-    "NUM_PROXIES": int(BEHIND_PROXY),
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
-}
-
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Usuarios y reportes",
-    "DESCRIPTION": (
-        "Las lecturas van a la base de datos. Las escrituras se encolan en RabbitMQ y "
-        "se responden con 202; con `Prefer: wait=N`, con su resultado.\n\n"
-        "Todo error es un objeto con `code`, para programas, y `detail`, para "
-        "personas; un 400 tiene además `errors`, con los textos de cada campo, "
-        "parámetro o cabecera. Un parámetro de consulta desconocido o repetido es un "
-        "400. Un método que una dirección no tiene es un 405 con `Allow`, y una "
-        "dirección desconocida un 404. Cada lectura responde también a HEAD, y cada "
-        "dirección a OPTIONS."
-    ),
-    "VERSION": "1.0.0",
-    "OAS_VERSION": "3.1.1",
-    # One definition of each body, whatever the method.
-    "COMPONENT_SPLIT_PATCH": False,
-    "POSTPROCESSING_HOOKS": [
-        "messaging.rest_framework.openapi.add_operations",
-        "project.openapi.complete",
-    ],
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 #: By how much a penalty lowers an author's rating, which never falls below 0.
