@@ -15,6 +15,7 @@ from pymongo.uri_parser import parse_uri
 
 from project.environment import escaped
 from tests.support import BASE
+from tests.support.production import KEY, PRODUCTION
 
 SECRET = "$ecret#1%/?:+ñ'x&y=z"
 SHOW = """
@@ -35,11 +36,11 @@ def run(
     folder: Path | None = None, /, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Print settings as on a server; those of a folder have its `.env`."""
-    base = {"DJANGO_SETTINGS_MODULE": "project.settings", "SECRET_KEY": "k" * 50}
+    base = {"DJANGO_SETTINGS_MODULE": "project.settings", "SECRET_KEY": KEY}
     return subprocess.run(
         [sys.executable, "-c", SHOW],
         cwd=folder or BASE,
-        env={"PATH": os.environ["PATH"], "DEBUG": "0"} | base | environment,
+        env={"PATH": os.environ["PATH"]} | PRODUCTION | base | environment,
         capture_output=True,
         text=True,
     )
@@ -53,7 +54,7 @@ def values(found: subprocess.CompletedProcess[str]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "secret", ["$" * 50, "$SECRET_KEY" * 5, r"\$x" * 20, SECRET * 3]
+    "secret", ["$" * 50 + "abcd", "$SECRET_KEY" * 5, r"\$xYz" * 20, SECRET * 3]
 )
 def test_a_secret_key_may_have_any_characters(secret: str) -> None:
     assert values(run(SECRET_KEY=secret))["key"] == secret
@@ -165,9 +166,9 @@ def test_a_file_may_have_any_value_and_its_mistakes_are_not_shown(
         "export MEDIA_ROOT='$x'\nhidden-two\n"
     )
 
-    found = run(tmp_path, SECRET_KEY_IS="elsewhere", SECRET_KEY="")
+    found = run(tmp_path, SECRET_KEY="")
     assert "There is no SECRET_KEY" in found.stderr  # the environment wins
-    environment = {"PATH": os.environ["PATH"], "DEBUG": "0"}
+    environment = {"PATH": os.environ["PATH"]} | PRODUCTION
     read = subprocess.run(
         [sys.executable, "-c", SHOW],
         cwd=tmp_path,

@@ -12,6 +12,7 @@ from drf_spectacular.settings import patched_settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.routers import SimpleRouter
 
+from messaging.rest_framework.openapi import QueuedAutoSchema
 from tests.support.odd_viewsets import Burst, Notes
 from tests.support.openapi import document_of
 from users.models import User
@@ -183,6 +184,7 @@ class PublicNotes(Notes):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     throttle_classes = [Burst]
+    schema = QueuedAutoSchema()
 
 
 def test_a_viewset_of_another_project_is_described() -> None:

@@ -14,6 +14,7 @@ import pytest
 from messaging.lab.variables import shown, started
 from project.production import problems
 from tests.support import BASE
+from tests.support.production import KEY, PRODUCTION
 
 
 def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,18 +26,6 @@ def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
     )
-
-
-KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-PRODUCTION = {
-    "DEBUG": "0",
-    "IDEMPOTENCY_KEY": KEY,
-    "OPEN_ACCESS": "0",
-    "ALLOWED_HOSTS": "api.example.com",
-    "RABBITMQ_URL": "amqps://shop:5cret@broker.example.com:5671/",
-    "DATABASE_URL": "sqlite://:memory:",
-    "MONGODB_URL": "mongodb://shop:5cret@mongo.example.com/reports",
-}
 
 
 def test_without_a_key_one_line_says_what_to_do() -> None:
