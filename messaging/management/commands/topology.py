@@ -6,7 +6,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
@@ -15,13 +15,14 @@ from messaging.amqp.connection import broker_address
 from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
+from messaging.management.terminal import TerminalCommand
 from messaging.registry import handlers
 
 #: Exit codes of `plan`.
 DONE, FORBIDDEN, TO_DO = 0, 1, 2
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Show, plan or make the queues and exchanges that the handlers need."""
 
     help = "Shows what this project needs of the broker, plans the changes, or applies."

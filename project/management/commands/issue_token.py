@@ -4,12 +4,11 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from messaging.management.terminal import TerminalCommand
 from project.access import ROLES, issue_token
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Print a token for a program or a person."""
 
     help = (
