@@ -70,7 +70,10 @@ DEFAULTS: dict[str, Any] = {
     #: Share of failures among the last messages above which a consumer tries messages
     #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: By queue, other values of the seven settings named in `BY_QUEUE`.
+    #: Maximum size in bytes of the bodies that wait in a partition or a queue of dead
+    #: letters; the broker refuses further ones until some are taken. None for no limit.
+    "MAX_QUEUE_BYTES": 1024 * 1024 * 1024,
+    #: By queue, other values of the eight settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
@@ -111,6 +114,7 @@ BY_QUEUE = (
     "TIME_LIMIT",
     "RETRY_PAUSE",
     "BREAKER",
+    "MAX_QUEUE_BYTES",
 )
 
 

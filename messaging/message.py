@@ -54,9 +54,6 @@ class Message(BaseModel):
     event_type: str
     #: The queue that takes this message.
     queue: ClassVar[str]
-    #: Fields of which another value makes another message of it, for those who correct
-    #: dead letters, as another type or key does.
-    decisive: ClassVar[tuple[str, ...]] = ()
     #: Name of the URL that shows what the message was about, given its reference.
     view_name: ClassVar[str | None] = None
 
@@ -68,14 +65,6 @@ class Message(BaseModel):
     def partition_key(self) -> str:
         """Messages with the same key take effect in the order they were accepted."""
         raise NotImplementedError
-
-    @property
-    def required_permissions(self) -> tuple[str, ...] | None:
-        """
-        What an account needs to turn a dead letter into this message: permissions of
-        Django such as "users.delete_user"; None for superusers only.
-        """
-        return None
 
     @property
     def if_version(self) -> int | None:

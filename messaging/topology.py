@@ -30,6 +30,14 @@ MAX_PARTITIONS = 256
 BROWSING_LIMIT = 1_000_000
 
 
+#: Arguments in which an existing queue of ours may differ from what is wanted, and the
+#: values that do; any limit does as well.
+TOLERATED: dict[str, tuple[Any, ...]] = {
+    "x-dead-letter-exchange": ("", PARTITIONS),
+    "x-overflow": (None, "reject-publish"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Queue:
     """A queue of the broker and its arguments."""
@@ -133,18 +141,23 @@ def needed_by(queue: str, name: str) -> Iterator[Queue | Exchange | Binding]:
     `name` is that of the public queue, of a partition, or of a queue of dead letters.
     """
     if is_dead_queue(queue):
-        yield dead_letter_queue(origin(queue))
+        yield from _routed_to(dead_letter_queue(origin(queue)))
         return
     if name == queue:
         yield Queue(queue, is_public=True)
         return
-    yield dead_letter_queue(queue)
-    yield work_queue(queue, name)
-    yield Exchange(PARTITIONS, "direct")
-    yield Binding(name, PARTITIONS, name)
+    yield from _routed_to(dead_letter_queue(queue))
+    yield from _routed_to(work_queue(queue, name))
     # Exchanges route to the first partition only, whose consumer forwards.
     if name == partition_name(queue, 0):
         yield from _bound_to(queue, name)
+
+
+def _routed_to(queue: Queue) -> Iterator[Queue | Exchange | Binding]:
+    """Yield a queue of ours, and what routes to it what our processes publish."""
+    yield queue
+    yield Exchange(PARTITIONS, "direct")
+    yield Binding(queue.name, PARTITIONS, queue.name)
 
 
 def _bound_to(queue: str, name: str) -> Iterator[Exchange | Binding]:
@@ -168,7 +181,7 @@ def work_queue(queue: str, partition: str) -> Queue:
     arguments: dict[str, Any] = {
         "x-queue-type": settings.QUEUE_TYPE,
         "x-single-active-consumer": True,
-        "x-dead-letter-exchange": "",
+        "x-dead-letter-exchange": PARTITIONS,
         "x-dead-letter-routing-key": dead_queue(queue),
         "x-overflow": "reject-publish",
     }
@@ -177,15 +190,39 @@ def work_queue(queue: str, partition: str) -> Queue:
             "x-delivery-limit": settings.DELIVERY_LIMIT,
             "x-dead-letter-strategy": "at-least-once",
         }
-    return Queue(partition, arguments)
+    return Queue(partition, arguments | limits(queue))
 
 
 def dead_letter_queue(queue: str) -> Queue:
     """Return the queue of the dead letters of `queue`."""
-    arguments: dict[str, Any] = {"x-queue-type": settings.QUEUE_TYPE}
+    arguments: dict[str, Any] = {
+        "x-queue-type": settings.QUEUE_TYPE,
+        "x-overflow": "reject-publish",
+    }
     if settings.QUEUE_TYPE == "quorum":
         arguments["x-delivery-limit"] = BROWSING_LIMIT
-    return Queue(dead_queue(queue), arguments)
+    return Queue(dead_queue(queue), arguments | limits(queue))
+
+
+def limits(queue: str) -> dict[str, Any]:
+    """Return the arguments that limit the length of a partition of a queue."""
+    most = settings.of(queue, "MAX_QUEUE_BYTES")
+    return {} if most is None else {"x-max-length-bytes": most}
+
+
+def tolerates(wanted: Queue, found: Queue) -> bool:
+    """
+    Return whether an existing queue does, though its arguments are not those wanted.
+
+    Earlier versions dead-lettered through the default exchange, and had no limits.
+    """
+    mine, theirs = wanted.arguments, found.arguments
+    return all(
+        mine.get(name) == theirs.get(name)
+        or name == "x-max-length-bytes"
+        or theirs.get(name) in TOLERATED.get(name, ())
+        for name in mine.keys() | theirs.keys()
+    )
 
 
 def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:

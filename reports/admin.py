@@ -13,10 +13,19 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from messaging import Message
-from messaging.admin import MessageForm, PublishingAdmin, ReadOnlyAdmin
+from messaging.admin import MessageForm, PublishingAdmin, ReadOnlyAdmin, orders
 
 from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Notification, Report, ReportFile
+
+orders(ReportCreate, "reports.add_report")
+orders(
+    ReportUpdateVisibility,
+    "reports.change_report",
+    visibilidad="reports.change_report",
+    penalize_author="reports.change_report",
+)
+orders(ReportDelete, "reports.delete_report")
 
 
 class ReportCreateForm(MessageForm):

@@ -37,15 +37,8 @@ class ReportCommand(Message):
 
     queue: ClassVar = "reports_queue"
     view_name: ClassVar = "report-detail"
-    #: What the admin demands for it.
-    permission: ClassVar[str]
 
     id_reporte: ReportId | None = None
-
-    @property
-    def required_permissions(self) -> tuple[str, ...]:
-        """That of the admin."""
-        return (self.permission,)
 
     @property
     def partition_key(self) -> str:
@@ -57,7 +50,6 @@ class ReportCreate(ReportCommand):
     """Store a report and count it for its author. Without an id it is given one."""
 
     event_type: Literal["report.create"] = "report.create"
-    permission: ClassVar = "reports.add_report"
     id_usuario: UserId
     tipo_reporte: Kind
     descripcion: Description
@@ -77,8 +69,6 @@ class ReportUpdateVisibility(ReportCommand):
     """Hide or boost a report and, with `penalize_author`, lower its author's rating."""
 
     event_type: Literal["report.update_visibility"] = "report.update_visibility"
-    permission: ClassVar = "reports.change_report"
-    decisive: ClassVar = ("visibilidad", "penalize_author")
     id_reporte: ReportId
     visibilidad: Visibility
     penalize_author: bool | None = None
@@ -88,5 +78,4 @@ class ReportDelete(ReportCommand):
     """Delete a report."""
 
     event_type: Literal["report.delete"] = "report.delete"
-    permission: ClassVar = "reports.delete_report"
     id_reporte: ReportId

@@ -25,9 +25,6 @@ PastMoment = Annotated[Moment, checked_by(not_in_future)]
 Rating = Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
-#: What other apps find out about a user.
-COUNTED = ("calificacion", "numero_reportes")
-
 
 def normalise_email(email: str) -> str:
     """Return the form in which equal addresses are the same string."""
@@ -39,23 +36,12 @@ class UserCommand(Message):
 
     queue: ClassVar = "users_queue"
     view_name: ClassVar = "user-detail"  # /operations/ links to it
-    #: What the admin demands for it.
-    permission: ClassVar[str]
-
-    @property
-    def required_permissions(self) -> tuple[str, ...] | None:
-        """That of the admin, in which nobody can write ratings or counts."""
-        if any(getattr(self, name) is not None for name in self.decisive):
-            return None
-        return (self.permission,)
 
 
 class UserCreate(UserCommand):
     """Insert a user. The database chooses the id."""
 
     event_type: Literal["user.create"] = "user.create"
-    permission: ClassVar = "users.add_user"
-    decisive: ClassVar = COUNTED
     nombre: Name
     apellido: Name
     email: Email
@@ -86,8 +72,6 @@ class UserUpdate(ExistingUserCommand):
     """Change the given fields of a user. None leaves a field unchanged."""
 
     event_type: Literal["user.update"] = "user.update"
-    permission: ClassVar = "users.change_user"
-    decisive: ClassVar = COUNTED
     nombre: Name | None = None
     apellido: Name | None = None
     email: Email | None = None
@@ -113,4 +97,3 @@ class UserDelete(ExistingUserCommand):
     """Delete a user."""
 
     event_type: Literal["user.delete"] = "user.delete"
-    permission: ClassVar = "users.delete_user"

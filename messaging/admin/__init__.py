@@ -8,16 +8,19 @@ Django's admin saves; the other modules show tables read-only.
 # Django imports only this module of an app's admin.
 
 from . import dead_letters, leases, parked, replays, tables
+from .orders import SUPERUSER, orders
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 
 __all__ = [
+    "SUPERUSER",
     "MessageForm",
     "PublishingAdmin",
     "ReadOnlyAdmin",
     "column",
     "dead_letters",
     "leases",
+    "orders",
     "parked",
     "replays",
     "tables",

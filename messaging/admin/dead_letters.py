@@ -17,7 +17,6 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
 from messaging.dead_letters.masking import mask, mask_body, mask_event
 from messaging.dead_letters.replay import (
-    check_permission,
     discard,
     overtaken,
     requeue,
@@ -26,6 +25,7 @@ from messaging.dead_letters.replay import (
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
+from .orders import check_correction
 from .reading import masked, preformatted, sees_personal_data
 from .replays import ReplayPages, operator, selected, waiting
 
@@ -83,7 +83,7 @@ class ReplayForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.body is not None and "_discard" not in self.data:
             try:
-                check_permission(self.account, self.instance, self.body)
+                check_correction(self.account, self.instance, self.body)
             except InvalidMessage as error:
                 self.add_error("replay_body", str(error))
             except PermissionDenied as error:

@@ -6,12 +6,10 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Max
 
@@ -165,29 +163,6 @@ def corrected(letter: DeadLetter, body: bytes) -> Message:
         body, letter.queue, message_id=letter.message_id, headers=headers_of(letter)
     )
     return decode(body, messages_of(letter.queue), envelope)
-
-
-def check_permission(account: Any, letter: DeadLetter, body: bytes) -> None:
-    """
-    Raise `PermissionDenied` if an account may not send a letter with a corrected body.
-
-    Who may send dead letters again may correct them. What makes another message of one,
-    by its type, its key or a decisive field, needs the permissions of that message.
-    """
-    message = corrected(letter, body)
-    with suppress(InvalidMessage):
-        if identity(message) == identity(corrected(letter, letter.content)):
-            return
-    needed = message.required_permissions
-    if account.is_superuser or (needed is not None and account.has_perms(needed)):
-        return
-    raise PermissionDenied(", ".join(needed or ["is_superuser"]))
-
-
-def identity(message: Message) -> tuple[object, ...]:
-    """Return what makes one message another, for those who correct it."""
-    decisive = [getattr(message, name) for name in message.decisive]
-    return message.event_type, key_of(message), *decisive
 
 
 def headers_of(letter: DeadLetter) -> dict[str, Any]:
