@@ -18,11 +18,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .conf import settings
 from .envelope import PARTITIONS
+from .received import ANY_TYPE
 from .registry import bindings, event_exchanges, handlers, sources
 from .sources import Exchange, Source
 
 #: The end of the name of a queue of dead letters.
 DEAD = ".dead"
+#: The end of the name of the exchange that leads to a public queue.
+PUBLIC = ".public"
 #: Partitions at most: each takes a thread and a channel in every worker.
 MAX_PARTITIONS = 256
 #: The delivery limit of a queue of dead letters. Brokers from 4.0 on have a default of
@@ -100,8 +103,27 @@ def keeps_order(exchange: str, routing_key: str) -> bool:
     if not exchange:
         return any(routing_key in consumed_names(queue) for queue in handlers)
     own = {one.exchange.name for several in sources.values() for one in several}
-    own |= {PARTITIONS, settings.EVENTS_EXCHANGE}
+    own |= {PARTITIONS, settings.EVENTS_EXCHANGE, *map(public_exchange, handlers)}
     return exchange in own | event_exchanges.keys()
+
+
+def public_exchange(queue: str) -> str:
+    """Return the name of the exchange that leads to a public queue."""
+    return f"{queue}{PUBLIC}"
+
+
+def takes_replies(name: str) -> bool:
+    """
+    Return whether replies may be sent to a queue.
+
+    They go where their recipients want: not where only our processes publish, and not
+    to a queue of commands, which the content of a reply might order.
+    """
+    return not any(
+        name in (dead_queue(queue), *partition_names(queue))
+        or (name == queue and ANY_TYPE not in handlers[queue])
+        for queue in handlers
+    )
 
 
 # Names of dead letter queues
@@ -145,6 +167,7 @@ def needed_by(queue: str, name: str) -> Iterator[Queue | Exchange | Binding]:
         return
     if name == queue:
         yield Queue(queue, is_public=True)
+        yield from entrance(queue)
         return
     yield from _routed_to(dead_letter_queue(queue))
     yield from _routed_to(work_queue(queue, name))
@@ -168,6 +191,16 @@ def _bound_to(queue: str, name: str) -> Iterator[Exchange | Binding]:
             yield Binding(name, settings.EVENTS_EXCHANGE, key)
     for source in sources.get(queue, ()):
         yield from bound(name, source)
+
+
+def entrance(queue: str) -> tuple[Exchange, Binding]:
+    """
+    Return the exchange that leads to a public queue alone.
+
+    Who may publish to the default exchange may publish to every queue.
+    """
+    name = public_exchange(queue)
+    return Exchange(name, "fanout"), Binding(queue, name, "")
 
 
 def work_queue(queue: str, partition: str) -> Queue:

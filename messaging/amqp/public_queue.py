@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from messaging import topology
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.logs.repetition import RepeatingLogger
@@ -92,6 +93,8 @@ class PublicSubscription(Subscription):
         self._is_missing = False
         self._is_inspected = False
         self._is_exclusive = True
+        #: Whether its exchange is bound, or cannot be.
+        self._is_bound = False
 
     # What follows runs in the I/O thread.
 
@@ -138,6 +141,16 @@ class PublicSubscription(Subscription):
         if frame.method.consumer_count:
             self._wait(channel, "another program consumes it", STOP, LOOK_PAUSE)
             return
+        if not self._is_bound:
+            self._step, self._asking = "bind", channel
+            exchange, binding = topology.entrance(self.queue)
+            topology.declare(channel, exchange)
+            channel.queue_bind(
+                binding.queue,
+                binding.exchange,
+                callback=lambda _frame: self._bound(channel),
+            )
+            return
         self.warning = None
         self._step = "consume"
         self._is_consuming = True
@@ -146,6 +159,11 @@ class PublicSubscription(Subscription):
         )
         channel.basic_consume(self.name, self._arrived, exclusive=alone)
         ConsumerWatchdog(channel, self.name, self._subscribe_again).start()
+
+    def _bound(self, channel: Any) -> None:
+        """Look again whether another program consumes it by now."""
+        self._is_bound, self._asking = True, None
+        self._find(channel)
 
     def _wait(self, channel: Any, why: str, remedy: str, pause: float) -> None:
         """Look again after a pause; log the reason once."""
@@ -168,6 +186,9 @@ class PublicSubscription(Subscription):
             self._is_inspected = not self._declaration.learn(text)
         elif code == ACCESS_REFUSED and step == "inspect":
             self._is_inspected = True  # not permitted to declare: used as it is
+        elif code in (ACCESS_REFUSED, PRECONDITION_FAILED) and step == "bind":
+            self._is_bound = True
+            repeating.warning("Nothing leads to %s but its name: %s", self.name, text)
         else:
             if code == ACCESS_REFUSED and step == "consume":
                 # A queue with a single active consumer has no exclusive one.

@@ -17,6 +17,7 @@ from messaging.envelope import (
     IF_VERSION,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
     PARTITIONS,
     PROPERTIES,
     SHORT,
@@ -177,14 +178,20 @@ def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
-    """Return an envelope with the exchange and routing key it was published with."""
+    """
+    Return an envelope with the exchange and routing key it was published with.
+
+    Brokers before RabbitMQ 4 add to an `x-death` that the sender has set. So it is not
+    enough to say who that was.
+    """
     match death.get("routing-keys"):
         case [first, *_]:
             key = storable(first)
         case _:
             key = ""
     exchange = storable(death.get("exchange", ""))
-    return envelope.copy(exchange=exchange, routing_key=key)
+    headers = {n: v for n, v in envelope.headers.items() if n != ORIGIN_USER}
+    return envelope.copy(exchange=exchange, routing_key=key, headers=headers)
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
@@ -199,6 +206,8 @@ def properties(envelope: Envelope) -> dict[str, Any]:
             ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),
             ORIGIN_ROUTING_KEY: storable(envelope.routing_key, SHORT),
         }
+    if envelope.user_id:
+        headers[ORIGIN_USER] = storable(envelope.user_id, SHORT)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
     return {name: value for name, value in given.items() if value is not None} | {
         "headers": {
