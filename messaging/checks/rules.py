@@ -58,6 +58,12 @@ def _share(value: Any) -> bool:
     return value is None or (_number(value) and 0 <= value <= 1)
 
 
+def _pages(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        _text(one) and one.startswith(("http://", "https://")) for one in value
+    )
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -96,6 +102,8 @@ RULES: dict[str, tuple[Rule, str]] = {
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
+    "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
+    "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

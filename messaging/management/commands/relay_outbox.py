@@ -6,6 +6,7 @@ from typing import Any
 
 from messaging.amqp.connection import Connection, broker_address
 from messaging.amqp.wake_up import Hints
+from messaging.doctor.disk import logged_disks
 from messaging.management.terminal import TerminalCommand
 from messaging.monitoring.minutes import flusher, record_published
 from messaging.outbox.relay import Relay
@@ -31,4 +32,5 @@ class Command(TerminalCommand):
         hints = Connection("relay", Hints(relay.wake))
         hints.start()
         keep_loaded()
-        sys.exit(run_until_stopped([relay.run], relay.stop, hints))
+        with logged_disks():
+            sys.exit(run_until_stopped([relay.run], relay.stop, hints))
