@@ -42,37 +42,35 @@ class Grant:
 
 def grants() -> list[Grant]:
     """Return what each kind of process needs, according to the registered handlers."""
-    ours = [*topology.declared()]
-    exchanges = {one.name for one in ours if isinstance(one, Exchange)}
-    made = exchanges - {
-        one.name for one in ours if isinstance(one, Exchange) and one.passive
-    }
-    queues = {name for queue in handlers for name in topology.consumed_names(queue)}
-    queues |= {topology.dead_queue(queue) for queue in handlers}
+    exchanges = {one for one in topology.declared() if isinstance(one, Exchange)}
     events = {settings.EVENTS_EXCHANGE, *event_exchanges}
     functions = {one.queue for one in served.values()}
-    replies = f"{re.escape(REPLIES)}.+"
+    replies = f"^{re.escape(REPLIES)}.+$"
+    names = "|".join(sorted(map(re.escape, handlers)))
+    queues = rf"({names})(\.([0-9]+|dead))?"
+    others = {one for one in exchanges if not one.name.endswith(topology.PUBLIC)}
+    with_entrances = rf"({names})(\.([0-9]+|dead|public))?"
     apply = Grant(
         "topology",
         "topology apply",
-        configure=only(made | queues),
-        write=only(queues | {PARTITIONS}),
-        read=only(exchanges | queues),
+        configure=only((x.name for x in others if not x.passive), with_entrances),
+        write=only({PARTITIONS}, queues),
+        read=only((x.name for x in others), with_entrances),
     )
     return [
         apply,
         Grant(
             "api",
             "the API and the admin",
-            configure=f"^{replies}$",
+            configure=replies,
             write=only({PARTITIONS}),
-            read=f"^{replies}$",
+            read=replies,
         ),
         Grant(
             "consumer",
             "run_consumer",
             configure=apply.configure,
-            write=only(queues | {PARTITIONS, DEFAULT_EXCHANGE}),
+            write=only({PARTITIONS, DEFAULT_EXCHANGE}, queues),
             read=apply.read,
         ),
         Grant(
@@ -85,9 +83,9 @@ def grants() -> list[Grant]:
         Grant(
             "caller",
             "what calls functions",
-            configure=f"^{replies}$",
+            configure=replies,
             write=only({DEFAULT_EXCHANGE}),
-            read=f"^{replies}$",
+            read=replies,
         ),
         Grant(
             "server",
@@ -108,7 +106,7 @@ def grants() -> list[Grant]:
     ]
 
 
-def only(names: Iterable[str]) -> str:
-    """Return a pattern that matches these names alone."""
-    escaped = sorted(map(re.escape, names))
-    return f"^({'|'.join(escaped)})$" if escaped else NOTHING
+def only(names: Iterable[str], *patterns: str) -> str:
+    """Return a pattern that matches these names and patterns alone."""
+    either = [*sorted(map(re.escape, names)), *patterns]
+    return f"^({'|'.join(either)})$" if either else NOTHING
