@@ -50,6 +50,8 @@ class Queue:
     durable: bool = True
     #: Whether it belongs to other programs as well: it is used as it is.
     is_public: bool = False
+    #: Whether it is a partition or a queue of dead letters.
+    is_own: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def work_queue(queue: str, partition: str) -> Queue:
             "x-delivery-limit": settings.DELIVERY_LIMIT,
             "x-dead-letter-strategy": "at-least-once",
         }
-    return Queue(partition, arguments | limits(queue))
+    return Queue(partition, arguments | limits(queue), is_own=True)
 
 
 def dead_letter_queue(queue: str) -> Queue:
@@ -234,7 +236,7 @@ def dead_letter_queue(queue: str) -> Queue:
     }
     if settings.QUEUE_TYPE == "quorum":
         arguments["x-delivery-limit"] = BROWSING_LIMIT
-    return Queue(dead_queue(queue), arguments | limits(queue))
+    return Queue(dead_queue(queue), arguments | limits(queue), is_own=True)
 
 
 def limits(queue: str) -> dict[str, Any]:
@@ -250,7 +252,7 @@ def tolerates(wanted: Queue, found: Queue) -> bool:
     Earlier versions dead-lettered through the default exchange, and had no limits.
     """
     mine, theirs = wanted.arguments, found.arguments
-    return all(
+    return wanted.is_own and all(
         mine.get(name) == theirs.get(name)
         or name == "x-max-length-bytes"
         or theirs.get(name) in TOLERATED.get(name, ())
