@@ -78,7 +78,14 @@ DEFAULTS: dict[str, Any] = {
     #: Share of failures among the last messages above which a consumer tries messages
     #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: By queue, other values of the seven settings named in `BY_QUEUE`.
+    #: Maximum size in bytes of the bodies that wait in a partition or a queue of dead
+    #: letters; the broker refuses further ones until some are taken. None for no limit.
+    "MAX_QUEUE_BYTES": 1024 * 1024 * 1024,
+    #: Addresses of the pages of metrics of the broker's nodes, which
+    #: `rabbitmq_prometheus` serves, such as "http://127.0.0.1:15692/metrics": `doctor`,
+    #: the home page and the log of the relay warn before a disk is full.
+    "BROKER_METRICS": (),
+    #: By queue, other values of the eight settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
@@ -127,6 +134,7 @@ BY_QUEUE = (
     "TIME_LIMIT",
     "RETRY_PAUSE",
     "BREAKER",
+    "MAX_QUEUE_BYTES",
 )
 
 

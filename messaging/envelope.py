@@ -216,6 +216,15 @@ class Delivery:
         return self.envelope.message_id is None
 
     @property
+    def sender(self) -> str | None:
+        """
+        The user of the broker who published it, if its publisher said so.
+
+        The broker lets nobody name another user.
+        """
+        return self.envelope.own_header(ORIGIN_USER) or self.envelope.user_id
+
+    @property
     def is_again(self) -> bool:
         """Whether the broker says that it may have been delivered before."""
         again = self.envelope.own_header(REDELIVERED)

@@ -96,5 +96,14 @@ class Outcome:
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Parse the JSON body of a reply."""
-        return cls(**json.loads(body))
+        """Parse the JSON body of a reply; raises `ValueError` for any other body."""
+        try:
+            fields = json.loads(body)
+            texts = [fields[name] for name in cls.__dataclass_fields__]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError("It is not the outcome of an operation.") from None
+        if len(body) > settings.MAX_BODY or not all(isinstance(t, str) for t in texts):
+            raise ValueError("It is not the outcome of an operation.")
+        if texts[0] not in (Inbox.Status.DONE, Inbox.Status.FAILED):
+            raise ValueError("It says neither that it is done nor that it has failed.")
+        return cls(*texts)

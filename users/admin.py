@@ -11,10 +11,19 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from messaging import Message
-from messaging.admin import MessageForm, PublishingAdmin
+from messaging.admin import SUPERUSER, MessageForm, PublishingAdmin, orders
 
 from .commands import UserCreate, UserDelete, UserUpdate
 from .models import EDITABLE, User
+
+#: Fields that nobody writes in the admin.
+COUNTED: dict[str, str | None] = {
+    "calificacion": SUPERUSER,
+    "numero_reportes": SUPERUSER,
+}
+orders(UserCreate, "users.add_user", **COUNTED)
+orders(UserUpdate, "users.change_user", **COUNTED)
+orders(UserDelete, "users.delete_user")
 
 
 class UserForm(MessageForm):

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
@@ -15,7 +17,6 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
 from messaging.dead_letters.masking import mask, mask_body, mask_event
 from messaging.dead_letters.replay import (
-    corrected,
     discard,
     overtaken,
     requeue,
@@ -24,6 +25,7 @@ from messaging.dead_letters.replay import (
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
+from .orders import check_correction
 from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
 from .replays import ReplayPages, operator, selected, waiting
 from .states import STATUS, state_column, word
@@ -55,6 +57,9 @@ class ReplayForm(forms.ModelForm):
         ),
     )
 
+    #: Who sends it.
+    account: Any = AnonymousUser()
+
     class Meta:
         model = DeadLetter
         fields: list[str] = []
@@ -81,9 +86,12 @@ class ReplayForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.body is not None and "_discard" not in self.data:
             try:
-                corrected(self.instance, self.body)
+                check_correction(self.account, self.instance, self.body)
             except InvalidMessage as error:
                 self.add_error("replay_body", str(error))
+            except PermissionDenied as error:
+                text = gettext("This body orders something else, which needs: %s")
+                self.add_error("replay_body", text % error)
         return cleaned
 
 
@@ -160,8 +168,10 @@ class DeadLetterAdmin(ReplayPages):
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return the form, without the body for those who may not see it."""
-        form = ReplayForm if sees_personal_data(request) else SealedForm
-        return super().get_form(request, *args, **{"form": form} | kwargs)
+        base = ReplayForm if sees_personal_data(request) else SealedForm
+        form: Any = super().get_form(request, *args, **{"form": base} | kwargs)
+        form.account = request.user
+        return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Return all fields of the model."""

@@ -21,6 +21,7 @@ from messaging.conf import settings
 from messaging.database.connections import ping
 from messaging.dead_letters import groups
 from messaging.dead_letters.replayer import is_worked_off
+from messaging.doctor.disk import disks
 from messaging.doctor.tables import LATE, estimate
 from messaging.models import DeadLetter, LastRun, Minute, Outbox, Worker
 from messaging.models.minute import TIMES, WAITS, quantile
@@ -46,6 +47,9 @@ LISTED = 5
 SILENT = 15.0
 #: Shares of the messages whose times are shown.
 SHARES = (0.5, 0.95, 0.99)
+
+#: What reads the disks of the broker.
+DISKS = "broker's disks"
 
 #: The servers, as this process has last read them.
 _readings: dict[str, Reading[Any]] = {}
@@ -167,6 +171,8 @@ def read_servers() -> list[str]:
         if alias not in _readings and alias != settings.DATABASE:
             _readings[alias] = Reading(alias, partial(ping, alias))
     _readings.setdefault("broker", Reading("broker", read_broker))
+    if settings.BROKER_METRICS:
+        _readings.setdefault(DISKS, Reading(DISKS, disks))
     refresh(_readings.values())
     return [name for name, one in _readings.items() if not one.is_up]
 
@@ -189,6 +195,10 @@ def signs_of(
         yield Sign("error", text, "manage.py doctor")
     if "broker" not in away:
         yield from idle(parts)
+    for disk in (_readings[DISKS].value if DISKS in _readings else None) or ():
+        if disk.is_low:
+            text = gettext("The disk of the broker fills up: %s") % disk
+            yield Sign("error" if disk.is_full else "warning", text, "manage.py top")
     if unpublished and datetime.now(UTC) - unpublished > LATE:
         waited = duration(age_of(unpublished))
         text = gettext("Events have been waiting for the relay for %s.") % waited

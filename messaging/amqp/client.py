@@ -18,6 +18,7 @@ from messaging.sources import Exchange, Source
 
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
 from .connection import UNCONNECTED, Stream, broker_address, parameters, readable
+from .declaration import adjusted
 from .deliveries import envelope_of
 
 #: The error for each reply code with which the broker closes a channel.
@@ -104,14 +105,33 @@ class Client:
         """
         Declare exchanges, queues and bindings; what exists stays as it is.
 
-        Raises `TopologyMismatch` when one exists with other arguments.
+        Raises `TopologyMismatch` when one exists with arguments that do not do.
         """
-        with self.channel() as channel:
-            for item in items:
-                if isinstance(item, topology.Queue) and item.is_public:
-                    self._find_or_declare(item)
-                else:
-                    topology.declare(channel, item)
+        for item in items:
+            if isinstance(item, topology.Queue) and item.is_public:
+                self._find_or_declare(item)
+            else:
+                self._declare(item)
+
+    def _declare(self, item: Exchange | topology.Queue | topology.Binding) -> None:
+        try:
+            with self.channel() as channel:
+                topology.declare(channel, item)
+        except TopologyMismatch as error:
+            if not isinstance(item, topology.Queue):
+                raise
+            if (other := adjusted(item, str(error))) is None:
+                raise
+            self._declare(other)
+
+    def difference(self, item: topology.Queue) -> str | None:
+        """Return in what an existing queue differs from a declaration, if it does."""
+        try:
+            with self.channel() as channel:
+                topology.declare(channel, item)
+        except TopologyMismatch as error:
+            return str(error)
+        return None
 
     def _find_or_declare(self, queue: topology.Queue) -> None:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from messaging.envelope import Envelope
+from messaging.envelope import PARTITIONS, Envelope
 from messaging.logs.repetition import RepeatingLogger
 
 from .channels import NORMAL, close
@@ -25,7 +25,9 @@ ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
 #: Seconds before a process that may not use the queue tries again.
 REFUSED_PAUSE = 60.0
 
-HINT = Envelope(b"", QUEUE, persistent=False, mandatory=False, timestamp=None)
+HINT = Envelope(
+    b"", QUEUE, PARTITIONS, persistent=False, mandatory=False, timestamp=None
+)
 
 
 class Hints:
@@ -39,6 +41,8 @@ class Hints:
         # Deleted, or with a node of a cluster that is down: declare it again.
         channel.add_on_cancel_callback(lambda _frame: close(channel))
         channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
+        channel.exchange_declare(PARTITIONS, "direct", durable=True)
+        channel.queue_bind(QUEUE, PARTITIONS, QUEUE)
         channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
 
     def _arrived(self, *_: Any) -> None:

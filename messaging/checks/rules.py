@@ -66,6 +66,12 @@ def _named(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value))
 
 
+def _pages(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        _text(one) and one.startswith(("http://", "https://")) for one in value
+    )
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -106,6 +112,8 @@ RULES: dict[str, tuple[Rule, str]] = {
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
     "IDEMPOTENCY_KEY": (_secret, "a text, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
+    "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
+    "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

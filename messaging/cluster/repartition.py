@@ -18,6 +18,7 @@ from django.db import connections
 
 from messaging import topology
 from messaging.amqp.client import Client
+from messaging.amqp.declaration import adjusted
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
@@ -88,6 +89,18 @@ def apply(client: Client) -> Iterator[Step]:
             # A queue or exchange that is missing had a step with obstacles.
             with suppress(NotThere):
                 client.declare(item)
+
+
+def differences(client: Client) -> Iterator[str]:
+    """Yield which queues of ours have other arguments than a new one would have."""
+    for queue in sorted(handlers):
+        partitions = topology.partition_names(queue)
+        ours = [topology.work_queue(queue, name) for name in partitions]
+        for item in (topology.dead_letter_queue(queue), *ours):
+            if queue_state(client, item.name) is None:
+                continue
+            if (text := client.difference(item)) and adjusted(item, text):
+                yield f"{item.name} is used as it is: {text}"
 
 
 def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:

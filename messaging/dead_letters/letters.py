@@ -17,6 +17,8 @@ from messaging.envelope import (
     IF_VERSION,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    PARTITIONS,
     PROPERTIES,
     SHORT,
     Delivery,
@@ -49,6 +51,12 @@ BROKER_REASONS = {
     "maxlen": ("rejected", "The queue had reached its maximum length."),
 }
 UNEXPLAINED = ("rejected", "It was dead-lettered without a reason.")
+#: The same for a message that did not come by our exchange.
+FOREIGN = (
+    "rejected",
+    "Another program put it into the queue of dead letters, or the broker did so from "
+    "a queue that an earlier version has declared.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +100,32 @@ def _is_awaited(envelope: Envelope) -> bool:
 
 
 def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
-    """Return the unsaved dead letter of a message from `<queue>.dead`."""
+    """
+    Return the unsaved dead letter of a message from `<queue>.dead`.
+
+    What the broker says about its death is believed if it came by our exchange, to
+    which partitions dead-letter. Anybody may publish to the queue by its name: then
+    nothing is believed, and no message that was accepted is affected.
+    """
     death = _last_death(envelope.headers)
-    kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
     at = death.get("time")
-    published = _as_published(envelope, death)
-    assigned = published.own_header(ASSIGNED_ID)
+    if is_believed := envelope.exchange == PARTITIONS:
+        kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
+        envelope = _as_published(envelope, death)
+    else:
+        kind, reason = FOREIGN
+    assigned = envelope.own_header(ASSIGNED_ID)
     nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
     letter = _letter(
-        Delivery(published, queue, 0, assigned_id=assigned or str(nameless)),
+        Delivery(envelope, queue, 0, assigned_id=assigned or str(nameless)),
         kind=kind,
         code="failed",
         reason=reason,
-        failed_at=at if isinstance(at, datetime) else datetime.now(UTC),
+        failed_at=at if is_believed and isinstance(at, datetime) else datetime.now(UTC),
     )
-    if envelope.message_id is None and not assigned:
+    if not is_believed:
+        letter.id = digest(queue, letter.message_id, envelope.body, f"foreign {at}")
+    if not is_believed or (envelope.message_id is None and not assigned):
         letter.inbox_id = None  # no inbox row can be about it
     return letter
 
@@ -159,14 +178,20 @@ def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
-    """Return an envelope with the exchange and routing key it was published with."""
+    """
+    Return an envelope with the exchange and routing key it was published with.
+
+    Brokers before RabbitMQ 4 add to an `x-death` that the sender has set. So it is not
+    enough to say who that was.
+    """
     match death.get("routing-keys"):
         case [first, *_]:
             key = storable(first)
         case _:
             key = ""
     exchange = storable(death.get("exchange", ""))
-    return envelope.copy(exchange=exchange, routing_key=key)
+    headers = {n: v for n, v in envelope.headers.items() if n != ORIGIN_USER}
+    return envelope.copy(exchange=exchange, routing_key=key, headers=headers)
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
@@ -181,6 +206,8 @@ def properties(envelope: Envelope) -> dict[str, Any]:
             ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),
             ORIGIN_ROUTING_KEY: storable(envelope.routing_key, SHORT),
         }
+    if envelope.user_id:
+        headers[ORIGIN_USER] = storable(envelope.user_id, SHORT)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
     return {name: value for name, value in given.items() if value is not None} | {
         "headers": {

@@ -159,7 +159,9 @@ def corrected(letter: DeadLetter, body: bytes) -> Message:
     """Parse a corrected body; raises `InvalidMessage`."""
     if letter.queue not in handlers:
         raise InvalidMessage({"": [f"No app handles messages of {letter.queue}."]})
-    envelope = Envelope(body, letter.queue, headers=headers_of(letter))
+    envelope = Envelope(
+        body, letter.queue, message_id=letter.message_id, headers=headers_of(letter)
+    )
     return decode(body, messages_of(letter.queue), envelope)
 
 

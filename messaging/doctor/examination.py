@@ -15,6 +15,7 @@ from . import (  # noqa: F401 each registers its examinations
     configuration,
     consumers,
     dead_letters,
+    disk,
     leases,
     parked,
     rpc,

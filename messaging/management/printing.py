@@ -84,5 +84,6 @@ class Progress:
             self._write("")
 
     def _write(self, line: str) -> None:
-        self._output.write(f"\r\x1b[K{line}", style_func=str, ending="")
+        self._output.control("\r\x1b[K")
+        self._output.write(line, style_func=str, ending="")
         self._output.flush()

@@ -33,6 +33,8 @@ from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply
 
 repeating = RepeatingLogger(__name__)
 
+#: The beginning of the names of reply queues.
+REPLIES = "replies."
 #: Finished requests that are remembered, to classify replies that come after them.
 MAX_FINISHED = 10_000
 
@@ -132,7 +134,7 @@ class CannotWait(TimeoutError):
 
 def new_address() -> str:
     """Return a name for a reply queue."""
-    return f"replies.{uuid.uuid4()}"
+    return f"{REPLIES}{uuid.uuid4()}"
 
 
 class Replies:

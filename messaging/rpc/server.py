@@ -26,6 +26,8 @@ from messaging.database import close_stale_connections
 from messaging.exceptions import PublishError, Unconfirmed
 from messaging.logs.context import Handling, working_on
 from messaging.logs.repetition import RepeatingLogger
+from messaging.text import storable
+from messaging.topology import takes_replies
 from messaging.traces.spans import processing
 from messaging.worker import run_until_stopped
 
@@ -124,7 +126,12 @@ class Server:
 
     def _send(self, request: Request, reply: Reply) -> bool:
         """Send a reply; return whether the call is done, else it must run again."""
-        if not request.properties.reply_to:
+        reply_to = request.properties.reply_to
+        if not reply_to:
+            return True
+        if not takes_replies(storable(reply_to)):
+            text = "A reply of %s is not sent to %s, which takes none"
+            logger.warning(text, self._served.name, reply_to)
             return True
         # Callers choose deadline and queue: neither may occupy a thread for long.
         wanted = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)

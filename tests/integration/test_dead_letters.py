@@ -124,6 +124,13 @@ def expire(broker: Broker, *bodies: dict[str, Any], **properties: Any) -> None:
     broker.send(PARTITION, *bodies, exchange=PARTITIONS, expiration="1", **properties)
 
 
+def dead_letter(broker: Broker, message_id: str) -> None:
+    """Put a message into the queue of dead letters as the broker does."""
+    broker.send(
+        "users_queue.dead", create("eva"), exchange=PARTITIONS, message_id=message_id
+    )
+
+
 def relay() -> None:
     """Publish what is in the outbox."""
     while Relay().drain()[0]:
@@ -230,7 +237,7 @@ def test_the_broker_gives_up_nothing_that_was_handled_or_is_parked(
     )
     assert [letter.message_id for letter in letters()] == [failed]
     for message_id in (done, parked, failed):
-        broker.send("users_queue.dead", create("eva"), message_id=message_id)
+        dead_letter(broker, message_id)
     eventually(lambda: broker.count("users_queue.dead") == 3, "three letters")
 
     assert collect("users_queue") == 0
@@ -441,7 +448,7 @@ def test_list_filters_alike_in_queue_and_archive(
     run("discard", "--all")
     give_up(delivery(create("ana"), message_id="1"), delivery(b"2", message_id="2"))
     give_up(delivery(b"3", message_id="3"), failure=Failure("exhausted", "Boom"))
-    broker.send("users_queue.dead", create("eva"), message_id="5")
+    dead_letter(broker, "5")
     eventually(lambda: broker.count("users_queue.dead") == 1, "one letter")
 
     in_queue = {one["message_id"] for one in listed(*arguments)}

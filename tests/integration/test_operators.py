@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.contrib.auth.models import User as Account
 from django.db import transaction
+from django.db.models import QuerySet
 from django.test import Client
 
 from messaging.admin import lists
@@ -18,6 +21,7 @@ from messaging.dead_letters import jobs
 from messaging.dead_letters.groups import find_groups
 from messaging.dead_letters.letters import Failure
 from messaging.dead_letters.masking import mask, mask_body
+from messaging.envelope import PARTITIONS, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.models.replay import Replay, ReplayJob
 from tests.support.broker import Broker
@@ -145,6 +149,73 @@ def test_a_letter_is_sent_again_by_those_who_do_not_see_it(
     assert json.loads(sent.envelope.body)["email"] == SECRET
     letter.refresh_from_db()
     assert letter.status == "requeued"
+
+
+UPDATE = {"event_type": "user.update", "user_id": 5, "biografia": "a"}
+INVALID = UPDATE | {"biografia": "x" * 5001}
+VISIBILITY = {
+    "event_type": "report.update_visibility",
+    "id_reporte": "r1",
+    "visibilidad": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("original", "changes", "extra", "is_sent"),
+    [
+        # A value of the same message, for the same key.
+        (UPDATE, {"biografia": "short"}, [], True),
+        # Another type, another key, a rating, and what could not be decoded.
+        (UPDATE, {"event_type": "user.delete"}, [], False),
+        (UPDATE, {"user_id": 6}, [], False),
+        (UPDATE, {"calificacion": 0.0}, [], False),
+        (UPDATE | {"calificacion": 5.0}, {"calificacion": 0.0}, [], False),
+        (INVALID, {"biografia": "short"}, [], False),
+        (VISIBILITY, {"penalize_author": True}, [], False),
+        # With the permission that the admin demands for what is ordered.
+        (INVALID, {"biografia": "short"}, ["users.change_user"], True),
+        (UPDATE, {"event_type": "user.delete"}, ["users.change_user"], False),
+        (UPDATE, {"event_type": "user.delete"}, ["users.delete_user"], True),
+        (VISIBILITY, {"penalize_author": True}, ["reports.change_report"], True),
+        # Nobody writes ratings in the admin but superusers.
+        (UPDATE, {"calificacion": 0.0}, ["users.change_user"], False),
+        (UPDATE, {"calificacion": 0.0}, "superuser", True),
+    ],
+)
+def test_a_letter_becomes_another_message_by_those_alone_who_may_order_that(
+    broker: Broker,
+    login: Callable[..., Client],
+    permissions: QuerySet[Permission],
+    original: dict[str, Any],
+    changes: dict[str, Any],
+    extra: Any,
+    is_sent: bool,
+) -> None:
+    client = login("view_operations", "operate", "view_personal_data")
+    account = Account.objects.get()
+    if extra == "superuser":
+        account.is_superuser = True
+        account.save()
+    for name in extra if isinstance(extra, list) else ():
+        app, _, codename = name.partition(".")
+        wanted = permissions.get(content_type__app_label=app, codename=codename)
+        account.user_permissions.add(wanted)
+    queue = "users_queue" if "user_id" in original else "reports_queue"
+    envelope = Envelope(json.dumps(original).encode(), f"{queue}.0", PARTITIONS)
+    give_up(Delivery(envelope, queue, 1, consumer_tag="test"))
+    [letter] = DeadLetter.objects.all()
+
+    body = json.dumps(original | changes)
+    data = {"_save": "1", "replay_body": body}
+    answer = client.post(f"{LETTERS}{letter.pk}/change/", data, follow=True)
+
+    assert answer.status_code == 200
+    assert [json.loads(bytes(row.body)) for row in Outbox.objects.all()] == (
+        [original | changes] if is_sent else []
+    )
+    letter.refresh_from_db()
+    assert letter.status == ("requeued" if is_sent else "waiting")
+    assert ("ordena otra cosa" in answer.content.decode()) is not is_sent
 
 
 @pytest.mark.parametrize(

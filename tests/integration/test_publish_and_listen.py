@@ -267,7 +267,7 @@ def test_compressed_bodies_are_printed_decoded(
 
     if not options:
         assert lines[0] == '{"a": [1]}'
-        assert lines[1].startswith("\x1f\\x8b")
+        assert lines[1].startswith("\\u001f\\x8b")
         return
     first, second = map(json.loads, lines)
     assert first["json"] == {"a": [1]}

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from messaging.conf import settings
@@ -34,6 +34,7 @@ from messaging.management.selecting import (
     narrowed,
     selected,
 )
+from messaging.management.terminal import TerminalCommand
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay
 from messaging.registry import handlers
@@ -55,7 +56,7 @@ not known in time; 2 when called wrongly.
 """
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Inspect and settle dead letters."""
 
     help = (

@@ -3,19 +3,20 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from messaging.amqp.client import Client
 from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
+from messaging.management.terminal import TerminalCommand
 from messaging.management.transcript import content, json_line
 
 #: The options that `sources` takes.
 SOURCE = ("exchange", "key", "header", "match", "declare", "not_durable")
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Print messages as they come."""
 
     help = (

@@ -4,9 +4,8 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from messaging.conf import settings
+from messaging.management.terminal import TerminalCommand
 from messaging.models import (
     Attempt,
     DeadLetter,
@@ -24,7 +23,7 @@ from messaging.models.lease import Worker
 PRUNED = (Inbox, LastNameless, IdempotencyKey, Attempt, ReplayJob, DeadLetter)
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Delete rows that are no longer needed."""
 
     help = (

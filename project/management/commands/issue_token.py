@@ -4,14 +4,15 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from messaging.management.terminal import TerminalCommand
 from project.access import ROLES, USER_CLAIM
 from project.models import LONGEST, LONGEST_NAME
 from project.tokens import issue_token
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Print a token for a program or a person."""
 
     help = (

@@ -4,14 +4,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rest_framework_simplejwt.exceptions import TokenError
 
+from messaging.management.terminal import TerminalCommand
 from project.models import Revocation
 from project.tokens import Access, Refresh
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Revoke a token, or all tokens of a name or an account."""
 
     help = (

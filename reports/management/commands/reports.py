@@ -9,11 +9,12 @@ from json import dumps
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 from pymongo.errors import PyMongoError
 
 from messaging.conf import settings
+from messaging.management.terminal import TerminalCommand
 from messaging.models import LastRun
 from messaging.text import describe
 from project.private_files import mails_older_than
@@ -26,7 +27,7 @@ from reports.models import DailyCount, Notification, ReportFile, ReportLedger
 DIFFERS, UNKNOWN = 1, 2
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Check and repair the two stores of reports, and prune old records."""
 
     help = "Compares ledger (MySQL) and documents (MongoDB), and prunes old records."
