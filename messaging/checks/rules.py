@@ -113,6 +113,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "IDEMPOTENCY_KEY": (_secret, "a text, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
+    "DEAD_LETTER_DAYS": (_attempts, "a whole number above 0, or None"),
     "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
