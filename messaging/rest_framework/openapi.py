@@ -90,7 +90,10 @@ class QueuedAutoSchema(AutoSchema):
 
     def _describe_forms(self, content: Schema) -> None:
         """Give forms a schema of their own: they have no null."""
-        name = content[JSON]["schema"]["$ref"].rpartition("/")[2]
+        reference = content.get(JSON, {}).get("schema", {}).get("$ref", "")
+        if not reference:
+            return
+        name = reference.rpartition("/")[2]
         schema = self.registry[(name, ResolvedComponent.SCHEMA)].schema
         register(self.registry, f"{name}Form", described.form_schema(schema))
         for kind in content.keys() - {JSON}:
@@ -170,7 +173,9 @@ class QueuedAutoSchema(AutoSchema):
                 found[name] = described.search_parameter(name)
             elif issubclass(backend, filters.OrderingFilter):
                 name = backend.ordering_param
-                found[name] = described.ordering_parameter(name, view.ordering_fields)
+                valid = backend().get_valid_fields(view.queryset, view)
+                names = [field for field, _title in valid]
+                found[name] = described.ordering_parameter(name, names)
         size = getattr(view.paginator, "page_size_query_param", None)
         if size in found:
             bounds = {"minimum": 1, "maximum": view.paginator.max_page_size}

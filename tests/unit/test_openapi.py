@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.settings import patched_settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from rest_framework.routers import SimpleRouter
 
+from tests.support.odd_viewsets import Burst, Notes
 from tests.support.openapi import document_of
+from users.models import User
+from users.serializers import UserSerializer
 
 OPEN = document_of("1", None)
 #: As in production, with a limit of requests.
@@ -171,3 +177,29 @@ def test_limits_of_fields_are_those_of_the_messages() -> None:
         "minimum": 0,
         "maximum": 1000,
     }
+
+
+class PublicNotes(Notes):
+    """Notes that can be read, too, in any order."""
+
+    queryset = User.objects.all()
+    serializer_class = UserSerializer
+    throttle_classes = [Burst]
+
+
+def test_a_viewset_of_another_project_is_described() -> None:
+    router = SimpleRouter()
+    router.register("notes", PublicNotes, basename="notes")
+    hook = "messaging.rest_framework.openapi.add_operations"
+
+    with patched_settings({"POSTPROCESSING_HOOKS": [hook]}):
+        document = SchemaGenerator(patterns=router.urls).get_schema(public=True)
+
+    OpenAPIV31SpecValidator(document).validate()
+    saved = document["paths"]["/notes/"]["post"]
+    assert {"201", "202", "400", "422", "503"} <= saved["responses"].keys()
+    assert {"401", "403"}.isdisjoint(saved["responses"])
+    assert "Retry-After" in saved["responses"]["429"]["headers"]
+    assert document["components"]["schemas"]["Note"]["required"] == ["text"]
+    read = document["paths"]["/notes/"]["get"]["parameters"]
+    assert {"ordering", "page_size", "format"} <= {one["name"] for one in read}
