@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
+
+from rest_framework.request import Request
 
 from .access import end_user, hidden_fields
 
 
 class VisibleFields:
-    """
-    For a viewset with a `resource`: filters, searches and orders by what one may see.
+    """For a viewset with a `resource`: a list may use the fields that one may see."""
 
-    What it may use of the others is in `filters`, `searches` and `orderings`.
-    """
-
-    filters: Any
-    searches: Iterable[str]
-    orderings: Iterable[str]
-
-    @property
-    def _hidden(self) -> frozenset[str]:
-        if getattr(self, "swagger_fake_view", False):
-            return frozenset()
+    def check_permissions(self, request: Request) -> None:
+        """Check them, and leave out filters, searches and orderings by other fields."""
+        parent: Any = super()
+        parent.check_permissions(request)
         view: Any = self
-        return frozenset(hidden_fields(view.request, view.resource))
-
-    @property
-    def filterset_class(self) -> Any:
-        """The filters of visible fields; others are unknown parameters."""
-        return without(self.filters, self._hidden)
-
-    @property
-    def search_fields(self) -> list[str]:
-        """What a search compares with."""
-        hidden = self._hidden
-        return [one for one in self.searches if one.lstrip("^=@$") not in hidden]
-
-    @property
-    def ordering_fields(self) -> list[str]:
-        """What a list may be ordered by."""
-        hidden = self._hidden
-        return [one for one in self.orderings if one not in hidden]
+        if view.action != "list":
+            return
+        if hidden := frozenset(hidden_fields(request, view.resource)):
+            view.filterset_class = without(view.filterset_class, hidden)
+            for name in ("search_fields", "ordering_fields"):
+                fields = getattr(view, name)
+                shown = [one for one in fields if one.lstrip("^=@$") not in hidden]
+                setattr(view, name, shown)
 
 
 @lru_cache

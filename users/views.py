@@ -28,9 +28,9 @@ class UserViewSet(VisibleFields, QueuedViewSet):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     lookup_value_regex = "[1-9][0-9]{0,17}"
-    filters = UserFilter
-    searches = ["^email", "^apellido", "^nombre"]
-    orderings = [
+    filterset_class = UserFilter
+    search_fields = ["^email", "^apellido", "^nombre"]
+    ordering_fields = [
         "user_id",
         "apellido",
         "fecha_creacion",
