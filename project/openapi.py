@@ -122,9 +122,8 @@ class RoleSchema(QueuedAutoSchema):
         return operation
 
     def _failures(self, given: Schema) -> set[int]:
-        """Return the statuses of all errors, with that of a foreign origin."""
-        is_restricted = bool(self.view.get_authenticators())
-        refused = {403} if is_restricted or self.method != "GET" else set()
+        """Return the statuses of all errors, with that of a role that is missing."""
+        refused = {403} if self.view.get_authenticators() else set()
         return super()._failures(given) | refused
 
 
@@ -158,11 +157,13 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
 
 
 def restrict(result: Schema) -> None:
-    """Describe what only some may see, and limits of requests."""
+    """Describe what middlewares refuse, and what only some may see."""
     del result["paths"]["/metrics"]["get"]["parameters"]  # it ignores queries
-    if settings.THROTTLE:
-        for path, methods in result["paths"].items():
-            for operation in methods.values() if "/health/" not in path else ():
+    for path, methods in result["paths"].items():
+        for method, operation in methods.items():
+            if method != "get":  # from a page of another origin
+                operation["responses"].setdefault("403", error_answer(403))
+            if settings.THROTTLE and "/health/" not in path:
                 operation["responses"].setdefault("429", error_answer(429))
     user = result["components"]["schemas"]["User"]
     for name in PERSONAL["user"]:
