@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from messaging.amqp.connection import Connection, broker_address
+from messaging.amqp.addresses import broker_address
+from messaging.amqp.connection import Connection
 from messaging.amqp.wake_up import Hints
 from messaging.monitoring.minutes import flusher, record_published
 from messaging.outbox.relay import Relay

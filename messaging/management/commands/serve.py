@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.addresses import broker_address
 from messaging.conf import settings
 from messaging.rpc.functions import served
 from messaging.rpc.server import run_servers

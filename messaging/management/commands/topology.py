@@ -11,7 +11,6 @@ from django.db import Error as DatabaseFailure
 
 from messaging import topology
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
@@ -75,7 +74,7 @@ class Command(BaseCommand):
         if json:
             self.print_json(steps)
         elif not steps:
-            self.stdout.write(f"{broker_address()} has all there should be")
+            self.stdout.write(f"{client.address} has all there should be")
         else:
             for step in steps:
                 self.print_step(step)
@@ -94,7 +93,7 @@ class Command(BaseCommand):
                 forbidden += bool(step.obstacles)
         if forbidden:
             raise CommandError(f"Left undone, as said above: {forbidden}")
-        self.stdout.write(f"{broker_address()} has all there should be")
+        self.stdout.write(f"{client.address} has all there should be")
 
     def print_json(self, steps: list[Step]) -> None:
         """Print the steps as one array."""
