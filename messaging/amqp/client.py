@@ -12,6 +12,7 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from messaging import topology
+from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
 from messaging.sources import Exchange, Source
@@ -156,6 +157,9 @@ class Client:
 
     def temporary_queue(self, *sources: Source) -> str:
         """Declare a queue that ends with the connection, bind it, return its name."""
+        if not settings.DECLARE:
+            text = "MESSAGING['DECLARE'] is False: listen to a queue that exists."
+            raise MessagingError(text)
         with self.channel() as channel:
             queue: str = channel.queue_declare("", exclusive=True).method.queue
         self.bind(queue, *sources)

@@ -18,6 +18,7 @@ from pika.channel import Channel
 from messaging.conf import settings
 from messaging.exceptions import Unconfirmed, Unroutable
 from messaging.logs.repetition import RepeatingLogger
+from messaging.topology import how_to_make
 
 from .connection import Connection
 from .encoding import UNSENDABLE
@@ -219,7 +220,7 @@ class ConfirmChannel:
             outgoing.settle(
                 Unroutable(
                     f"No queue takes this message ({outgoing.returned}): "
-                    "run `manage.py topology apply`."
+                    f"{how_to_make()}."
                 )
             )
         else:

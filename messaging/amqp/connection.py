@@ -22,6 +22,7 @@ import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
+from messaging.conf import settings
 from messaging.logs.repetition import RepeatingLogger
 
 from .addresses import Address, broker_address, in_order
@@ -198,9 +199,10 @@ class Connection:
         self._open.set()
         if self.address is not None:
             self.address.works()
-        again = " again" if self._was_lost else ""
-        text = f"%s is connected to %s{again}"
-        repeating.info(text, self.name, self._where(), about=(self.name, self.address))
+        if self._was_lost or len(settings.urls) > 1:
+            text = "%s is connected to %s" + " again" * self._was_lost
+            where = self._where()
+            repeating.info(text, self.name, where, about=(self.name, where))
         self._was_lost = False
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)

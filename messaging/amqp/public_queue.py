@@ -138,8 +138,12 @@ def weaknesses(client: Client, name: str) -> Iterator[str]:
     """
     Yield why a public queue is not consumed, or how it may lose messages.
 
+    That takes permission to declare it, without which nothing is found out.
+
     Raises `MessagingError`; yields nothing for a queue that does not exist.
     """
+    if not settings.DECLARE:
+        return
     try:
         declaration = inspect(client, name)
     except NotThere:
@@ -169,7 +173,7 @@ class PublicSubscription(Subscription):
     def _forget_queue(self) -> None:
         self._declaration = Declaration(self.name)
         self._is_missing = False
-        self._is_inspected = False
+        self._is_inspected = not settings.DECLARE
         self._is_exclusive = True
 
     # What follows runs in the I/O thread.
@@ -238,7 +242,7 @@ class PublicSubscription(Subscription):
         """Learn from a refusal; return the pause before a new channel."""
         code, step = getattr(error, "reply_code", None), self._step
         text = getattr(error, "reply_text", "")
-        if code == NOT_FOUND:
+        if code == NOT_FOUND and settings.DECLARE:
             self._forget_queue()
             self._is_missing = True
         elif code == PRECONDITION_FAILED and step == "declare":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import Error as DatabaseFailure
@@ -32,6 +32,9 @@ REPLACE = (
     "Stop what publishes to it, let it be emptied, stop its consumers, delete it "
     "(rabbitmqctl delete_queue, delete_exchange), and apply."
 )
+#: Why nothing is changed at the broker, and what to do instead.
+OTHERS = "MESSAGING['DECLARE'] is False"
+EXPORT = "Whoever makes the topology can import what `topology export` prints."
 #: Consecutive missing numbers after which the search for surplus partitions ends.
 GAP = 8
 
@@ -64,6 +67,14 @@ class Step:
 
 def plan(client: Client) -> Iterator[Step]:
     """Yield the steps of `apply`, in its order; raises `MessagingError`."""
+    for step in _differences(client):
+        if settings.DECLARE or step.action == "record":
+            yield step
+        else:
+            yield replace(step, obstacles=(*step.obstacles, OTHERS), remedy=EXPORT)
+
+
+def _differences(client: Client) -> Iterator[Step]:
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
         yield from _missing(client, exchange)

@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -21,8 +23,9 @@ from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
 from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
+from messaging.amqp.reply_queue import consume
 from messaging.conf import settings
-from messaging.envelope import SHORT, Envelope
+from messaging.envelope import PARTITIONS, SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
 from messaging.logs.context import inheriting
 from messaging.logs.repetition import RepeatingLogger
@@ -152,6 +155,8 @@ class Replies:
     connection: when that is lost, with its node or without, all who wait get
     `ReplyLost`. Each connection has a queue of another name, because a broker that has
     not noticed the end of the last one keeps its queue locked.
+
+    Without `MESSAGING["DECLARE"]` it is no queue: see `reply_queue.py`.
     """
 
     def __init__(self) -> None:
@@ -170,6 +175,8 @@ class Replies:
         self._finished: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self._ready = threading.Event()
+        #: What may be published to, in turn: a user may lack the permission for one.
+        self._exchanges = cycle(["", PARTITIONS])
         self.connection = Connection(f"replies-{os.getpid()}", self, self.probe)
 
     def connect(self) -> Self:
@@ -230,21 +237,16 @@ class Replies:
     # The following methods run in the I/O thread.
 
     def opened(self, channel: Any) -> None:
-        """Declare the queue and consume it."""
-        address = self.address
+        """Consume a new queue."""
+        ready = partial(self._subscribed, channel)
+        consume(channel, self.address, next(self._exchanges), self._received, ready)
 
-        def subscribed(_frame: Any) -> None:
-            self._refusal = None
-            self._pause = Backoff()
-            self._ready.set()
-            ConsumerWatchdog(channel, address, close).start()
-
-        channel.queue_declare(address, exclusive=True, auto_delete=True)
-        # An operator may delete the queue.
-        channel.add_on_cancel_callback(lambda _frame: close(channel))
-        channel.basic_consume(
-            address, self._received, auto_ack=True, callback=subscribed
-        )
+    def _subscribed(self, channel: Any, address: str) -> None:
+        self.address = address
+        self._refusal = None
+        self._pause = Backoff()
+        self._ready.set()
+        ConsumerWatchdog(channel, address, close).start()
 
     def closed(self, error: Exception) -> float:
         """Prepare the next queue; return the seconds until it may be declared."""

@@ -14,6 +14,7 @@ from messaging.amqp.client import connect
 from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.repartition import Step, apply, plan
 from messaging.exceptions import MessagingError
+from messaging.management.definitions import definitions
 from messaging.registry import handlers
 
 #: Exit codes of `plan`.
@@ -23,7 +24,7 @@ DONE, FORBIDDEN, TO_DO = 0, 1, 2
 class Command(BaseCommand):
     """Show, plan or make the queues and exchanges that the handlers need."""
 
-    help = "Shows what this project needs of the broker, plans the changes, or applies."
+    help = "Shows or exports what this project needs of the broker, plans, or applies."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add one subcommand for each action."""
@@ -53,6 +54,19 @@ class Command(BaseCommand):
             "Exit codes: 0 all is as it should be, 1 something was forbidden.",
         )
 
+        one = add(
+            "export",
+            "Prints a file for `rabbitmqctl import_definitions`, which makes the "
+            "topology where MESSAGING['DECLARE'] is False.",
+        )
+        one.add_argument(
+            "--user",
+            action="append",
+            default=[],
+            help="a user of the broker, who gets the permissions that this project "
+            "needs then; may be repeated",
+        )
+
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
         """Run the action."""
         try:
@@ -64,6 +78,10 @@ class Command(BaseCommand):
         """Print what is wanted."""
         for item in topology.declared():
             self.stdout.write(str(item))
+
+    def export(self, *, user: list[str], **_: Any) -> None:
+        """Print the definitions file."""
+        self.stdout.write(json.dumps(definitions(user), indent=2))
 
     def plan(self, *, json: bool, **_: Any) -> None:
         """Print the steps, and exit with one of the codes above."""
