@@ -242,7 +242,8 @@ class PublicSubscription(Subscription):
         """Learn from a refusal; return the pause before a new channel."""
         code, step = getattr(error, "reply_code", None), self._step
         text = getattr(error, "reply_text", "")
-        if code == NOT_FOUND and settings.DECLARE:
+        # Declared without success, it is on a node that is down.
+        if code == NOT_FOUND and settings.DECLARE and step != "declare":
             self._forget_queue()
             self._is_missing = True
         elif code == PRECONDITION_FAILED and step == "declare":

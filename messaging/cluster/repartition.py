@@ -32,6 +32,9 @@ REPLACE = (
     "Stop what publishes to it, let it be emptied, stop its consumers, delete it "
     "(rabbitmqctl delete_queue, delete_exchange), and apply."
 )
+#: What RabbitMQ says of a classic queue that is there again when its node is.
+NODE_IS_DOWN = "is down or inaccessible"
+RESTART = "Start that node, or delete the queue with what it holds."
 #: Why nothing is changed at the broker, and what to do instead.
 OTHERS = "MESSAGING['DECLARE'] is False"
 EXPORT = "Whoever makes the topology can import what `topology export` prints."
@@ -107,6 +110,10 @@ def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
     try:
         if _exists(client, item):
             return
+    except NotThere as error:
+        text = f"find the {kind} {item.name}"
+        yield Step("make", item.name, text, (str(error),), RESTART)
+        return
     except TopologyMismatch as error:
         text = f"replace the {kind} {item.name}, which has other arguments"
         yield Step("replace", item.name, text, (str(error),), REPLACE)
@@ -125,14 +132,21 @@ def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
 
 
 def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
-    """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
+    """
+    Whether the broker has it.
+
+    Raises `TopologyMismatch` for other arguments, and `NotThere` for a queue whose node
+    is down.
+    """
     try:
         with client.channel() as channel:
             if isinstance(item, Exchange):
                 channel.exchange_declare(item.name, passive=True)
             else:
                 channel.queue_declare(item.name, passive=True)
-    except NotThere:
+    except NotThere as error:
+        if NODE_IS_DOWN in str(error):
+            raise
         return False
     if not getattr(item, "is_public", False):
         # Declaring what exists changes nothing, but compares the arguments.

@@ -54,13 +54,18 @@ class Server:
         return self._processes[-1]
 
     @property
+    def is_running(self) -> bool:
+        """Whether the process that serves is there, frozen or not."""
+        return bool(self._processes) and self._processes[-1].poll() is None
+
+    @property
     def url(self) -> str:
         """The URL for clients."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Start the server unless it is running, and return once it answers."""
-        if self._processes and self._processes[-1].poll() is None:
+        if self.is_running:
             return
         self.kill()
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .processes import find_program
 from .server import Server, ServerError
@@ -27,7 +27,12 @@ WATERMARK = "1GB"
 class RabbitMQ(Server):
     """A RabbitMQ node with its own epmd and, optionally, the management plugin."""
 
-    port_names = ("port", "distribution", "epmd", "management")
+    port_names: ClassVar[tuple[str, ...]] = (
+        "port",
+        "distribution",
+        "epmd",
+        "management",
+    )
 
     def __init__(
         self, directory: Path, port: int | None = None, *, management: bool = False
@@ -98,26 +103,34 @@ class RabbitMQ(Server):
         path.write_text("".join(["#!/bin/sh\n", *exports, command]))
         path.chmod(0o700)
 
-    def launch(self) -> None:
-        server = self.program("rabbitmq-server")
-        epmd = required("erlang-base", "epmd")
-        settings = [
+    @property
+    def configuration(self) -> list[str]:
+        """The lines of its configuration file."""
+        lines = [
             f"vm_memory_high_watermark.absolute = {WATERMARK}",
             "disk_free_limit.absolute = 50MB",
             "log.console.level = warning",
         ]
         if self.plugins:
-            settings += [
+            lines += [
                 "management.tcp.ip = 127.0.0.1",
                 f"management.tcp.port = {self.ports['management']}",
             ]
+        return lines
+
+    def launch(self) -> None:
+        server = self.program("rabbitmq-server")
         config = self.directory / "rabbitmq.conf"
-        config.write_text("\n".join([*settings, ""]))
+        config.write_text("\n".join([*self.configuration, ""]))
         plugins = self.directory / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
-        # An epmd that the node starts itself would outlive it.
-        self.spawn([epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"])
+        self.spawn_epmd()
         self.spawn([server], self.environment)
+
+    def spawn_epmd(self) -> None:
+        """Start what tells Erlang nodes each other's ports."""
+        # One that the node starts itself would outlive it.
+        self.spawn(epmd(self.ports["epmd"]))
 
     def ping(self) -> None:
         import pika
@@ -301,6 +314,12 @@ class MongoDB(Server):
         client: pymongo.MongoClient[dict[str, Any]]
         with pymongo.MongoClient(self.url, serverSelectionTimeoutMS=2000) as client:
             client.admin.command("ping")
+
+
+def epmd(port: int) -> list[str]:
+    """Return the command of an epmd on this port."""
+    program = required("erlang-base", "epmd")
+    return [program, "-port", str(port), "-address", "127.0.0.1"]
 
 
 def required(package: str, *names: str) -> str:
