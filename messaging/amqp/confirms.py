@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Any
 
 import pika
@@ -32,6 +33,9 @@ REFUSED_PAUSE = 0.1
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
+#: Seconds between two looks, and looks without any confirm, although some are due,
+#: after which another node is tried: this one may be cut off from the others.
+LOOK_PAUSE, LOOKS = 1.0, 10
 #: Seconds in which messages that are sent again go alone, to be confirmed before others
 #: make the broker close the channel once more.
 HEAD_START = 0.2
@@ -57,6 +61,8 @@ class ConfirmChannel:
         self._unconfirmed: dict[int, Outgoing] = {}
         self._unconfirmed_bytes = 0
         self._next_tag = 1
+        #: How often nothing had been confirmed since the last look.
+        self._looks = 0
         #: Held to send and to cancel, so that nothing cancelled is sent.
         self._lock = threading.Lock()
         #: Unconfirmed messages that were sent on an earlier channel too, and until when
@@ -104,10 +110,31 @@ class ConfirmChannel:
         channel.add_on_return_callback(self._returned)
         self._next_tag = 1
         self._channel = channel
+        self._looks = 0
+        if len(settings.urls) > 1:
+            channel.connection.ioloop.call_later(
+                LOOK_PAUSE, partial(self._look, channel)
+            )
         if self._sent_again:
             self._head_start = time.monotonic() + HEAD_START
             channel.connection.ioloop.call_later(HEAD_START, self._flush)
         self._flush()
+
+    def _look_again(self, channel: Any) -> None:
+        look = partial(self._look, channel)
+        channel.connection.ioloop.call_later(LOOK_PAUSE, look)
+
+    def _look(self, channel: Any) -> None:
+        if channel is not self._channel or not channel.is_open:
+            return
+        is_due = bool(self._unconfirmed) and not self._connection.blocked
+        self._looks = self._looks + 1 if is_due else 0
+        if self._looks <= LOOKS:
+            self._look_again(channel)
+            return
+        # As after missed heartbeats; what is unconfirmed is sent again.
+        error = ConnectionError("The node confirms nothing.")
+        channel.connection._terminate_stream(error)
 
     def unblocked(self) -> None:
         """Send what has waited until the broker accepts messages again."""
@@ -194,6 +221,7 @@ class ConfirmChannel:
 
     def _confirmed(self, frame: Any) -> None:
         """Settle what an ack or a nack of the broker is about."""
+        self._looks = 0
         method = frame.method
         refused = isinstance(method, pika.spec.Basic.Nack)
         tags = [method.delivery_tag]

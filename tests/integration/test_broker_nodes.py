@@ -20,6 +20,7 @@ from messaging.amqp.addresses import Address
 from messaging.amqp.async_publisher import AsyncPublisher
 from messaging.amqp.client import connect
 from messaging.amqp.connection import Connection
+from messaging.amqp.outgoing import PublishRequest
 from messaging.amqp.publisher import Publisher
 from messaging.amqp.subscription import Subscription
 from messaging.doctor import servers as examination
@@ -216,6 +217,35 @@ def test_a_node_that_is_frozen_from_the_start_costs_some_seconds(
         users.work(broker)
     finally:
         users.close()
+
+
+@pytest.mark.slow
+def test_publishers_leave_a_node_that_confirms_nothing(
+    broker: Broker, nodes: Nodes, queue: str, servers: SimpleNamespace
+) -> None:
+    """As one does that is cut off from the node with the leader of a queue."""
+    nodes.prefer(0)
+    threaded, in_loop = Publisher("test"), InLoop()
+    name = f'binary_to_atom(<<"%2F_{queue}">>)'
+    servers.rabbitmq.control("eval", f"sys:suspend({name}).")
+    first, second = threaded.connection, in_loop.connection
+    try:
+        for one in (first, second):
+            eventually(lambda one=one: one.problem() is None, "it is connected")
+            assert one.address.url == nodes.urls[0]
+        threaded.send(PublishRequest([Envelope(b"0", queue)]))
+        with pytest.raises(Unconfirmed):
+            in_loop.publish(Envelope(b"1", queue))
+
+        eventually(lambda: first.address.url != nodes.urls[0], "threaded", FROZEN)
+        eventually(lambda: second.address.url != nodes.urls[0], "in a loop", FROZEN)
+        servers.rabbitmq.control("eval", f"sys:resume({name}).")
+        threaded.publish(Envelope(b"2", queue), timeout=10)
+        in_loop.publish(Envelope(b"3", queue))
+    finally:
+        servers.rabbitmq.control("eval", f"sys:resume({name}).")
+        in_loop.close()
+        threaded.close()
 
 
 def test_the_order_differs_and_a_failed_node_comes_last(
