@@ -125,7 +125,8 @@ class ConfirmChannel:
         channel.connection.ioloop.call_later(LOOK_PAUSE, look)
 
     def _look(self, channel: Any) -> None:
-        if channel is not self._channel or not channel.is_open:
+        connection = channel.connection
+        if not channel.is_open or channel is not self._channel:
             return
         is_due = bool(self._unconfirmed) and not self._connection.blocked
         self._looks = self._looks + 1 if is_due else 0
@@ -133,8 +134,7 @@ class ConfirmChannel:
             self._look_again(channel)
             return
         # As after missed heartbeats; what is unconfirmed is sent again.
-        error = ConnectionError("The node confirms nothing.")
-        channel.connection._terminate_stream(error)
+        connection._terminate_stream(ConnectionError("The node confirms nothing."))
 
     def unblocked(self) -> None:
         """Send what has waited until the broker accepts messages again."""
