@@ -112,9 +112,7 @@ class ConfirmChannel:
         self._channel = channel
         self._looks = 0
         if len(settings.urls) > 1:
-            channel.connection.ioloop.call_later(
-                LOOK_PAUSE, partial(self._look, channel)
-            )
+            self._look_again(channel)
         if self._sent_again:
             self._head_start = time.monotonic() + HEAD_START
             channel.connection.ioloop.call_later(HEAD_START, self._flush)
@@ -134,7 +132,8 @@ class ConfirmChannel:
             self._look_again(channel)
             return
         # As after missed heartbeats; what is unconfirmed is sent again.
-        connection._terminate_stream(ConnectionError("The node confirms nothing."))
+        error = ConnectionError("The node confirms nothing.")
+        connection._terminate_stream(error)
 
     def unblocked(self) -> None:
         """Send what has waited until the broker accepts messages again."""

@@ -19,6 +19,9 @@ from django.db import connections
 
 from messaging.amqp.connection import Connection
 from messaging.amqp.public_queue import PublicSubscription
+from messaging.amqp.publisher import Publisher
+from messaging.envelope import Envelope
+from messaging.exceptions import Unroutable
 from messaging.lab.broker_cluster import BrokerCluster, Node
 from tests.support.broker import NEW_QUEUE, Broker
 from tests.support.processes import API, Processes, start_api
@@ -220,6 +223,10 @@ def test_a_public_queue_waits_for_its_node_without_haste(
     time.sleep(1)  # long enough to notice a loop without pauses
     assert other.channels < 15
     connection.close()
+    publisher = Publisher("test")
+    with pytest.raises(Unroutable, match="No queue takes"):
+        publisher.publish(Envelope(b"{}", "users_queue"))
+    publisher.close()
 
     cluster.restore()
     Broker(node.url).send("users_queue", creation("after@example.com"))
