@@ -8,6 +8,7 @@ Nothing else in the package reads `django.conf.settings`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -15,8 +16,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
-    #: Address of the broker; `amqps://` for TLS.
+    #: Address of the broker; `amqps://` for TLS. The nodes of a cluster are a list, or
+    #: one text with commas in between.
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
+    #: Whether queues, exchanges and bindings are declared. False where others make
+    #: them, and without permission to do so: what is missing is waited for.
+    "DECLARE": True,
     #: Name of this application: the `app_id` of every message it publishes.
     "APP_ID": "messaging",
     #: Secret by which requests with an `Idempotency-Key` are recognised. None stands
@@ -37,8 +42,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_REQUEST_BODY": 2560 * 1024,
     #: Maximum number of messages of one process that await their confirm.
     "MAX_IN_FLIGHT": 2000,
-    #: Seconds between heartbeats of a connection; a dead peer is detected after two.
-    "HEARTBEAT": 15,
+    #: Seconds between heartbeats of a connection. A broker that is silent for five more
+    #: is given up, and one gives up a client that is silent for two of them.
+    "HEARTBEAT": 5,
     #: The same for the connections of consumers: what a frozen process has in hand is
     #: given to another one when they are missed.
     "CONSUMER_HEARTBEAT": 3,
@@ -138,8 +144,20 @@ BY_QUEUE = (
 )
 
 
+#: Where one address ends and the next begins: a password may contain a comma.
+NEXT_URL = re.compile(r"\s*,\s*(?=amqps?://)")
+
+
 class Settings:
     """`settings.URL` reads `MESSAGING["URL"]` or its default."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses of the broker's nodes, of which `URL` names one or several."""
+        given = self.URL
+        if isinstance(given, list | tuple):
+            return list(given)
+        return NEXT_URL.split(str(given).strip())
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})

@@ -268,13 +268,28 @@ def bound(queue: str, source: Source) -> Iterator[Exchange | Binding]:
 
 
 def declare(channel: Any, item: Queue | Exchange | Binding) -> None:
-    """Declare an item on a channel of pika, blocking or not."""
+    """
+    Declare an item on a channel of pika, blocking or not.
+
+    Without `MESSAGING["DECLARE"]` a queue or exchange must exist, and a binding, for
+    which a broker cannot be asked, is taken for granted.
+    """
+    others_declare = not settings.DECLARE
     match item:
         case Exchange(name, kind, durable, passive):
-            channel.exchange_declare(name, kind, passive=passive, durable=durable)
+            is_passive = passive or others_declare
+            channel.exchange_declare(name, kind, passive=is_passive, durable=durable)
         case Queue(name, arguments, durable, is_public):
+            is_passive = is_public or others_declare
             channel.queue_declare(
-                name, durable=durable, arguments=arguments, passive=is_public
+                name, durable=durable, arguments=arguments, passive=is_passive
             )
-        case Binding(queue, exchange, key, arguments):
+        case Binding(queue, exchange, key, arguments) if not others_declare:
             channel.queue_bind(queue, exchange, key, arguments)
+
+
+def how_to_make() -> str:
+    """Return what to do about something that is missing."""
+    if settings.DECLARE:
+        return "run `manage.py topology apply`"
+    return "whoever makes the topology must make it (`manage.py topology export`)"

@@ -17,6 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 #: Lines of `.env` that set something or say nothing.
 LINE = re.compile(r"(export )?\w+=.*|#.*|\s*", re.ASCII)
+#: Between the URLs of several nodes.
+SEVERAL = re.compile(r",(?=[\w+.-]+://)")
 #: User and password of a URL, and its hosts.
 URL = re.compile(r"([\w+.-]+://)(.*)@([\w.:,%\[\]-]*([/?].*)?)", re.DOTALL)
 #: What stands before the path of a URL without a password.
@@ -49,7 +51,7 @@ class Environment(environ.Env):
         if value is None:
             return self.parse_value(default, cast) if parse_default else default
         if var.endswith("_URL"):
-            value = escaped(value)
+            value = ",".join(map(escaped, SEVERAL.split(value)))
         return read(var, lambda: self.parse_value(value, cast))
 
     def db_url(self, var: str, default: str, engine: str | None = None) -> Any:

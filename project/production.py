@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .environment import escaped
+from .environment import SEVERAL, escaped
 
 MAKE_ONE = "`openssl rand -base64 48` prints a strong one."
 #: Bytes of the shortest key: as long as the digest of HMAC-SHA256.
@@ -41,8 +41,10 @@ def problems(environment: Mapping[str, str]) -> Iterator[str]:
         url = environment.get(name, "")
         if not url:
             yield f"{name} is missing: an address like {example}"
-        elif weakness := weakness_of(escaped(url)):
-            yield f"{name} is weak: {weakness}."
+            continue
+        weak = {weakness_of(escaped(one)) for one in SEVERAL.split(url)} - {""}
+        if weak:
+            yield f"{name} is weak: {min(weak)}."
 
 
 def _problems_of_key(name: str, key: str) -> Iterator[str]:

@@ -60,8 +60,12 @@ def weaknesses(client: Client, name: str) -> Iterator[str]:
     """
     Yield why a public queue is not consumed, or how it may lose messages.
 
+    That takes permission to declare it, without which nothing is found out.
+
     Raises `MessagingError`; yields nothing for a queue that does not exist.
     """
+    if not settings.DECLARE:
+        return
     try:
         declaration = inspect(client, name)
     except NotThere:
@@ -91,7 +95,7 @@ class PublicSubscription(Subscription):
     def _forget_queue(self) -> None:
         self._declaration = Declaration(self.name)
         self._is_missing = False
-        self._is_inspected = False
+        self._is_inspected = not settings.DECLARE
         self._is_exclusive = True
         #: Whether its exchange is bound, or cannot be.
         self._is_bound = False
@@ -177,7 +181,8 @@ class PublicSubscription(Subscription):
         """Learn from a refusal; return the pause before a new channel."""
         code, step = getattr(error, "reply_code", None), self._step
         text = getattr(error, "reply_text", "")
-        if code == NOT_FOUND:
+        # Declared without success, it is on a node that is down.
+        if code == NOT_FOUND and settings.DECLARE and step != "declare":
             self._forget_queue()
             self._is_missing = True
         elif code == PRECONDITION_FAILED and step == "declare":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from messaging.conf import settings
 from messaging.envelope import PARTITIONS, Envelope
 from messaging.logs.repetition import RepeatingLogger
 
@@ -19,9 +20,10 @@ repeating = RepeatingLogger(__name__)
 
 #: The queue of the hints, which all relays share.
 QUEUE = "messaging.outbox"
-#: One hint is as good as many. The broker deletes the queue after a minute without a
-#: relay.
-ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
+#: One hint is as good as many.
+ARGUMENTS = {"x-max-length": 1}
+#: Milliseconds without a relay after which the broker deletes the queue.
+EXPIRES = {"x-expires": 60_000}
 #: Seconds before a process that may not use the queue tries again.
 REFUSED_PAUSE = 60.0
 
@@ -40,9 +42,11 @@ class Hints:
         """Declare the queue, and consume it."""
         # Deleted, or with a node of a cluster that is down: declare it again.
         channel.add_on_cancel_callback(lambda _frame: close(channel))
-        channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
-        channel.exchange_declare(PARTITIONS, "direct", durable=True)
-        channel.queue_bind(QUEUE, PARTITIONS, QUEUE)
+        if settings.DECLARE:
+            arguments = ARGUMENTS | EXPIRES
+            channel.queue_declare(QUEUE, durable=True, arguments=arguments)
+            channel.exchange_declare(PARTITIONS, "direct", durable=True)
+            channel.queue_bind(QUEUE, PARTITIONS, QUEUE)
         channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
 
     def _arrived(self, *_: Any) -> None:

@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.addresses import Address
 from messaging.conf import settings
 from messaging.sources import Exchange
 
 from .messages import binding
 
 
-def server() -> dict[str, Any]:
-    """Return the address of the broker, without credentials."""
-    host, _, path = broker_address().partition("/")
+def servers() -> dict[str, Any]:
+    """Return the nodes of the broker by name, without credentials."""
+    return {
+        f"broker{number}" if number > 1 else "broker": _server(Address(url))
+        for number, url in enumerate(settings.urls, 1)
+    }
+
+
+def _server(address: Address) -> dict[str, Any]:
+    host, _, path = str(address).partition("/")
     return {
         "host": host,
         "pathname": f"/{path}",
-        "protocol": urlsplit(settings.URL).scheme,
+        "protocol": urlsplit(address.url).scheme,
         "protocolVersion": "0.9.1",
         "description": "RabbitMQ.",
         "security": [ref("components", "securitySchemes", "user")],
@@ -27,7 +34,7 @@ def server() -> dict[str, Any]:
 
 def _virtual_host() -> str:
     """Return the name of the virtual host, of which "/" is the default."""
-    return unquote(urlsplit(settings.URL).path.removeprefix("/")) or "/"
+    return unquote(urlsplit(settings.urls[0]).path.removeprefix("/")) or "/"
 
 
 def events_exchange() -> Exchange:

@@ -27,6 +27,9 @@ from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
+#: Names of this host.
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
 
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **_: Any
@@ -135,16 +138,15 @@ def check_broker_address(
     """Check the broker's address for encryption and user (`check --deploy`)."""
     if _has_wrong_settings():
         return
-    url = urlsplit(settings.URL)
-    if url.hostname in ("localhost", "127.0.0.1", "::1"):
-        return
-    if url.scheme == "amqp":
+    urls = [urlsplit(url) for url in settings.urls]
+    remote = [url for url in urls if url.hostname not in LOCAL]
+    if any(url.scheme == "amqp" for url in remote):
         yield Warning(
             "MESSAGING['URL'] is not encrypted.",
             hint="Use amqps://, or ignore this in a private network.",
             id="messaging.W011",
         )
-    if url.username in (None, "guest"):
+    if any(url.username in (None, "guest") for url in remote):
         yield Warning(
             "MESSAGING['URL'] logs in as guest.",
             hint="A broker lets guest in from its own host only: create a user.",

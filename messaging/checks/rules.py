@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from messaging.conf import BY_QUEUE
+from messaging.conf import BY_QUEUE, NEXT_URL
 
 Rule = Callable[[Any], bool]
 
@@ -87,7 +87,16 @@ def is_address(value: Any) -> bool:
         url.port  # noqa: B018 raises if a password with a slash stands in its place
     except ValueError:
         return False
-    return url.scheme in ("amqp", "amqps")
+    # One with a comma is meant for two, which need a whole address each.
+    return url.scheme in ("amqp", "amqps") and "," not in (url.hostname or "")
+
+
+def is_broker(value: Any) -> bool:
+    """Whether a value is one or several addresses of one virtual host."""
+    urls = value if isinstance(value, list | tuple) else NEXT_URL.split(str(value))
+    if not urls or not all(map(is_address, urls)):
+        return False
+    return len({urlsplit(url).path.strip("/") for url in urls}) == 1
 
 
 #: The rule for all settings whose default has this type, and its text.
@@ -99,10 +108,11 @@ RULES_OF_TYPES: dict[type, tuple[Rule, str]] = {
 #: The rules of single settings, and their texts.
 RULES: dict[str, tuple[Rule, str]] = {
     "URL": (
-        is_address,
+        is_broker,
         "an address like amqp://user:password@host:5672/, with %2F for a slash in the "
-        "password",
+        "password, or several of one virtual host",
     ),
+    "DECLARE": (lambda v: isinstance(v, bool), "True or False"),
     "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
     "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
     "ASYNCAPI_INFO": (_named, "a dictionary whose keys are texts"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import Error as DatabaseFailure
@@ -33,6 +33,12 @@ REPLACE = (
     "Stop what publishes to it, let it be emptied, stop its consumers, delete it "
     "(rabbitmqctl delete_queue, delete_exchange), and apply."
 )
+#: What RabbitMQ says of a classic queue that is there again when its node is.
+NODE_IS_DOWN = "is down or inaccessible"
+RESTART = "Start that node, or delete the queue with what it holds."
+#: Why nothing is changed at the broker, and what to do instead.
+OTHERS = "MESSAGING['DECLARE'] is False"
+EXPORT = "Whoever makes the topology can import what `topology export` prints."
 #: Consecutive missing numbers after which the search for surplus partitions ends.
 GAP = 8
 
@@ -65,6 +71,14 @@ class Step:
 
 def plan(client: Client) -> Iterator[Step]:
     """Yield the steps of `apply`, in its order; raises `MessagingError`."""
+    for step in _differences(client):
+        if settings.DECLARE or step.action == "record":
+            yield step
+        else:
+            yield replace(step, obstacles=(*step.obstacles, OTHERS), remedy=EXPORT)
+
+
+def _differences(client: Client) -> Iterator[Step]:
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
         yield from _missing(client, exchange)
@@ -109,6 +123,10 @@ def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
     try:
         if _exists(client, item):
             return
+    except NotThere as error:
+        text = f"find the {kind} {item.name}"
+        yield Step("make", item.name, text, (str(error),), RESTART)
+        return
     except TopologyMismatch as error:
         text = f"replace the {kind} {item.name}, which has other arguments"
         yield Step("replace", item.name, text, (str(error),), REPLACE)
@@ -127,14 +145,21 @@ def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
 
 
 def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
-    """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
+    """
+    Whether the broker has it.
+
+    Raises `TopologyMismatch` for other arguments, and `NotThere` for a queue whose node
+    is down.
+    """
     try:
         with client.channel() as channel:
             if isinstance(item, Exchange):
                 channel.exchange_declare(item.name, passive=True)
             else:
                 channel.queue_declare(item.name, passive=True)
-    except NotThere:
+    except NotThere as error:
+        if NODE_IS_DOWN in str(error):
+            raise
         return False
     if not getattr(item, "is_public", False):
         # Declaring what exists changes nothing, but compares the arguments.

@@ -76,6 +76,11 @@ class Server:
         return self._processes[-1]
 
     @property
+    def is_running(self) -> bool:
+        """Whether the process that serves is there, frozen or not."""
+        return bool(self._processes) and self._processes[-1].poll() is None
+
+    @property
     def url(self) -> str:
         """The URL for clients, with the password."""
         return self.url_at(self.address)
@@ -86,7 +91,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server unless it is running, and return once it answers."""
-        if self._processes and self._processes[-1].poll() is None:
+        if self.is_running:
             return
         self.kill()
         self._make_directory()

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .mongodb import MongoDB
 from .processes import find_program
@@ -29,7 +29,12 @@ WATERMARK = "1GB"
 class RabbitMQ(Server):
     """A RabbitMQ node with its own epmd and, optionally, the management plugin."""
 
-    port_names = ("port", "distribution", "epmd", "management")
+    port_names: ClassVar[tuple[str, ...]] = (
+        "port",
+        "distribution",
+        "epmd",
+        "management",
+    )
 
     def __init__(
         self, directory: Path, port: int | None = None, *, management: bool = False
@@ -99,10 +104,10 @@ class RabbitMQ(Server):
         path.write_text("".join(["#!/bin/sh\n", *exports, command]))
         path.chmod(0o700)
 
-    def launch(self) -> None:
-        server = self.program("rabbitmq-server")
-        epmd = required("erlang-base", "epmd")
-        settings = [
+    @property
+    def configuration(self) -> list[str]:
+        """The lines of its configuration file."""
+        lines = [
             f"vm_memory_high_watermark.absolute = {WATERMARK}",
             "disk_free_limit.absolute = 50MB",
             "log.console.level = warning",
@@ -110,12 +115,16 @@ class RabbitMQ(Server):
             f"load_definitions = {self.directory / 'definitions.json'}",
         ]
         if self.plugins:
-            settings += [
+            lines += [
                 "management.tcp.ip = 127.0.0.1",
                 f"management.tcp.port = {self.ports['management']}",
             ]
+        return lines
+
+    def launch(self) -> None:
+        server = self.program("rabbitmq-server")
         config = self.directory / "rabbitmq.conf"
-        config.write_text("\n".join([*settings, ""]))
+        config.write_text("\n".join([*self.configuration, ""]))
         definitions = self.directory / "definitions.json"
         definitions.write_text(json.dumps(self._definitions()))
         # Erlang's own cookie is easier to guess.
@@ -125,8 +134,7 @@ class RabbitMQ(Server):
         cookie.chmod(0o400)
         plugins = self.directory / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
-        # An epmd that the node starts itself would outlive it.
-        self.spawn([epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"])
+        self.spawn_epmd()
         self.spawn([server], self.environment)
 
     def _definitions(self) -> dict[str, Any]:
@@ -145,6 +153,11 @@ class RabbitMQ(Server):
             "vhosts": [{"name": "/"}],
             "permissions": [{"user": "guest", "vhost": "/", **every}],
         }
+
+    def spawn_epmd(self) -> None:
+        """Start what tells Erlang nodes each other's ports."""
+        # One that the node starts itself would outlive it.
+        self.spawn(epmd(self.ports["epmd"]))
 
     def ping(self) -> None:
         import pika
@@ -301,6 +314,12 @@ class PostgreSQL(Server):
             names = connection.execute("SELECT datname FROM pg_database").fetchall()
             if ("messaging",) not in names:
                 connection.execute("CREATE DATABASE messaging")
+
+
+def epmd(port: int) -> list[str]:
+    """Return the command of an epmd on this port."""
+    program = required("erlang-base", "epmd")
+    return [program, "-port", str(port), "-address", "127.0.0.1"]
 
 
 def required(package: str, *names: str) -> str:

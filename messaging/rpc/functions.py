@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from messaging.conf import settings
 from messaging.exceptions import InvalidCall, Reject
 from messaging.registry import Function, refuse_deferred
+from messaging.topology import Queue
 
 from .arguments import Parameters
 from .protocol import Reply
@@ -30,6 +31,13 @@ class Served:
     expose_errors: bool
     durable: bool
     parameters: Parameters = field(repr=False)
+
+    @property
+    def declaration(self) -> Queue:
+        """The queue as it is declared if it does not exist."""
+        # A transient queue must be a classic one.
+        arguments = {"x-queue-type": settings.QUEUE_TYPE} if self.durable else {}
+        return Queue(self.queue, arguments, self.durable)
 
     def reply(self, body: bytes, properties: Any) -> Reply:
         """Run the function with the arguments in `body`; return its result or error."""

@@ -81,7 +81,8 @@ def test_a_password_in_a_url_may_be_written_as_it_is(password: str) -> None:
         run(
             DATABASE_URL=f"mysql://me:{password}@db.example.com:3307/shop",
             MONGODB_URL=f"mongodb://me:{password}@a.example.com,b:2/store?w=1",
-            RABBITMQ_URL=f"amqp://me:{password}@mq.example.com:5673/v",
+            RABBITMQ_URL=f"amqp://me:{password}@mq.example.com:5673/v,"
+            f"amqp://me:{password}@mq-2.example.com:5673/v",
             EMAIL_URL=f"smtp://me:{password}@mail.example.com:26",
         )
     )
@@ -89,13 +90,10 @@ def test_a_password_in_a_url_may_be_written_as_it_is(password: str) -> None:
     assert found["mysql"] == found["mail"] == password
     shown = [found[name] for name in ("user", "host", "port", "name", "reports")]
     assert shown == ["me", "db.example.com", 3307, "shop", "store"]
-    broker = pika.URLParameters(str(found["rabbitmq"]))
-    assert broker.credentials.password == password
-    assert (broker.host, broker.port, broker.virtual_host) == (
-        "mq.example.com",
-        5673,
-        "v",
-    )
+    nodes = [pika.URLParameters(url) for url in str(found["rabbitmq"]).split(",")]
+    assert [one.credentials.password for one in nodes] == [password] * 2
+    assert [one.host for one in nodes] == ["mq.example.com", "mq-2.example.com"]
+    assert {(one.port, one.virtual_host) for one in nodes} == {(5673, "v")}
     assert parse_uri(str(found["mongodb"]))["password"] == password
 
 

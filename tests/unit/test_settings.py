@@ -183,6 +183,7 @@ WEAK = {
         "amqp://guest:guest@127.0.0.1:5672/",
         "amqp://shop:shop@broker.example.com/",
         "amqp://shop:@broker.example.com/",
+        "amqp://shop:5cret@mq-1/,amqp://guest:guest@mq-2/",
     ],
     "DATABASE_URL": [
         "",
@@ -228,6 +229,7 @@ def test_each_missing_or_weak_setting_is_named_in_one_line(
         ("MONGODB_URL", "mongodb://shop@host/x?authMechanism=MONGODB-X509"),
         ("MONGODB_URL", "mongodb://host/x?tlsCertificateKeyFile=/etc/ssl/shop.pem"),
         ("RABBITMQ_URL", "amqps://shop:p%40ss%2Fword@host/%2F"),
+        ("RABBITMQ_URL", "amqp://shop:5cret@mq-1:1/,amqp://shop:a,b@c@mq-2:2/"),
     ],
 )
 def test_other_ways_to_keep_strangers_out_are_strong(name: str, url: str) -> None:

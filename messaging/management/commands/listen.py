@@ -6,7 +6,6 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from messaging.amqp.client import Client
-from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
 from messaging.management.terminal import TerminalCommand
@@ -76,7 +75,7 @@ class Command(TerminalCommand):
             what = f"exchange {', '.join(options['exchange'])}"
             wanted = sources(**{name: options[name] for name in SOURCE})
             queue = client.temporary_queue(*wanted)
-        self.stderr.write(f"Listening to {what} at {broker_address()}", str)
+        self.stderr.write(f"Listening to {what} at {client.address}", str)
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
         for message in client.listen(queue, prefetch=prefetch):

@@ -11,11 +11,11 @@ from django.db import Error as DatabaseFailure
 
 from messaging import topology
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.grants import Grant, grants
 from messaging.cluster.repartition import Step, apply, differences, plan
 from messaging.exceptions import MessagingError
+from messaging.management.definitions import definitions
 from messaging.management.terminal import TerminalCommand
 from messaging.registry import handlers
 
@@ -28,7 +28,7 @@ PERMISSIONS = ("configure", "write", "read")
 class Command(TerminalCommand):
     """Show, plan or make the queues and exchanges that the handlers need."""
 
-    help = "Shows what this project needs of the broker, plans the changes, or applies."
+    help = "Shows or exports what this project needs of the broker, plans, or applies."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add one subcommand for each action."""
@@ -63,6 +63,19 @@ class Command(TerminalCommand):
         )
         one.add_argument("--json", action="store_true", help="one JSON array")
 
+        one = add(
+            "export",
+            "Prints a file for `rabbitmqctl import_definitions`, which makes the "
+            "topology where MESSAGING['DECLARE'] is False.",
+        )
+        one.add_argument(
+            "--user",
+            action="append",
+            default=[],
+            help="a user of the broker, who gets the permissions that this project "
+            "needs then; may be repeated",
+        )
+
     def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
         """Run the action."""
         try:
@@ -75,6 +88,10 @@ class Command(TerminalCommand):
         for item in topology.declared():
             self.stdout.write(str(item))
 
+    def export(self, *, user: list[str], **_: Any) -> None:
+        """Print the definitions file."""
+        self.stdout.write(json.dumps(definitions(user), indent=2))
+
     def plan(self, *, json: bool, **_: Any) -> None:
         """Print the steps, and exit with one of the codes above."""
         with connect("topology") as client:
@@ -85,7 +102,7 @@ class Command(TerminalCommand):
         if json:
             self.print_json(steps)
         elif not steps:
-            self.stdout.write(f"{broker_address()} has all there should be")
+            self.stdout.write(f"{client.address} has all there should be")
         else:
             for step in steps:
                 self.print_step(step)
@@ -104,7 +121,7 @@ class Command(TerminalCommand):
                 forbidden += bool(step.obstacles)
         if forbidden:
             raise CommandError(f"Left undone, as said above: {forbidden}")
-        self.stdout.write(f"{broker_address()} has all there should be")
+        self.stdout.write(f"{client.address} has all there should be")
 
     def permissions(self, *, json: bool, **_: Any) -> None:
         """Print a paragraph, with three patterns, for each kind of process."""

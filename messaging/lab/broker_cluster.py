@@ -1,0 +1,120 @@
+"""A cluster of private RabbitMQ nodes on this machine."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+from .processes import free_port
+from .server import Server
+from .servers import RabbitMQ, epmd
+
+#: Seconds after which a silent node counts as down for the others.
+TICK = 10
+
+
+class Epmd(Server):
+    """Tells the nodes each other's ports; it outlives each of them."""
+
+    def launch(self) -> None:
+        self.spawn(epmd(self.port))
+
+    def ping(self) -> None:
+        """Do nothing: it has accepted a connection."""
+
+
+class Node(RabbitMQ):
+    """A node, which joins the first one of its cluster at its first start."""
+
+    port_names = ("port", "distribution")
+
+    def __init__(self, directory: Path, cookie: str, epmd: int) -> None:
+        super().__init__(directory, free_port())
+        self.cookie = cookie
+        self.ports["epmd"] = epmd
+        #: The nodes of the cluster, itself included.
+        self.members: list[str] = []
+
+    @property
+    def configuration(self) -> list[str]:
+        return [
+            *super().configuration,
+            # A node without a majority ends its connections; it would go on by itself.
+            "cluster_partition_handling = pause_minority",
+            "cluster_formation.peer_discovery_backend = classic_config",
+            *(
+                f"cluster_formation.classic_config.nodes.{number} = {name}"
+                for number, name in enumerate(self.members, 1)
+            ),
+        ]
+
+    def launch(self) -> None:
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(self.cookie)
+            cookie.chmod(0o400)
+        advanced = self.directory / "advanced.config"
+        advanced.write_text(f"[{{kernel, [{{net_ticktime, {TICK}}}]}}].\n")
+        super().launch()
+
+    def spawn_epmd(self) -> None:
+        """Do nothing: the nodes share one."""
+
+
+class BrokerCluster:
+    """Nodes of one cluster, each of which can be killed, paused and started again."""
+
+    def __init__(self, directory: Path, size: int = 3) -> None:
+        self._epmd = Epmd(directory / "epmd", free_port())
+        cookie = secrets.token_hex(10)
+        self.nodes = [
+            Node(directory / f"node-{number}", cookie, self._epmd.port)
+            for number in range(size)
+        ]
+        for node in self.nodes:
+            node.members = [one.node for one in self.nodes]
+
+    def __enter__(self) -> Self:
+        self._epmd.start()
+        first, *others = self.nodes
+        first.start()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.start, others))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for node in self.nodes:
+            node.kill()
+        self._epmd.stop()
+
+    @property
+    def url(self) -> str:
+        """The addresses of all nodes."""
+        return ",".join(node.url for node in self.nodes)
+
+    def restore(self) -> None:
+        """Resume and start every node."""
+        for node in self.nodes:
+            node.resume()
+        for node in self.nodes:
+            node.start()
+
+    def running(self) -> list[Node]:
+        """Return the nodes that a living node counts as running."""
+        listed = self._living().control("eval", "[node() | nodes()].")
+        return [node for node in self.nodes if node.node in listed]
+
+    def leader(self, queue: str) -> Node:
+        """Return the node of the leader of a quorum queue, or of a classic queue."""
+        lines = self._living().control("list_queues", "name", "pid").splitlines()
+        pid = next(line.split()[1] for line in lines if line.split()[0] == queue)
+        return next(node for node in self.nodes if node.node in pid)
+
+    def _living(self) -> Node:
+        return next(
+            node
+            for node in self.nodes
+            if node.is_running and node.process.status() != "stopped"
+        )
