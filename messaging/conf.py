@@ -140,9 +140,9 @@ class Settings:
 
     def of(self, queue: str, name: str) -> Any:
         """Return the value of a setting for one queue."""
-        own = self.QUEUES.get(queue)
-        if own is None:
+        if queue not in self.QUEUES:
             return getattr(self, name)
+        own = self.QUEUES[queue]
         if unknown := own.keys() - set(BY_QUEUE):
             raise ImproperlyConfigured(
                 f"MESSAGING['QUEUES'][{queue!r}] has unknown keys {sorted(unknown)}; "

@@ -95,6 +95,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
+    "DEAD_LETTER_DAYS": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),

@@ -66,7 +66,7 @@ def move(client: Client, queue: str) -> None:
     """
     leases = Lease.objects.using(settings.DATABASE)
     with transaction.atomic(using=settings.DATABASE):
-        list(leases.filter(queue=queue).select_for_update())
+        leases.lock_all()
         old = leases.partitions_of(queue)
         if not is_old(queue, old):
             return

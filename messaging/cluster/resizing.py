@@ -104,7 +104,7 @@ def resize(client: Client, queue: str) -> None:
     wanted = topology.partition_names(queue)
     leases = Lease.objects.using(settings.DATABASE)
     with transaction.atomic(using=settings.DATABASE):
-        list(leases.filter(queue=queue).select_for_update())
+        leases.lock_all()
         # Read again: the call that held the lock may have replaced these rows.
         old = [name for name in leases.partitions_of(queue) if name != queue]
         if set(old) == set(wanted):

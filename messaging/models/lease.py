@@ -150,6 +150,15 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
             ignore_conflicts=True,
         )
 
+    def lock_all(self) -> None:
+        """
+        Lock all leases until the transaction ends.
+
+        They are read in the order of the primary key. MySQL reports a deadlock where
+        one transaction waits in the index of queues while another replaces rows there.
+        """
+        list(self.select_for_update().order_by("pk").values_list("pk"))
+
     def replace(self, queue: str, partitions: Iterable[str]) -> None:
         """Replace the leases of a queue by free ones of these partitions."""
         with transaction.atomic(using=self.db):

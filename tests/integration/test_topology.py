@@ -338,7 +338,7 @@ def test_two_concurrent_runs_do_no_harm(site: Broker, divide: Divide) -> None:
             resize(client, QUEUE)
         connections.close_all()
 
-    for number in (6, 2):
+    for number in (6, 2) * 10:
         divide(number)
         with ThreadPoolExecutor() as pool:
             list(pool.map(work, range(4)))
