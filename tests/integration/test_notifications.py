@@ -10,13 +10,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from django.core.management import call_command
 from django.db import connections
 
 from messaging.envelope import Delivery, Envelope
@@ -304,6 +307,48 @@ def test_a_mail_server_that_does_not_answer_delays_its_e_mail_only_for_so_long(
     retry(QUEUE)
 
     assert mail_server.recipients == [ANN.email]
+
+
+def drip(server: socket.socket) -> None:
+    """Greet every client with a letter at a time, and never end."""
+    with suppress(OSError):  # the client or the test has ended
+        while True:
+            client, _ = server.accept()
+            threading.Thread(target=drip_to, args=(client,), daemon=True).start()
+
+
+def drip_to(client: socket.socket) -> None:
+    """Send a letter at a time."""
+    with suppress(OSError), client:
+        client.sendall(b"220-")
+        while True:
+            client.sendall(b"x")
+            time.sleep(0.1)
+
+
+def test_a_mail_server_that_answers_byte_by_byte_holds_nothing_up_for_ever(
+    no_consumers: None, processes: Processes, mail_server: MailServer
+) -> None:
+    limits = {"notifications_queue": {"TIME_LIMIT": 1, "RETRY_PAUSE": [0.1, 0.2]}}
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        threading.Thread(target=drip, args=(dripping,), daemon=True).start()
+        url = f"smtp://127.0.0.1:{dripping.getsockname()[1]}"
+        values = {"EMAIL_URL": url, "MESSAGING": json.dumps({"QUEUES": limits})}
+        process = processes.manage("run_consumer", "notifications", **values)
+        make_report()
+        Relay().drain()
+
+        letter = eventually(lambda: dead_letters(QUEUE), "it is given up", 60)[0]
+
+        assert letter.kind == "projection"
+        assert "TIME_LIMIT" in letter.reason
+        process.terminate()
+        assert process.wait(15) in (0, 75)
+    # Sent again, it reaches a server that works.
+    consume(processes, mail_server)
+    call_command("dead_letters", "requeue", "--all", stdout=StringIO())
+    Relay().drain()
+    eventually(lambda: mail_server.recipients == [ANN.email], "the e-mail", 30)
 
 
 def test_no_e_mail_is_sent_about_a_deleted_user_or_report(

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
@@ -192,6 +193,23 @@ def test_a_report_with_a_hostile_text_gets_a_file(
     with default_storage.open(ReportFile.objects.get().name) as file:
         assert "Cádiz" in text_of(file.read())
     assert not Parked.objects.exists()
+
+
+def test_hostile_reports_hold_up_no_other_and_the_consumer_stops_at_once(
+    broker: Broker, no_consumers: None, processes: Processes
+) -> None:
+    process = processes.manage("run_consumer", "report_files")
+    texts = ["emoji", "combining marks", "both directions", "invisible characters"]
+    reports = [make_report(text) for name in texts for text in (ACCEPTED[name], TEXT)]
+    Relay().drain()
+
+    eventually(lambda: ReportFile.objects.count() == len(reports), "all files", 60)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+
+    assert process.wait(15) == 0
+    assert not Parked.objects.exists()
+    eventually(lambda: not psutil.wait_procs(children, 0)[1], "no process is left", 15)
 
 
 class Witness(FileSystemStorage):
