@@ -87,17 +87,14 @@ class Bridge:
                 await body.skip()
             return
         limit: int = settings.MAX_REQUEST_BODY
-        try:
-            fits = declared <= limit and await body.arrive(limit)
-        except TimeoutError:
-            await refuse(send, 408, _("The body did not arrive in time."), "slow body")
-            return
-        if fits:
+        if declared <= limit and await body.arrive(limit):
             await self._answer(environ, body, send)
-            return
-        text = _("The body is larger than %(size)d bytes.") % {"size": limit}
-        await refuse(send, 413, text, "large body")
-        await body.skip()
+        elif body.is_late:
+            await refuse(send, 408, _("The body did not arrive in time."), "slow body")
+        else:
+            text = _("The body is larger than %(size)d bytes.") % {"size": limit}
+            await refuse(send, 413, text, "large body")
+            await body.skip()
 
     async def _answer(self, environ: Environ, body: Body, send: Send) -> None:
         """Run the application in a thread, which does not wait for the client."""
@@ -157,6 +154,8 @@ class Body:
         self._deadline = loop.time() + settings.BODY_TIMEOUT
         self._length = 0
         self._is_complete = False
+        #: Whether the deadline came before the end.
+        self.is_late = False
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed in __exit__
 
     def __enter__(self) -> Self:
@@ -169,7 +168,7 @@ class Body:
         """
         Return all `length` bytes, which remain there to be read as a file.
 
-        Raises `EOFError` if the body is shorter, and `TimeoutError` if it is late.
+        Raises `EOFError` if the body is shorter, or late.
         """
         if length:
             await self._wait_for(length)
@@ -180,9 +179,9 @@ class Body:
         return body
 
     async def arrive(self, limit: int) -> bool:
-        """Wait for the whole body; return whether it has at most `limit` bytes."""
+        """Wait for the body; return whether all of it came, and in `limit` bytes."""
         await self._wait_for(limit + 1)
-        return self._length <= limit
+        return self._length <= limit and not self.is_late
 
     async def skip(self) -> None:
         """Read on for a while: a client may look for its answer only at the end."""
@@ -195,11 +194,16 @@ class Body:
     async def _wait_for(self, length: int) -> None:
         """Wait until so many bytes have arrived, or all there are."""
         self.file.seek(self._length)
-        async with asyncio.timeout_at(self._deadline):
-            while self._length < length and not self._is_complete:
-                piece = await self._next()
-                self.file.write(piece)
-                self._length += len(piece)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not (self._length >= length or self._is_complete or self.is_late):
+                    piece = await self._next()
+                    self.file.write(piece)
+                    self._length += len(piece)
+        except TimeoutError:
+            # No exception leaves this object: its traceback would refer to whoever
+            # waits, and Granian keeps a connection while something can read from it.
+            self.is_late = True
         self.file.seek(0)
 
     async def _next(self) -> bytes:

@@ -79,12 +79,13 @@ def test_slow_bodies_delay_nobody(
     answers(patient_api)
 
 
+@pytest.mark.parametrize("path", [b"/users/", b"/token/"])
 def test_a_body_that_is_late_is_refused_and_its_connection_closed(
-    broker: Broker, patient_api: API, sockets: list[socket.socket]
+    path: bytes, broker: Broker, patient_api: API, sockets: list[socket.socket]
 ) -> None:
     started = time.monotonic()
     for client in sockets:
-        client.sendall(BODY % (b"/users/", 1000))
+        client.sendall(BODY % (path, 1000))
     first = sockets[0]
     # A byte a second is progress, but not enough.
     first.settimeout(1)
