@@ -21,7 +21,6 @@ from messaging.conf import settings
 from messaging.database.connections import ping
 from messaging.dead_letters import groups
 from messaging.dead_letters.replayer import is_worked_off
-from messaging.doctor.disk import disks
 from messaging.doctor.tables import LATE, estimate
 from messaging.models import DeadLetter, LastRun, Minute, Outbox, Worker
 from messaging.models.minute import TIMES, WAITS, quantile
@@ -34,6 +33,7 @@ from messaging.text import duration
 from messaging.topology import is_dead_queue
 
 from .curves import Curve
+from .disks import filling
 from .reading import sees_personal_data
 from .replays import shown
 
@@ -46,9 +46,6 @@ LISTED = 5
 SILENT = 15.0
 #: Shares of the messages whose times are shown.
 SHARES = (0.5, 0.95, 0.99)
-
-#: What reads the disks of the broker.
-DISKS = "broker's disks"
 
 #: The servers, as this process has last read them.
 _readings: dict[str, Reading[Any]] = {}
@@ -170,8 +167,6 @@ def read_servers() -> list[str]:
         if alias not in _readings and alias != settings.DATABASE:
             _readings[alias] = Reading(alias, partial(ping, alias))
     _readings.setdefault("broker", Reading("broker", read_broker))
-    if settings.BROKER_METRICS:
-        _readings.setdefault(DISKS, Reading(DISKS, disks))
     refresh(_readings.values())
     return [name for name, one in _readings.items() if not one.is_up]
 
@@ -193,11 +188,7 @@ def signs_of(
         text = gettext("No answer from the server “%(name)s”.") % {"name": name}
         yield Sign("error", text, "manage.py doctor")
     if "broker" not in away:
-        yield from idle(parts)
-    for disk in (_readings[DISKS].value if DISKS in _readings else None) or ():
-        if disk.is_low:
-            text = gettext("The disk of the broker fills up: %s") % disk
-            yield Sign("error" if disk.is_full else "warning", text, "manage.py top")
+        yield from [*idle(parts), *(Sign(*one) for one in filling())]
     if unpublished and datetime.now(UTC) - unpublished > LATE:
         waited = duration(age_of(unpublished))
         text = gettext("Events have been waiting for the relay for %s.") % waited
