@@ -59,8 +59,8 @@ def user(broker: Broker) -> User:
     [
         ("messaging/deadletter/", "Mensajes muertos", "Dead letters"),
         ("messaging/parked/", "Mensajes aparcados", "Parked messages"),
-        ("messaging/inbox/", "Buzón de entrada", "Inbox"),
-        ("messaging/outbox/", "Buzón de salida", "Outbox"),
+        ("messaging/inbox/", "Mensajes tratados", "Inbox"),
+        ("messaging/outbox/", "Mensajes por publicar", "Outbox"),
         ("messaging/replayjob/", "Tareas de reenvío", "Replay jobs"),
         ("messaging/worker/", "Procesos", "Processes"),
         ("messaging/lease/", "Concesiones", "Leases"),

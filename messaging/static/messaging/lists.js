@@ -4,7 +4,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const titles = [...document.querySelectorAll("#result_list thead th")];
   for (const row of document.querySelectorAll("#result_list tbody tr")) {
     [...row.children].forEach((cell, place) => {
-      cell.dataset.label = titles[place].querySelector(".text")?.textContent.trim() ?? "";
+      const title = titles[place]?.querySelector(".text");
+      cell.dataset.label = title?.textContent.trim() ?? "";
     });
   }
   document.querySelector("#result_list")?.classList.add("labelled");
