@@ -144,7 +144,11 @@ def parameter(
 
 
 def write_headers(*, exists: bool) -> list[Schema]:
-    """Return the request headers of a write of something new, or that exists."""
+    """
+    Return the request headers of a write of something new, or that exists.
+
+    Without examples, which pages for trying requests would send by themselves.
+    """
     plain_text: Schema = {"type": "string"}
     found = [
         parameter(
@@ -157,7 +161,6 @@ def write_headers(*, exists: bool) -> list[Schema]:
                 "is 202."
             )
             % LONGEST_WAIT,
-            example="wait=5",
         ),
         parameter(
             "Idempotency-Key",
@@ -174,7 +177,7 @@ def write_headers(*, exists: bool) -> list[Schema]:
         pattern = rf"^({VERSION.pattern}|\*)$"
         text = _("The write is applied only to this version, else it fails with 412.")
         schema = {**plain_text, "pattern": pattern}
-        found.append(parameter("If-Match", "header", schema, text, example='"3"'))
+        found.append(parameter("If-Match", "header", schema, text))
     return found
 
 

@@ -230,7 +230,12 @@ class QueuedAutoSchema(AutoSchema):
         """Return the answers with the outcome, which a client has waited for."""
         action = self.view.action
         if action == "destroy":
-            return {"204": self._answer(_("It is deleted."), None, APPLIED)}
+            text = _("It is deleted.")
+            found = {"204": self._answer(text, None, APPLIED)}
+            if HTML in self._types:  # a page needs a body
+                page = {HTML: {"schema": {"type": "string"}}}
+                found["200"] = found["204"] | {"content": page}
+            return found
         reader = self.view.serializer_class
         schema = self.resolve_serializer(reader, "response").ref
         if action == "create":
