@@ -78,9 +78,10 @@ def bounded(text: str) -> str:
     It has neither control characters nor more than `MAX_MARKS` marks on a letter, and
     its length and its lines are limited.
     """
+    text = text[: MAX_LENGTH + 1].expandtabs(4)
     if len(text) > MAX_LENGTH:
         text = text[:MAX_LENGTH] + CUT
-    lines = "\n".join(text.expandtabs(4).splitlines())
+    lines = "\n".join(text.splitlines())
     lines = re.sub(r"\n{3,}", "\n\n", without_excess(lines))
     if lines.count("\n") >= MAX_LINES:
         lines = "\n".join([*lines.split("\n")[:MAX_LINES], CUT])
