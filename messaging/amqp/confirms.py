@@ -21,6 +21,7 @@ from messaging.exceptions import Unconfirmed, Unroutable
 from messaging.logs.repetition import RepeatingLogger
 from messaging.topology import how_to_make
 
+from .channels import NORMAL, close
 from .connection import Connection
 from .encoding import UNSENDABLE
 from .outgoing import Outgoing, PublishRequest
@@ -30,6 +31,9 @@ repeating = RepeatingLogger(__name__)
 
 #: Seconds before a message that a queue refused is sent again.
 REFUSED_PAUSE = 0.1
+#: Seconds of refusals of a queue after which another channel is tried: one whose first
+#: message met a quorum queue without a leader refuses all later ones (RabbitMQ 3.10).
+RENEWAL = 2.0
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
@@ -72,6 +76,8 @@ class ConfirmChannel:
         self._trial = Trial()
         #: Messages that a queue refused (`basic.nack`) and that are sent again.
         self._refused: list[Outgoing] = []
+        #: By exchange and routing key: since when this channel refuses messages there.
+        self._refusing: dict[tuple[str, str], float] = {}
         self._flush_is_due = False
 
     def attach(self, connection: Connection) -> None:
@@ -111,6 +117,7 @@ class ConfirmChannel:
         self._next_tag = 1
         self._channel = channel
         self._looks = 0
+        self._refusing.clear()
         if len(settings.urls) > 1:
             self._look_again(channel)
         if self._sent_again:
@@ -243,7 +250,10 @@ class ConfirmChannel:
     def _settle(self, outgoing: Outgoing, refused: bool) -> None:
         if refused:
             self._retry_refused(outgoing)
-        elif outgoing.returned:
+            return
+        if self._refusing:
+            self._refusing.pop(place_of(outgoing), None)
+        if outgoing.returned:
             outgoing.settle(
                 Unroutable(
                     f"No queue takes this message ({outgoing.returned}): "
@@ -262,6 +272,10 @@ class ConfirmChannel:
             loop = self._channel.connection.ioloop
             loop.call_later(REFUSED_PAUSE, self._send_refused)
         self._refused.append(outgoing)
+        now = time.monotonic()
+        since = self._refusing.setdefault(place_of(outgoing), now)
+        if len(settings.urls) > 1 and now - since > RENEWAL:
+            close(self._channel)
 
     def _send_refused(self) -> None:
         with self._lock:
@@ -273,7 +287,8 @@ class ConfirmChannel:
     def closed(self, error: Exception) -> float:
         """Settle what is at fault, and keep the rest in its order for a new channel."""
         self._channel = None
-        self.last_problem = str(error)
+        if getattr(error, "reply_code", None) not in NORMAL:
+            self.last_problem = str(error)
         with self._lock:
             sent = list(self._unconfirmed.values())
             culprits: set[Outgoing] = set()
@@ -300,3 +315,8 @@ class ConfirmChannel:
         """Put a message back in front, with the lock held."""
         if not outgoing.request.given_up:
             self._waiting.appendleft(outgoing)
+
+
+def place_of(outgoing: Outgoing) -> tuple[str, str]:
+    """Return exchange and routing key of a message."""
+    return outgoing.envelope.exchange, outgoing.envelope.routing_key

@@ -248,6 +248,30 @@ def test_publishers_leave_a_node_that_confirms_nothing(
         threaded.close()
 
 
+def test_a_channel_on_which_a_queue_refuses_messages_for_long_is_replaced(
+    broker: Broker, nodes: Nodes
+) -> None:
+    """Only on a new channel RabbitMQ asks anew which node leads the queue."""
+    name = f"full-{uuid.uuid4()}"
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    publisher = Publisher("test")
+    with broker.channel() as channel:
+        channel.queue_declare(name, durable=True, arguments=full)
+        try:
+            publisher.publish(Envelope(b"0", name))
+            first = publisher.channel._channel
+            publisher.send(PublishRequest([Envelope(b"1", name)]))
+
+            eventually(
+                lambda: publisher.channel._channel not in (first, None), "another one"
+            )
+            channel.queue_purge(name)
+            assert broker.take(name)[1] == b"1"
+        finally:
+            publisher.close()
+            channel.queue_delete(name)
+
+
 def test_the_order_differs_and_a_failed_node_comes_last(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
