@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from messaging.amqp.tally import tally
 from messaging.conf import settings
@@ -30,6 +31,8 @@ Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Environ = dict[str, Any]
 
+#: The code and the text of the error of a body that is late.
+LATE, LATE_TEXT = "request_timeout", gettext_noop("The body did not arrive in time.")
 #: The methods of requests whose body, if there is one, no view reads.
 WITHOUT_BODY = {"GET", "HEAD", "OPTIONS", "TRACE"}
 #: Bytes of a body that are in memory; the rest is in a temporary file.
@@ -44,10 +47,10 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, status: int, text: str, why: str) -> None:
+async def refuse(send: Send, status: int, code: str, text: str, why: str) -> None:
     """Answer and count a request that Django does not see, as Django's errors look."""
     tally.count_rejected(why)
-    body = json.dumps({"detail": text}, ensure_ascii=False).encode()
+    body = json.dumps({"code": code, "detail": text}, ensure_ascii=False).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -90,10 +93,10 @@ class Bridge:
         if declared <= limit and await body.arrive(limit):
             await self._answer(environ, body, send)
         elif body.is_late:
-            await refuse(send, 408, _("The body did not arrive in time."), "slow body")
+            await refuse(send, 408, LATE, _(LATE_TEXT), "slow body")
         else:
             text = _("The body is larger than %(size)d bytes.") % {"size": limit}
-            await refuse(send, 413, text, "large body")
+            await refuse(send, 413, "payload_too_large", text, "large body")
             await body.skip()
 
     async def _answer(self, environ: Environ, body: Body, send: Send) -> None:

@@ -11,6 +11,7 @@ from rest_framework import exceptions
 from messaging.message import Message
 from messaging.text import translated
 
+from .bridge import LATE, LATE_TEXT
 from .exceptions import PayloadTooLarge, Unavailable, body_of, validation_error
 from .filters import MAX_WORDS, MomentFilter, NumberFilter, WholeNumberField
 from .headers import KEY_LENGTH, LONGEST_WAIT, VERSION
@@ -297,6 +298,10 @@ def errors() -> dict[int, tuple[str, Any]]:
         406: (
             _("None of the types that `Accept` names can be sent."),
             body_of(exceptions.NotAcceptable()),
+        ),
+        408: (
+            _("The body did not arrive in the time of the settings."),
+            failed(LATE, _(LATE_TEXT)),
         ),
         409: (
             _("With `Prefer`: it contradicts something that exists."),

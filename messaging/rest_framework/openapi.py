@@ -264,7 +264,7 @@ class QueuedAutoSchema(AutoSchema):
         has_authenticators = bool(view.get_authenticators())
         found |= {401} if has_authenticators else set()
         if self.method != "GET":
-            found |= {400, 413, 415}
+            found |= {400, 408, 413, 415}
             found |= {403} if has_authenticators else set()
         if self._write:
             found |= {409, 422} if view.action != "destroy" else {422}

@@ -24,7 +24,7 @@ CLOSED = document_of("0", "10/min")
 ENGLISH = re.compile(r"\b(the|this|that|is|are|of|and|with|not|must|for|a)\b", re.I)
 
 READ = {"200", "400", "401", "403", "406", "429", "503"}
-WRITE = READ - {"200"} | {"202", "413", "415", "422"}
+WRITE = READ - {"200"} | {"202", "408", "413", "415", "422"}
 #: All answers of each operation.
 ANSWERS = {
     "GET /": READ,
@@ -40,8 +40,8 @@ ANSWERS = {
     "POST /reports/": WRITE | {"201", "409"},
     "PATCH /reports/{id_reporte}/": WRITE | {"200", "404", "412"},
     "DELETE /reports/{id_reporte}/": WRITE | {"200", "204", "404", "412"},
-    "POST /token/": READ | {"413", "415"},
-    "POST /token/refresh/": READ | {"413", "415"},
+    "POST /token/": READ | {"408", "413", "415"},
+    "POST /token/refresh/": READ | {"408", "413", "415"},
     "GET /operations/{id}/": {"200", "400", "404", "410", "429", "503"},
     "GET /health/live": {"200"},
     "GET /health/ready": {"200", "503"},
