@@ -61,8 +61,10 @@ def api(
     eventually(stored(User.objects.exists), "it is applied", 30)
     yield one
     processes.kill_all()
-    cluster.restore()
-    connections.close_all()
+    try:
+        cluster.restore()
+    finally:
+        connections.close_all()  # the server has closed them meanwhile
 
 
 def post(api: API, email: str, **options: Any) -> requests.Response:
