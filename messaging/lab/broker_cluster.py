@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Self
 
 from .processes import free_port
-from .server import Server
+from .server import START_DEADLINE, Server, ServerError
 from .servers import RabbitMQ, epmd
 
 #: Seconds after which a silent node counts as down for the others.
@@ -95,16 +99,28 @@ class BrokerCluster:
         return ",".join(node.url for node in self.nodes)
 
     def restore(self) -> None:
-        """Resume and start every node."""
+        """
+        Start every node, and return once they serve as one cluster.
+
+        A frozen one is killed first: RabbitMQ 3.10 may stay apart after its return.
+        """
         for node in self.nodes:
-            node.resume()
+            if node.is_running and node.process.status() == "stopped":
+                node.kill()
         for node in self.nodes:
             node.start()
+        deadline = time.monotonic() + START_DEADLINE
+        while not all(map(self._is_complete, self.nodes)):
+            if time.monotonic() > deadline:
+                raise ServerError("The nodes do not find each other again.")
+            time.sleep(0.5)
 
-    def running(self) -> list[Node]:
-        """Return the nodes that a living node counts as running."""
-        listed = self._living().control("eval", "[node() | nodes()].")
-        return [node for node in self.nodes if node.node in listed]
+    def _is_complete(self, node: Node) -> bool:
+        """Whether all nodes are running, as this one sees it."""
+        with suppress(CalledProcessError):  # it is about to start
+            status = json.loads(node.control("cluster_status", "--formatter", "json"))
+            return len(status["running_nodes"]) == len(self.nodes)
+        return False
 
     def leader(self, queue: str) -> Node:
         """Return the node of the leader of a quorum queue, or of a classic queue."""
