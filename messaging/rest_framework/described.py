@@ -108,6 +108,8 @@ def plain(schema: Schema) -> Schema:
     about = [translated(found.pop("description", ""))]
     if found.get("format") == "date-time":
         about.append(_("In any form of ISO 8601; without a zone, UTC."))
+    if found.get("format") == "uri":  # or "": see `messaging.fields.Url`
+        found["anyOf"] = [{"format": found.pop("format")}, {"maxLength": 0}]
     text = " ".join(filter(None, about))
     return found | ({"description": text} if text else {})
 
