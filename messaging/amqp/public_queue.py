@@ -98,7 +98,7 @@ class PublicSubscription(Subscription):
         self._is_inspected = not settings.DECLARE
         self._is_exclusive = True
         #: Whether its exchange is bound, or cannot be.
-        self._is_bound = False
+        self._is_bound = not settings.DECLARE
 
     # What follows runs in the I/O thread.
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from messaging.amqp import wake_up
 from messaging.amqp.refusals import DEFAULT_EXCHANGE
 from messaging.conf import settings
+from messaging.envelope import PARTITIONS
 from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import Binding, Queue, declared
@@ -26,7 +27,8 @@ def definitions(users: Iterable[str] = ()) -> dict[str, list[dict[str, Any]]]:
     belong to others. `users`, who must exist, get the permissions that this project
     needs when it declares nothing.
     """
-    items = [*declared(), Queue(wake_up.QUEUE, wake_up.ARGUMENTS)]
+    hints = Queue(wake_up.QUEUE, wake_up.ARGUMENTS)
+    items = [*declared(), hints, Binding(hints.name, PARTITIONS, hints.name)]
     items += [one.declaration for one in served.values()]
     queues = {one.name: one for one in items if isinstance(one, Queue)}
     exchanges = {one.name: one for one in items if isinstance(one, Exchange)}
