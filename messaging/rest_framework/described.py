@@ -94,7 +94,17 @@ def body_schema(message: type[Message], names: list[str]) -> Schema:
 def form_schema(schema: Schema) -> Schema:
     """Return the schema of a form for the same fields as a body has."""
     fields = schema["properties"].items()
-    return schema | {"properties": {name: not_null(one) for name, one in fields}}
+    return schema | {"properties": {name: form_field(one) for name, one in fields}}
+
+
+def form_field(schema: Schema) -> Schema:
+    """Return the schema of a field in a form, where an empty input may mean null."""
+    found = not_null(schema)
+    is_text = found.get("type") == "string" and found.get("format") != "date-time"
+    if found is schema or is_text:
+        return found
+    about = {"description": found.pop("description")} if "description" in found else {}
+    return about | {"anyOf": [found, {"type": "string", "maxLength": 0}]}
 
 
 def fields_of(message: type[Message]) -> Schema:
