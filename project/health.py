@@ -33,7 +33,9 @@ def ready(request: HttpRequest) -> JsonResponse:
     for alias in connections:
         if alias not in _databases:
             _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
-    refresh([_broker, *_databases.values()])
+    # One after the other: a process that has just started connects to each of them.
+    refresh([_broker])
+    refresh(_databases.values())
     problem = _broker.value if _broker.is_up else "does not answer"
     degraded = [alias for alias, one in _databases.items() if not one.is_up]
     body: dict[str, object] = {"status": "unavailable" if problem else "ok"}
