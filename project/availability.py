@@ -15,12 +15,14 @@ def unavailable() -> tuple[str | None, list[str]]:
     """
     Return why nothing can be published, or None, and which databases do not answer.
 
-    It takes `TIMEOUT` seconds at most.
+    It takes `TIMEOUT` seconds at most for the broker, and as many for the databases.
     """
     for alias in connections:
         if alias not in _databases:
             _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
-    refresh([_broker, *_databases.values()])
+    # One after the other: a process that has just started connects to each of them.
+    refresh([_broker])
+    refresh(_databases.values())
     problem = _broker.value if _broker.is_up else "does not answer"
     return problem, [alias for alias, one in _databases.items() if not one.is_up]
 

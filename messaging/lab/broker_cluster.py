@@ -34,9 +34,9 @@ class Node(RabbitMQ):
 
     port_names = ("port", "distribution")
 
-    def __init__(self, directory: Path, cookie: str, epmd: int) -> None:
+    def __init__(self, directory: Path, secret: str, epmd: int) -> None:
         super().__init__(directory, free_port())
-        self.cookie = cookie
+        self._secret = secret
         self.ports["epmd"] = epmd
         #: The nodes of the cluster, itself included.
         self.members: list[str] = []
@@ -54,11 +54,20 @@ class Node(RabbitMQ):
             ),
         ]
 
-    def launch(self) -> None:
+    @property
+    def password(self) -> str:
+        """The password, which all nodes have in common."""
+        return self._secret
+
+    def write_cookie(self) -> None:
+        """Write the cookie, which all nodes have in common."""
         cookie = self.directory / ".erlang.cookie"
         if not cookie.exists():
-            cookie.write_text(self.cookie)
+            cookie.touch(0o600)
+            cookie.write_text(self._secret)
             cookie.chmod(0o400)
+
+    def launch(self) -> None:
         advanced = self.directory / "advanced.config"
         advanced.write_text(f"[{{kernel, [{{net_ticktime, {TICK}}}]}}].\n")
         super().launch()
@@ -72,9 +81,9 @@ class BrokerCluster:
 
     def __init__(self, directory: Path, size: int = 3) -> None:
         self._epmd = Epmd(directory / "epmd", free_port())
-        cookie = secrets.token_hex(10)
+        secret = secrets.token_hex(16)
         self.nodes = [
-            Node(directory / f"node-{number}", cookie, self._epmd.port)
+            Node(directory / f"node-{number}", secret, self._epmd.port)
             for number in range(size)
         ]
         for node in self.nodes:

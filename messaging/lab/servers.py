@@ -127,15 +127,18 @@ class RabbitMQ(Server):
         config.write_text("\n".join([*self.configuration, ""]))
         definitions = self.directory / "definitions.json"
         definitions.write_text(json.dumps(self._definitions()))
-        # Erlang's own cookie is easier to guess.
-        cookie = self.directory / ".erlang.cookie"
-        cookie.unlink(missing_ok=True)
-        own_secret(cookie)
-        cookie.chmod(0o400)
+        self.write_cookie()
         plugins = self.directory / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
         self.spawn_epmd()
         self.spawn([server], self.environment)
+
+    def write_cookie(self) -> None:
+        """Choose the secret of tools and of other nodes; Erlang's is easy to guess."""
+        cookie = self.directory / ".erlang.cookie"
+        cookie.unlink(missing_ok=True)
+        own_secret(cookie)
+        cookie.chmod(0o400)
 
     def _definitions(self) -> dict[str, Any]:
         """Return the only user, with the password as RabbitMQ stores it."""

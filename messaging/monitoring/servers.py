@@ -49,16 +49,15 @@ class Reading(Generic[T]):
         """Seconds since the value was read; None before."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
-    def begin(self) -> Future[None] | None:
-        """Read again; None if that is under way already, or was done just now."""
+    def begin(self) -> Future[None]:
+        """Read again, unless that is under way or was tried just now."""
         with self._lock:
             is_fresh = time.monotonic() - self._ended_at < FRESH
-            if is_fresh or not self._attempt.done():
-                return None
-            self._attempt = Future()
-            attempt = self._attempt
-        Thread(target=self._run, args=(attempt,), name=self.name, daemon=True).start()
-        return attempt
+            if self._attempt.done() and not is_fresh:
+                self._attempt = Future()
+                run, attempt = self._run, self._attempt
+                Thread(None, run, self.name, (attempt,), daemon=True).start()
+            return self._attempt
 
     def _run(self, attempt: Future[None]) -> None:
         started = time.monotonic()
@@ -75,7 +74,7 @@ class Reading(Generic[T]):
 
 
 def refresh(readings: Collection[Reading[Any]], timeout: float = TIMEOUT) -> None:
-    """Read from all servers at once; who begins an attempt waits `timeout` for it."""
-    attempts = {attempt: one for one in readings if (attempt := one.begin())}
+    """Read from all servers at once, and wait for them no longer than `timeout`."""
+    attempts = {one.begin(): one for one in readings}
     for attempt in wait(attempts, timeout).not_done:
         attempts[attempt].is_up = False

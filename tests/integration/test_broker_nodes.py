@@ -29,6 +29,7 @@ from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, Unconfirmed
 from messaging.lab.processes import free_port
 from messaging.lab.proxy import Proxy
+from messaging.lab.servers import RabbitMQ
 from messaging.rpc.client import Replies, ReplyLost
 from tests.support.broker import Broker
 from tests.support.processes import Processes, start_api
@@ -42,8 +43,9 @@ CLOSED, FROZEN = 5.0, 15.0
 class Nodes:
     """Three ways to one broker, which fail as nodes do."""
 
-    def __init__(self, target: int) -> None:
-        self.proxies = [Proxy(free_port(), target) for _ in range(3)]
+    def __init__(self, server: RabbitMQ) -> None:
+        self._server = server
+        self.proxies = [Proxy(free_port(), server.port) for _ in range(3)]
         for proxy in self.proxies:
             proxy.start()
 
@@ -55,7 +57,7 @@ class Nodes:
     @property
     def urls(self) -> list[str]:
         """Their addresses."""
-        return [f"amqp://guest:guest@127.0.0.1:{one.port}/" for one in self.proxies]
+        return [self._server.url_at(one.address) for one in self.proxies]
 
     def at(self, address: Address | None) -> Proxy:
         """Return the one with an address."""
@@ -71,7 +73,7 @@ class Nodes:
 @pytest.fixture
 def nodes(broker: Broker, servers: SimpleNamespace, settings: Any) -> Iterator[Nodes]:
     """Three nodes, to which this process connects."""
-    three = Nodes(servers.rabbitmq.port)
+    three = Nodes(servers.rabbitmq)
     settings.MESSAGING = settings.MESSAGING | {"URL": ",".join(three.urls)}
     yield three
     three.stop()
@@ -304,7 +306,7 @@ def test_while_no_node_lives_nothing_is_confirmed_and_the_first_that_returns_is_
         with pytest.raises(Unconfirmed, match=r"No connection to 127\.0\.0\.1"):
             publisher.publish(Envelope(b"refused", queue), timeout=3)
 
-        nodes.proxies[2] = Proxy(nodes.proxies[2].port, servers.rabbitmq.port)
+        nodes.proxies[2] = Proxy(nodes.proxies[2].address, servers.rabbitmq.port)
         nodes.proxies[2].start()
 
         publisher.publish(Envelope(b"after", queue), timeout=2 * CLOSED)
@@ -325,7 +327,7 @@ def test_a_command_connects_to_the_node_that_lives(nodes: Nodes) -> None:
     with pytest.raises(MessagingError) as error, connect("test"):
         pass
     for proxy in nodes.proxies:
-        assert f"127.0.0.1:{proxy.port}/" in str(error.value)
+        assert f"127.0.0.1:{proxy.address}/" in str(error.value)
     assert "guest" not in str(error.value)
 
 
@@ -351,11 +353,11 @@ def test_the_log_names_the_nodes_without_passwords(
         publisher.publish(Envelope(b"{}", queue))
         nodes.proxies[0].stop()
         publisher.publish(Envelope(b"{}", queue), timeout=CLOSED)
-        moved_to = nodes.at(publisher.connection.address).port
+        moved_to = nodes.at(publisher.connection.address).address
     finally:
         publisher.close()
 
-    old = nodes.proxies[0].port
+    old = nodes.proxies[0].address
     assert f"test is connected to 127.0.0.1:{old}/\n" in caplog.text
     assert f"test has no connection to 127.0.0.1:{old}/: " in caplog.text
     assert f"test is connected to 127.0.0.1:{moved_to}/ again\n" in caplog.text
@@ -373,7 +375,7 @@ def test_doctor_names_the_node_it_uses_and_those_that_do_not_answer(
     assert levels == sorted(map(str, (Level.OK, Level.OK, Level.WARNING)))
     texts = "\n".join(str(one) for one in found)
     for proxy in nodes.proxies:
-        assert f"127.0.0.1:{proxy.port}/" in texts
+        assert f"127.0.0.1:{proxy.address}/" in texts
     assert "guest" not in texts
 
 
