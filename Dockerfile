@@ -4,8 +4,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends fonts-dejavu-core gcc pkg-config libmariadb-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+COPY requirements.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .
 RUN useradd --system app && install -d -o app /data
 USER app

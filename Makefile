@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-all soak bench screenshots lint format clean
-.PHONY: test-processes test-others reference
+.PHONY: test-processes test-others reference lock audit
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
 # Without the settings of this machine.
 manage := DEBUG=1 RABBITMQ_URL=amqp://localhost/ DATABASE_URL=sqlite://:memory: \
 	MONGODB_URL=mongodb://localhost/reports MESSAGING={} $(bin)/python manage.py
+# For each Python and machine on which the project runs.
+compile := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
 tests := $(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
 
 help: ## list the targets
@@ -51,6 +54,18 @@ reference: setup ## write docs/asyncapi.json and its page; breaking=1 if program
 screenshots: setup ## take every page into .local/screenshots, and renew those of the docs
 	@./project/setup.sh browser
 	SCREENSHOTS=1 $(pytest) -m slow tests/system/test_pages.py
+
+lock: setup ## write requirements.lock and requirements-dev.lock, with hashes
+	$(bin)/uv $(compile) requirements.txt --output-file requirements.lock
+	$(bin)/uv $(compile) requirements-dev.txt --constraints requirements.lock \
+		--output-file requirements-dev.lock
+
+audit: setup ## ask PyPI for known vulnerabilities; write build/sbom.json (needs PyPI)
+	@mkdir -p build
+	$(bin)/uvx --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock \
+		--output-reproducible --output-file build/sbom.json
+	$(bin)/uvx pip-audit==2.10.1 --requirement requirements.lock \
+		--require-hashes --disable-pip --strict
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

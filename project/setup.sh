@@ -120,9 +120,9 @@ if ! is_current; then
     echo "setup: making .venv"
     .venv/bin/python -m pip --version >/dev/null 2>&1 ||
         "$python" -m venv --clear .venv || fail "making .venv failed."
-    .venv/bin/python -m pip install -q --disable-pip-version-check \
-        -r requirements-dev.txt || fail "pip failed; see above."
-    sha256sum requirements.txt requirements-dev.txt >"$stamp"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+        -r requirements-dev.lock || fail "pip failed; see above."
+    sha256sum requirements-dev.lock >"$stamp"
 fi
 
 if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then

@@ -9,6 +9,7 @@ Django's admin saves; the other modules show tables read-only.
 
 from . import dead_letters, leases, parked, replays, tables
 from .orders import SUPERUSER, orders
+from .passwords import recent_password
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 from .states import badge, state_column
@@ -24,6 +25,7 @@ __all__ = [
     "leases",
     "orders",
     "parked",
+    "recent_password",
     "replays",
     "state_column",
     "tables",

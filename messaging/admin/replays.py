@@ -30,6 +30,7 @@ from messaging.dead_letters.replayer import is_worked_off
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay, ReplayJob
 
+from .passwords import recent_password
 from .publishing import log
 from .reading import OperationsAdmin, masked, sees_personal_data
 from .states import STATUS
@@ -38,6 +39,8 @@ from .states import STATUS
 PREVIEWED = 1000
 #: Groups that a preview lists.
 LISTED = 10
+#: The steps of a job that send more letters.
+SENDING = ("rest", "resume")
 #: Seconds after which the page of a job that is under way is loaded again.
 REFRESH = 3
 
@@ -121,14 +124,23 @@ class ReplayPages(OperationsAdmin):
         form = JobForm(given, initial={"rate": settings.REPLAY_RATE})
         if given is None or not form.is_valid():
             return self._preview(request, rows, form)
-        if given["confirm"] == "discard":
+        answer: HttpResponse = self._settle(request, rows, form)
+        return answer
+
+    @recent_password
+    def _settle(
+        self, request: HttpRequest, rows: DeadLetterQuerySet, form: JobForm
+    ) -> HttpResponse:
+        """Discard dead letters, or make a job that sends them again."""
+        confirmed = request.POST["confirm"]
+        if confirmed == "discard":
             number = sum(map(len, discard(rows, operator(request))))
             self.say_discarded(request, number)
             return HttpResponseRedirect(reverse("admin:messaging_deadletter_groups"))
         job = jobs.create(
             rows,
             operator(request),
-            is_trial=given["confirm"] == "first",
+            is_trial=confirmed == "first",
             rate=form.cleaned_data["rate"],
         )
         log(request, ReplayJob.objects.filter(pk=job.pk), ADDITION)
@@ -252,6 +264,16 @@ class ReplayJobAdmin(OperationsAdmin):
                 "is_worked_off": not moves or is_worked_off(),
             }
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show a job, or steer it; to send more, the password must be recent."""
+        sends = request.POST.get("step") in SENDING
+        steer = self._send_more if sends else super().change_view
+        return steer(request, *args, **kwargs)
+
+    @recent_password
+    def _send_more(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().change_view(request, *args, **kwargs)
 
     def save_model(
         self, request: HttpRequest, obj: ReplayJob, form: Any, change: bool

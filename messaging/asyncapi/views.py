@@ -12,11 +12,10 @@ from .reference import reference
 
 @require_safe
 def asyncapi(request: HttpRequest) -> JsonResponse:
-    """Return the document."""
+    """Return the document, without the address of the broker, for it is public."""
+    served = {name: part for name, part in document().items() if name != "servers"}
     # Browsers show JSON; that type of AsyncAPI they would download.
-    return JsonResponse(
-        document(), json_dumps_params={"indent": 2, "ensure_ascii": False}
-    )
+    return JsonResponse(served, json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 
 @require_safe

@@ -119,6 +119,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
+    "PASSWORD_MINUTES": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
     "IDEMPOTENCY_KEY": (_secret, "a text, or None"),
     "DEAD_LETTER_DAYS": (_limit, "a number above 0, or None"),

@@ -51,6 +51,7 @@ LONGEST_VALUE = 200
 #: marks its own ones of this kind with an attribute `front_may_skip`.
 KNOWN_MIDDLEWARE = {
     "axes.middleware.AxesMiddleware",
+    "csp.middleware.CSPMiddleware",
     "messaging.logs.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -1,8 +1,8 @@
 """
 All settings.
 
-Open `base.py` to see where they come from; `access.py`, `api.py` and `logs.py` have
-those of one subject each.
+Open `base.py` to see where they come from; `access.py`, `api.py`, `headers.py` and
+`logs.py` have those of one subject each.
 """
 
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from .access import *  # noqa: F403
 from .api import *  # noqa: F403
 from .base import *  # noqa: F403
 from .base import BASE_DIR, DEBUG, IDEMPOTENCY_KEY, env
+from .headers import *  # noqa: F403
 from .logs import *  # noqa: F403
 
 # A page elsewhere could give its own host name this machine's address.
@@ -27,6 +28,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "axes",
+    "csp",
     "django_filters",
     "rest_framework",
     "drf_spectacular",
@@ -40,6 +42,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "messaging.logs.middleware.RequestMiddleware",
+    "project.headers.safe_headers",
+    "csp.middleware.CSPMiddleware",
     "project.hosts.known_host",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

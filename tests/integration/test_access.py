@@ -333,7 +333,7 @@ def test_without_tls_only_health_endpoints_answer(processes: Processes) -> None:
     # A proxy that ends TLS says so.
     behind = strict.get("/users/", headers={"X-Forwarded-Proto": "https"})
     assert behind.status_code == 401
-    assert behind.headers["Strict-Transport-Security"] == "max-age=3600"
+    assert behind.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])

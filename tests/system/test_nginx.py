@@ -70,7 +70,7 @@ def test_the_api_is_served_over_tls(nginx: Nginx, broker: Broker) -> None:
 
     assert created.status == 202
     assert created.headers["location"].startswith(f"https://{HOST}/operations/")
-    assert created.headers["strict-transport-security"] == "max-age=3600"
+    assert created.headers["strict-transport-security"] == "max-age=31536000"
     assert "server" not in created.headers or "/" not in created.headers["server"]
     assert nginx.ask("GET /users/").status == 401
 
