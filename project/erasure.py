@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import reduce
-from operator import or_
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db.models import Q
 
 from messaging.erasure.search import search_tables
-from messaging.erasure.tables import blank
+from messaging.erasure.tables import blank, rows_with
 from messaging.erasure.traces import Traces
 from messaging.models import Inbox
 from reports.erasure import erase_author, search_documents
@@ -27,6 +28,8 @@ from users.models import User, UserLedger
 
 #: What stands for a text that was erased.
 ERASED = "[erased]"
+#: Characters of a text that identifies a person.
+SHORTEST = 6
 #: Fields of the log of logins that hold what was entered.
 ENTERED = ("username", "user_agent", "path_info", "get_data", "post_data")
 UNREACHABLE = (
@@ -57,9 +60,11 @@ def find_person(who: str, texts: Iterable[str] = ()) -> Person:
     """
     Return the person with a user id or an e-mail.
 
-    `texts` identify him as well, such as former addresses.
+    `texts` identify him as well, such as former addresses. Raises `ValueError` for what
+    identifies nobody.
     """
     user_id = int(who) if who.isdecimal() else None
+    check(who, user_id, texts)
     given = [] if user_id else [normalise_email(who)]
     user = User.objects.filter(Q(pk=user_id) if user_id else Q(email=given[0])).first()
     if user is not None:
@@ -72,6 +77,19 @@ def find_person(who: str, texts: Iterable[str] = ()) -> Person:
     keys += [f"user:{user_id}"] if user_id else []
     names = (user.nombre, user.apellido) if user else ()
     return Person(user_id, emails, Traces((*emails, *texts), tuple(keys), names))
+
+
+def check(who: str, user_id: int | None, texts: Iterable[str]) -> None:
+    """Raise `ValueError` for what identifies nobody: it would erase too much."""
+    if user_id is None:
+        try:
+            validate_email(who)
+        except ValidationError:
+            raise ValueError(f"{who!r} is neither a user id nor an e-mail.") from None
+    elif not UserLedger.objects.filter(pk=user_id).exists():
+        raise ValueError(f"There has never been a user {user_id}.")
+    if short := [one for one in texts if len(one.strip()) < SHORTEST]:
+        raise ValueError(f"{short[0]!r} is too short to identify a person.")
 
 
 def id_in_inbox(email: str) -> int | None:
@@ -88,13 +106,15 @@ def erase(person: Person, by: str) -> Counter[str]:
     found["django_admin_log"] = blank_log(person)
     for model in (AccessAttempt, AccessFailureLog, AccessLog):
         names = {field.name for field in model._meta.fields}
-        entered = has_texts(traces, *names.intersection(ENTERED))
-        attempts = model.objects.filter(entered)
-        found[model._meta.db_table] = attempts.delete()[0]
+        rows = model.objects.all()
+        about = rows_with(rows, traces, *names.intersection(ENTERED))
+        found[model._meta.db_table] = rows.filter(pk__in=about).delete()[0]
     for ledger in (UserLedger, ReportLedger):
-        rows = ledger.objects.filter(has_texts(traces, "changed_by"))
+        rows = ledger.objects.all()
+        rows = rows.filter(pk__in=rows_with(rows, traces, "changed_by"))
         found[ledger._meta.db_table] = rows.update(changed_by=ERASED)
-    for path in files_with(traces, mail_folders()):
+    # Another person may have the same name.
+    for path in files_with(replace(traces, names=()), mail_folders()):
         path.unlink(missing_ok=True)
         found["files of e-mails"] += 1
     return +found
@@ -103,18 +123,12 @@ def erase(person: Person, by: str) -> Counter[str]:
 def blank_log(person: Person) -> int:
     """Blank what the admin's log says about a person; who did what, and when, stays."""
     user = ContentType.objects.get_for_model(User)
-    about = has_texts(person.traces, "object_repr", "change_message")
+    texts = ("object_repr", "change_message")
+    about = Q(pk__in=rows_with(LogEntry.objects.all(), person.traces, *texts))
     if person.user_id:
         about |= Q(content_type=user, object_id=str(person.user_id))
     rows = LogEntry.objects.filter(about).exclude(object_repr=ERASED)
     return rows.update(object_repr=ERASED, change_message="")
-
-
-def has_texts(traces: Traces, *fields: str) -> Q:
-    """Return the condition that one of some fields has one of the texts."""
-    pairs = ((field, text) for field in fields for text in traces.texts)
-    conditions = (Q(**{f"{field}__icontains": text}) for field, text in pairs)
-    return reduce(or_, conditions, Q(pk__in=[]))
 
 
 def search(person: Person) -> Counter[str]:
@@ -138,5 +152,6 @@ def files_with(traces: Traces, folders: Iterable[Path]) -> Iterator[Path]:
     for top in folders:
         for folder, _, names in os.walk(top):
             for path in (Path(folder, name) for name in names):
-                if traces.may_be_in(path.read_bytes()):
-                    yield path
+                with suppress(FileNotFoundError):  # it was removed meanwhile
+                    if traces.may_be_in(path.read_bytes()):
+                        yield path

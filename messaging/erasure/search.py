@@ -38,41 +38,33 @@ def search_tables(using: str, traces: Traces) -> Counter[str]:
                 for one in described
                 if connection.introspection.get_field_type(one.type_code, one) in TEXTS
             ]
-            key = connection.introspection.get_primary_key_column(cursor, table)
             if columns:
-                numbers = _count(cursor, connection, table, key, columns, traces)
-                places = (f"{table}.{column}" for column in columns)
-                found.update(dict(zip(places, numbers, strict=True)))
-    return +found
+                for row in _candidates(cursor, connection, table, columns, traces):
+                    values = zip(columns, row, strict=True)
+                    names = [name for name, one in values if traces.may_be_in(one)]
+                    found.update(f"{table}.{name}" for name in names)
+    return found
 
 
-def _count(
-    cursor: Any,
-    connection: Any,
-    table: str,
-    key: str | None,
-    columns: Sequence[str],
-    traces: Traces,
-) -> list[int]:
-    """Return in how many rows each of some columns has something of a person."""
+def _candidates(
+    cursor: Any, connection: Any, table: str, columns: Sequence[str], traces: Traces
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows in which there may be something: SQL knows no ends of words."""
     quote = connection.ops.quote_name
+    key = connection.introspection.get_primary_key_column(cursor, table)
     conditions, values = [], []
     for column in columns:
         condition, given = _condition(connection, quote(column), traces)
-        conditions.append(f"CASE WHEN {condition} THEN 1 ELSE 0 END")
+        conditions.append(condition)
         values += given
-    sums = [f"SUM(c{n})" for n in range(len(columns))]
-    parts = ", ".join(f"{one} AS c{n}" for n, one in enumerate(conditions))
-    total = [0] * len(columns)
-    for restriction, given in _chunks(cursor, quote, table, key):
+    names, either = ", ".join(map(quote, columns)), " OR ".join(conditions)
+    for restriction, limits in _chunks(cursor, quote, table, key):
         cursor.execute(
-            f"SELECT {', '.join(sums)} FROM "  # noqa: S608 only names
-            f"(SELECT {parts} FROM {quote(table)}{restriction}) some",
-            [*values, *given],
+            f"SELECT {names} FROM {quote(table)} "  # noqa: S608 only names
+            f"WHERE {restriction} AND ({either})",
+            [*limits, *values],
         )
-        row = cursor.fetchone()
-        total = [one + int(more or 0) for one, more in zip(total, row, strict=True)]
-    return total
+        yield from cursor.fetchall()
 
 
 def _chunks(
@@ -80,21 +72,21 @@ def _chunks(
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield conditions that divide a table by its primary key, if it is single."""
     if key is None:
-        yield "", []
+        yield "1 = 1", []
         return
     name, source = quote(key), quote(table)
-    above, given = "", list[Any]()
+    above, given = "1 = 1", list[Any]()
     while True:
         cursor.execute(
-            f"SELECT MAX(k) FROM (SELECT {name} AS k FROM {source}{above} "  # noqa: S608
-            f"ORDER BY {name} LIMIT {CHUNK}) some",
+            f"SELECT MAX(k) FROM (SELECT {name} AS k FROM {source} "  # noqa: S608
+            f"WHERE {above} ORDER BY {name} LIMIT {CHUNK}) some",
             given,
         )
         (end,) = cursor.fetchone()
         if end is None:
             return
-        yield f"{above or ' WHERE 1 = 1'} AND {name} <= %s", [*given, end]
-        above, given = f" WHERE {name} > %s", [end]
+        yield f"{above} AND {name} <= %s", [*given, end]
+        above, given = f"{name} > %s", [end]
 
 
 def _condition(connection: Any, column: str, traces: Traces) -> tuple[str, list[str]]:

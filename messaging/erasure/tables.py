@@ -67,12 +67,19 @@ def blank_inbox(traces: Traces) -> int:
 
 def blank_fields(model: Any, traces: Traces, *names: str) -> int:
     """Erase the fields of a model whose values have one of the texts."""
-    number = 0
-    rows = model._default_manager.using(settings.DATABASE)
+    rows, number = model._default_manager.using(settings.DATABASE), 0
     for name in names:
-        if conditions := [Q(**{f"{name}__icontains": one}) for one in traces.texts]:
-            number += rows.filter(reduce(or_, conditions)).update(**{name: ""})
+        number += rows.filter(pk__in=rows_with(rows, traces, name)).update(**{name: ""})
     return number
+
+
+def rows_with(rows: Any, traces: Traces, *names: str) -> list[Any]:
+    """Return the primary keys of those rows in which a field has one of the texts."""
+    pairs = product(names, traces.texts)
+    conditions = (Q(**{f"{name}__icontains": text}) for name, text in pairs)
+    candidates = rows.filter(reduce(or_, conditions, Q(pk__in=[])))
+    found = candidates.values_list("pk", *names)
+    return [pk for pk, *values in found if any(map(traces.are_in, values))]
 
 
 def forget_nameless(traces: Traces) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
@@ -13,8 +15,8 @@ class Traces:
     """
     What identifies one person.
 
-    `texts` do anywhere, in any case, such as an e-mail; `keys` are partition keys, such
-    as `user:5`, which must not be part of a longer one.
+    `texts` do anywhere, in any case, unless they are part of a longer word: an e-mail.
+    `keys` are partition keys, such as `user:5`, and stand alone.
     """
 
     texts: tuple[str, ...] = ()
@@ -35,8 +37,7 @@ class Traces:
         return bool(self.names) and all(n.casefold() in whole for n in self.names)
 
     def _identifies(self, text: str) -> bool:
-        folded = text.casefold()
-        return text in self.keys or any(one.casefold() in folded for one in self.texts)
+        return text in self.keys or any(word(one).search(text) for one in self.texts)
 
     def forms(self) -> list[str]:
         """Return texts and keys as they may be within a value: JSON has its escapes."""
@@ -44,6 +45,12 @@ class Traces:
         return sorted(
             texts | {f'"{form}"' for key in self.keys for form in forms_of(key)}
         )
+
+
+@cache
+def word(text: str) -> re.Pattern[str]:
+    """Return what finds a text, but no longer word: ann@x.org is not joann@x.org."""
+    return re.compile(rf"(?<![\w.+-]){re.escape(text)}(?![\w-]|\.\w)", re.IGNORECASE)
 
 
 def forms_of(text: str) -> set[str]:

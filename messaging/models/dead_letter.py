@@ -161,7 +161,7 @@ class DeadLetter(models.Model):
     @property
     def actor(self) -> str:
         """Who had ordered it; "" if that is unknown."""
-        return str(self.original_properties["headers"].get(ACTOR, ""))
+        return str(self.original_properties.get("headers", {}).get(ACTOR, ""))
 
     @property
     def where(self) -> str:

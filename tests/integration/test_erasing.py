@@ -20,6 +20,7 @@ from django.db import connection, connections
 
 from messaging.dead_letters.replay import requeue
 from messaging.envelope import Delivery, Envelope
+from messaging.erasure.search import search_tables
 from messaging.erasure.tables import blank
 from messaging.erasure.traces import Traces
 from messaging.models import DeadLetter, Inbox, Parked
@@ -225,6 +226,55 @@ def test_it_asks_before_it_deletes(
         call_command("erase_person", EMAIL)
 
     assert User.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["a"], ["5"], ["@example.com"], [EMAIL, "--text", "a"], [""]]
+)
+def test_what_identifies_nobody_is_refused(options: list[str]) -> None:
+    """All that has this text would be erased."""
+    with pytest.raises(CommandError, match=r"neither|never|short") as error:
+        call_command("erase_person", *options, "--yes")
+
+    assert error.value.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("ann@x.org", True),
+        ("To: Ann <ANN@x.org>.", True),
+        ('{"email": "ann@x.org"}', True),
+        ("token:ann@x.org", True),
+        ("joann@x.org", False),
+        ("jo.ann@x.org", False),
+        ("ann@x.org.uk", False),
+        ("ann@x.organic", False),
+        ("user:5", True),
+        ('{"headers": {"partition_key": "user:5"}}', True),
+        ("user:55", False),
+        ("superuser:5", False),
+    ],
+)
+def test_a_text_is_no_part_of_a_longer_word(text: str, is_found: bool) -> None:
+    traces = Traces(("ann@x.org",), ("user:5",))
+
+    assert traces.are_in(text) is is_found
+    assert traces.are_in(text.encode()) is is_found
+    letter = DeadLetter.objects.create(
+        id="b" * 32,
+        queue="users_queue",
+        message_id="m",
+        kind="rejected",
+        properties="{}",
+        reason=text,
+        size=0,
+        failed_at=datetime.now(UTC),
+        archived_at=datetime.now(UTC),
+    )
+    found = search_tables("default", traces)
+    assert found["messaging_deadletter.reason"] == int(is_found)
+    letter.delete()
 
 
 def test_another_person_with_a_longer_id_or_the_same_name_is_not_erased() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import DatabaseError
+from pymongo.errors import PyMongoError
 
 from messaging import Message, publish
 from messaging.amqp.client import connect
@@ -70,7 +71,7 @@ class Command(TerminalCommand):
         """Erase and search; exit with `LEFT` if something is left."""
         try:
             sys.exit(self.run(**options))
-        except (MessagingError, DatabaseError) as error:
+        except (MessagingError, DatabaseError, PyMongoError) as error:
             raise CommandError(describe(error, 500), returncode=FAILED) from error
 
     def run(
@@ -85,7 +86,10 @@ class Command(TerminalCommand):
         **_: Any,
     ) -> int:
         """Do it, and return the exit code."""
-        one = find_person(person, text)
+        try:
+            one = find_person(person, text)
+        except ValueError as error:
+            raise CommandError(str(error), returncode=FAILED) from error
         if dry_run:
             self.print_numbers("Found", search(one))
             return 0
