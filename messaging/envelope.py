@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
+from .conf import settings
 from .text import storable
 
 #: Namespace of the primary keys in the inbox.
@@ -57,6 +58,9 @@ ORIGIN_USER = "origin-user-id"
 #: Header with the time at which it was sent, in milliseconds since 1970. Other programs
 #: are not likely to use its name.
 SENT_AT = "messaging-sent-at"
+#: Header that names who has ordered what a message does: `token:NAME`, `account:ID`,
+#: `command:USER@HOST` or `amqp:USER`.
+ACTOR = "messaging-actor"
 #: The headers that only this package sets.
 OWN = (
     IF_VERSION,
@@ -68,6 +72,7 @@ OWN = (
     ORIGIN_ROUTING_KEY,
     ORIGIN_USER,
     SENT_AT,
+    ACTOR,
 )
 
 
@@ -139,16 +144,42 @@ class Envelope:
         given = self.headers.get(PARTITION_KEY)
         return None if given is None else storable(given) or None
 
+    @property
+    def _believed(self) -> tuple[str, ...]:
+        if self.exchange == PARTITIONS:
+            return OWN
+        # To the exchange of events only the relay needs to publish.
+        return (ACTOR,) if self.exchange == settings.EVENTS_EXCHANGE else ()
+
     def own_header(self, name: str) -> Any:
         """Return a header of this package, as `own` has it, or None."""
-        return self.headers.get(name) if self.exchange == PARTITIONS else None
+        return self.headers.get(name) if name in self._believed else None
 
     @property
     def own(self) -> dict[str, Any]:
-        """Its headers of this package; {} unless it came through `PARTITIONS`."""
-        if self.exchange != PARTITIONS:
-            return {}
-        return {name: self.headers[name] for name in OWN if name in self.headers}
+        """
+        Its headers of this package that are believed.
+
+        These are all if it came through `PARTITIONS`, and the actor if it is an event.
+        """
+        known = self._believed
+        return {name: self.headers[name] for name in known if name in self.headers}
+
+    @property
+    def sender(self) -> str | None:
+        """
+        The user of the broker who published it, if its publisher said so.
+
+        The broker lets nobody name another user.
+        """
+        return self.own_header(ORIGIN_USER) or self.user_id
+
+    @property
+    def actor(self) -> str:
+        """Who has ordered what it does; "" if that is unknown."""
+        if given := self.own_header(ACTOR):
+            return storable(given, SHORT)
+        return storable(f"amqp:{self.sender}", SHORT) if self.sender else ""
 
     @property
     def sent_ms(self) -> int | None:
@@ -217,12 +248,8 @@ class Delivery:
 
     @property
     def sender(self) -> str | None:
-        """
-        The user of the broker who published it, if its publisher said so.
-
-        The broker lets nobody name another user.
-        """
-        return self.envelope.own_header(ORIGIN_USER) or self.envelope.user_id
+        """The user of the broker who published it, if its publisher said so."""
+        return self.envelope.sender
 
     @property
     def is_again(self) -> bool:

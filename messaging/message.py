@@ -76,6 +76,16 @@ class Message(BaseModel):
         """The delivery it came in; of an event, that of the message that caused it."""
         return self._origin
 
+    @property
+    def actor(self) -> str:
+        """
+        Who has ordered it, such as `token:ana`; "" if that is unknown.
+
+        That is the header of this project or, of what other programs send, the user
+        whom the broker has checked.
+        """
+        return self._origin.envelope.actor if self._origin else ""
+
     def came_in(self, delivery: Delivery) -> Self:
         """Return this message, which was decoded from a delivery, with its headers."""
         self.__dict__["_origin"] = delivery

@@ -93,6 +93,8 @@ def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedg
                 else message.visibilidad
             ),
             fecha_creacion=message.fecha_creacion or now,
+            changed_by=message.actor,
+            changed_at=now,
         )
         for message, id_reporte in zip(messages, ids, strict=True)
     ]
@@ -122,11 +124,11 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     wanted = Counter(rows[m.id_reporte].id_usuario for m in penalised)
     earlier = DailyCount.objects.add({f"penalty {pk}": n for pk, n in wanted.items()})
     left = {pk: limit - earlier[f"penalty {pk}"] for pk in wanted}
-    events = []
+    events, now = [], timezone.now()
     for message in messages:
         row = rows[message.id_reporte]
         row.visibilidad = message.visibilidad
-        row.version += 1
+        row.note_change(message.actor, now)
         is_penalised = bool(message.penalize_author)
         if message.penalize_author:
             is_penalised = left[row.id_usuario] > 0
@@ -141,7 +143,7 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
             row, visibilidad=row.visibilidad, penalize_author=is_penalised
         )
         events.append(event.caused_by(message))
-    update(rows.values(), ["visibilidad", "version"])
+    update(rows.values(), [*ReportLedger.CHANGED, "visibilidad"])
     authors.save()
     reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
@@ -165,7 +167,7 @@ def stale_ones(
 def delete_reports(messages: list[ReportDelete]) -> list[str]:
     """Mark the ledger rows as deleted, for good, and return the ids."""
     rows = lock_rows(messages)
-    again, stale = [], []
+    again, stale, now = [], [], timezone.now()
     for message in messages:
         row = rows[message.id_reporte]
         if row.deleted:
@@ -174,12 +176,12 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
             stale.append(message)
         else:
             row.deleted = True
-            row.version += 1
+            row.note_change(message.actor, now)
     if again:
         raise Reject(UNKNOWN, *again, code="not_found")
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
-    update(rows.values(), ["deleted", "version"])
+    update(rows.values(), [*ReportLedger.CHANGED, "deleted"])
     events = [ReportDeleted.of(rows[m.id_reporte]).caused_by(m) for m in messages]
     reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]

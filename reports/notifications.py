@@ -171,14 +171,19 @@ def claim(id_reporte: str, author: int, mail: EmailMessage) -> bool:
 
 def is_too_many(author: int, recipient: str) -> bool:
     """Count an e-mail, and return whether it exceeds a limit of today."""
+    earlier = DailyCount.objects.add(
+        {f"mail of {author}": 1, f"mail to {mailbox_of(recipient)}": 1}
+    )
+    limit: int = settings.NOTIFICATIONS_PER_DAY
+    return max(earlier.values()) >= limit
+
+
+def mailbox_of(recipient: str) -> str:
+    """Return a digest of the mailbox of an address: the counts outlive the user."""
     local, _, domain = normalise_email(recipient).rpartition("@")
     # Many servers deliver john+anything@example.com to John.
     mailbox = f"{local.partition('+')[0]}@{domain}"
-    # A digest, because the counts outlive the user.
-    digest = hashlib.sha256(mailbox.encode()).hexdigest()
-    earlier = DailyCount.objects.add({f"mail of {author}": 1, f"mail to {digest}": 1})
-    limit: int = settings.NOTIFICATIONS_PER_DAY
-    return max(earlier.values()) >= limit
+    return hashlib.sha256(mailbox.encode()).hexdigest()
 
 
 def send(mail: EmailMessage) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -26,8 +27,9 @@ from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
 from .orders import check_correction
+from .publishing import log
 from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
-from .replays import ReplayPages, operator, selected, waiting
+from .replays import ReplayPages, logged, operator, selected, waiting
 from .states import STATUS, state_column, word
 
 KIND = state_column("kind", gettext_lazy("kind"))
@@ -132,6 +134,7 @@ class DeadLetterAdmin(ReplayPages):
         "reason",
         "exception",
         "is_answered",
+        "sent_by",
         "failed_at",
         "archived_at",
         STATUS,
@@ -148,6 +151,7 @@ class DeadLetterAdmin(ReplayPages):
         "short_reason": masked(
             gettext_lazy("reason"), lambda one: Truncator(mask(one.reason)).chars(100)
         ),
+        "sent_by": masked(gettext_lazy("sent by"), lambda one: mask(one.actor) or "-"),
         "trail": masked(
             gettext_lazy("history"),
             lambda one: trail_of(map(mask_event, one.history)),
@@ -195,6 +199,11 @@ class DeadLetterAdmin(ReplayPages):
         """Return the beginning of the reason."""
         return Truncator(letter.reason).chars(100)
 
+    @admin.display(description=gettext_lazy("sent by"))
+    def sent_by(self, letter: DeadLetter) -> str:
+        """Return who had ordered it."""
+        return letter.actor or "-"
+
     @admin.display(description=gettext_lazy("history"))
     def trail(self, letter: DeadLetter) -> str:
         """Return the history, one line per event."""
@@ -222,6 +231,7 @@ class DeadLetterAdmin(ReplayPages):
         try:
             for letters in requeue(waiting(queryset), operator(request), body=body):
                 number += len(letters)
+                log(request, letters, CHANGE, "requeue")
                 newer |= overtaken(letters)
         except PublishError as error:
             text = gettext("The broker did not take all of them: %s") % error
@@ -243,7 +253,8 @@ class DeadLetterAdmin(ReplayPages):
     @admin.action(description=gettext_lazy("Discard"), permissions=["operate"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Discard the selected dead letters that are waiting; the rows are kept."""
-        number = sum(map(len, discard(waiting(queryset), operator(request))))
+        settled = discard(waiting(queryset), operator(request))
+        number = logged(request, settled, "discard")
         text = ngettext(
             "%d dead letter was discarded.", "%d dead letters were discarded.", number
         )
@@ -254,7 +265,8 @@ class DeadLetterAdmin(ReplayPages):
     )
     def restore(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Let the selected dead letters that were discarded wait again."""
-        number = sum(map(len, restore(selected(queryset), operator(request))))
+        settled = restore(selected(queryset), operator(request))
+        number = logged(request, settled, "restore")
         text = ngettext(
             "%d dead letter waits again.", "%d dead letters wait again.", number
         )
@@ -269,6 +281,9 @@ class DeadLetterAdmin(ReplayPages):
             self.discard(request, one)
         else:
             self.requeue(request, one, form.body)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Log nothing: the actions have."""
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Return to the list without a message: the actions have added one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import ADDITION
+from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -134,7 +135,7 @@ class ReplayPages(OperationsAdmin):
         """Discard dead letters, or make a job that sends them again."""
         confirmed = request.POST["confirm"]
         if confirmed == "discard":
-            number = sum(map(len, discard(rows, operator(request))))
+            number = logged(request, discard(rows, operator(request)), "discard")
             self.say_discarded(request, number)
             return HttpResponseRedirect(reverse("admin:messaging_deadletter_groups"))
         job = jobs.create(
@@ -283,6 +284,11 @@ class ReplayJobAdmin(OperationsAdmin):
         if step not in jobs.STEPS or not jobs.steer(obj, step):
             text = gettext("The job had changed; nothing was done.")
             self.message_user(request, text, messages.WARNING)
+        else:
+            log(request, [obj], CHANGE, step)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Log nothing: `save_model` has, if the step was taken."""
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Return to the job."""
@@ -321,6 +327,15 @@ def selected(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
 def waiting(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
     """Return the selected dead letters that are waiting, oldest first."""
     return selected(queryset).waiting()
+
+
+def logged(request: HttpRequest, settled: Iterable[list[DeadLetter]], act: str) -> int:
+    """Log what is settled, in portions; return the number of dead letters."""
+    number = 0
+    for letters in settled:
+        log(request, letters, CHANGE, act)
+        number += len(letters)
+    return number
 
 
 def operator(request: HttpRequest) -> str:

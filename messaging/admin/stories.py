@@ -39,6 +39,8 @@ class StoryPage(SearchableById):
         stories, is_complete = find(text) if may_find else ([], True)
         for one in stories:
             one.key, one.actor = show(one.key), show(one.actor)
+            for letter in one.letters:
+                letter.settled_by = show(letter.settled_by)
             if one.outcome:
                 one.reason = show(one.outcome.reason)
         context = self.admin_site.each_context(request) | {

@@ -13,6 +13,7 @@ from messaging.amqp.headers import fitting, original, to_json
 from messaging.bodies import event_type
 from messaging.conf import settings
 from messaging.envelope import (
+    ACTOR,
     ASSIGNED_ID,
     IF_VERSION,
     ORIGIN_EXCHANGE,
@@ -190,13 +191,14 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
         case _:
             key = ""
     exchange = storable(death.get("exchange", ""))
-    headers = {n: v for n, v in envelope.headers.items() if n != ORIGIN_USER}
+    unknown = (ORIGIN_USER, ACTOR)
+    headers = {n: v for n, v in envelope.headers.items() if n not in unknown}
     return envelope.copy(exchange=exchange, routing_key=key, headers=headers)
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
     """Return the properties of a message in a form that JSON can represent."""
-    condition = envelope.own_header(IF_VERSION)
+    condition, actor = envelope.own_header(IF_VERSION), envelope.actor
     envelope = at_origin(envelope)
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     if condition is not None:
@@ -206,6 +208,8 @@ def properties(envelope: Envelope) -> dict[str, Any]:
             ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),
             ORIGIN_ROUTING_KEY: storable(envelope.routing_key, SHORT),
         }
+    if actor:
+        headers[ACTOR] = actor
     if envelope.user_id:
         headers[ORIGIN_USER] = storable(envelope.user_id, SHORT)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}

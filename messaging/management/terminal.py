@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import BaseCommand, OutputWrapper
 from django.core.management.color import no_style
+
+from messaging.logs.context import Command as Started
+from messaging.logs.context import work, working_on
 
 #: Control characters but tab and line break, what reverses the direction of text, and
 #: what cannot be encoded. In JSON, the escapes below mean the same characters.
@@ -44,7 +48,11 @@ class Terminal(OutputWrapper):
 
 
 class TerminalCommand(BaseCommand):
-    """A command whose output cannot control the terminal."""
+    """
+    A command whose output cannot control the terminal.
+
+    What it publishes names who has started it.
+    """
 
     stdout: Terminal
     stderr: Terminal
@@ -62,7 +70,9 @@ class TerminalCommand(BaseCommand):
             self.stdout = Terminal(output)
         if output := options.pop("stderr", None):
             self.stderr = Terminal(output)
-        return super().execute(*args, **options)
+        # One that another command or a request has started acts for the same person.
+        with nullcontext() if work.get() else working_on(Started()):
+            return super().execute(*args, **options)
 
     def check(self, *args: Any, **options: Any) -> None:
         """Run system checks, whose texts Django colours before it writes them."""

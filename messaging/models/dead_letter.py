@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from messaging.bodies import legible
 from messaging.database import PrunableQuerySet
+from messaging.envelope import ACTOR
 
 #: Bytes of one part of a body: a statement that inserts it, with every byte escaped,
 #: stays far below any server's `max_allowed_packet`.
@@ -158,6 +159,11 @@ class DeadLetter(models.Model):
         return properties
 
     @property
+    def actor(self) -> str:
+        """Who had ordered it; "" if that is unknown."""
+        return str(self.original_properties.get("headers", {}).get(ACTOR, ""))
+
+    @property
     def where(self) -> str:
         """Return "archive", or "queue" while it is not archived yet."""
         return "queue" if self._state.adding else "archive"
@@ -224,6 +230,7 @@ DESCRIBED = (
     "queue",
     "message_id",
     "event_type",
+    "actor",
     "kind",
     "code",
     "reason",

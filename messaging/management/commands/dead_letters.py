@@ -20,6 +20,7 @@ from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import Selection, find, is_ambiguous
 from messaging.envelope import inbox_id
 from messaging.exceptions import MessagingError
+from messaging.logs.context import system_user
 from messaging.management.printing import (
     Progress,
     closed_pipe_allowed,
@@ -332,7 +333,7 @@ def brief(letter: DeadLetter, done: str) -> dict[str, str]:
 
 def operator() -> str:
     """Return who runs this command, for the history."""
-    return f"command {replay.system_user()}"
+    return f"command {system_user()}"
 
 
 def read(file: str) -> bytes:
