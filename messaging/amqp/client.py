@@ -16,8 +16,9 @@ from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
 from messaging.sources import Exchange, Source
 
+from .address import broker_address, parameters
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
-from .connection import UNCONNECTED, Stream, broker_address, parameters, readable
+from .connection import UNCONNECTED, Stream, readable
 from .declaration import adjusted
 from .deliveries import envelope_of
 

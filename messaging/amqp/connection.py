@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import pika
@@ -24,9 +23,9 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 from pika.frame import Header, decode_frame
 
-from messaging.conf import settings
 from messaging.logs.repetition import RepeatingLogger
 
+from .address import broker_address, parameters
 from .channels import ChannelUser, RecoveringChannel
 from .field_tables import FRAME, exact_headers, may_be_changed
 
@@ -309,23 +308,3 @@ def readable(error: BaseException) -> str:
         if isinstance(cause, BaseException):
             return readable(cause)
     return f"{type(error).__name__}: {error}"
-
-
-def parameters(name: str, heartbeat: int | None = None) -> pika.URLParameters:
-    """Return the parameters of a connection that the console shows as `name`."""
-    result = pika.URLParameters(settings.URL)
-    result.heartbeat = heartbeat or settings.HEARTBEAT
-    result.socket_timeout = 5
-    result.stack_timeout = 10
-    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
-    return result
-
-
-def broker_address() -> str:
-    """Return host, port and virtual host of the broker, without credentials."""
-    url = urlsplit(settings.URL)
-    host = url.hostname or "localhost"
-    if ":" in host:  # IPv6
-        host = f"[{host}]"
-    port = url.port or (5671 if url.scheme == "amqps" else 5672)
-    return f"{host}:{port}{url.path or '/'}"

@@ -15,7 +15,8 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 
 from messaging.logs.repetition import RepeatingLogger
 
-from .connection import CLOSE_TIMEOUT, RECONNECT_PAUSE, Connection, Tolerant, parameters
+from .address import parameters
+from .connection import CLOSE_TIMEOUT, RECONNECT_PAUSE, Connection, Tolerant
 
 repeating = RepeatingLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.address import broker_address
 from messaging.conf import settings
 from messaging.sources import Exchange
 

@@ -17,6 +17,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
+from messaging.amqp.address import parameters
 from messaging.conf import DEFAULTS, settings
 from messaging.envelope import SHORT
 from messaging.outbox.publication import VENDORS
@@ -25,6 +26,7 @@ from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
+from .encryption import is_local, problem_of
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
 
@@ -132,24 +134,49 @@ def check_sqlite(
 def check_broker_address(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check the broker's address for encryption and user (`check --deploy`)."""
+    """Check the broker's address for its options and user (`check --deploy`)."""
     if _has_wrong_settings():
         return
-    url = urlsplit(settings.URL)
-    if url.hostname in ("localhost", "127.0.0.1", "::1"):
-        return
-    if url.scheme == "amqp":
-        yield Warning(
-            "MESSAGING['URL'] is not encrypted.",
-            hint="Use amqps://, or ignore this in a private network.",
-            id="messaging.W011",
+    try:
+        parameters("check")
+    except (OSError, ValueError) as error:
+        yield Error(
+            f"MESSAGING['URL'] cannot be used: {error}",
+            hint="See messaging/amqp/address.py for its options.",
+            id="messaging.E015",
         )
-    if url.username in (None, "guest"):
+    url = urlsplit(settings.URL)
+    if not is_local(url.hostname or "") and url.username in (None, "guest"):
+        if "external" in url.query.lower():
+            return
         yield Warning(
             "MESSAGING['URL'] logs in as guest.",
             hint="A broker lets guest in from its own host only: create a user.",
             id="messaging.W012",
         )
+
+
+def check_encryption(
+    app_configs: Sequence[AppConfig] | None, **_: Any
+) -> Iterable[CheckMessage]:
+    """Check that servers on other hosts are reached by verified TLS."""
+    if _has_wrong_settings():
+        return
+    url = urlsplit(settings.URL)
+    if url.scheme == "amqp" and not is_local(url.hostname or ""):
+        yield Warning(
+            "MESSAGING['URL'] is not encrypted.",
+            hint="Use amqps://, or ignore this in a private network.",
+            id="messaging.W011",
+        )
+    for alias in connections:
+        connection = connections[alias]
+        if problem := problem_of(connection.vendor, connection.settings_dict):
+            yield Warning(
+                f"DATABASES[{alias!r}] is not safe on its way: {problem[0]}.",
+                hint=f"{problem[1]}, or ignore this in a private network.",
+                id="messaging.W014",
+            )
 
 
 def _has_wrong_settings() -> bool:

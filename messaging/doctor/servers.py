@@ -10,8 +10,8 @@ from typing import Any
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+from messaging.amqp.address import broker_address
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
 from messaging.checks.rules import is_address
 from messaging.conf import settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from messaging.amqp.connection import broker_address, parameters
+from messaging.amqp.address import broker_address, parameters
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from messaging.amqp.address import broker_address
 from messaging.amqp.client import Client
-from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
 from messaging.management.terminal import TerminalCommand

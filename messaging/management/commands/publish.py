@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from messaging.amqp.address import broker_address
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.exceptions import MessagingError, Unconfirmed
 from messaging.management.options import add_message, given
 from messaging.management.publishing import (

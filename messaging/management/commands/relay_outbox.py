@@ -4,7 +4,8 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from messaging.amqp.connection import Connection, broker_address
+from messaging.amqp.address import broker_address
+from messaging.amqp.connection import Connection
 from messaging.amqp.wake_up import Hints
 from messaging.doctor.disk import logged_disks
 from messaging.management.terminal import TerminalCommand

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.address import broker_address
 from messaging.consumer.process import run_consumers
 from messaging.exceptions import TopologyMismatch
 from messaging.management.terminal import TerminalCommand

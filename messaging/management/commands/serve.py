@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.address import broker_address
 from messaging.conf import settings
 from messaging.management.terminal import TerminalCommand
 from messaging.rpc.functions import served

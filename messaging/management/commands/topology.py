@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from django.db import Error as DatabaseFailure
 
 from messaging import topology
+from messaging.amqp.address import broker_address
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.amqp.public_queue import weaknesses
 from messaging.cluster.grants import Grant, grants
 from messaging.cluster.repartition import Step, apply, differences, plan

@@ -1,0 +1,72 @@
+"""
+The broker's address, `MESSAGING["URL"]`, and how connections to it are secured.
+
+An `amqps://` address has options that RabbitMQ's own clients know, too:
+
+    amqps://user:password@host/?cacertfile=ca.pem&certfile=own.pem&keyfile=own.key
+
+The broker must show a certificate for this host, signed by an authority of
+`cacertfile` or, without it, one that the system trusts. Nothing turns this off.
+"""
+
+from __future__ import annotations
+
+import ssl
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pika
+from pika.credentials import ExternalCredentials
+
+from messaging.conf import settings
+
+#: Options that pika itself does not know.
+OURS = ("cacertfile", "certfile", "keyfile", "auth_mechanism")
+
+
+def parameters(name: str, heartbeat: int | None = None) -> pika.URLParameters:
+    """
+    Return the parameters of a connection that the console shows as `name`.
+
+    Raises `OSError` for a certificate that cannot be read, and `ValueError` for an
+    unknown option.
+    """
+    url = urlsplit(settings.URL)
+    options = parse_qsl(url.query)
+    given = {key: value for key, value in options if key in OURS}
+    others = [(key, value) for key, value in options if key not in OURS]
+    result = pika.URLParameters(url._replace(query=urlencode(others)).geturl())
+    if given:
+        _secure(result, **given)
+    result.heartbeat = heartbeat or settings.HEARTBEAT
+    result.socket_timeout = 5
+    result.stack_timeout = 10
+    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
+    return result
+
+
+def _secure(
+    result: pika.URLParameters,
+    cacertfile: str | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    auth_mechanism: str = "plain",
+) -> None:
+    if result.ssl_options is None:
+        raise ValueError("options of TLS need an address with amqps://")
+    context = ssl.create_default_context(cafile=cacertfile)
+    if certfile:
+        context.load_cert_chain(certfile, keyfile)
+    result.ssl_options = pika.SSLOptions(context, result.host)
+    if auth_mechanism.lower() == "external":
+        # The broker takes the user's name from the certificate.
+        result.credentials = ExternalCredentials()
+
+
+def broker_address() -> str:
+    """Return host, port and virtual host of the broker, without credentials."""
+    url = urlsplit(settings.URL)
+    host = url.hostname or "localhost"
+    if ":" in host:  # IPv6
+        host = f"[{host}]"
+    port = url.port or (5671 if url.scheme == "amqps" else 5672)
+    return f"{host}:{port}{url.path or '/'}"
