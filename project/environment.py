@@ -119,6 +119,7 @@ def secure(options: dict[str, Any]) -> None:
 
 def read(name: str, function: Callable[[], Any]) -> Any:
     """Return what a function makes of a variable; raise `ImproperlyConfigured`."""
+    text_of(name)  # its own errors say more
     try:
         with warnings.catch_warnings():
             # They show the value.

@@ -53,9 +53,12 @@ def _secure(
 ) -> None:
     if result.ssl_options is None:
         raise ValueError("options of TLS need an address with amqps://")
-    context = ssl.create_default_context(cafile=cacertfile)
-    if certfile:
-        context.load_cert_chain(certfile, keyfile)
+    try:
+        context = ssl.create_default_context(cafile=cacertfile)
+        if certfile:
+            context.load_cert_chain(certfile, keyfile)
+    except OSError as error:
+        raise OSError(f"cacertfile, certfile or keyfile: {error}") from error
     result.ssl_options = pika.SSLOptions(context, result.host)
     if auth_mechanism.lower() == "external":
         # The broker takes the user's name from the certificate.

@@ -21,8 +21,10 @@ class Authority:
 
     def issue(self, name: str, days: int = 2) -> tuple[Path, Path]:
         """Return the certificate of a host or address, and its key."""
+        start = self._directory / f"{name}.{days}"
         certificate, key, request, extensions = (
-            self._directory / f"{name}.{end}" for end in ("pem", "key", "csr", "ext")
+            start.with_name(f"{start.name}.{end}")
+            for end in ("pem", "key", "csr", "ext")
         )
         kind = "IP" if name[0].isdecimal() else "DNS"
         extensions.write_text(f"subjectAltName={kind}:{name}\n")
