@@ -109,7 +109,8 @@ def secure(options: dict[str, Any]) -> None:
     """
     Pass files with certificates to mysqlclient, which must verify the server's.
 
-    With files alone, Debian's client library takes any certificate, and none.
+    With files alone, Debian's client library takes the certificate of any host, and
+    goes on without TLS if the server has none.
     """
     names = [name for name in options if name in TLS_FILES]
     if names:

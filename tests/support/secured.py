@@ -114,6 +114,7 @@ class Secured:
             f"/messaging?ssl_ca={trusted}{mysql}",
             "MONGODB_URL": f"mongodb://{HOST}:{self.proxy_port}/reports"
             f"?tls=true&tlsCAFile={trusted}{mongodb}",
+            "MONGODB_ENGINE": self.mongodb.engine,
         }
 
     def _copy(self, kind: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,8 @@ from django.db import connections
 from messaging.amqp.client import connect
 
 def rabbitmq():
-    with connect("tls") as connection:
-        assert connection.is_open
+    with connect("tls") as client:
+        assert client.server.startswith("RabbitMQ")
 
 def mysql():
     with connections["default"].cursor() as cursor:
@@ -85,7 +86,28 @@ def test_servers_with_right_certificates_are_connected(secured: Secured) -> None
     assert attempt(secured.urls()) == dict.fromkeys(NAMES, "connected")
 
 
-@pytest.mark.parametrize("kind", ["of another host", "expired", "foreign"])
+def test_a_broker_takes_the_name_of_its_client_from_the_certificate(
+    secured: Secured,
+) -> None:
+    secured.show("right")
+    urls = secured.urls()
+    scheme, _, rest = urls["RABBITMQ_URL"].partition("://")
+    address = rest.partition("@")[2]
+
+    nameless = {"RABBITMQ_URL": f"{scheme}://{address}&auth_mechanism=external"}
+
+    assert attempt(urls | nameless)["rabbitmq"] == "connected"
+
+
+#: What the errors of the three clients say about a certificate.
+REASONS = {
+    "of another host": "IP address mismatch|valid for|doesn't match|Validation of SSL",
+    "expired": "expired",
+    "foreign": "self.signed|unable to get local issuer|verify failed",
+}
+
+
+@pytest.mark.parametrize("kind", list(REASONS))
 def test_a_server_with_a_wrong_certificate_is_refused(
     kind: str, secured: Secured
 ) -> None:
@@ -94,4 +116,54 @@ def test_a_server_with_a_wrong_certificate_is_refused(
     found = attempt(secured.urls())
 
     assert sorted(found) == NAMES
+    for name, error in found.items():
+        assert re.search(REASONS[kind], error), f"{name}: {error}"
+
+
+def test_servers_whose_authority_is_not_trusted_are_refused(secured: Secured) -> None:
+    secured.show("right")
+
+    found = attempt(secured.urls(authority=secured.foreign.certificate))
+    # By default those that the system trusts.
+    of_system = {
+        name: re.sub("(cacertfile|ssl_ca|tlsCAFile)=[^&]*&", "", url)
+        for name, url in secured.urls().items()
+    }
+
+    for errors in (found, attempt(of_system)):
+        assert sorted(errors) == NAMES
+        for name, error in errors.items():
+            assert re.search(REASONS["foreign"], error), f"{name}: {error}"
+
+
+def test_a_client_without_a_certificate_is_refused(secured: Secured) -> None:
+    secured.show("right")
+
+    found = attempt(secured.urls(client=False))
+
+    assert sorted(found) == NAMES
     assert "connected" not in found.values()
+
+
+def test_a_server_without_tls_gets_no_password(secured: Secured) -> None:
+    secured.show("right")
+    urls = secured.urls()
+    ports = (secured.tls_port, secured.rabbitmq.port)
+
+    found = attempt(
+        urls | {"RABBITMQ_URL": urls["RABBITMQ_URL"].replace(*map(str, ports))}
+    )
+
+    assert found["rabbitmq"] != "connected"
+
+
+def test_without_verification_debians_library_takes_the_certificate_of_another_host(
+    secured: Secured,
+) -> None:
+    secured.show("of another host")
+    url = secured.urls()["DATABASE_URL"]
+
+    preferred = attempt({"DATABASE_URL": f"{url}&ssl_mode=PREFERRED"})
+
+    # That is why files imply VERIFY_IDENTITY, and check --deploy warns of less.
+    assert preferred["mysql"] == "connected"
