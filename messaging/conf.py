@@ -15,7 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
-    #: Address of the broker; `amqps://` for TLS.
+    #: Address of the broker; `amqps://` for TLS, with options that name certificates:
+    #: `?cacertfile=ca.pem&certfile=own.pem&keyfile=own.key`.
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
     #: Name of this application: the `app_id` of every message it publishes.
     "APP_ID": "messaging",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -17,7 +18,7 @@ from django.db import connections
 from messaging.models import DeadLetter, Inbox, Parked
 from tests.support import BASE
 from tests.support.broker import Broker
-from tests.support.fuzzing import QUEUES, Fuzzer, decoded
+from tests.support.fuzzing import QUEUES, Fuzzer, decoded, samples
 from tests.support.letters import creation
 from tests.support.waiting import eventually
 from users.models import User
@@ -94,6 +95,12 @@ def known() -> int:
 def test_a_fuzzer_that_is_guided_by_coverage_finds_nothing(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="there is no wheel of atheris")
 
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, sample in enumerate(samples()):
+        for first in range(len(QUEUES)):
+            content = bytes([first]) + json.dumps(sample).encode()
+            (corpus / f"{number}-{first}").write_bytes(content)
     ran = subprocess.run(
         [
             sys.executable,
@@ -103,6 +110,7 @@ def test_a_fuzzer_that_is_guided_by_coverage_finds_nothing(tmp_path: Path) -> No
             "-max_len=4096",
             "-rss_limit_mb=2048",
             f"-artifact_prefix={tmp_path}/",
+            str(corpus),
         ],
         cwd=BASE,
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "project.settings"},
