@@ -45,7 +45,7 @@ REMEDIES = {
         "ssl_mode",
         "VERIFY_IDENTITY",
         ("REQUIRED", "VERIFY_CA"),
-        "Set ssl_mode to VERIFY_IDENTITY and ca in ssl, which alone verifies nothing",
+        "Set ssl_mode to VERIFY_IDENTITY, and ca in ssl",
     ),
     "postgresql": (
         "sslmode",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.db import connections
 
 from reports.documents import store, write_documents
 from reports.models import Report
@@ -53,6 +54,7 @@ EACH = [(path, name) for path, names in PARAMETERS.items() for name in names]
 @pytest.fixture
 def filled(api: API) -> API:
     """The API with rows of long texts in both stores."""
+    connections.close_all()  # the server ends sessions that were idle meanwhile
     at = datetime(2024, 1, 1, tzinfo=UTC)
     User.objects.bulk_create(
         User(
@@ -98,6 +100,7 @@ def test_an_expression_in_a_search_is_a_text_like_any_other(filled: API) -> None
             words = one.replace('"', "").replace("'", "").replace(",", " ").split()
             if answer.status_code == 200 and words and words[0] != "a":
                 assert answer.json()["results"] == [], one
+    connections.close_all()  # idle for long, they are closed at the other end
     assert User.objects.count() == Report.objects.count() == ROWS
 
 
@@ -114,6 +117,7 @@ def test_no_value_of_a_parameter_is_more_than_a_value(
             assert rows == [] or not one.strip(), one
     for one in BYTES:
         get(filled, f"{path}?{name}={one}")
+    connections.close_all()  # idle for long, they are closed at the other end
     assert User.objects.count() == Report.objects.count() == ROWS
 
 

@@ -99,7 +99,7 @@ class Fuzzer:
         choice = self.random.choice
         fields = dict(choice(self._samples))
         for _ in range(self.random.randrange(4)):
-            name = choice(self._fields)
+            name = choice([*fields, *fields, choice(self._fields)])
             if self.random.random() < 0.2:
                 fields.pop(name, None)
             else:

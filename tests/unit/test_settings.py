@@ -183,6 +183,8 @@ WEAK = {
         "amqp://guest:guest@127.0.0.1:5672/",
         "amqp://shop:shop@broker.example.com/",
         "amqp://shop:@broker.example.com/",
+        # It shows a certificate, and still logs in as guest.
+        "amqps://broker.example.com/?cacertfile=/ca.pem&certfile=/own.pem",
     ],
     "DATABASE_URL": [
         "",
@@ -228,6 +230,7 @@ def test_each_missing_or_weak_setting_is_named_in_one_line(
         ("MONGODB_URL", "mongodb://shop@host/x?authMechanism=MONGODB-X509"),
         ("MONGODB_URL", "mongodb://host/x?tlsCertificateKeyFile=/etc/ssl/shop.pem"),
         ("RABBITMQ_URL", "amqps://shop:p%40ss%2Fword@host/%2F"),
+        ("RABBITMQ_URL", "amqps://host/?auth_mechanism=external&certfile=/own.pem"),
     ],
 )
 def test_other_ways_to_keep_strangers_out_are_strong(name: str, url: str) -> None:
