@@ -40,6 +40,9 @@ test-all: setup ## also the slow ones, on more servers and with more clients
 	@$(tests) selection="not soak"
 
 soak: setup ## the long ones, with their figures
+	@./project/setup.sh all-tests
+	@$(bin)/python -m pip install -q --only-binary :all: --disable-pip-version-check \
+		-r tests/support/fuzzing-requirements.txt || echo "soak: goes on without atheris"
 	$(pytest) -m soak -rP --show-capture=stdout
 
 bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour

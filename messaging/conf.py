@@ -16,8 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
-    #: Address of the broker; `amqps://` for TLS. The nodes of a cluster are a list, or
-    #: one text with commas in between.
+    #: Address of the broker; `amqps://` for TLS, with options that name certificates:
+    #: `?cacertfile=ca.pem&certfile=own.pem&keyfile=own.key`. The nodes of a cluster are
+    #: a list, or one text with commas in between.
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
     #: Whether queues, exchanges and bindings are declared. False where others make
     #: them, and without permission to do so: what is missing is waited for.

@@ -25,6 +25,13 @@ URL = re.compile(r"([\w+.-]+://)(.*)@([\w.:,%\[\]-]*([/?].*)?)", re.DOTALL)
 HOSTS = re.compile(r"[\w.,-]*(:\d*)?(,[\w.-]+(:\d*)?)*|\[[\da-fA-F:]+\](:\d*)?")
 #: Characters of a user and a password that mean themselves.
 PLAIN = "!$&'()*,;=%-._~"
+#: Options of the address of MySQL, and their names in mysqlclient's `ssl`.
+TLS_FILES = {
+    "ssl_ca": "ca",
+    "ssl_capath": "capath",
+    "ssl_cert": "cert",
+    "ssl_key": "key",
+}
 
 
 class Environment(environ.Env):
@@ -33,6 +40,9 @@ class Environment(environ.Env):
 
     environ takes a value that begins with "$" for the name of another variable, and
     shows it if there is none. No error of this class shows a value.
+
+    `NAME_FILE` may name a file with the value of `NAME`, as Docker and Kubernetes
+    mount secrets.
     """
 
     EMAIL_SCHEMES = environ.Env.EMAIL_SCHEMES | {
@@ -47,7 +57,7 @@ class Environment(environ.Env):
         parse_default: bool = False,
     ) -> Any:
         """Return a value, or the default if the variable is not set."""
-        value = os.environ.get(var)
+        value = text_of(var)
         if value is None:
             return self.parse_value(default, cast) if parse_default else default
         if var.endswith("_URL"):
@@ -55,8 +65,12 @@ class Environment(environ.Env):
         return read(var, lambda: self.parse_value(value, cast))
 
     def db_url(self, var: str, default: str, engine: str | None = None) -> Any:
-        """Return the settings of a database."""
-        return read(var, lambda: super(Environment, self).db_url(var, default, engine))
+        """Return the settings of a database, with TLS as mysqlclient expects it."""
+        parse = super().db_url
+        result = read(var, lambda: parse(var, default, engine))
+        if result["ENGINE"].endswith("mysql"):
+            secure(result.setdefault("OPTIONS", {}))
+        return result
 
     def email_url(self, var: str, default: str, backend: str | None = None) -> Any:
         """Return the settings of a mail server."""
@@ -79,8 +93,36 @@ class Environment(environ.Env):
         self.read_env(StringIO("\n".join(lines)))
 
 
+def text_of(name: str) -> str | None:
+    """Return a variable, or the text of the file that `NAME_FILE` names."""
+    value, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if not path:
+        return value
+    if value:
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set: unset one.")
+    try:
+        return Path(path).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+    raise ImproperlyConfigured(f"{name}_FILE cannot be read: {reason}.")
+
+
+def secure(options: dict[str, Any]) -> None:
+    """
+    Pass files with certificates to mysqlclient, which must verify the server's.
+
+    With files alone, Debian's client library takes the certificate of any host, and
+    goes on without TLS if the server has none.
+    """
+    names = [name for name in options if name in TLS_FILES]
+    if names:
+        options["ssl"] = {TLS_FILES[name]: options.pop(name) for name in names}
+        options.setdefault("ssl_mode", "VERIFY_IDENTITY")
+
+
 def read(name: str, function: Callable[[], Any]) -> Any:
     """Return what a function makes of a variable; raise `ImproperlyConfigured`."""
+    text_of(name)  # its own errors say more
     try:
         with warnings.catch_warnings():
             # They show the value.

@@ -22,8 +22,10 @@ SERVERS = {
     "DATABASE_URL": "mysql://project:<password>@db.example.com:3306/messaging",
     "MONGODB_URL": "mongodb://project:<password>@mongo.example.com:27017/reports",
 }
+#: All that must be set, and the keys that may be.
+REQUIRED = (*KEYS, "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", *SERVERS)
 #: Parts of the names of options by which a client shows a certificate instead.
-CERTIFICATES = ("certfile", "certificatekeyfile", "ssl_cert", "x509", "external")
+CERTIFICATES = ("certificatekeyfile", "ssl_cert", "x509", "external")
 
 
 def problems(environment: Mapping[str, str]) -> Iterator[str]:

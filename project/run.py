@@ -25,12 +25,13 @@ from urllib.request import urlopen
 
 import honcho.manager
 import psutil
+from django.core.exceptions import ImproperlyConfigured
 
 from messaging.lab.processes import is_free, lives, wait
 from messaging.lab.server import own_secret
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
 from messaging.lab.variables import shown
-from project.environment import Environment
+from project.environment import Environment, text_of
 from project.production import KEYS
 
 BASE = Path(__file__).resolve().parent.parent
@@ -91,7 +92,7 @@ def main() -> int:
     try:
         with lock(LOCAL / "lock") as notice:
             return run(notice)
-    except (Failed, ServerError) as exc:
+    except (Failed, ImproperlyConfigured, ServerError) as exc:
         print(exc, file=sys.stderr)
         return 1
 
@@ -117,7 +118,7 @@ def run(notice: TextIO) -> int:
     servers: dict[str, Server] = {
         name: kind(LOCAL / kind.__name__.lower())
         for name, kind in SERVERS.items()
-        if not os.environ.get(name)
+        if not text_of(name)
     }
     if servers and not Environment().bool("DEBUG", default=True):
         raise Failed(
@@ -191,9 +192,10 @@ def start(servers: dict[str, Server]) -> dict[str, str]:
     # The defaults are no secrets.
     for name in KEYS:
         file = LOCAL / name.lower().replace("_", "-")
-        os.environ[name] = os.environ.get(name) or own_secret(file)
+        if not text_of(name):
+            os.environ[name] = own_secret(file)
     for name in SERVERS:
-        print(name, "is", without_secrets(os.environ[name]), flush=True)
+        print(name, "is", without_secrets(text_of(name) or ""), flush=True)
     names = [*SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", *KEYS]
     return {name: os.environ[name] for name in names if name in os.environ}
 

@@ -26,7 +26,7 @@ has() {
 }
 
 given() {
-    eval "[ -n \"\${$1:-}\" ]" || grep -Eqs "^(export )?$1=." .env
+    eval "[ -n \"\${$1:-}\${$1_FILE:-}\" ]" || grep -Eqs "^(export )?$1(_FILE)?=." .env
 }
 
 missing_packages() {

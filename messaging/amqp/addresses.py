@@ -16,6 +16,8 @@ import pika
 
 from messaging.conf import settings
 
+from .tls import parameters_of
+
 #: Seconds for which an address that has failed is tried after the others.
 FAILED = 60.0
 #: Seconds for a node to accept a connection; the second one if there are others to try.
@@ -41,8 +43,12 @@ class Address:
         return f"{host}:{port}{url.path or '/'}"
 
     def parameters(self, name: str, heartbeat: int | None = None) -> pika.URLParameters:
-        """Return the parameters of a connection that the console shows as `name`."""
-        result = pika.URLParameters(self.url)
+        """
+        Return the parameters of a connection that the console shows as `name`.
+
+        Raises the errors of `parameters_of`.
+        """
+        result = parameters_of(self.url)
         is_alone = len(settings.urls) == 1
         result.heartbeat = heartbeat or settings.HEARTBEAT
         result.socket_timeout = 5

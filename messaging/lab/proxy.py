@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Collection
@@ -85,11 +86,18 @@ class Proxy:
     """
     Forwards a local port or Unix socket to another one.
 
-    It runs in its own thread; its methods may be called from any thread.
+    It runs in its own thread; its methods may be called from any thread. With `tls`,
+    clients of its port must use TLS, which ends here.
     """
 
-    def __init__(self, address: int | Path, target: int | Path) -> None:
+    def __init__(
+        self,
+        address: int | Path,
+        target: int | Path,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.address = address
+        self._tls = tls
         self.target = target
         self._links: list[Link] = []
         self._frozen = False
@@ -104,7 +112,9 @@ class Proxy:
         self._server = self._loop.run_until_complete(
             asyncio.start_unix_server(self._accept, self.address)
             if isinstance(self.address, Path)
-            else asyncio.start_server(self._accept, "127.0.0.1", self.address)
+            else asyncio.start_server(
+                self._accept, "127.0.0.1", self.address, ssl=self._tls
+            )
         )
         self._thread.start()
 

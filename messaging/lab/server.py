@@ -45,6 +45,8 @@ class Server:
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
         self.ports = {"port": port} if port else {}
+        #: Further options, or lines of its configuration.
+        self.options: list[str] = []
         self._processes: list[psutil.Popen] = []
 
     def __enter__(self) -> Self:

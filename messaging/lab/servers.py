@@ -113,6 +113,7 @@ class RabbitMQ(Server):
             "log.console.level = warning",
             # Read at each start: it is also the password of older data.
             f"load_definitions = {self.directory / 'definitions.json'}",
+            *self.options,
         ]
         if self.plugins:
             lines += [
@@ -212,7 +213,7 @@ class MariaDB(Server):
             f"--innodb-buffer-pool-size={self.buffer_pool}",
             "--loose-mysqlx=OFF",
         ]
-        self.spawn([server, *options])
+        self.spawn([server, *options, *self.options])
 
     def _install(self, server: str, options: list[str]) -> None:
         """Initialise the data, under a temporary name until it is complete."""

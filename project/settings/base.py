@@ -5,8 +5,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project.environment import Environment
-from project.production import KEYS, problems
+from project.environment import Environment, text_of
+from project.production import KEYS, REQUIRED, problems
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -21,8 +21,8 @@ if os.path.exists(file) and env.bool("DEBUG", default=True):
 
     running = started(file)
     servers = running.keys() - {"DEBUG", "OPEN_ACCESS", *KEYS}
-    if all(os.environ.get(name, running[name]) == running[name] for name in servers):
-        os.environ.update(running | {k: v for k, v in os.environ.items() if v})
+    if all(text_of(name) in (None, running[name]) for name in servers):
+        os.environ.update({k: v for k, v in running.items() if not text_of(k)})
 
 DEBUG = env.bool("DEBUG", default=False)
 #: Lets anyone read and write without a token; for development only.
@@ -33,7 +33,8 @@ if OPEN_ACCESS and not DEBUG:
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
 # The defaults below are for development; production must set its own.
-if not DEBUG and (found := list(problems(os.environ))):
+given = {name: text_of(name) or "" for name in REQUIRED}
+if not DEBUG and (found := list(problems(given))):
     raise ImproperlyConfigured("\n".join(found))
 DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes"
 SECRET_KEY = env.str("SECRET_KEY", default="") or DEFAULT_KEY

@@ -159,6 +159,9 @@ def test_a_write_with_a_token_needs_no_database(
     try:
         answers = {one: ask(api, one, both).status_code for one in BODIES}
         refused = ask(api, "POST /users/", token())
+        foreign = signed("another key that is long enough for it")
+        for forged in (None, "x", expired(), foreign, both[:-2]):
+            assert ask(api, "POST /users/", forged).status_code == 401
     finally:
         servers.mariadb.start()
 

@@ -19,18 +19,21 @@ class Authority:
             "-keyout", self._key, "-out", self.certificate,
         )  # fmt: skip
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return the certificate of a host, and its key."""
+    def issue(self, name: str, days: int = 2) -> tuple[Path, Path]:
+        """Return the certificate of a host or address, and its key."""
+        start = self._directory / f"{name}.{days}"
         certificate, key, request, extensions = (
-            self._directory / f"{name}.{end}" for end in ("pem", "key", "csr", "ext")
+            start.with_name(f"{start.name}.{end}")
+            for end in ("pem", "key", "csr", "ext")
         )
-        extensions.write_text(f"subjectAltName=DNS:{name}\n")
+        kind = "IP" if name[0].isdecimal() else "DNS"
+        extensions.write_text(f"subjectAltName={kind}:{name}\n")
         _openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
             "-subj", f"/CN={name}", "-keyout", key, "-out", request,
         )  # fmt: skip
         _openssl(
-            "x509", "-req", "-days", "2", "-CAcreateserial", "-in", request,
+            "x509", "-req", "-days", str(days), "-CAcreateserial", "-in", request,
             "-CA", self.certificate, "-CAkey", self._key,
             "-extfile", extensions, "-out", certificate,
         )  # fmt: skip

@@ -11,5 +11,5 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "api.example.com",
     "RABBITMQ_URL": "amqps://shop:5cret@broker.example.com:5671/",
     "DATABASE_URL": "sqlite://:memory:",
-    "MONGODB_URL": "mongodb://shop:5cret@mongo.example.com/reports",
+    "MONGODB_URL": "mongodb://shop:5cret@mongo.example.com/reports?tls=true",
 }

@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User as Account
 from django.db import connections
 
-from tests.support.processes import API
+from tests.support.access import token
+from tests.support.broker import Broker
+from tests.support.processes import API, Processes, start_api
 from users.models import User
 
 pytest.importorskip("schemathesis")
@@ -120,6 +123,48 @@ def test_no_answer_to_a_client_that_waits_is_undescribed(
 
     assert count >= 200
     assert User.objects.exists()
+
+
+#: Claims of the tokens of the clients; no token at all for None.
+CLIENTS: dict[str, dict[str, Any] | None] = {
+    "without a token": None,
+    "without a role": {},
+    "end user": {"user_id": 1},
+} | {role: {"roles": [role]} for role in ("reader", "editor", "moderator", "operator")}
+
+
+@pytest.mark.parametrize("client", list(CLIENTS))
+@pytest.mark.parametrize(
+    ("examples", "requests"),
+    [
+        pytest.param(10, REQUESTS // len(CLIENTS), marks=pytest.mark.timeout(900)),
+        pytest.param(
+            90,
+            10 * REQUESTS // len(CLIENTS),
+            marks=[pytest.mark.soak, pytest.mark.timeout(3600)],
+        ),
+    ],
+)
+def test_no_answer_to_a_client_of_any_role_is_undescribed(
+    client: str,
+    examples: int,
+    requests: int,
+    broker: Broker,
+    consumers: None,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    closed = start_api(processes, OPEN_ACCESS="0")
+    claims = CLIENTS[client]
+    header: tuple[str, ...] = ()
+    if claims is not None:
+        made = token(*claims.get("roles", ()), **claims)
+        header = ("-H", f"Authorization: Bearer {made}")
+
+    count = requests_made(closed, tmp_path, *header, f"--max-examples={examples}")
+
+    sys.stdout.write(f"{client}: {count:,} requests\n")
+    assert count >= requests
 
 
 def test_a_generated_client_creates_a_user_and_follows_an_operation(

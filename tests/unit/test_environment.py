@@ -180,3 +180,87 @@ def test_a_file_may_have_any_value_and_its_mistakes_are_not_shown(
     assert "Line 4 of" in read.stderr
     assert "Line 6 of" in read.stderr
     assert "hidden" not in found.stderr + read.stderr
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_may_be_in_a_file_that_a_variable_names(
+    end: str, tmp_path: Path
+) -> None:
+    secrets = {
+        "SECRET_KEY": SECRET * 3,
+        "DATABASE_URL": "mysql://me:pa#ss@db.example.com/shop",
+        "MONGODB_URL": "mongodb://me:5cret@a.example.com/store",
+        "RABBITMQ_URL": "amqps://me:5cret@mq.example.com/v",
+        "EMAIL_URL": "smtp://me:5cret@mail.example.com:26",
+    }
+    environment = dict.fromkeys(secrets, "")
+    for name, secret in secrets.items():
+        (tmp_path / name).write_bytes((secret + end).encode())
+        environment[f"{name}_FILE"] = str(tmp_path / name)
+
+    found = values(run(**environment))
+
+    assert found["key"] == SECRET * 3
+    assert (found["mysql"], found["mail"]) == ("pa#ss", "5cret")
+    assert found["mongodb"] == secrets["MONGODB_URL"]
+    assert found["rabbitmq"] == secrets["RABBITMQ_URL"]
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "RABBITMQ_URL", "EMAIL_URL"])
+def test_a_secret_is_not_taken_from_two_places(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden-one")
+
+    found = run(**{name: "hidden-two", f"{name}_FILE": str(tmp_path / "secret")})
+
+    assert found.returncode != 0
+    last = found.stderr.splitlines()[-1]
+    assert last.endswith(f"{name} and {name}_FILE are both set: unset one.")
+    assert "hidden" not in found.stderr
+
+
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"hidden-\xff")
+
+    missing = run(SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "none"))
+    binary = run(SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "binary"))
+
+    assert "SECRET_KEY_FILE cannot be read: No such file" in missing.stderr
+    assert "SECRET_KEY_FILE cannot be read: it is not UTF-8." in binary.stderr
+    assert "hidden" not in binary.stderr
+
+
+def test_a_weak_key_in_a_file_is_weak(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("short")
+
+    found = run(SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "key"))
+
+    assert "SECRET_KEY is weak" in found.stderr
+
+
+def test_files_of_certificates_make_mysqlclient_verify_the_server() -> None:
+    script = (
+        "import json; from django.conf import settings as s; "
+        "print(json.dumps(s.DATABASES['default']['OPTIONS']))"
+    )
+    url = "mysql://me:5cret@db.example.com/x?ssl_ca=/ca.pem"
+    shown = {}
+    for query in ("", "&ssl_cert=/c.pem&ssl_key=/k.pem", "&ssl_mode=REQUIRED"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=BASE,
+            env={"PATH": os.environ["PATH"], "SECRET_KEY": KEY}
+            | PRODUCTION
+            | {"DJANGO_SETTINGS_MODULE": "project.settings"}
+            | {"DATABASE_URL": url + query},
+            check=True,
+            capture_output=True,
+        )
+        shown[query] = json.loads(done.stdout)
+
+    assert [one["ssl_mode"] for one in shown.values()] == [
+        "VERIFY_IDENTITY",
+        "VERIFY_IDENTITY",
+        "REQUIRED",
+    ]
+    pair = {"ca": "/ca.pem", "cert": "/c.pem", "key": "/k.pem"}
+    assert shown["&ssl_cert=/c.pem&ssl_key=/k.pem"]["ssl"] == pair

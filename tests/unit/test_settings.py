@@ -184,6 +184,8 @@ WEAK = {
         "amqp://shop:shop@broker.example.com/",
         "amqp://shop:@broker.example.com/",
         "amqp://shop:5cret@mq-1/,amqp://guest:guest@mq-2/",
+        # It shows a certificate, and still logs in as guest.
+        "amqps://broker.example.com/?cacertfile=/ca.pem&certfile=/own.pem",
     ],
     "DATABASE_URL": [
         "",
@@ -230,6 +232,7 @@ def test_each_missing_or_weak_setting_is_named_in_one_line(
         ("MONGODB_URL", "mongodb://host/x?tlsCertificateKeyFile=/etc/ssl/shop.pem"),
         ("RABBITMQ_URL", "amqps://shop:p%40ss%2Fword@host/%2F"),
         ("RABBITMQ_URL", "amqp://shop:5cret@mq-1:1/,amqp://shop:a,b@c@mq-2:2/"),
+        ("RABBITMQ_URL", "amqps://host/?auth_mechanism=external&certfile=/own.pem"),
     ],
 )
 def test_other_ways_to_keep_strangers_out_are_strong(name: str, url: str) -> None:

@@ -1,0 +1,182 @@
+"""Hostile messages, made of valid ones, and what must survive them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+
+from messaging import InvalidMessage, Message, MessagingError
+from messaging.amqp.deliveries import envelope_of
+from messaging.amqp.encoding import for_partition
+from messaging.amqp.headers import from_json, to_json
+from messaging.asyncapi.document import document
+from messaging.bodies import event_type, legible
+from messaging.dead_letters.letters import Failure, letter_from_queue, letter_of
+from messaging.envelope import OWN, Delivery, Envelope, at_origin
+from messaging.message import decode, key_of
+from messaging.registry import messages_of
+from messaging.rpc.protocol import ERROR, Reply, seconds_left
+from messaging.traces.trace_context import TRACEPARENT, trace_of
+
+QUEUES = ("users_queue", "reports_queue", "report_files_queue", "notifications_queue")
+#: Bytes at which decoders fail, to be put anywhere.
+PIECES = [
+    b"\0", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b'"', b"{", b"}",
+    b"[" * 400, b"{}" * 50, b"1e999", b"-0", b"NaN", b"null", b"9" * 5_000,
+    b"\xef\xbb\xbf", b'"event_type":"user.create",', "\u202e\u2066".encode(), b"\r\n",
+]  # fmt: skip
+#: Values that are valid JSON, for any field.
+VALUES: list[Any] = [
+    None, True, 0, -1, 1.5, 2**31, 2**63, 2**64, 1e308, float("inf"), float("nan"), "",
+    " ", "\0", "\ud800", "x" * 300, "1", "٣", "9999-12-31T23:59:59.999999-23:59",
+    "2024-02-30", "a@b.c", "ñ" * 200 + "@b.c", "http://[::1]/", "=1+1", "\x1b[2J", [],
+    {}, [[[]]], {"$gt": ""}, {"event_type": 1},
+]  # fmt: skip
+ENCODINGS: list[Any] = [None] * 4 + [
+    "gzip",
+    "deflate",
+    "gzip, UTF-8",
+    "br",
+    "x" * 255,
+    b"\xff",
+]
+#: Values that headers may have.
+HEADERS: list[Any] = [
+    None, True, 0, -1, 2**31, 2**62, "", "x" * 300, "\x00", "00-" + "1" * 32, b"\xff",
+    datetime(2024, 1, 1, tzinfo=UTC), [1, [2, ["x"]]], {"a": {"b": [None]}},
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+]  # fmt: skip
+NAMES = [*OWN, TRACEPARENT, "tracestate", "partition-key", "deadline", "x-death", "CC"]
+
+
+@cache
+def samples() -> list[dict[str, Any]]:
+    """Return the examples of all messages in the AsyncAPI document."""
+    return [
+        example["payload"]
+        for channel in document()["channels"].values()
+        for message in channel["messages"].values()
+        for example in message.get("examples", ())
+    ]
+
+
+def as_read(text: bytes) -> str | bytes:
+    """Return a short text as pika reads it."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
+def delivered(
+    body: bytes, exchange: Any, routing_key: Any, **properties: Any
+) -> Envelope:
+    """Return a message as the consumer gets it of pika."""
+    method = SimpleNamespace(exchange=exchange, routing_key=routing_key)
+    return envelope_of(method, pika.BasicProperties(**properties), body)
+
+
+class Fuzzer:
+    """An endless source of messages, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self._samples = samples()
+        self._fields = sorted({name for sample in self._samples for name in sample})
+
+    def body(self) -> bytes:
+        """Return a body: valid, with odd values, or damaged."""
+        choice = self.random.choice
+        fields = dict(choice(self._samples))
+        for _ in range(self.random.randrange(4)):
+            name = choice([*fields, *fields, choice(self._fields)])
+            if self.random.random() < 0.2:
+                fields.pop(name, None)
+            else:
+                fields[name] = choice(VALUES)
+        body = bytearray(json.dumps(fields).encode())
+        for _ in range(max(0, self.random.randrange(-6, 4))):
+            at = self.random.randrange(len(body) + 1)
+            end = at + self.random.randrange(8)
+            body[at:end] = choice([*PIECES, self.random.randbytes(3), b""])
+        return bytes(body)
+
+    def envelope(self) -> Envelope:
+        """Return a message as it may be delivered from a partition or an ingress."""
+        choice = self.random.choice
+        body, encoding = self.body(), choice(ENCODINGS)
+        if isinstance(encoding, str) and self.random.random() < 0.7:
+            packed = (
+                gzip.compress(body, 1) if "gzip" in encoding else zlib.compress(body)
+            )
+            body = packed[: self.random.randrange(len(packed) // 2, 2 * len(packed))]
+        return delivered(
+            body,
+            # Only our processes may publish to the exchange of partitions.
+            exchange=choice(["", "amq.topic", "x" * 255]),
+            routing_key=choice(["users_queue", "", "x" * 255, "\x00", b"\xff" * 80]),
+            message_id=choice([None, "", "id", "x" * 255, b"\xff" * 255]),
+            type=choice([None, "", "user.create", "x" * 255, "\x00", b"\xff"]),
+            content_type=choice([None, "", "application/json", "text/plain"]),
+            content_encoding=encoding,
+            correlation_id=choice([None, "", "x"]),
+            reply_to=choice([None, "", "amq.rabbitmq.reply-to"]),
+            headers=self.headers(),
+        )
+
+    def headers(self) -> dict[str, Any]:
+        """Return headers, ours among them, with values of any type."""
+        count = max(0, self.random.randrange(-3, 5))
+        names = self.random.sample(NAMES, count)
+        return {name: self.random.choice(HEADERS) for name in names}
+
+    def envelopes(self, count: int) -> Iterator[Envelope]:
+        """Yield messages."""
+        return (self.envelope() for _ in range(count))
+
+
+def decoded(queue: str, envelope: Envelope) -> Message | None:
+    """
+    Decode a message as the consumer of a queue does.
+
+    Returns None for one that is refused, after making its dead letter. Any error but
+    `InvalidMessage` is a mistake of the decoder.
+    """
+    try:
+        message = decode(envelope.body, messages_of(queue), envelope)
+        key_of(message)
+    except InvalidMessage as error:
+        delivery = Delivery(envelope, queue, 1)
+        letter_of(delivery, Failure("rejected", str(error)))
+        return None
+    return message
+
+
+def read_everything(queue: str, envelope: Envelope) -> None:
+    """Read all that is read of a message but its body: properties and headers."""
+    delivery = Delivery(envelope, queue, 1)
+    assert isinstance(delivery.message_id, str)
+    assert delivery.inbox_id
+    assert delivery.mark
+    assert delivery.replays == 0  # only our processes count them
+    event_type(envelope)
+    legible(envelope.body, envelope.content_encoding)
+    at_origin(envelope)
+    trace_of(envelope.headers)
+    seconds_left(envelope.headers)
+    assert from_json(to_json(envelope.headers)) is not None
+    letter_from_queue(envelope, queue)
+    for_partition(delivery, f"{queue}.0")
+    for kind in (None, ERROR):
+        with suppress(MessagingError):
+            Reply(envelope.body, kind, envelope.content_type).value()
