@@ -15,7 +15,7 @@ from .browser import DESKTOP, PHONE, visit
 FOLDER = BASE / ".local" / "screenshots"
 #: What is no page, or would end the session.
 NO_PAGE = re.compile(
-    r"^/(static|metrics|health|api/schema|admin/jsi18n|operations)\b|logout|/file/$"
+    r"^/(static|metrics|health|api/schema|api/messages/asyncapi|admin/jsi18n|operations)\b|logout|/file/$"
 )
 #: Parts of an address by which pages of the same kind differ, in admin and API.
 KEY = re.compile(r"(?<=/)[^/]+(?=/(change|delete|history|password)/$)")
