@@ -46,6 +46,9 @@ class TokenSerializer(TokenObtainSerializer):
 
     default_error_messages = {"no_active_account": "Usuario o contraseña incorrectos."}
 
+    class Meta:
+        labels = {"username": "nombre de usuario", "password": "contraseña"}
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         """Check the password and return the tokens."""
         try:

@@ -94,6 +94,7 @@ def is_recent(request: HttpRequest) -> bool:
 # Like the admins of this package, it is registered when Django imports them.
 @receiver(user_logged_in, dispatch_uid="messaging.admin.passwords")
 def remember(request: HttpRequest | None, **_: Any) -> None:
-    """Note that the password was given now."""
-    if request is not None:
-        request.session[GIVEN_AT] = time.time()
+    """Note that the password was given now, if there is a session."""
+    session = getattr(request, "session", None)
+    if session is not None:
+        session[GIVEN_AT] = time.time()

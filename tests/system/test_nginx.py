@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from project.access import issue_token
+from project.tokens import issue_token
 from tests.support.broker import Broker
 from tests.support.certificates import Authority
 from tests.support.messages import PERSON
