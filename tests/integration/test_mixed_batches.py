@@ -121,7 +121,10 @@ def snapshot() -> dict[str, Any]:
             names[row.user_id]: (row.version, row.deleted)
             for row in UserLedger.objects.all()
         },
-        "reports": {row["id_reporte"]: row for row in ReportLedger.objects.values()},
+        "reports": {
+            row["id_reporte"]: row | {"changed_at": None}  # the time of the test
+            for row in ReportLedger.objects.values()
+        },
         "documents": {
             row["id_reporte"]: {**row, "deleted_at": None}
             for row in Report.with_tombstones.values()
