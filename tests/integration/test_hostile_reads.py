@@ -143,8 +143,7 @@ def test_a_value_of_any_length_is_answered(
 ) -> None:
     for letter in ("a", "9", "%22", "(a%2B)%2B"):
         value = (letter * length)[:length].rpartition("%")[0] or letter * length
-        try:
-            get(filled, f"{path}?{name}={value}")
-        except requests.ConnectionError:
-            assert length > 65_536  # a server need not read so long a line
+        # A server refuses too long a line before this project sees it.
+        answer = requests.get(f"{filled.url}{path}?{name}={value}", timeout=LIMIT)
+        assert answer.status_code < 500
     assert get(filled, "/health/live").status_code == 200

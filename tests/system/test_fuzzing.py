@@ -25,7 +25,7 @@ from users.models import User
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(4 * 3600)]
 
-IN_PROCESS, THROUGH_BROKER = 20_000, 2_000
+IN_PROCESS, THROUGH_BROKER = 1_000_000, 50_000
 #: Headers by which the broker itself routes, or refuses a message.
 BROKERS = ("CC", "x-death")
 #: Seconds for which a fuzzer looks for inputs that reach code not yet reached.

@@ -137,9 +137,9 @@ CLIENTS: dict[str, dict[str, Any] | None] = {
 @pytest.mark.parametrize(
     ("examples", "requests"),
     [
-        pytest.param(10, REQUESTS // len(CLIENTS), marks=pytest.mark.timeout(900)),
+        pytest.param(3, REQUESTS // len(CLIENTS), marks=pytest.mark.timeout(900)),
         pytest.param(
-            90,
+            40,
             10 * REQUESTS // len(CLIENTS),
             marks=[pytest.mark.soak, pytest.mark.timeout(3600)],
         ),
