@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "email": "john@example.com",
     "format": "json",
     "search": "john",
+    "Prefer": "wait=5",
     "Idempotency-Key": "una clave",
     "If-None-Match": '"3"',
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
