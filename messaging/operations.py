@@ -100,9 +100,10 @@ class Outcome:
         try:
             fields = json.loads(body)
             texts = [fields[name] for name in cls.__dataclass_fields__]
+            "".join(texts).encode()  # not with lone surrogates
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError("It is not the outcome of an operation.") from None
-        if len(body) > settings.MAX_BODY or not all(isinstance(t, str) for t in texts):
+        if len(body) > settings.MAX_BODY:
             raise ValueError("It is not the outcome of an operation.")
         if texts[0] not in (Inbox.Status.DONE, Inbox.Status.FAILED):
             raise ValueError("It says neither that it is done nor that it has failed.")

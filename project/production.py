@@ -24,14 +24,21 @@ SERVERS = {
 }
 #: All that must be set, and the keys that may be.
 REQUIRED = (*KEYS, "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", *SERVERS)
-#: Parts of the names of options by which a client shows a certificate instead.
-CERTIFICATES = ("certificatekeyfile", "ssl_cert", "x509", "external")
+#: Options by which a client shows a certificate instead; None for any value.
+CERTIFICATES = {
+    "tlscertificatekeyfile": None,
+    "ssl_cert": None,
+    "authmechanism": "mongodb-x509",
+    "auth_mechanism": "external",
+}
 
 
 def problems(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each setting that is missing or weak, and how to set it."""
     for name in KEYS:
         yield from _problems_of_key(name, environment.get(name, ""))
+    if environment.get("SECRET_KEY") == environment.get("IDEMPOTENCY_KEY") != "":
+        yield f"IDEMPOTENCY_KEY is weak: it is the SECRET_KEY. {MAKE_ONE}"
     for key in filter(None, environment.get("SECRET_KEY_FALLBACKS", "").split(",")):
         yield from _problems_of_key("SECRET_KEY_FALLBACKS", key)
     hosts = environment.get("ALLOWED_HOSTS", "").replace(" ", "").split(",")
@@ -69,12 +76,15 @@ def weakness_of(url: str) -> str:
         return ""  # its own client explains it better
     credentials, _, host = parts.netloc.rpartition("@")
     user, _, password = (unquote(one) for one in credentials.partition(":"))
-    options = " ".join(f"{name}={value}" for name, value in parse_qsl(parts.query))
+    options = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     if (
         parts.scheme.startswith("sqlite")
         # A Unix socket, whose folder decides who comes in.
         or host.lower().startswith("%2f")
-        or any(one in options.lower() for one in CERTIFICATES)
+        or any(
+            name in options and value in (None, options[name])
+            for name, value in CERTIFICATES.items()
+        )
     ):
         return ""
     if not password:

@@ -120,6 +120,7 @@ class DeadLetterAdmin(ReplayPages):
     list_filter = ("status", "is_answered", "kind", "queue", "event_type")
     search_fields = ("id__startswith", "message_id__startswith", "reason")
     plain_search_fields = ("id__startswith", "message_id__startswith")
+    plain_lookups = ("cause",)  # links of groups
     search_help_text = gettext_lazy("Beginning of an id, or part of the reason")
     ordering = ("-failed_at",)
     actions = ("replay", "requeue", "discard", "restore")

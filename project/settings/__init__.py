@@ -182,6 +182,10 @@ ADMINS = [("", address) for address in env.list("ADMINS", default=[])]
 
 #: Settings of messaging/conf.py as JSON, which override the following.
 OF_MESSAGING = env.json("MESSAGING", default={})
+if {"URL", "IDEMPOTENCY_KEY"} & OF_MESSAGING.keys():
+    raise ImproperlyConfigured(
+        "MESSAGING has URL or IDEMPOTENCY_KEY: set RABBITMQ_URL or IDEMPOTENCY_KEY."
+    )
 MESSAGING = {
     "ASYNCAPI_INFO": {"title": "Usuarios y reportes"},
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),

@@ -122,6 +122,45 @@ def test_without_a_permission_personal_data_is_on_no_page(
     assert "ana.ruiz" not in client.post(LETTERS, data).content.decode()
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "inbox/?key=email:ana.ruiz@example.com",
+        "inbox/?reason__contains=ana",
+        "outbox/?headers__partition_key__startswith=email:a",
+        "parked/?key__startswith=email:a",
+        "parked/?properties__icontains=ana",
+        "deadletter/?reason__regex=a.*z",
+        "deadletter/?replay__requested_by=ana",
+    ],
+)
+def test_without_a_permission_no_address_asks_for_what_is_hidden(
+    broker: Broker, login: Callable[..., Client], query: str
+) -> None:
+    personal_rows()
+    client = login("view_operations", "operate")
+
+    assert client.get(f"/admin/messaging/{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "inbox/?status__exact=failed",
+        "parked/?due_at__isempty=0",
+        "deadletter/?cause=x&status__exact=waiting",
+        "deadletter/?queue=users_queue&kind__exact=rejected",
+        "worker/?o=1",
+    ],
+)
+def test_links_and_filters_find_what_is_plain(
+    broker: Broker, login: Callable[..., Client], query: str
+) -> None:
+    client = login("view_operations", "operate")
+
+    assert client.get(f"/admin/messaging/{query}").status_code == 200
+
+
 def test_with_the_permission_all_is_shown(
     broker: Broker, login: Callable[..., Client]
 ) -> None:

@@ -74,6 +74,8 @@ PUBLIC = {
     "api/schema/",
     "api/docs/",
     "operations/<str:operation>/",
+    "api/messages/",
+    "api/messages/asyncapi.json",
     r"(?P<path>[\s\S]*)",
 }
 PERSONAL = {"email", "fecha_nacimiento"}

@@ -7,7 +7,7 @@ KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRODUCTION = {
     "DEBUG": "0",
     "OPEN_ACCESS": "0",
-    "IDEMPOTENCY_KEY": KEY,
+    "IDEMPOTENCY_KEY": KEY[::-1],
     "ALLOWED_HOSTS": "api.example.com",
     "RABBITMQ_URL": "amqps://shop:5cret@broker.example.com:5671/",
     "DATABASE_URL": "sqlite://:memory:",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from project.access import issue_token
+from project.tokens import issue_token
 from tests.support import BASE
 from tests.support.broker import Broker
 from tests.support.messages import PERSON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -100,7 +101,10 @@ def test_a_body_that_is_late_is_refused_and_its_connection_closed(
     head, _, body = response.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"content-type: application/json" in head.lower()
-    assert body.decode() == '{"detail": "El cuerpo de la petición no llegó a tiempo."}'
+    assert json.loads(body) == {
+        "code": "request_timeout",
+        "detail": "El cuerpo de la petición no llegó a tiempo.",
+    }
     for client in sockets:
         client.settimeout(20)
         while client.recv(65536):

@@ -168,6 +168,7 @@ def test_whatever_a_server_replies_is_a_result_or_an_error_of_the_call(
         b'{"status": "done"}',
         b'{"status": "queued", "reference": "", "code": "", "reason": ""}',
         b'{"status": "done", "reference": 5, "code": "", "reason": ""}',
+        b'{"status": "failed", "reference": "", "code": "", "reason": "\\ud800"}',
         b'{"status": "failed", "reference": "", "code": ["x"], "reason": ""}',
         b'{"status": ["failed"], "reference": "", "code": "", "reason": ""}',
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -174,7 +175,7 @@ def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> N
 WEAK_KEYS = ["a" * 100, "short", "insecure-development-key-of-at-least-32-bytes"]
 WEAK = {
     "SECRET_KEY": ["", *WEAK_KEYS],
-    "IDEMPOTENCY_KEY": ["", *WEAK_KEYS],
+    "IDEMPOTENCY_KEY": ["", *WEAK_KEYS, KEY],
     "ALLOWED_HOSTS": ["", " , ", "*", "api.example.com,*"],
     "RABBITMQ_URL": [
         "",
@@ -183,6 +184,7 @@ WEAK = {
         "amqp://guest:guest@127.0.0.1:5672/",
         "amqp://shop:shop@broker.example.com/",
         "amqp://shop:@broker.example.com/",
+        "amqp://guest:guest@broker.example.com/?x=external",
         "amqp://shop:5cret@mq-1/,amqp://guest:guest@mq-2/",
         # It shows a certificate, and still logs in as guest.
         "amqps://broker.example.com/?cacertfile=/ca.pem&certfile=/own.pem",
@@ -251,6 +253,16 @@ def test_nothing_starts_without_its_own_settings(command: str) -> None:
     assert len(lines) == len(WEAK)
     for name, line in zip(WEAK, lines, strict=True):
         assert name in line
+
+
+@pytest.mark.parametrize("name", ["URL", "IDEMPOTENCY_KEY"])
+def test_what_must_be_strong_has_one_place(name: str) -> None:
+    given = json.dumps({name: "amqp://guest:guest@broker.example.com/"})
+
+    refused = manage("check", SECRET_KEY=KEY, MESSAGING=given)
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("MESSAGING has URL or IDEMPOTENCY_KEY: ")
 
 
 def test_a_server_is_refused_like_a_command() -> None:
