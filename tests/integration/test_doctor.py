@@ -150,7 +150,7 @@ def test_a_wrong_password_is_not_shown(broker: Broker, processes: Processes) -> 
 def test_an_invalid_address_is_reported_without_its_password(
     broker: Broker, processes: Processes
 ) -> None:
-    code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}/@host/")
+    code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}@host:port/")
 
     assert code == 2
     assert "not an address" in found["broker"]["text"]
