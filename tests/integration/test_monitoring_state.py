@@ -91,8 +91,9 @@ def test_a_mail_server_that_is_away_is_named_with_all_that_waits_for_it(
 ) -> None:
     port = free_port()
     started = datetime.now(UTC)
+    limits = {"NOTIFICATIONS_PER_DAY": "100"}
     processes.manage(
-        "run_consumer", "notifications", EMAIL_URL=f"smtp://127.0.0.1:{port}"
+        "run_consumer", "notifications", EMAIL_URL=f"smtp://127.0.0.1:{port}", **limits
     )
     notify(40)
 
