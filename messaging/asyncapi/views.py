@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
+
+from messaging.http.errors import read_only
 
 from .document import document
 from .reference import reference
 
 
-@require_safe
+@read_only
 def asyncapi(request: HttpRequest) -> JsonResponse:
     """Return the document."""
     # Browsers show JSON; that type of AsyncAPI they would download.
@@ -19,7 +20,7 @@ def asyncapi(request: HttpRequest) -> JsonResponse:
     )
 
 
-@require_safe
+@read_only
 def page(request: HttpRequest) -> HttpResponse:
     """Show the document to people, in the active language."""
     context = {"reference": reference(document())}
