@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from messaging.http.errors import read_only
+from messaging.http.errors import bad_request, read_only
+from messaging.http.query import query_errors
 
 from .document import document
 from .reference import reference
@@ -14,6 +15,8 @@ from .reference import reference
 @read_only
 def asyncapi(request: HttpRequest) -> JsonResponse:
     """Return the document."""
+    if errors := query_errors(request, ()):
+        return bad_request(errors)
     # Browsers show JSON; that type of AsyncAPI they would download.
     return JsonResponse(
         document(), json_dumps_params={"indent": 2, "ensure_ascii": False}
@@ -23,5 +26,7 @@ def asyncapi(request: HttpRequest) -> JsonResponse:
 @read_only
 def page(request: HttpRequest) -> HttpResponse:
     """Show the document to people, in the active language."""
+    if errors := query_errors(request, ()):
+        return bad_request(errors)
     context = {"reference": reference(document())}
     return render(request, "messaging/reference.html", context)
