@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
+
+from messaging.http.errors import read_only
 
 from .document import document
 from .reference import reference
 
 
-@require_safe
+@read_only
 def asyncapi(request: HttpRequest) -> JsonResponse:
     """Return the document, without the address of the broker, for it is public."""
     served = {name: part for name, part in document().items() if name != "servers"}
@@ -18,7 +19,7 @@ def asyncapi(request: HttpRequest) -> JsonResponse:
     return JsonResponse(served, json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 
-@require_safe
+@read_only
 def page(request: HttpRequest) -> HttpResponse:
     """Show the document to people, in the active language."""
     context = {"reference": reference(document())}
