@@ -259,6 +259,10 @@ def test_the_served_document_is_that_of_the_command_without_the_broker(
     refused = client.post("/api/messages/asyncapi.json", secure=True)
     assert refused.status_code == 405
     assert refused.json()["code"] == "method_not_allowed"
+    for path in ("/api/messages/asyncapi.json", "/api/messages/"):
+        unknown = client.get(path, {"inventado": "1"}, secure=True)
+        assert unknown.status_code == 400
+        assert "inventado" in unknown.json()["errors"]
 
 
 def test_the_page_of_the_docs_has_the_fields_of_models_inside_models() -> None:
