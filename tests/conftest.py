@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.apps import AppConfig
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import Model
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
@@ -93,6 +93,8 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     eventually(is_idle, "consumers are idle", 30)
     living = Worker.objects.living()
     _held[:] = [*living, *Lease.objects.filter(worker__in=[one.pk for one in living])]
+    # The server ends sessions that are idle for long, and a test may take longer.
+    connection.close()
 
 
 #: Workers and leases from before the databases were emptied.
