@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -85,13 +86,18 @@ DEFAULTS: dict[str, Any] = {
     #: Share of failures among the last messages above which a consumer tries messages
     #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: Maximum size in bytes of the bodies that wait in a partition or a queue of dead
-    #: letters; the broker refuses further ones until some are taken. None for no limit.
+    #: Maximum size in bytes of the bodies that wait in a partition, a queue of dead
+    #: letters, or the queue of a function; the broker refuses further ones until some
+    #: are taken. None for no limit.
     "MAX_QUEUE_BYTES": 1024 * 1024 * 1024,
     #: Addresses of the pages of metrics of the broker's nodes, which
     #: `rabbitmq_prometheus` serves, such as "http://127.0.0.1:15692/metrics": `doctor`,
     #: the home page and the log of the relay warn before a disk is full.
     "BROKER_METRICS": (),
+    #: Address of the management plugin of the broker, with a user who has the tag
+    #: `monitoring`, such as "http://monitor:secret@127.0.0.1:15672": `doctor` asks it
+    #: which queues have no limit. None not to ask.
+    "BROKER_MANAGEMENT": None,
     #: By queue, other values of the eight settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
@@ -162,6 +168,11 @@ class Settings:
         if isinstance(given, list | tuple):
             return list(given)
         return NEXT_URL.split(str(given).strip())
+
+    @property
+    def virtual_host(self) -> str:
+        """The name of the virtual host, which is the same at every node."""
+        return unquote(urlsplit(self.urls[0]).path.removeprefix("/")) or "/"
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})

@@ -33,11 +33,13 @@ MAX_PARTITIONS = 256
 BROWSING_LIMIT = 1_000_000
 
 
+#: What a full queue does: the publisher learns that it has not taken the message.
+REJECT = "reject-publish"
 #: Arguments in which an existing queue of ours may differ from what is wanted, and the
 #: values that do; any limit does as well.
 TOLERATED: dict[str, tuple[Any, ...]] = {
     "x-dead-letter-exchange": ("", PARTITIONS),
-    "x-overflow": (None, "reject-publish"),
+    "x-overflow": (None, REJECT),
 }
 
 
@@ -218,7 +220,7 @@ def work_queue(queue: str, partition: str) -> Queue:
         "x-single-active-consumer": True,
         "x-dead-letter-exchange": PARTITIONS,
         "x-dead-letter-routing-key": dead_queue(queue),
-        "x-overflow": "reject-publish",
+        "x-overflow": REJECT,
     }
     if settings.QUEUE_TYPE == "quorum":
         arguments |= {
@@ -232,7 +234,7 @@ def dead_letter_queue(queue: str) -> Queue:
     """Return the queue of the dead letters of `queue`."""
     arguments: dict[str, Any] = {
         "x-queue-type": settings.QUEUE_TYPE,
-        "x-overflow": "reject-publish",
+        "x-overflow": REJECT,
     }
     if settings.QUEUE_TYPE == "quorum":
         arguments["x-delivery-limit"] = BROWSING_LIMIT
@@ -240,7 +242,7 @@ def dead_letter_queue(queue: str) -> Queue:
 
 
 def limits(queue: str) -> dict[str, Any]:
-    """Return the arguments that limit the length of a partition of a queue."""
+    """Return the arguments that limit the length of a partition, or of a function."""
     most = settings.of(queue, "MAX_QUEUE_BYTES")
     return {} if most is None else {"x-max-length-bytes": most}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from messaging.amqp.addresses import Address
 from messaging.conf import settings
@@ -32,11 +32,6 @@ def _server(address: Address) -> dict[str, Any]:
     }
 
 
-def _virtual_host() -> str:
-    """Return the name of the virtual host, of which "/" is the default."""
-    return unquote(urlsplit(settings.urls[0]).path.removeprefix("/")) or "/"
-
-
 def events_exchange() -> Exchange:
     """Return the exchange to which events are published."""
     return Exchange(settings.EVENTS_EXCHANGE, "topic")
@@ -49,7 +44,7 @@ def queue_channel(name: str, *, durable: bool = True) -> dict[str, Any]:
         "durable": durable,
         "exclusive": False,
         "autoDelete": False,
-        "vhost": _virtual_host(),
+        "vhost": settings.virtual_host,
     }
     return {"address": name, "bindings": binding(**{"is": "queue", "queue": queue})}
 
@@ -61,7 +56,7 @@ def exchange_channel(exchange: Exchange, key: str) -> dict[str, Any]:
         "type": exchange.type,
         "durable": exchange.durable,
         "autoDelete": False,
-        "vhost": _virtual_host(),
+        "vhost": settings.virtual_host,
     }
     members = {"is": "routingKey", "exchange": found}
     return {"address": key, "bindings": binding(**members)}

@@ -29,6 +29,9 @@ from messaging.topology import DEAD, consumed_names, dead_queue, declared
 from .encryption import is_local, problem_of
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
+#: Settings whose values are not shown, because they are or contain a password.
+SECRET = ("URL", "BROKER_MANAGEMENT", "IDEMPOTENCY_KEY")
+
 
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **_: Any
@@ -170,6 +173,13 @@ def check_encryption(
             hint="Use amqps://, or ignore this in a private network.",
             id="messaging.W011",
         )
+    management = urlsplit(settings.BROKER_MANAGEMENT or "")
+    if management.scheme == "http" and not is_local(management.hostname or ""):
+        yield Warning(
+            "MESSAGING['BROKER_MANAGEMENT'] is not encrypted.",
+            hint="Use https://, or ignore this in a private network.",
+            id="messaging.W015",
+        )
     for alias in connections:
         connection = connections[alias]
         if problem := problem_of(connection.vendor, connection.settings_dict):
@@ -193,8 +203,7 @@ def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
     for name, value in given.items():
         rule = RULES.get(name) or RULES_OF_TYPES.get(type(DEFAULTS[name]))
         if rule is not None and not rule[0](value):
-            # An address is not shown, because it contains a password.
-            shown = "" if name == "URL" else f", not {value!r}"
+            shown = "" if name in SECRET else f", not {value!r}"
             yield Error(
                 f"MESSAGING[{name!r}] must be {rule[1]}{shown}.",
                 hint=f"The default is {DEFAULTS[name]!r}.",

@@ -66,10 +66,12 @@ def _named(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value))
 
 
+def _page(value: Any) -> bool:
+    return _text(value) and value.startswith(("http://", "https://"))
+
+
 def _pages(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(
-        _text(one) and one.startswith(("http://", "https://")) for one in value
-    )
+    return isinstance(value, list | tuple) and all(map(_page, value))
 
 
 def is_of_queues(value: Any) -> bool:
@@ -126,6 +128,10 @@ RULES: dict[str, tuple[Rule, str]] = {
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
     "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
+    "BROKER_MANAGEMENT": (
+        lambda v: v is None or _page(v),
+        "an address with http:// or https://, or None",
+    ),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

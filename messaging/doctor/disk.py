@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from messaging.conf import settings
 from messaging.logs.repetition import RepeatingLogger
 
-from .findings import Finding, error, note, ok, warning
+from .findings import Finding, error, ok, unknown, warning
 from .register import examines
 
 repeating = RepeatingLogger(__name__)
@@ -81,7 +81,7 @@ def broker_disk() -> Iterator[Finding]:
             "Enable rabbitmq_prometheus on its nodes, and set "
             "MESSAGING['BROKER_METRICS'] to the URLs."
         )
-        yield note(subject, "its free space is not known", remedy)
+        yield unknown(subject, "its free space is not known", remedy)
         return
     for disk in disks():
         if disk.is_full:

@@ -17,6 +17,7 @@ from . import (  # noqa: F401 each registers its examinations
     dead_letters,
     disk,
     leases,
+    limits,
     parked,
     rpc,
     servers,

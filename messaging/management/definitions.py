@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from messaging.amqp import wake_up
 from messaging.amqp.refusals import DEFAULT_EXCHANGE
+from messaging.cluster.policies import limits_by_policy
 from messaging.conf import settings
 from messaging.envelope import PARTITIONS
 from messaging.rpc.functions import served
@@ -16,7 +16,7 @@ from messaging.sources import Exchange
 from messaging.topology import Binding, Queue, declared
 
 #: Name of the policy that spreads the leaders of quorum queues over the nodes.
-POLICY = "messaging-leaders"
+LEADERS = "messaging-leaders"
 
 
 def definitions(users: Iterable[str] = ()) -> dict[str, list[dict[str, Any]]]:
@@ -54,14 +54,9 @@ def definitions(users: Iterable[str] = ()) -> dict[str, list[dict[str, Any]]]:
             if isinstance(one, Binding)
         ],
     }
-    vhost = virtual_host()
+    vhost = settings.virtual_host
     placed = {key: [{"vhost": vhost} | x for x in xs] for key, xs in result.items()}
     return {"vhosts": [{"name": vhost}]} | placed
-
-
-def virtual_host() -> str:
-    """Return the virtual host of `MESSAGING["URL"]`."""
-    return unquote(urlsplit(settings.urls[0]).path[1:]) or "/"
 
 
 def _permissions(
@@ -78,14 +73,30 @@ def _permissions(
 
 
 def _policies(queues: Iterable[Queue]) -> Iterator[dict[str, Any]]:
-    """Yield what no argument of a queue says: on which node its leader starts."""
-    names = [x.name for x in queues if x.arguments.get("x-queue-type") == "quorum"]
-    if names:
+    """
+    Yield what no argument says: the limits of some queues, and where leaders start.
+
+    One policy applies to a queue, so each queue is in one of them.
+    """
+    limits = limits_by_policy()
+    policies: list[tuple[str, str, dict[str, Any]]] = [
+        (one.name, one.pattern, one.definition) for one in limits
+    ]
+    others = [
+        one.name
+        for one in queues
+        if one.arguments.get("x-queue-type") == "quorum"
+        and one.name not in {limit.queue for limit in limits}
+    ]
+    if others:
+        leaders = {"queue-leader-locator": "balanced"}
+        policies.append((LEADERS, _pattern(others), leaders))
+    for name, pattern, definition in policies:
         yield {
-            "name": POLICY,
-            "pattern": _pattern(names),
+            "name": name,
+            "pattern": pattern,
             "apply-to": "queues",
-            "definition": {"queue-leader-locator": "balanced"},
+            "definition": definition,
             "priority": 0,
         }
 

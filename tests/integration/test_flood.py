@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connections, transaction
 from django.test import Client
 
@@ -18,12 +23,14 @@ from messaging.amqp.client import declare
 from messaging.amqp.publisher import Publisher, publisher
 from messaging.dead_letters.archive import collect
 from messaging.doctor import disk
-from messaging.doctor.findings import Level
+from messaging.doctor.findings import Finding, Level
+from messaging.doctor.limits import limits_of_queues
 from messaging.envelope import PARTITIONS, Envelope
 from messaging.lab.processes import free_port
 from messaging.lab.servers import RabbitMQ
 from messaging.models import DeadLetter, Outbox
 from messaging.outbox.relay import Relay
+from messaging.rpc.functions import Served, served, serves
 from tests.support.broker import Broker, virtual_host
 from tests.support.messages import ANN
 from tests.support.waiting import eventually
@@ -59,12 +66,12 @@ def site(broker: Broker, elsewhere: str, settings: Any) -> Iterator[Broker]:
                 channel.queue_delete(name)
 
 
-def flood(site: Broker) -> int:
-    """Fill a partition by its name, as a stranger would, until it refuses."""
+def flood(queue: str = PARTITION) -> int:
+    """Fill a queue by its name, as a stranger would, until it refuses."""
     one = Publisher("stranger")
     sent = 0
     try:
-        while one.outcomes(Envelope(b"x" * 500, PARTITION)) == [None]:
+        while one.outcomes(Envelope(b"x" * 500, queue)) == [None]:
             sent += 1
             assert sent < 100, "there is no limit"
     finally:
@@ -73,7 +80,7 @@ def flood(site: Broker) -> int:
 
 
 def test_a_full_partition_is_503_and_keeps_the_outbox_waiting(site: Broker) -> None:
-    sent = flood(site)
+    sent = flood()
     body = {"nombre": "Ana", "apellido": "Ruiz", "email": "a@example.com"}
     answer = Client().post("/users/", body, content_type="application/json")
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
@@ -117,7 +124,133 @@ def test_existing_queues_get_no_limit_and_are_used(site: Broker, settings: Any) 
 
     declare()
 
-    assert flood(site) < 10
+    assert flood() < 10
+
+
+@pytest.fixture
+def function() -> Iterator[Served]:
+    """A function that nobody serves yet."""
+
+    @serves("sums")
+    def total(a: int, b: int) -> int:
+        return a + b
+
+    yield served["sums"]
+    del served["sums"]
+
+
+def test_the_queue_of_a_function_has_a_limit(site: Broker, function: Served) -> None:
+    with site.channel() as channel:
+        topology.declare(channel, function.declaration)
+
+        assert flood("sums") < 10
+
+        channel.queue_delete("sums")
+
+
+def test_a_function_of_other_programs_is_declared_as_they_do(function: Served) -> None:
+    plain = replace(function, limited=False).declaration
+    transient = replace(function, durable=False).declaration
+
+    assert plain.arguments == {"x-queue-type": "quorum"}
+    assert transient.arguments == {}
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A broker with the management plugin, and a user who may only look."""
+    server = RabbitMQ(tmp_path_factory.mktemp("managed"), management=True)
+    with server:
+        server.control("add_user", "monitor", "s3cret/")
+        server.control("set_user_tags", "monitor", "monitoring")
+        server.control("set_permissions", "monitor", "^$", "^$", "^$")
+        yield server
+
+
+@pytest.fixture
+def watched(managed: RabbitMQ, settings: Any) -> Iterator[RabbitMQ]:
+    """The same broker, whose plugin the doctor asks, with the queues of the project."""
+    port = managed.ports["management"]
+    settings.MESSAGING = settings.MESSAGING | {
+        "URL": managed.url,
+        "MAX_QUEUE_BYTES": 2000,
+        "CONFIRM_TIMEOUT": 0.5,
+        "BROKER_MANAGEMENT": f"http://monitor:s3cret%2F@127.0.0.1:{port}/",
+    }
+    one = Publisher("flood")
+    with publisher.replaced_by(one):
+        declare()
+        yield managed
+    one.close()
+    for policy in json.loads(managed.control("list_policies", "--formatter", "json")):
+        managed.control("clear_policy", policy["name"])
+
+
+def findings() -> dict[str, Finding]:
+    """Return what the doctor finds about the limits of queues, by subject."""
+    return {one.subject: one for one in limits_of_queues()}
+
+
+def test_the_doctor_names_public_queues_without_a_limit_and_the_command_for_it(
+    watched: RabbitMQ, function: Served
+) -> None:
+    with Broker(watched.url).channel() as channel:
+        # As an earlier version has declared it.
+        channel.queue_declare(
+            "sums", durable=True, arguments={"x-queue-type": "quorum"}
+        )
+        found = findings()
+        assert found.keys() == {*topology.handlers, "sums"}
+        assert {one.level for one in found.values()} == {Level.WARNING}
+
+        for queue in ("users_queue", "sums"):
+            watched.control(*shlex.split(found[queue].remedy)[1:])
+
+            assert 0 < flood(queue) < 10
+        # Other programs declare it as ever.
+        channel.queue_declare("users_queue", durable=True)
+        channel.queue_purge("users_queue")
+        channel.queue_delete("sums")
+    # The plugin learns of a policy after some seconds.
+    eventually(lambda: "users_queue" not in findings(), "the policy is seen", 20)
+    assert {"reports_queue", "limits of queues"} <= findings().keys()
+
+
+def test_the_doctor_names_a_public_queue_that_drops_its_oldest_messages(
+    watched: RabbitMQ,
+) -> None:
+    limit = ("^users_queue$", '{"max-length": 5}', "--apply-to", "queues")
+    watched.control("set_policy", "limit-users_queue", *limit)
+
+    text = "drops the messages that have waited longest"
+    eventually(lambda: text in str(findings().get("users_queue")), "it is named", 20)
+
+
+def test_the_exported_policies_limit_all_public_queues(
+    watched: RabbitMQ, tmp_path: Path
+) -> None:
+    out = StringIO()
+    call_command("topology", "export", stdout=out)
+    path = tmp_path / "definitions.json"
+    path.write_text(out.getvalue())
+
+    watched.control("import_definitions", str(path))
+
+    eventually(lambda: findings().keys() == {"limits of queues"}, "all have one", 20)
+    assert 0 < flood("users_queue") < 10
+
+
+@pytest.mark.parametrize(("debug", "level"), [(True, "note"), (False, "warning")])
+def test_what_the_doctor_is_not_told_to_watch_is_a_finding(
+    settings: Any, debug: bool, level: str
+) -> None:
+    settings.DEBUG = debug
+
+    found = [*limits_of_queues(), *disk.broker_disk()]
+
+    assert [one.level for one in found] == [level, level]
+    assert "BROKER_MANAGEMENT" in found[0].remedy
+    assert "BROKER_METRICS" in found[1].remedy
 
 
 def page(free: float, limit: float) -> bytes:

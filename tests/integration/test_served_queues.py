@@ -77,6 +77,8 @@ def test_a_missing_queue_is_declared_without_a_warning(
         {"durable": False},
         {"durable": False, "auto_delete": True},
         {"durable": True, "arguments": {"x-max-length": 10}},
+        # Of an earlier version of this project: without a limit.
+        {"durable": True, "arguments": {"x-queue-type": "quorum"}},
         {
             "durable": True,
             "arguments": {

@@ -213,6 +213,7 @@ def test_bodies_have_a_limit(path: str, size: int, status: int, nginx: Nginx) ->
     assert answer.status == status
     assert "application/json" in answer.headers["content-type"]
     assert answer.json()["detail"]
+    assert answer.json()["code"] in ("payload_too_large", "not_found")
 
 
 def test_too_many_requests_and_guesses_are_refused_for_that_address_only(
@@ -225,6 +226,7 @@ def test_too_many_requests_and_guesses_are_refused_for_that_address_only(
     refused = [one for one in guesses if one.status == 429]
     assert len(refused) >= 5
     assert refused[0].headers["retry-after"] == "1"
+    assert refused[0].json()["code"] == "throttled"
     assert refused[0].json()["detail"].startswith("Demasiadas peticiones.")
     assert nginx.ask("GET /health/live", source="127.0.0.12").status == 200
 
@@ -235,6 +237,7 @@ def test_an_api_that_is_away_is_answered_503(tmp_path: Path) -> None:
 
     assert answer.status == 503
     assert answer.headers["retry-after"] == "5"
+    assert answer.json()["code"] == "unavailable"
     assert "no está disponible" in answer.json()["detail"]
 
 
