@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -61,19 +62,19 @@ SENT_AT = "messaging-sent-at"
 #: Header that names who has ordered what a message does: `token:NAME`, `account:ID`,
 #: `command:USER@HOST` or `amqp:USER`.
 ACTOR = "messaging-actor"
-#: The headers that only this package sets.
-OWN = (
-    IF_VERSION,
-    IDEMPOTENCY_KEY,
-    REPLAYS,
-    ASSIGNED_ID,
-    REDELIVERED,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-    SENT_AT,
-    ACTOR,
-)
+#: The headers that only this package sets, and their types; others are not believed.
+OWN = {
+    IF_VERSION: int,
+    IDEMPOTENCY_KEY: str,
+    REPLAYS: int,
+    ASSIGNED_ID: str,
+    REDELIVERED: bool,
+    ORIGIN_EXCHANGE: str,
+    ORIGIN_ROUTING_KEY: str,
+    ORIGIN_USER: str,
+    SENT_AT: int,
+    ACTOR: str,
+}
 
 
 def now_ms() -> int:
@@ -145,7 +146,7 @@ class Envelope:
         return None if given is None else storable(given) or None
 
     @property
-    def _believed(self) -> tuple[str, ...]:
+    def _believed(self) -> Collection[str]:
         if self.exchange == PARTITIONS:
             return OWN
         # To the exchange of events only the relay needs to publish.
@@ -153,7 +154,9 @@ class Envelope:
 
     def own_header(self, name: str) -> Any:
         """Return a header of this package, as `own` has it, or None."""
-        return self.headers.get(name) if name in self._believed else None
+        value = self.headers.get(name)
+        is_ours = value is not None and name in self._believed
+        return value if is_ours and isinstance(value, OWN[name]) else None
 
     @property
     def own(self) -> dict[str, Any]:
@@ -162,8 +165,8 @@ class Envelope:
 
         These are all if it came through `PARTITIONS`, and the actor if it is an event.
         """
-        known = self._believed
-        return {name: self.headers[name] for name in known if name in self.headers}
+        given = ((name, self.headers.get(name)) for name in self._believed)
+        return {name: value for name, value in given if isinstance(value, OWN[name])}
 
     @property
     def sender(self) -> str | None:

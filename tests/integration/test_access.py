@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.support.access import (
     PASSWORD,
     account,
     ask,
+    expired,
     log_in,
     signed,
     token,
@@ -44,13 +44,6 @@ READERS = {"reader", "editor", "moderator"}
 def api(closed: API) -> API:
     """The API without open access."""
     return closed
-
-
-def expired() -> str:
-    """Return a token that has just expired."""
-    made = issue_token("ana", ["editor", "moderator"])
-    made.set_exp(lifetime=timedelta(seconds=-60))
-    return str(made)
 
 
 @pytest.mark.parametrize("endpoint", [*BODIES, *READS])

@@ -11,19 +11,26 @@ from django.apps import apps
 from django.contrib.auth.models import Group
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
-from project.access import RIGHTS, HasRole
+from project.access import RIGHTS, SEE_HIDDEN, HasRole, roles_for
 from project.signals import create_groups
 from project.tokens import BearerToken
 from reports.documents import store, write_documents
 from reports.models import Report, ReportFile
-from tests.support.access import BODIES, account, ask, bearer, log_in, token
+from tests.support.access import (
+    BODIES,
+    account,
+    ask,
+    bearer,
+    log_in,
+    token,
+)
 from tests.support.broker import Broker
 from tests.support.messages import ANN, handle
 from tests.support.processes import API
@@ -62,6 +69,14 @@ TABLE: dict[str, dict[str, str]] = {
     "/reports/shown/file/": {"GET": READERS, "OPTIONS": READERS},
     "/reports/hidden/file/": {"GET": MODERATOR, "OPTIONS": READERS},
     "/metrics": {"GET": OPERATOR, "OPTIONS": NOBODY},
+}
+#: The same for the token of user 1. Where only others are concerned, he writes nothing.
+OF_USER = TABLE | {
+    "/users/": TABLE["/users/"] | {"POST": NOBODY},
+    "/users/2/": TABLE[USER] | dict.fromkeys(("PUT", "PATCH", "DELETE"), NOBODY),
+    REPORT: TABLE[REPORT] | dict.fromkeys(("PATCH", "DELETE"), NOBODY),
+    HIDDEN: TABLE[HIDDEN] | dict.fromkeys(("GET", "PATCH", "DELETE"), NOBODY),
+    "/reports/hidden/file/": {"GET": NOBODY, "OPTIONS": READERS},
 }
 #: What anyone may ask, and what has its own login.
 PUBLIC = {
@@ -122,42 +137,87 @@ def stored(closed: API) -> API:
     return closed
 
 
-def clients() -> Iterator[tuple[set[str], str]]:
+def clients(**claims: Any) -> Iterator[tuple[set[str], str]]:
     """Yield sets of roles, with a token for each."""
     for roles in ([], ["admin"], *([role] for role in ROLES), list(ROLES)):
-        yield set(roles), token(*roles)
+        yield set(roles), token(*roles, **claims)
 
 
 def body_of(method: str, path: str) -> Any:
-    """Return a valid body for a write."""
-    generic = path.replace("shown", "un-reporte").replace("hidden", "un-reporte")
+    """Return a valid body for a write, of what user 1 may write if anything."""
+    generic = path.replace("/2/", "/1/")
+    for report in ("shown", "hidden"):
+        generic = generic.replace(report, "un-reporte")
     return BODIES.get(f"{method} {generic}", {})
+
+
+def answers(api: API, path: str, given: str) -> dict[str, int]:
+    """Return the status of each method of a path."""
+    return {
+        method: ask(
+            api,
+            f"{method} {path}",
+            given,
+            json=body_of(method, path),
+            allow_redirects=False,
+        ).status_code
+        for method in METHODS
+    }
+
+
+def expected(methods: dict[str, str], path: str, roles: set[str]) -> dict[str, int]:
+    """Return the same for a client with roles, by the roles that each method needs."""
+    statuses = {}
+    for method in METHODS:
+        allowed = methods.get("GET" if method == "HEAD" else method)
+        is_read = method in METHODS[:3]
+        if allowed is None:
+            statuses[method] = 405
+        elif roles & set(allowed.split()):
+            statuses[method] = 200 if is_read else 202
+        elif "hidden" in path and is_read and roles & set(READERS.split()):
+            statuses[method] = 404
+        else:
+            statuses[method] = 403
+    return statuses
 
 
 @pytest.mark.parametrize("path", TABLE)
 def test_a_role_may_use_a_method_of_a_path_or_not(stored: API, path: str) -> None:
-    found, expected = {}, {}
     for roles, given in clients():
-        for method in METHODS:
-            allowed = TABLE[path].get("GET" if method == "HEAD" else method)
-            key = (method, *sorted(roles))
-            body = body_of(method, path)
-            answer = ask(stored, f"{method} {path}", given, json=body)
-            found[key] = answer.status_code
-            if allowed is None:
-                expected[key] = 405
-            elif roles & set(allowed.split()):
-                expected[key] = 200 if method in METHODS[:3] else 202
-            elif (
-                "hidden" in path
-                and roles & set(READERS.split())
-                and (method in ("GET", "HEAD"))
-            ):
-                expected[key] = 404
-            else:
-                expected[key] = 403
+        found = answers(stored, path, given)
+        assert found == expected(TABLE[path], path, roles), roles
 
-    assert found == expected
+
+@pytest.mark.parametrize("path", OF_USER)
+def test_a_user_may_use_a_method_of_a_path_or_not(stored: API, path: str) -> None:
+    for roles, given in clients(user_id=1):
+        found = answers(stored, path, given)
+        assert found == expected(OF_USER[path], path, roles), roles
+
+
+@pytest.mark.parametrize("path", TABLE)
+def test_the_table_of_paths_is_that_of_the_project(path: str) -> None:
+    view: Any = resolve(path).func
+    allowed = {}
+    for method in METHODS:
+        name = method.lower()
+        action = name
+        if hasattr(view, "actions"):
+            action = {"options": "metadata"} | view.actions
+            action = action.get(name, "")
+        if method == "HEAD" or name not in view.cls.http_method_names:
+            continue
+        if not action or not hasattr(
+            view.cls, action if action != "metadata" else name
+        ):
+            continue
+        roles = set(roles_for(view.cls.resource, action))
+        if "hidden" in path and method == "GET":
+            roles &= set(roles_for(view.cls.resource, SEE_HIDDEN))
+        allowed[method] = " ".join(role for role in ROLES if role in roles)
+
+    assert allowed == TABLE[path]
 
 
 def names_of_urls(patterns: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

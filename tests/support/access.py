@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -51,6 +52,13 @@ def signed(key: str, algorithm: str = "HS256", **claims: Any) -> str:
     payload |= issue_token("ana", ["editor", "moderator"]).payload | claims
     given = {name: value for name, value in payload.items() if value is not None}
     return jwt.encode(given, key, algorithm)
+
+
+def expired() -> str:
+    """Return a token that has just expired."""
+    made = issue_token("ana", ["editor", "moderator"])
+    made.set_exp(lifetime=timedelta(seconds=-60))
+    return str(made)
 
 
 def ask(api: API, endpoint: str, token: str | None = None, **options: Any) -> Any:

@@ -7,13 +7,14 @@ import json
 import random
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import pika
+from pydantic import Field
 
 from messaging import InvalidMessage, Message, MessagingError
 from messaging.amqp.deliveries import envelope_of
@@ -21,14 +22,28 @@ from messaging.amqp.encoding import for_partition
 from messaging.amqp.headers import from_json, to_json
 from messaging.asyncapi.document import document
 from messaging.bodies import event_type, legible
+from messaging.conf import settings
 from messaging.dead_letters.letters import Failure, letter_from_queue, letter_of
-from messaging.envelope import OWN, Delivery, Envelope, at_origin
+from messaging.envelope import OWN, PARTITIONS, Delivery, Envelope, at_origin
 from messaging.message import decode, key_of
-from messaging.registry import messages_of
+from messaging.models import DeadLetter
+from messaging.operations import Outcome
+from messaging.registry import bindings, handlers, messages_of, projections
+from messaging.rpc.arguments import Parameters
+from messaging.rpc.functions import Served
 from messaging.rpc.protocol import ERROR, Reply, seconds_left
 from messaging.traces.trace_context import TRACEPARENT, trace_of
+from reports import reactions
 
-QUEUES = ("users_queue", "reports_queue", "report_files_queue", "notifications_queue")
+QUEUES = (
+    "users_queue", "reports_queue", "report_files_queue", "notifications_queue",
+    reactions.QUEUE,
+)  # fmt: skip
+#: Where nobody may send replies, and queues that do not exist.
+ADDRESSES = [
+    None, "", "users_queue", "users_queue.0", "reports_queue.dead", "events", "x" * 255,
+    "nowhere", "\x00",
+]  # fmt: skip
 #: Bytes at which decoders fail, to be put anywhere.
 PIECES = [
     b"\0", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b'"', b"{", b"}",
@@ -57,6 +72,41 @@ HEADERS: list[Any] = [
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 ]  # fmt: skip
 NAMES = [*OWN, TRACEPARENT, "tracestate", "partition-key", "deadline", "x-death", "CC"]
+
+
+#: What replies look like.
+REPLIES: list[dict[str, Any]] = [
+    {"error": {"type": "InvalidCall", "message": "x", "errors": {"text": ["x"]}}},
+    {"error": {"type": "ValueError", "message": "x", "code": "x", "traceback": "x"}},
+    {"status": "done", "reference": "1", "code": "", "reason": ""},
+    {"status": "failed", "reference": "", "code": "x", "reason": "x"},
+]
+
+
+def served(
+    text: str, number: Annotated[int, Field(ge=0)] = 1, day: date | None = None
+) -> str:
+    """Return the text: it is served to others."""
+    return text
+
+
+SERVED = Served("fuzzed", "fuzzed", served, False, False, True, Parameters(served))
+#: What calls of it look like.
+CALLS: list[dict[str, Any]] = [
+    {"text": "a"},
+    {"text": "a", "number": 7, "day": "2024-01-01"},
+]
+
+
+@contextmanager
+def reacting() -> Iterator[None]:
+    """Register what anonymises the reports of deleted users, which is an option."""
+    before = [dict(one) for one in (handlers, bindings, projections)]
+    reactions.connect()
+    yield
+    for registered, old in zip((handlers, bindings, projections), before, strict=True):
+        registered.clear()
+        registered.update(old)
 
 
 @cache
@@ -89,9 +139,10 @@ def delivered(
 class Fuzzer:
     """An endless source of messages, the same for the same seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, like: list[dict[str, Any]] | None = None) -> None:
+        """Begin with a seed; bodies are made of those of all messages, or of others."""
         self.random = random.Random(seed)
-        self._samples = samples()
+        self._samples = like or samples()
         self._fields = sorted({name for sample in self._samples for name in sample})
 
     def body(self) -> bytes:
@@ -122,15 +173,15 @@ class Fuzzer:
             body = packed[: self.random.randrange(len(packed) // 2, 2 * len(packed))]
         return delivered(
             body,
-            # Only our processes may publish to the exchange of partitions.
-            exchange=choice(["", "amq.topic", "x" * 255]),
+            # Headers of ours are believed in what comes through the first of them.
+            exchange=choice([PARTITIONS, "", "amq.topic", "x" * 255]),
             routing_key=choice(["users_queue", "", "x" * 255, "\x00", b"\xff" * 80]),
             message_id=choice([None, "", "id", "x" * 255, b"\xff" * 255]),
             type=choice([None, "", "user.create", "x" * 255, "\x00", b"\xff"]),
             content_type=choice([None, "", "application/json", "text/plain"]),
             content_encoding=encoding,
             correlation_id=choice([None, "", "x"]),
-            reply_to=choice([None, "", "amq.rabbitmq.reply-to"]),
+            reply_to=choice([*ADDRESSES, "amq.rabbitmq.reply-to"]),
             headers=self.headers(),
         )
 
@@ -162,21 +213,46 @@ def decoded(queue: str, envelope: Envelope) -> Message | None:
     return message
 
 
+def archived(queue: str, envelope: Envelope) -> DeadLetter:
+    """Return the dead letter of a message from the queue of dead letters."""
+    return letter_from_queue(envelope, queue)
+
+
+def called(envelope: Envelope) -> bool:
+    """Answer a call of the function, whose every error is a reply; is it a result?"""
+    reply = SERVED.reply(envelope.body, envelope)
+    seconds_left(envelope.headers)
+    assert len(reply.envelope(envelope).body) <= settings.MAX_BODY
+    return reply.type != ERROR
+
+
+def answered(envelope: Envelope) -> bool:
+    """Read a reply as who has called a function or waits for an outcome; is it one?"""
+    is_result = True
+    for kind in (None, ERROR):
+        try:
+            Reply(envelope.body, kind, envelope.content_type).value()
+        except MessagingError:
+            is_result = is_result and kind == ERROR
+    with suppress(ValueError):
+        Outcome.decode(envelope.body)
+    return is_result
+
+
 def read_everything(queue: str, envelope: Envelope) -> None:
     """Read all that is read of a message but its body: properties and headers."""
     delivery = Delivery(envelope, queue, 1)
     assert isinstance(delivery.message_id, str)
     assert delivery.inbox_id
     assert delivery.mark
-    assert delivery.replays == 0  # only our processes count them
+    # Only our processes count them.
+    assert delivery.replays == 0 or envelope.exchange == PARTITIONS
     event_type(envelope)
     legible(envelope.body, envelope.content_encoding)
     at_origin(envelope)
     trace_of(envelope.headers)
     seconds_left(envelope.headers)
     assert from_json(to_json(envelope.headers)) is not None
-    letter_from_queue(envelope, queue)
+    archived(queue, envelope)
     for_partition(delivery, f"{queue}.0")
-    for kind in (None, ERROR):
-        with suppress(MessagingError):
-            Reply(envelope.body, kind, envelope.content_type).value()
+    answered(envelope)

@@ -15,7 +15,14 @@ with atheris.instrument_imports(include=["messaging", "users", "reports"]):
     import django
 
     django.setup()
-    from tests.support.fuzzing import QUEUES, decoded, delivered, read_everything
+    from tests.support.fuzzing import (
+        QUEUES,
+        called,
+        decoded,
+        delivered,
+        reacting,
+        read_everything,
+    )
 
 ENCODINGS = (None, "gzip", "deflate", "br")
 
@@ -32,10 +39,12 @@ def fuzz(data: bytes) -> None:
         content_encoding=ENCODINGS[number // len(QUEUES) % len(ENCODINGS)],
     )
     decoded(queue, envelope)
+    called(envelope)
     read_everything(queue, envelope)
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     atheris.Setup(sys.argv, fuzz)
-    atheris.Fuzz()
+    with reacting():
+        atheris.Fuzz()

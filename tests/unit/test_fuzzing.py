@@ -19,15 +19,21 @@ from messaging.bodies import decoded as decompressed
 from messaging.envelope import Envelope
 from messaging.exceptions import InvalidMessage
 from messaging.http.query import query_errors
+from messaging.registry import handlers
 from messaging.rest_framework.headers import read_headers
 from messaging.traces.trace_context import trace_of
 from reports.filters import ReportFilter
 from tests.support.fuzzing import (
+    CALLS,
     QUEUES,
+    REPLIES,
     Fuzzer,
+    answered,
     as_read,
+    called,
     decoded,
     delivered,
+    reacting,
     read_everything,
 )
 from users.filters import UserFilter
@@ -66,10 +72,15 @@ envelopes = st.builds(
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Log nothing about headers that cannot be sent."""
+    """Log nothing about headers that cannot be sent; know all queues."""
     logging.disable(logging.CRITICAL)
-    yield
+    with reacting():
+        yield
     logging.disable(logging.NOTSET)
+
+
+def test_the_decoders_of_all_queues_are_fuzzed() -> None:
+    assert handlers.keys() == set(QUEUES)
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -96,6 +107,18 @@ def test_any_properties_and_headers_can_be_read(envelope: Envelope) -> None:
 def test_the_properties_of_many_damaged_messages_can_be_read() -> None:
     for envelope in Fuzzer(2).envelopes(200):
         read_everything("reports_queue", envelope)
+
+
+def test_each_of_many_damaged_calls_is_answered() -> None:
+    results = [called(envelope) for envelope in Fuzzer(3, CALLS).envelopes(1_000)]
+
+    assert 10 < sum(results) < 1_000
+
+
+def test_each_of_many_damaged_replies_is_a_result_or_an_error() -> None:
+    results = [answered(envelope) for envelope in Fuzzer(4, REPLIES).envelopes(1_000)]
+
+    assert 10 < sum(results) < 1_000
 
 
 @some
