@@ -63,8 +63,9 @@ SENT_AT = "messaging-sent-at"
 #: `command:USER@HOST` or `amqp:USER`.
 ACTOR = "messaging-actor"
 #: The headers that only this package sets, and their types; others are not believed.
-OWN = {
-    IF_VERSION: int,
+#: A condition is, whatever it is: the message with one that is none is refused.
+OWN: dict[str, type] = {
+    IF_VERSION: object,
     IDEMPOTENCY_KEY: str,
     REPLAYS: int,
     ASSIGNED_ID: str,
@@ -166,7 +167,11 @@ class Envelope:
         These are all if it came through `PARTITIONS`, and the actor if it is an event.
         """
         given = ((name, self.headers.get(name)) for name in self._believed)
-        return {name: value for name, value in given if isinstance(value, OWN[name])}
+        return {
+            name: value
+            for name, value in given
+            if value is not None and isinstance(value, OWN[name])
+        }
 
     @property
     def sender(self) -> str | None:

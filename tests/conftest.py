@@ -83,6 +83,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Let a test begin with a living session, however long its fixtures took."""
+    close_ended_session()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Empty the tables in a living session, however long the test took."""
+    close_ended_session()
+
+
+def close_ended_session() -> None:
+    """Close a connection whose session the server has ended for being idle."""
+    is_open = connection.connection is not None and not connection.in_atomic_block
+    if is_open and not connection.is_usable():
+        connection.close()
+
+
 @pytest.fixture
 def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     """The broker with empty queues, and empty databases."""
@@ -93,8 +112,6 @@ def broker(declared: Broker, transactional_db: None) -> Iterator[Broker]:
     eventually(is_idle, "consumers are idle", 30)
     living = Worker.objects.living()
     _held[:] = [*living, *Lease.objects.filter(worker__in=[one.pk for one in living])]
-    # The server ends sessions that are idle for long, and a test may take longer.
-    connection.close()
 
 
 #: Workers and leases from before the databases were emptied.

@@ -196,7 +196,16 @@ def test_calls_work_with_the_least_permissions(
     eventually(lambda: is_served(name), "it is served")
     server = user_of("server")
     assert may(server, take(name))
-    assert may(server, make(topology.Queue(name, {"x-queue-type": "quorum"})))
+    assert may(
+        server,
+        make(
+            topology.Queue(
+                name,
+                {"x-queue-type": "quorum", "x-overflow": topology.REJECT}
+                | topology.limits(name),
+            )
+        ),
+    )
 
     with acting_as(settings, "caller"):
         assert eventually(lambda: is_served(name), "it is called")
