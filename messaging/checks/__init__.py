@@ -26,7 +26,7 @@ from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
-from .encryption import is_local, problem_of
+from .encryption import is_local, is_plain_mail, problem_of
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
 
@@ -169,6 +169,12 @@ def check_encryption(
             "MESSAGING['URL'] is not encrypted.",
             hint="Use amqps://, or ignore this in a private network.",
             id="messaging.W011",
+        )
+    if is_plain_mail(django_settings):
+        yield Warning(
+            "EMAIL_HOST is another host, which gets e-mails and password in the clear.",
+            hint="Set EMAIL_USE_TLS, or ignore this in a private network.",
+            id="messaging.W015",
         )
     for alias in connections:
         connection = connections[alias]
