@@ -12,7 +12,7 @@ from typing import ClassVar
 from messaging import topology
 from messaging.registry import handlers
 
-from .broker_cluster import BrokerCluster
+from .broker_cluster import BrokerCluster, Node
 from .faults import Faults
 from .program import Program
 from .server import ServerError
@@ -52,12 +52,10 @@ class NodeFaults(Faults):
             restart = self._restart_nodes if "nodes" in kind else self._restart_programs
             self._begin(kind, "cluster", restart)
             return
-        node = self._random.choice(self.cluster.nodes)
+        nodes = self._random.sample(self.cluster.nodes, len(self.cluster.nodes))
+        node = nodes[0]
         if kind == "kill leader":
-            queue = self._random.choice(list(handlers))
-            node = self.cluster.leader(
-                self._random.choice(topology.partition_names(queue))
-            )
+            node = next(one for one in nodes if leads(one))
         number = self.cluster.nodes.index(node) + 1
         harm = {
             "kill leader": node.kill,
@@ -98,6 +96,12 @@ class NodeFaults(Faults):
         draining.unlink()
         program.start()
         wait_until(lambda: port in balancer.ready, f"{program.name} is ready")
+
+
+def leads(node: Node) -> bool:
+    """Return whether a node leads any partition."""
+    names = (name for queue in handlers for name in topology.partition_names(queue))
+    return not node.lengths().keys().isdisjoint(names)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
