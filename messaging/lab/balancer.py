@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 
 from .proxy import Proxy, Stream
+from .server import ServerError
 
 #: Seconds between two looks at who is ready, and for an answer.
 LOOK_PAUSE, PATIENCE = 0.3, 2.0
+#: Seconds for a process to become ready, or to be known as not ready.
+READY_DEADLINE = 60.0
 
 
 class Balancer(Proxy):
@@ -37,6 +41,14 @@ class Balancer(Proxy):
         if watching := self._watching:
             self._submit(watching.cancel)
         super().stop()
+
+    def wait(self, target: int, *, ready: bool) -> None:
+        """Return once a process is known to be ready, or not to be."""
+        deadline = time.monotonic() + READY_DEADLINE
+        while (target in self.ready) is not ready:
+            if time.monotonic() > deadline:
+                raise ServerError(f"On port {target}, readiness remains {not ready}.")
+            time.sleep(0.05)
 
     async def _connect(self) -> Stream:
         shuffled = random.sample(self._targets, len(self._targets))

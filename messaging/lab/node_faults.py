@@ -15,12 +15,9 @@ from messaging.registry import handlers
 from .broker_cluster import BrokerCluster, Node
 from .faults import Faults
 from .program import Program
-from .server import ServerError
 
 #: Seconds for which a node is away.
 AWAY = 15.0
-#: Seconds for a process to become ready, or to be known as not ready.
-READY_DEADLINE = 60.0
 #: What happens to one node, and rolling restarts: one part after the other.
 NODE_FAULTS = ("kill leader", "stop node", "hang node", "isolate node")
 RESTARTS = ("restart nodes", "restart programs")
@@ -43,6 +40,11 @@ class NodeFaults(Faults):
         """The nodes."""
         assert self.system.cluster
         return self.system.cluster
+
+    def restart_exited(self) -> None:
+        """Restart the programs that have exited by themselves."""
+        if "cluster" not in self._busy:
+            super().restart_exited()
 
     def _break_something(self) -> None:
         if self._busy:
@@ -91,23 +93,14 @@ class NodeFaults(Faults):
         port = self.system.plan.ports[program.name]
         draining = Path(program.environment["DRAINING_FILE"])
         draining.touch()
-        wait_until(lambda: port not in balancer.ready, f"{program.name} is not ready")
+        balancer.wait(port, ready=False)
         program.stop()
         draining.unlink()
         program.start()
-        wait_until(lambda: port in balancer.ready, f"{program.name} is ready")
+        balancer.wait(port, ready=True)
 
 
 def leads(node: Node) -> bool:
     """Return whether a node leads any partition."""
     names = (name for queue in handlers for name in topology.partition_names(queue))
     return not node.lengths().keys().isdisjoint(names)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition; raise `ServerError` if it takes too long."""
-    deadline = time.monotonic() + READY_DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ServerError(f"Not within {READY_DEADLINE:.0f} s: {what}.")
-        time.sleep(0.05)

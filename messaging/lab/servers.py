@@ -102,11 +102,7 @@ class RabbitMQ(Server):
         return done.stdout
 
     def lengths(self) -> dict[str, int]:
-        """
-        Return the number of messages in each queue that this node leads, by its name.
-
-        Those that are not acknowledged count, too.
-        """
+        """Return how many messages each queue has that this node leads, by name."""
         # The other nodes could not answer this program: they do not know its port.
         command = ("list_queues", "--local", "--no-table-headers", "name", "messages")
         lines = (line.rsplit("\t", 1) for line in self.control(*command).splitlines())

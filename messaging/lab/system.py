@@ -277,6 +277,9 @@ class System:
         time.sleep(SETTLING)
         for program in self.programs:
             program.start()
+        if self.balancer:
+            for name in self.plan.apis:
+                self.balancer.wait(self.plan.ports[name], ready=True)
 
     def stop(self) -> None:
         """Kill all programs and servers."""
