@@ -72,6 +72,10 @@ def _pages(value: Any) -> bool:
     )
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_text, value))
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -126,6 +130,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "BREAKER": (_share, "a number from 0 to 1, or None"),
     "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
     "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
+    "REPLICAS": (_texts, "a list of aliases of DATABASES"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),
