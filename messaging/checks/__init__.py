@@ -139,7 +139,7 @@ def check_sessions(
     **_: Any,
 ) -> Iterable[CheckMessage]:
     """Check that a database can have leases (`check --database`, `migrate`)."""
-    if settings.DATABASE not in (databases or ()) or _has_wrong_settings():
+    if _has_wrong_settings() or settings.DATABASE not in (databases or ()):
         return
     if problem := session_locks.problem_of(settings.DATABASE):
         yield Error(

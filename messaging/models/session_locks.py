@@ -23,13 +23,13 @@ from django.db import InterfaceError, OperationalError, connections
 
 #: Why a database cannot have leases.
 GALERA = (
-    "It is a node of a Galera cluster (wsrep_on): locks of sessions and of rows hold on "
-    "one node only. Use a primary with replicas."
+    "It is a node of a Galera cluster (wsrep_on): locks of sessions and of rows hold "
+    "on one node only. Use a primary with replicas."
 )
 POOLED = (
     "The lock of a session is not that of its client: a pooler lends out sessions for "
-    "single transactions. Connect to the server itself, or let the pooler keep a session "
-    "for each client."
+    "single transactions. Connect to the server itself, or let the pooler keep a "
+    "session for each client."
 )
 #: Seconds for a session to end.
 END = 2.0
