@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import MySQLdb
 
@@ -23,8 +23,15 @@ WEEK = 604_800_000
 class Member(MariaDB):
     """A server that can be a primary or a replica."""
 
-    def __init__(self, directory: Path, number: int, *, semi_sync: bool) -> None:
-        super().__init__(directory, free_port())
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        port: int | None = None,
+        *,
+        semi_sync: bool = True,
+    ) -> None:
+        super().__init__(directory, port or free_port())
         mode = "ON" if semi_sync else "OFF"
         self.options = [
             f"--server-id={number}",
@@ -66,9 +73,17 @@ class Member(MariaDB):
 class Pair:
     """A primary and its replica."""
 
-    def __init__(self, directory: Path, *, semi_sync: bool = True) -> None:
-        self.primary = Member(directory / "primary", 1, semi_sync=semi_sync)
-        self.replica = Member(directory / "replica", 2, semi_sync=semi_sync)
+    def __init__(self, primary: Member, replica: Member) -> None:
+        self.primary = primary
+        self.replica = replica
+
+    @classmethod
+    def below(cls, directory: Path, *, semi_sync: bool = True) -> Self:
+        """Return a pair with data in a directory."""
+        return cls(
+            Member(directory / "one", 1, semi_sync=semi_sync),
+            Member(directory / "other", 2, semi_sync=semi_sync),
+        )
 
     def start(self) -> None:
         """Start both, and let one replicate the other."""
@@ -85,18 +100,37 @@ class Pair:
                 f"GRANT ALL ON messaging.* TO {USER}@'127.0.0.1'",
                 "RESET MASTER",
             )
+        self._attach()
+
+    def _attach(self) -> None:
+        """Let the replica follow the primary from where it is."""
         self.replica.execute(
-            "SET GLOBAL gtid_slave_pos = ''",
+            "SET GLOBAL read_only = ON",
+            "SET GLOBAL rpl_semi_sync_master_enabled = OFF",
+            "SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos",
             "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', "
             f"MASTER_PORT = {self.primary.port}, MASTER_USER = 'root', "
             f"MASTER_PASSWORD = '{self.primary.password}', "
             "MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1",
             "START SLAVE",
-            "SET GLOBAL read_only = ON",
         )
-        if any("slave-enabled=ON" in option for option in self.primary.options):
+        if "--rpl-semi-sync-slave-enabled=ON" in self.primary.options:
             self.primary.execute("SET GLOBAL rpl_semi_sync_master_enabled = ON")
             eventually(self.is_lossless, "the replica acknowledges", 20)
+
+    def switch_over(self) -> None:
+        """Exchange the roles of two living servers, without ending a connection."""
+        self.primary.execute("SET GLOBAL read_only = ON")
+        self.catch_up()
+        self.replica.execute("STOP SLAVE", "RESET SLAVE ALL")
+        self.primary, self.replica = self.replica, self.primary
+        self._attach()
+        self.primary.execute("SET GLOBAL read_only = OFF")
+
+    def fail_over(self) -> None:
+        """Kill the primary, and promote the replica."""
+        self.primary.kill()
+        self.promote()
 
     def stop(self) -> None:
         """Stop both."""
@@ -114,8 +148,15 @@ class Pair:
     def catch_up(self) -> None:
         """Wait until the replica has applied what it has received."""
 
+        received: str | None = None
+        if self.primary.is_running:
+            row = self.primary.execute("SELECT @@GLOBAL.gtid_binlog_pos AS position")
+            received = str(row["position"])
+
         def is_done() -> bool:
             row = self.replica.execute("SHOW SLAVE STATUS")
+            if received not in (None, row["Gtid_IO_Pos"]):
+                return False
             assert row["Last_SQL_Error"] == ""
             return str(row["Slave_SQL_Running_State"]).startswith("Slave has read all")
 
