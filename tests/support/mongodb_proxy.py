@@ -93,10 +93,10 @@ class MemberProxy:
                     near_writer.write(answer(request[1], result))
                 elif HEADER.unpack(header)[3] == OP_REPLY:  # to the first hello
                     hello = dict(bson.decode(body[REPLY_START:]))
-                    role = bson.encode(hello | {"setName": "rs", "secondary": False})
+                    role = bson.encode(hello | self._role)
                     near_writer.write(reply(header, body[:REPLY_START] + role))
                 elif name in ("hello", "ismaster"):
-                    role = first_document(body) | {"setName": "rs"}
+                    role = first_document(body) | self._role
                     near_writer.write(answer(request[1], role))
                 else:
                     near_writer.write(header + body)
@@ -105,6 +105,11 @@ class MemberProxy:
         finally:
             near_writer.close()
             far_writer.close()
+
+    @property
+    def _role(self) -> dict[str, Any]:
+        """What a primary says of itself, which is alone in its set."""
+        return {"setName": "rs", "hosts": [str(self.address)]}
 
     def _error(self) -> dict[str, Any]:
         code = self.code or 0
