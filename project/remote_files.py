@@ -30,8 +30,8 @@ def storage_of(url: str) -> dict[str, Any]:
     is_known = parts.scheme == "s3" and options.keys() <= OPTIONS
     if not bucket or not is_known or parts.path.strip("/"):
         raise ImproperlyConfigured(
-            "STORAGE_URL must be like s3://KEY:SECRET@bucket?endpoint_url=https://host; "
-            f"its options are {', '.join(sorted(OPTIONS))}."
+            "STORAGE_URL must be like s3://KEY:SECRET@bucket?endpoint_url=https://host"
+            f"; its options are {', '.join(sorted(OPTIONS))}."
         )
     options["bucket_name"] = bucket
     if credentials:

@@ -1,4 +1,4 @@
-"""Files of reports in a bucket; moto's server stands in for a storage that speaks S3."""
+"""Files of reports in a bucket; moto's server stands in for a true storage."""
 
 from __future__ import annotations
 
@@ -78,13 +78,8 @@ def report(broker: Broker) -> str:
 def event(key: str) -> ReportCreated:
     """Return the event of a report."""
     one = Report.objects.get(pk=key)
-    values = {
-        name: getattr(one, name)
-        for name in ReportCreated.model_fields
-        if hasattr(one, name)
-    }
-    values.pop("event_type", None)
-    return ReportCreated(**values)
+    names = ReportCreated.model_fields.keys() - {"event_type"}
+    return ReportCreated(**{name: getattr(one, name) for name in names})
 
 
 def test_a_file_is_made_served_and_removed(
