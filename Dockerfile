@@ -1,5 +1,4 @@
-# `make containers` builds it and tries it; docs/deployment.md says how to run it.
-# `make pin-images` writes a digest behind each version, for one kind of content only.
+# docs/containers.md says how to run it.
 FROM python:3.11.14-slim-bookworm AS build
 
 # hadolint ignore=DL3008
