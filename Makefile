@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-all soak bench screenshots lint format clean
-.PHONY: test-processes test-others reference
+.PHONY: test-processes test-others reference lock audit
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
 # Without the settings of this machine.
 manage := DEBUG=1 RABBITMQ_URL=amqp://localhost/ DATABASE_URL=sqlite://:memory: \
 	MONGODB_URL=mongodb://localhost/reports MESSAGING={} $(bin)/python manage.py
+# For each Python and machine on which the project runs.
+compile := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
 tests := $(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
 
 help: ## list the targets
@@ -24,7 +27,7 @@ test-others:
 	$(pytest) -m "$(selection)" tests/unit tests/integration
 
 test-processes: # each run has servers of its own; this one prints at its end
-	@mkdir -p .local
+	@mkdir -p -m 700 .local && chmod 700 .local
 	@$(pytest) -m "$(selection)" tests/system tests/lab >.local/test-processes.log 2>&1 && \
 		$(pytest) tests/shop >>.local/test-processes.log 2>&1; \
 		code=$$?; cat .local/test-processes.log; exit $$code
@@ -37,6 +40,9 @@ test-all: setup ## also the slow ones, on more servers and with more clients
 	@$(tests) selection="not soak"
 
 soak: setup ## the long ones, with their figures
+	@./project/setup.sh all-tests
+	@$(bin)/python -m pip install -q --only-binary :all: --disable-pip-version-check \
+		-r tests/support/fuzzing-requirements.txt || echo "soak: goes on without atheris"
 	$(pytest) -m soak -rP --show-capture=stdout
 
 bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour
@@ -51,6 +57,18 @@ reference: setup ## write docs/asyncapi.json and its page; breaking=1 if program
 screenshots: setup ## take every page into .local/screenshots, and renew those of the docs
 	@./project/setup.sh browser
 	SCREENSHOTS=1 $(pytest) -m slow tests/system/test_pages.py
+
+lock: setup ## write requirements.lock and requirements-dev.lock, with hashes
+	$(bin)/uv $(compile) requirements.txt --output-file requirements.lock
+	$(bin)/uv $(compile) requirements-dev.txt --constraints requirements.lock \
+		--output-file requirements-dev.lock
+
+audit: setup ## ask PyPI for known vulnerabilities; write build/sbom.json (needs PyPI)
+	@mkdir -p build
+	$(bin)/uvx --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock \
+		--output-reproducible --output-file build/sbom.json
+	$(bin)/uvx pip-audit==2.10.1 --requirement requirements.lock \
+		--require-hashes --disable-pip --strict
 
 lint: setup ## style, types, missing migrations
 	$(bin)/ruff check .

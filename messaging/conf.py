@@ -8,17 +8,27 @@ Nothing else in the package reads `django.conf.settings`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
-    #: Address of the broker; `amqps://` for TLS.
+    #: Address of the broker; `amqps://` for TLS, with options that name certificates:
+    #: `?cacertfile=ca.pem&certfile=own.pem&keyfile=own.key`. The nodes of a cluster are
+    #: a list, or one text with commas in between.
     "URL": "amqp://guest:guest@127.0.0.1:5672/",
+    #: Whether queues, exchanges and bindings are declared. False where others make
+    #: them, and without permission to do so: what is missing is waited for.
+    "DECLARE": True,
     #: Name of this application: the `app_id` of every message it publishes.
     "APP_ID": "messaging",
+    #: Secret by which requests with an `Idempotency-Key` are recognised. None stands
+    #: for Django's `SECRET_KEY`, after whose rotation they would be applied again.
+    "IDEMPOTENCY_KEY": None,
     #: Alias of the database in which handlers write; it also holds inbox and outbox.
     "DATABASE": "default",
     #: Seconds `publish` waits for the broker's confirm, including reconnecting, before
@@ -27,10 +37,16 @@ DEFAULTS: dict[str, Any] = {
     #: Maximum size in bytes of a body that is published or handled; of a
     #: compressed one, also when it is decompressed.
     "MAX_BODY": 1024 * 1024,
+    #: Seconds in which the body of a request must arrive, or it is answered with 408.
+    "BODY_TIMEOUT": 10.0,
+    #: Maximum size in bytes of the body of a request to any path; larger ones are
+    #: answered with 413, unread.
+    "MAX_REQUEST_BODY": 2560 * 1024,
     #: Maximum number of messages of one process that await their confirm.
     "MAX_IN_FLIGHT": 2000,
-    #: Seconds between heartbeats of a connection; a dead peer is detected after two.
-    "HEARTBEAT": 15,
+    #: Seconds between heartbeats of a connection. A broker that is silent for five more
+    #: is given up, and one gives up a client that is silent for two of them.
+    "HEARTBEAT": 5,
     #: The same for the connections of consumers: what a frozen process has in hand is
     #: given to another one when they are missed.
     "CONSUMER_HEARTBEAT": 3,
@@ -70,7 +86,19 @@ DEFAULTS: dict[str, Any] = {
     #: Share of failures among the last messages above which a consumer tries messages
     #: one at a time instead of parking them all; None to disable.
     "BREAKER": 0.5,
-    #: By queue, other values of the seven settings named in `BY_QUEUE`.
+    #: Maximum size in bytes of the bodies that wait in a partition, a queue of dead
+    #: letters, or the queue of a function; the broker refuses further ones until some
+    #: are taken. None for no limit.
+    "MAX_QUEUE_BYTES": 1024 * 1024 * 1024,
+    #: Addresses of the pages of metrics of the broker's nodes, which
+    #: `rabbitmq_prometheus` serves, such as "http://127.0.0.1:15692/metrics": `doctor`,
+    #: the home page and the log of the relay warn before a disk is full.
+    "BROKER_METRICS": (),
+    #: Address of the management plugin of the broker, with a user who has the tag
+    #: `monitoring`, such as "http://monitor:secret@127.0.0.1:15672": `doctor` asks it
+    #: which queues have no limit. None not to ask.
+    "BROKER_MANAGEMENT": None,
+    #: By queue, other values of the eight settings named in `BY_QUEUE`.
     "QUEUES": {},
     #: Name of the topic exchange to which events are published.
     "EVENTS_EXCHANGE": "events",
@@ -79,6 +107,9 @@ DEFAULTS: dict[str, Any] = {
     #: Days for which the inbox remembers a message; older messages are rejected as
     #: expired, because duplicates of them could not be detected.
     "RETENTION_DAYS": 30,
+    #: Days after which `prune_messages` removes dead letters that nobody has settled;
+    #: None to keep them.
+    "DEAD_LETTER_DAYS": None,
     #: Days for which the numbers of each minute are kept; `prune_messages` sums up what
     #: is older.
     "HISTORY_DAYS": 2,
@@ -90,10 +121,16 @@ DEFAULTS: dict[str, Any] = {
     "RELEASE": "",
     #: Dead letters per second that a replay job sends, unless its operator chooses.
     "REPLAY_RATE": 50,
+    #: Minutes after which the admin asks for the password again before it deletes,
+    #: settles dead letters, or changes rights; None to ask at login only.
+    "PASSWORD_MINUTES": 15.0,
     #: Maximum number of requests of one process that wait for the outcome of a write.
     "MAX_WAITERS": 16,
     #: Seconds a call waits for its reply.
     "CALL_TIMEOUT": 5.0,
+    #: Maximum number of seconds in which a server tries to send a reply, however long
+    #: its caller would wait.
+    "REPLY_TIMEOUT": 10.0,
     #: Calls of one function that a server process runs at a time.
     "SERVER_THREADS": 4,
     #: Seconds a consumer may take after SIGTERM to finish its current batch.
@@ -113,11 +150,29 @@ BY_QUEUE = (
     "TIME_LIMIT",
     "RETRY_PAUSE",
     "BREAKER",
+    "MAX_QUEUE_BYTES",
 )
+
+
+#: Where one address ends and the next begins: a password may contain a comma.
+NEXT_URL = re.compile(r"\s*,\s*(?=amqps?://)")
 
 
 class Settings:
     """`settings.URL` reads `MESSAGING["URL"]` or its default."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses of the broker's nodes, of which `URL` names one or several."""
+        given = self.URL
+        if isinstance(given, list | tuple):
+            return list(given)
+        return NEXT_URL.split(str(given).strip())
+
+    @property
+    def virtual_host(self) -> str:
+        """The name of the virtual host, which is the same at every node."""
+        return unquote(urlsplit(self.urls[0]).path.removeprefix("/")) or "/"
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(django_settings, "MESSAGING", {})

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from .conf import settings
 from .text import storable
 
 #: Namespace of the primary keys in the inbox.
@@ -57,18 +61,41 @@ ORIGIN_USER = "origin-user-id"
 #: Header with the time at which it was sent, in milliseconds since 1970. Other programs
 #: are not likely to use its name.
 SENT_AT = "messaging-sent-at"
-#: The headers that only this package sets.
-OWN = (
-    IF_VERSION,
-    IDEMPOTENCY_KEY,
-    REPLAYS,
-    ASSIGNED_ID,
-    REDELIVERED,
-    ORIGIN_EXCHANGE,
-    ORIGIN_ROUTING_KEY,
-    ORIGIN_USER,
-    SENT_AT,
-)
+#: Header that names who has ordered what a message does: `token:NAME`, `account:ID`,
+#: `command:USER@HOST` or `amqp:USER`.
+ACTOR = "messaging-actor"
+#: A condition that is never met, as no entity has this version.
+NEVER = -1
+#: UUIDs as this package writes them.
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _is_number(value: Any, last: int = 2**63 - 1) -> bool:
+    return isinstance(value, int) and 0 <= value <= last
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
+
+
+#: The headers that only this package sets, and whether it may have set a value: whoever
+#: may publish to `PARTITIONS` may set others.
+OWN: dict[str, Callable[[Any], bool]] = {
+    IF_VERSION: _is_number,
+    IDEMPOTENCY_KEY: _is_id,
+    REPLAYS: partial(_is_number, last=2**31 - 1),
+    ASSIGNED_ID: _is_id,
+    REDELIVERED: lambda value: value is True,
+    ORIGIN_EXCHANGE: _is_text,
+    ORIGIN_ROUTING_KEY: _is_text,
+    ORIGIN_USER: _is_text,
+    SENT_AT: partial(_is_number, last=2**47),  # in the year 6429
+    ACTOR: _is_text,
+}
 
 
 def now_ms() -> int:
@@ -140,15 +167,47 @@ class Envelope:
         return None if given is None else storable(given) or None
 
     def own_header(self, name: str) -> Any:
-        """Return a header of this package, as `own` has it, or None."""
-        return self.headers.get(name) if self.exchange == PARTITIONS else None
+        """
+        Return a header of this package, or None if it is missing or not believed.
+
+        What came through `PARTITIONS` is believed, and the actor of an event.
+        """
+        if self.exchange != PARTITIONS and not (name == ACTOR and self.is_event):
+            return None
+        value = self.headers.get(name)
+        if value is None or OWN[name](value):
+            return value
+        return NEVER if name == IF_VERSION else None
 
     @property
     def own(self) -> dict[str, Any]:
-        """Its headers of this package; {} unless it came through `PARTITIONS`."""
+        """Its headers of this package that are believed."""
+        given = {name: self.own_header(name) for name in OWN if name in self.headers}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def origin_exchange(self) -> str:
+        """The exchange to which it was published, before it was forwarded."""
         if self.exchange != PARTITIONS:
-            return {}
-        return {name: self.headers[name] for name in OWN if name in self.headers}
+            return self.exchange
+        return self.own_header(ORIGIN_EXCHANGE) or ""
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it came by the exchange of events, as only the relay needs to."""
+        return self.origin_exchange == str(settings.EVENTS_EXCHANGE)
+
+    @property
+    def sender(self) -> str | None:
+        """The publisher's user, which the broker has checked; None if it named none."""
+        return self.own_header(ORIGIN_USER) or self.user_id
+
+    @property
+    def actor(self) -> str:
+        """Who has ordered what it does; "" if that is unknown."""
+        if given := self.own_header(ACTOR):
+            return storable(given, SHORT)
+        return storable(f"amqp:{self.sender}", SHORT) if self.sender else ""
 
     @property
     def sent_ms(self) -> int | None:
@@ -158,9 +217,8 @@ class Envelope:
         AMQP's timestamp has whole seconds: of these the end is taken, so that waiting
         times are not overstated.
         """
-        sent = self.headers.get(SENT_AT) if self.exchange == PARTITIONS else None
-        if isinstance(sent, int):
-            return sent
+        if sent := self.own_header(SENT_AT):
+            return int(sent)
         at = self.timestamp
         return int(at.timestamp()) * 1000 + 999 if at else None
 
@@ -216,6 +274,11 @@ class Delivery:
         return self.envelope.message_id is None
 
     @property
+    def sender(self) -> str | None:
+        """The user of the broker who published it, if its publisher said so."""
+        return self.envelope.sender
+
+    @property
     def is_again(self) -> bool:
         """Whether the broker says that it may have been delivered before."""
         again = self.envelope.own_header(REDELIVERED)
@@ -239,8 +302,7 @@ class Delivery:
     @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
-        count = self.envelope.own_header(REPLAYS)
-        return count if isinstance(count, int) and 0 <= count < 2**31 else 0
+        return self.envelope.own_header(REPLAYS) or 0
 
     @property
     def message_id(self) -> str:
@@ -271,13 +333,13 @@ def inbox_id(queue: str, message_id: str) -> str:
 
 def at_origin(envelope: Envelope) -> Envelope:
     """Return an envelope as it was published, without headers of this package."""
-    own = envelope.own
     headers = {n: v for n, v in envelope.headers.items() if n not in OWN}
     if envelope.exchange != PARTITIONS:
         is_same = len(headers) == len(envelope.headers)
         return envelope if is_same else envelope.copy(headers=headers)
+    own = envelope.own
     return envelope.copy(
-        exchange=own.get(ORIGIN_EXCHANGE, ""),
+        exchange=envelope.origin_exchange,
         routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
         user_id=own.get(ORIGIN_USER),
         headers=headers,

@@ -88,9 +88,9 @@ def secrets() -> tuple[str, ...]:
     """Return the secret key, and the passwords of the broker and the databases."""
     urls: list[str] = []
     with suppress(ImproperlyConfigured):  # `manage.py check` says it
-        urls.append(settings.URL)
+        urls += [*settings.urls, str(settings.BROKER_MANAGEMENT or "")]
     found = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
-    found.append(django_settings.EMAIL_HOST_PASSWORD)
+    found += [django_settings.EMAIL_HOST_PASSWORD, settings.IDEMPOTENCY_KEY]
     for database in django_settings.DATABASES.values():
         found.append(database.get("PASSWORD"))
         urls.append(str(database.get("HOST") or ""))

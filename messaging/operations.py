@@ -59,10 +59,9 @@ def accepted_at(operation: str) -> datetime:
 
 
 def derived_uuid(*parts: str) -> str:
-    """Return a UUID (version 4) that depends on the parts and the secret key alone."""
-    digest = hmac.digest(
-        django_settings.SECRET_KEY.encode(), json.dumps(parts).encode(), hashlib.sha256
-    )
+    """Return a UUID (version 4) that depends on the parts and the key alone."""
+    key = settings.IDEMPOTENCY_KEY or django_settings.SECRET_KEY
+    digest = hmac.digest(key.encode(), json.dumps(parts).encode(), hashlib.sha256)
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
@@ -97,5 +96,15 @@ class Outcome:
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Parse the JSON body of a reply."""
-        return cls(**json.loads(body))
+        """Parse the JSON body of a reply; raises `ValueError` for any other body."""
+        try:
+            fields = json.loads(body)
+            texts = [fields[name] for name in cls.__dataclass_fields__]
+            "".join(texts).encode()  # not with lone surrogates
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError("It is not the outcome of an operation.") from None
+        if len(body) > settings.MAX_BODY:
+            raise ValueError("It is not the outcome of an operation.")
+        if texts[0] not in (Inbox.Status.DONE, Inbox.Status.FAILED):
+            raise ValueError("It says neither that it is done nor that it has failed.")
+        return cls(*texts)

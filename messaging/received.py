@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 
 from django.utils.translation import gettext as _
 from pydantic import InstanceOf, TypeAdapter
@@ -13,6 +13,9 @@ from .envelope import REPLAYS, Envelope, at_origin, digest
 from .exceptions import InvalidMessage
 from .message import NO_KEY, Message, validated
 from .text import storable
+
+#: The event type under which a queue of `listens` has its handler.
+ANY_TYPE: Final = "received"
 
 Body = TypeVar("Body")
 #: Converts a body and its content encoding into the value that handlers receive.
@@ -28,7 +31,7 @@ class Received(Message, Generic[Body]):
             Sighting.objects.create(name=received.body.bird_name)
     """
 
-    event_type: Literal["received"] = "received"
+    event_type: Literal["received"] = ANY_TYPE
     queue: ClassVar = ""
     body: Body
     #: Body and properties as delivered.

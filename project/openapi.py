@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from messaging.rest_framework.described import JSON, Schema, answer, closed, ref
+from django.conf import settings
+
+from messaging.rest_framework.answers import answer, error_answer
+from messaging.rest_framework.described import JSON, Schema, closed, ref
+from messaging.rest_framework.openapi import QueuedAutoSchema
+
+from .access import PERSONAL, roles_for
 
 USER = {
     "nombre": "John",
@@ -51,6 +57,7 @@ SUMMARIES = {
     "reports_file_retrieve": "Descargar el PDF de un reporte",
     "operations_retrieve": "Seguir una operación",
     "token_create": "Obtener un token",
+    "token_refresh_create": "Renovar un token",
     "root_retrieve": "Listar las direcciones de la API",
     "health_live": "Saber si el proceso responde",
     "health_ready": "Saber si se aceptan escrituras",
@@ -64,6 +71,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "reports_create": REPORT,
     "reports_partial_update": {"visibilidad": 0.5, "penalize_author": True},
     "token_create": {"username": "admin", "password": "admin"},
+    "token_refresh_create": {"refresh": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.x"},
 }
 #: By the name of a component: an object.
 OBJECTS: dict[str, dict[str, Any]] = {
@@ -88,12 +96,36 @@ ECHOES = {
 }
 
 
+NOT_FOR_ALL = "Falta si ningún rol del cliente permite verlo."
+UNKNOWN_TO_SOME = "Solo para quien puede ver este campo; para los demás no existe."
+
+
+class RoleSchema(QueuedAutoSchema):
+    """Describes a view with the roles that its actions need."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Schema | None:
+        """Return the description of a method of a view, with its roles."""
+        operation = super().get_operation(*args, **kwargs)
+        action = getattr(self.view, "action", "get")
+        roles = roles_for(getattr(self.view, "resource", ""), action)
+        if operation and roles:
+            text = f"Con uno de estos roles: {', '.join(f'`{one}`' for one in roles)}."
+            given = operation.get("description", "")
+            operation["description"] = f"{given}\n\n{text}".strip()
+            operation["x-roles"] = roles
+        return operation
+
+    def _failures(self, given: Schema) -> set[int]:
+        """Return the statuses of all errors, with that of a role that is missing."""
+        refused = {403} if self.view.get_authenticators() else set()
+        return super()._failures(given) | refused
+
+
 def complete(result: Schema, **kwargs: Any) -> Schema:
     """Complete the document, for POSTPROCESSING_HOOKS."""
     result["paths"] |= {
         "/health/live": {"get": live()},
         "/health/ready": {"get": ready()},
-        "/metrics": {"get": metrics()},
     }
     components = result["components"]["schemas"]
     for name, schema in components.items():
@@ -110,11 +142,30 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
             operation["summary"] = SUMMARIES[name]
             if name in BODIES:
                 operation["requestBody"]["content"][JSON]["example"] = BODIES[name]
+    restrict(result)
     # The visibility of a report contradicts nothing that exists.
     del result["paths"]["/reports/{id_reporte}/"]["patch"]["responses"]["409"]
     file = result["paths"]["/reports/{id_reporte}/file/"]["get"]["responses"]["200"]
     file["headers"]["Content-Disposition"] = ref("Content-Disposition", "headers")
     return result
+
+
+def restrict(result: Schema) -> None:
+    """Describe what middlewares refuse, and what only some may see."""
+    del result["paths"]["/metrics"]["get"]["parameters"]  # it ignores queries
+    for path, methods in result["paths"].items():
+        for method, operation in methods.items():
+            if method != "get":  # from a page of another origin
+                operation["responses"].setdefault("403", error_answer(403))
+            if settings.THROTTLE and "/health/" not in path:
+                operation["responses"].setdefault("429", error_answer(429))
+    user = result["components"]["schemas"]["User"]
+    for name in PERSONAL["user"]:
+        user["required"].remove(name)
+        user["properties"][name]["description"] = NOT_FOR_ALL
+    for parameter in result["paths"]["/users/"]["get"]["parameters"]:
+        if parameter["name"] in PERSONAL["user"]:
+            parameter["description"] += f" {UNKNOWN_TO_SOME}"
 
 
 def accepted(schema: Schema) -> dict[str, Any]:
@@ -144,18 +195,13 @@ def ready() -> Schema:
             },
         }
     )
+    # Only for the role that may see them.
+    body["required"] = ["status"]
     answers = {
         "200": answer("Se aceptan escrituras.", body),
         "503": answer("El broker no responde.", body, "X-Request-ID"),
     }
     return public("health_ready", answers)
-
-
-def metrics() -> Schema:
-    """Describe `/metrics`."""
-    text = answer("En el formato de texto de Prometheus.")
-    text["content"] = {"text/plain": {"schema": {"type": "string"}}}
-    return public("metrics", {"200": text})
 
 
 def public(name: str, answers: Schema) -> Schema:

@@ -16,7 +16,7 @@ from messaging.http.errors import RETRY_AFTER
 from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
 
-from .health import answering, broker_problem
+from .availability import unavailable
 
 repeating = RepeatingLogger(__name__)
 
@@ -73,15 +73,15 @@ class OutagePages:
             return not_found_page()
         if not any(isinstance(one, DATABASE_ERRORS) for one in causes(error)):
             return None
-        away = {alias for alias, answers in answering().items() if not answers}
+        problem, away = unavailable()
         if not away and not any(map(is_lost_connection, causes(error))):
             return None
         text = "A page could not be shown: %s"
         repeating.error(text, describe(error, 500), about=type(error))
-        return outage_page(away, accepts_writes=broker_problem() is None)
+        return outage_page(away, accepts_writes=problem is None)
 
 
-def outage_page(away: set[str], *, accepts_writes: bool) -> HttpResponse:
+def outage_page(away: list[str], *, accepts_writes: bool) -> HttpResponse:
     """Return the page that says which databases are away, and what still works."""
     context = {
         "status": 503,

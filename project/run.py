@@ -2,7 +2,7 @@
 What `make run` does: start private servers, migrate, then run API and consumers.
 
 A server whose URL is in the environment or in `.env` is used as it is. Everything
-else is under `.local/` and ends with this process.
+else is under `.local/`, which no other user may enter, and ends with this process.
 """
 
 import fcntl
@@ -23,12 +23,17 @@ from typing import TextIO
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import environ
 import honcho.manager
 import psutil
+from django.core.exceptions import ImproperlyConfigured
 
+from messaging.lab.folders import own_folder
 from messaging.lab.processes import is_free, lives, wait
+from messaging.lab.server import own_secret
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
+from messaging.lab.variables import shown
+from project.environment import Environment, text_of
+from project.production import KEYS
 
 BASE = Path(__file__).resolve().parent.parent
 LOCAL = BASE / ".local"
@@ -42,15 +47,20 @@ SERVERS = {"RABBITMQ_URL": RabbitMQ, "DATABASE_URL": MariaDB, "MONGODB_URL": Mon
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Prints how to log in, as long as the first administrator has its first password.
 ADMINISTRATOR = """
-import django
+import os, django
 django.setup()
 from django.contrib.auth import get_user_model
 users = get_user_model().objects
+password = os.environ["ADMIN_PASSWORD"] or "admin"
 if not users.filter(is_superuser=True).exists():
-    users.create_superuser("admin", "admin@localhost", "admin")
+    users.create_superuser("admin", "admin@localhost", password)
 user = users.filter(username="admin").first()
-if user and user.check_password("admin"):
-    print(", log in as admin with password admin", end="")
+if user and password != "admin" and user.check_password("admin"):
+    user.set_password(password)  # that of a run with open access
+    user.save()
+if user and user.check_password(password):
+    known = password if password == "admin" else "in .local/admin-password"
+    print(", log in as admin with password", known, end="")
 """
 
 
@@ -79,11 +89,11 @@ def main() -> int:
         # Other processes see only the environment that a process was started with.
         command = [sys.executable, "-m", "project.run"]
         os.execve(sys.executable, command, os.environ | {MARK: str(LOCAL)})
-    environ.Env.read_env(BASE / ".env")
+    Environment().read_file(BASE / ".env")
     try:
         with lock(LOCAL / "lock") as notice:
             return run(notice)
-    except (Failed, ServerError) as exc:
+    except (Failed, ImproperlyConfigured, ServerError) as exc:
         print(exc, file=sys.stderr)
         return 1
 
@@ -91,7 +101,7 @@ def main() -> int:
 @contextmanager
 def lock(path: Path) -> Iterator[TextIO]:
     """Hold the lock; a later run prints what is written to the file."""
-    path.parent.mkdir(exist_ok=True)
+    own_folder(path.parent)
     with path.open("a+") as file:
         try:
             # Unlike flock's, this lock is not inherited by children of a killed run.
@@ -108,17 +118,23 @@ def run(notice: TextIO) -> int:
     servers: dict[str, Server] = {
         name: kind(LOCAL / kind.__name__.lower())
         for name, kind in SERVERS.items()
-        if not os.environ.get(name)
+        if not text_of(name)
     }
+    if servers and not Environment().bool("DEBUG", default=True):
+        raise Failed(
+            f"DEBUG=0 needs servers of your own: set {', '.join(servers)} (see "
+            ".env.example), or unset DEBUG to try the project."
+        )
     try:
         end_leftovers()
         port = choose_port()
         url = f"http://127.0.0.1:{port}/"
         # Through the same file: closing another one would release the lock.
         print(f"{url} (pid {os.getpid()})", file=notice, end="", flush=True)
-        start(servers)
-        hint = prepare("DATABASE_URL" in servers)
-        return serve(port, f"Open {url} ({url}admin/{hint}). Ctrl-C stops everything.")
+        with shown(LOCAL / "servers.env", start(servers)):
+            hint = prepare("DATABASE_URL" in servers)
+            end = "Ctrl-C stops everything."
+            return serve(port, f"Open {url} ({url}admin/{hint}). {end}")
     except Stopped:
         return 0
     finally:
@@ -127,7 +143,6 @@ def run(notice: TextIO) -> int:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda server: server.stop(), servers.values()))
         end_leftovers()
-        (LOCAL / "servers.env").unlink(missing_ok=True)
 
 
 def stop(signum: int, frame: FrameType | None) -> None:
@@ -161,8 +176,8 @@ def choose_port() -> int:
     return int(wanted)
 
 
-def start(servers: dict[str, Server]) -> None:
-    """Start the servers together, and pass their URLs to all commands."""
+def start(servers: dict[str, Server]) -> dict[str, str]:
+    """Start the servers together; return the variables that all commands need."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda server: server.start(), servers.values()))
     os.environ |= {name: server.url for name, server in servers.items()}
@@ -174,14 +189,15 @@ def start(servers: dict[str, Server]) -> None:
     os.environ.setdefault("OPEN_ACCESS", os.environ["DEBUG"])
     os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
     os.environ["PYTHONUNBUFFERED"] = "1"
-    names = [*SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS"]
-    lines = [f"# pid {os.getpid()}\n"]
-    lines += [f"{name}='{os.environ[name]}'\n" for name in names if name in os.environ]
-    file = LOCAL / "servers.env"
-    file.touch(mode=0o600)
-    file.write_text("".join(lines))
+    # The defaults are no secrets.
+    for name in KEYS:
+        file = LOCAL / name.lower().replace("_", "-")
+        if not text_of(name):
+            os.environ[name] = own_secret(file)
     for name in SERVERS:
-        print(name, "is", without_secrets(os.environ[name]), flush=True)
+        print(name, "is", without_secrets(text_of(name) or ""), flush=True)
+    names = [*SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", *KEYS]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def without_secrets(url: str) -> str:
@@ -194,7 +210,12 @@ def prepare(administrator: bool) -> str:
 
     def default() -> str:
         python("manage.py", "migrate", "--verbosity", "0", "--database", "default")
-        return python("-c", ADMINISTRATOR) if administrator else ""
+        if not administrator:
+            return ""
+        is_open = Environment().bool("OPEN_ACCESS")
+        # Where anyone may do anything, it need not be a secret.
+        password = "" if is_open else own_secret(LOCAL / "admin-password")
+        return python("-c", ADMINISTRATOR, ADMIN_PASSWORD=password)
 
     reports = ["manage.py", "migrate", "--verbosity", "0", "--database", "reports"]
     with ThreadPoolExecutor() as pool:
@@ -204,10 +225,11 @@ def prepare(administrator: bool) -> str:
         return hint.result()
 
 
-def python(*arguments: str) -> str:
+def python(*arguments: str, **environment: str) -> str:
     """Run a Python program and return its output; its errors go to the terminal."""
     done = subprocess.run(
         [sys.executable, *arguments],
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,
         # So that Ctrl-C does not interrupt a migration.
@@ -222,6 +244,7 @@ def api_command(port: int) -> list[str]:
     """Return the command that serves the API; the benchmarks measure it, too."""
     granian = [sys.executable, "-m", "granian", "project.asgi:application"]
     granian += ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    granian += ["--http1-header-read-timeout", "10000"]
     # A client that sends its body slowly must not delay the end.
     granian += ["--workers-kill-timeout", str(STOP_DEADLINE - 2)]
     return [*granian, "--log-level", "error"]

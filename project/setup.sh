@@ -2,7 +2,7 @@
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
 # "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
-# Chromium, and what compares the API with its OpenAPI document.
+# nginx, Chromium, and what compares the API with its OpenAPI document.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,7 +26,7 @@ has() {
 }
 
 given() {
-    eval "[ -n \"\${$1:-}\" ]" || grep -Eqs "^(export )?$1=." .env
+    eval "[ -n \"\${$1:-}\${$1_FILE:-}\" ]" || grep -Eqs "^(export )?$1(_FILE)?=." .env
 }
 
 missing_packages() {
@@ -43,9 +43,9 @@ missing_packages() {
         has node || echo nodejs
         has npm || echo npm
         has promtool || echo prometheus
+        has nginx || echo nginx
     fi
-    [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
-[ "$with" != bench ] || has wrk || echo wrk
+    [ "$with" != bench ] || has wrk || echo wrk
     ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
@@ -120,9 +120,9 @@ if ! is_current; then
     echo "setup: making .venv"
     .venv/bin/python -m pip --version >/dev/null 2>&1 ||
         "$python" -m venv --clear .venv || fail "making .venv failed."
-    .venv/bin/python -m pip install -q --disable-pip-version-check \
-        -r requirements-dev.txt || fail "pip failed; see above."
-    sha256sum requirements.txt requirements-dev.txt >"$stamp"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+        -r requirements-dev.lock || fail "pip failed; see above."
+    sha256sum requirements-dev.lock >"$stamp"
 fi
 
 if [ "$with" = all-tests ] && ! sha256sum --check --status $clients_stamp 2>/dev/null; then

@@ -8,10 +8,9 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
-from messaging.monitoring.metrics import metrics
 from project import health
 from project.missing import missing
-from project.views import Root, TokenView
+from project.views import Metrics, PasswordChange, RefreshView, Root, TokenView
 from reports.views import ReportViewSet
 from users.views import UserViewSet
 
@@ -41,10 +40,16 @@ urlpatterns = [
     path("", include(router.urls)),
     path("", include("messaging.urls")),
     path("token/", TokenView.as_view(), name="token"),
+    path("token/refresh/", RefreshView.as_view(), name="token-refresh"),
+    # Before that of the admin, which counts no wrong passwords.
+    path(
+        "admin/password_change/",
+        admin.site.admin_view(PasswordChange.as_view(), cacheable=True),
+    ),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),
-    path("metrics", csrf_exempt(metrics)),
+    path("metrics", Metrics.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", docs, name="docs"),
     # With open access there is no login.

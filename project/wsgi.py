@@ -14,12 +14,12 @@ from messaging.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django = get_wsgi_application()
 
-from messaging.monitoring.minutes import record_published  # noqa: E402 sets up first
+# isort: split
+# These need Django set up.
+from messaging.monitoring.minutes import flusher, record_published  # noqa: E402
+from project.tokens import reader  # noqa: E402
 
 record_published("api")
-
-#: Bytes of a body that are read although they are not needed.
-MOST_UNREAD = 16 * 1024 * 1024
 
 
 def application(
@@ -31,11 +31,14 @@ def application(
     A server that answers before it has read everything closes the connection, which the
     client may notice only when it sends its next request.
     """
+    if not environ["PATH_INFO"].startswith("/health/"):
+        for thread in (flusher, reader):
+            thread()
     body = environ["wsgi.input"]
     if has_unknown_length(environ):
         measure(environ)
     response = django(environ, start_response)
-    if 0 < int(environ.get("CONTENT_LENGTH") or 0) <= MOST_UNREAD:
+    if 0 < int(environ.get("CONTENT_LENGTH") or 0) <= settings.MAX_REQUEST_BODY:
         while body.read(settings.MAX_BODY):
             pass
     return response

@@ -21,11 +21,28 @@ from messaging.admin import (
     PublishingAdmin,
     ReadOnlyAdmin,
     badge,
+    orders,
     state_column,
 )
 
 from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Notification, Report, ReportFile
+
+orders(
+    ReportCreate,
+    "reports.add_report",
+    # In whose name, since when, and who sees it.
+    id_usuario="reports.add_report",
+    fecha_creacion="reports.add_report",
+    visibilidad="reports.change_report",
+)
+orders(
+    ReportUpdateVisibility,
+    "reports.change_report",
+    visibilidad="reports.change_report",
+    penalize_author="reports.change_report",
+)
+orders(ReportDelete, "reports.delete_report")
 
 
 class ReportCreateForm(MessageForm):

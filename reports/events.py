@@ -14,7 +14,7 @@ from .models import ReportLedger
 class ReportEvent(Event):
     """Base class of the events about reports."""
 
-    id_reporte: Annotated[str, fields.ID_REPORTE]
+    id_reporte: Annotated[fields.ReportId, fields.ID_REPORTE]
     version: Annotated[int, fields.VERSION]
     id_usuario: Annotated[int, fields.ID_USUARIO]
 

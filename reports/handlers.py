@@ -8,7 +8,9 @@ A `Reject` fails the messages it names; the others are handled again without the
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -25,8 +27,10 @@ from .commands import (
     ReportUpdateVisibility,
 )
 from .events import ReportCreated, ReportDeleted, ReportVisibilityUpdated
-from .models import Report, ReportLedger
+from .models import DailyCount, Report, ReportLedger
 from .signals import reports_changed
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = "No existe ningún reporte con ese id_reporte."
 STALE = "El reporte ya no tiene esa versión."
@@ -89,6 +93,8 @@ def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedg
                 else message.visibilidad
             ),
             fecha_creacion=message.fecha_creacion or now,
+            changed_by=message.actor,
+            changed_at=now,
         )
         for message, id_reporte in zip(messages, ids, strict=True)
     ]
@@ -98,7 +104,11 @@ def insert_rows(messages: list[ReportCreate], ids: list[str]) -> list[ReportLedg
 
 @handles(ReportUpdateVisibility, batch=True, savepoint=False)
 def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
-    """Set the visibility, lower the rating of penalised authors, return the ids."""
+    """
+    Set the visibility, lower the rating of penalised authors, and return the ids.
+
+    An author has no more than AUTHOR_PENALTIES_PER_DAY penalties on one day, in UTC.
+    """
     rows = lock_rows(messages)
     penalised = [m for m in messages if m.penalize_author]
     authors = UserChanges(rows[m.id_reporte].id_usuario for m in penalised)
@@ -107,36 +117,57 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
     ]:
         raise Reject("El autor del reporte ya no existe.", *unknown)
 
-    events, stale = [], []
+    if stale := stale_ones(messages, rows):
+        raise Reject(STALE, *stale, code="precondition_failed")
+
+    limit = settings.AUTHOR_PENALTIES_PER_DAY
+    wanted = Counter(rows[m.id_reporte].id_usuario for m in penalised)
+    earlier = DailyCount.objects.add({f"penalty {pk}": n for pk, n in wanted.items()})
+    left = {pk: limit - earlier[f"penalty {pk}"] for pk in wanted}
+    events, now = [], timezone.now()
     for message in messages:
         row = rows[message.id_reporte]
-        if message.if_version not in (None, row.version):
-            stale.append(message)
-            continue
         row.visibilidad = message.visibilidad
-        row.version += 1
+        row.note_change(message.actor, now)
+        is_penalised = bool(message.penalize_author)
         if message.penalize_author:
+            is_penalised = left[row.id_usuario] > 0
+            left[row.id_usuario] -= 1
+        if is_penalised:
             rating = authors[row.id_usuario].calificacion - settings.AUTHOR_PENALTY
             authors.update(row.id_usuario, message, calificacion=max(0.0, rating))
+        elif message.penalize_author:
+            text = "The author of report %s has had %d penalties today: no further one"
+            logger.warning(text, row.id_reporte, limit)
         event = ReportVisibilityUpdated.of(
-            row,
-            visibilidad=row.visibilidad,
-            penalize_author=bool(message.penalize_author),
+            row, visibilidad=row.visibilidad, penalize_author=is_penalised
         )
         events.append(event.caused_by(message))
-    if stale:
-        raise Reject(STALE, *stale, code="precondition_failed")
-    update(rows.values(), ["visibilidad", "version"])
+    update(rows.values(), [*ReportLedger.CHANGED, "visibilidad"])
     authors.save()
     reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]
+
+
+def stale_ones(
+    messages: list[ReportUpdateVisibility], rows: dict[str, ReportLedger]
+) -> list[ReportUpdateVisibility]:
+    """Return the messages whose report has another version when their turn comes."""
+    versions = {pk: row.version for pk, row in rows.items()}
+    stale = []
+    for message in messages:
+        if message.if_version not in (None, versions[message.id_reporte]):
+            stale.append(message)
+        else:
+            versions[message.id_reporte] += 1
+    return stale
 
 
 @handles(ReportDelete, batch=True, savepoint=False)
 def delete_reports(messages: list[ReportDelete]) -> list[str]:
     """Mark the ledger rows as deleted, for good, and return the ids."""
     rows = lock_rows(messages)
-    again, stale = [], []
+    again, stale, now = [], [], timezone.now()
     for message in messages:
         row = rows[message.id_reporte]
         if row.deleted:
@@ -145,12 +176,12 @@ def delete_reports(messages: list[ReportDelete]) -> list[str]:
             stale.append(message)
         else:
             row.deleted = True
-            row.version += 1
+            row.note_change(message.actor, now)
     if again:
         raise Reject(UNKNOWN, *again, code="not_found")
     if stale:
         raise Reject(STALE, *stale, code="precondition_failed")
-    update(rows.values(), ["deleted", "version"])
+    update(rows.values(), [*ReportLedger.CHANGED, "deleted"])
     events = [ReportDeleted.of(rows[m.id_reporte]).caused_by(m) for m in messages]
     reports_changed.send(Report, events=events)
     return [message.id_reporte for message in messages]

@@ -22,8 +22,8 @@ from .models import Report, ReportLedger
 
 #: An id that no author has.
 UNKNOWN_AUTHOR_ID = 10**12
-#: Maximum of penalties per author. Further ones would lower the rating to 0, where
-#: penalties have no visible effect.
+#: Maximum of penalties per author, unless the setting allows fewer. Further ones would
+#: lower the rating to 0, where penalties have no visible effect.
 MAX_PENALTIES = 8
 #: Values of `visibilidad`, which number the changes of one report.
 CHANGES = range(2, 1000)
@@ -92,9 +92,10 @@ class Reports:
         report.notes["changes"] = changes
         author: Entity = report.notes["author"]
         penalties = author.notes.get("penalties", 0)
+        limit = min(MAX_PENALTIES, settings.AUTHOR_PENALTIES_PER_DAY)
         body: dict[str, Any] = {"visibilidad": float(changes)}
         also: tuple[tuple[Entity, Change], ...] = ()
-        if client.random.random() < 0.1 and penalties < MAX_PENALTIES:
+        if client.random.random() < 0.1 and penalties < limit:
             author.notes["penalties"] = penalties + 1
             body["penalize_author"] = True
             also = ((author, Change(adds={"calificacion": -settings.AUTHOR_PENALTY})),)

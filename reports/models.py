@@ -4,13 +4,15 @@ Reports in two stores: the ledger in MySQL is authoritative, reads come from Mon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django.db import models
+from django.db import models, router
+from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
+from messaging.database import insert
 from messaging.models import Ledger, PrunableQuerySet
 
 from .mongodb import django_errors
@@ -132,6 +134,7 @@ class Notification(models.Model):
 
     SENDING is committed before the mail server is contacted. A row that is still in
     that state belongs to an attempt with an unknown outcome, which `doubts` counts.
+    OMITTED is one that exceeded NOTIFICATIONS_PER_DAY: it is never sent.
     """
 
     class Status(models.TextChoices):
@@ -141,6 +144,7 @@ class Notification(models.Model):
         WAITING = "waiting", _("en espera")
         SENT = "sent", _("enviado")
         REFUSED = "refused", _("rechazado")
+        OMITTED = "omitted", _("omitido")
 
     id_reporte = models.CharField(
         _("id del reporte"), max_length=36, primary_key=True, db_collation="utf8mb4_bin"
@@ -168,6 +172,12 @@ class Notification(models.Model):
         return self.id_reporte
 
 
+class ReportFileQuerySet(PrunableQuerySet):
+    """The files of reports."""
+
+    moment = "created_at"
+
+
 class ReportFile(models.Model):
     """The name of a report's file in the storage, committed once the file exists."""
 
@@ -177,5 +187,41 @@ class ReportFile(models.Model):
     name = models.CharField(max_length=255)
     created_at = models.DateTimeField()
 
+    objects = ReportFileQuerySet.as_manager()
+
     def __str__(self) -> str:
         return self.name
+
+
+class DailyCountQuerySet(PrunableQuerySet):
+    """What was counted on each day."""
+
+    moment = "day"
+
+    def add(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        """
+        Add to the counts of today, in UTC, and return what they were before.
+
+        Others that count the same wait until this transaction ends.
+        """
+        today = timezone.now().date()
+        # In one order, so that two transactions cannot deadlock.
+        keys = {f"{name} {today}": name for name in sorted(numbers)}
+        rows = [(key, today, numbers[name]) for key, name in keys.items()]
+        using, names = router.db_for_write(DailyCount), ("key", "day", "number")
+        insert(using, DailyCount, names, rows, adding=["number"])
+        found = self.using(using).filter(pk__in=keys).values_list("pk", "number")
+        return {keys[key]: number - numbers[keys[key]] for key, number in found}
+
+
+class DailyCount(models.Model):
+    """How often something that is limited was asked for on one day."""
+
+    key = models.CharField(max_length=100, primary_key=True, db_collation="utf8mb4_bin")
+    day = models.DateField(db_index=True)
+    number = models.PositiveIntegerField()
+
+    objects = DailyCountQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.number}"

@@ -1,92 +1,99 @@
 """
 The e-mail to the author of a new report: `run_consumer notifications`.
 
-An e-mail cannot be rolled back, so its state must not be either: it is committed on a
-separate database connection, SENDING before the mail server is contacted, and the
-outcome as soon as it is known.
+It is sent after the commit of its event, so that no transaction waits for the mail
+server. It cannot be taken back, so its state is committed for itself: SENDING before
+the mail server is contacted, and the outcome as soon as it is known.
+
+The e-mail has no text of a stranger, and a recipient or an author gets no more than
+NOTIFICATIONS_PER_DAY: it is of no use for sending texts to people.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import smtplib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from email.utils import parseaddr
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
-from django.db import connections, transaction
+from django.db import transaction
 from django.utils import timezone
+from pydantic import TypeAdapter, ValidationError
 
-from messaging import Reject, Retry, listens
+from messaging import Applied, Reject, Retry, listens, projects
+from messaging.fields import Email
+from users.commands import normalise_email
 from users.models import User
 
 from .events import ReportCreated
-from .models import Notification, ReportLedger
+from .fields import UUID
+from .models import DailyCount, Notification, ReportLedger
 
 logger = logging.getLogger(__name__)
 
 QUEUE = "notifications_queue"
 SUBJECT = "Su reporte ha sido registrado"
 BODY = """\
-Hola, {nombre}:
+Hola:
 
-Su reporte {id_reporte} quedó registrado el {fecha:%d/%m/%Y a las %H:%M} UTC.
-
-Descripción:
-{descripcion}
+Su reporte{id_reporte} quedó registrado el {fecha:%d/%m/%Y a las %H:%M} UTC.
 """
 #: "Service not available, closing": this concerns the server, not the e-mail
 #: (https://www.rfc-editor.org/rfc/rfc5321#section-3.8).
 CLOSING = 421
+RECIPIENT: TypeAdapter[str] = TypeAdapter(Email)
 
 #: Reports whose e-mail the mail server has accepted, but whose row is not committed.
 _accepted: set[str] = set()
 
 
 @listens(QUEUE, ReportCreated, alone=True)
-def notify_author(event: ReportCreated) -> str:
+def accept(event: ReportCreated) -> str:
+    """Leave the work to `notify_authors`, which no transaction waits for."""
+    return event.id_reporte
+
+
+@projects(QUEUE, database="default")
+def notify_authors(applied: list[Applied]) -> None:
+    """Send the e-mails about new reports."""
+    for _, id_reporte in applied:
+        notify_author(id_reporte)
+
+
+def notify_author(id_reporte: str) -> None:
     """
     Send one e-mail, unless the report or its author is deleted.
 
     Raise `Retry` if the mail server is unavailable, `Reject` if it refuses this e-mail
     for good, and its own error if it refuses this e-mail for now.
     """
-    row = ReportLedger.objects.filter(pk=event.id_reporte).first()
-    author = User.objects.filter(pk=event.id_usuario).first()
-    if row is None or row.deleted or row.anonymous or author is None:
-        logger.info("No e-mail for %s: it or its author is deleted", event.id_reporte)
-        return event.id_reporte
+    row = ReportLedger.objects.filter(pk=id_reporte, deleted=False).first()
+    # From the ledger, because anyone may send an event to the queue.
+    author = User.objects.filter(pk=row.id_usuario).first() if row else None
+    if row is None or row.anonymous or author is None:
+        logger.info("No e-mail for %s: it or its author is deleted", id_reporte)
+        return
+    # Other programs choose ids, which may be words.
+    shown = f" {row.pk}" if UUID.fullmatch(row.pk) else ""
     mail = EmailMessage(
         SUBJECT,
-        BODY.format(
-            nombre=author.nombre,
-            id_reporte=event.id_reporte,
-            fecha=event.fecha_creacion,
-            descripcion=event.descripcion,
-        ),
-        to=[author.email],
-        headers={"Message-ID": message_id(event.id_reporte)},
+        BODY.format(id_reporte=shown, fecha=row.fecha_creacion),
+        to=[checked(author.email)],
+        headers={"Message-ID": message_id(row.pk)},
     )
-    on_own_connection(lambda: deliver(event.id_reporte, mail))
-    return event.id_reporte
+    if claim(row.pk, author.pk, mail):
+        deliver(row.pk, mail)
 
 
-def on_own_connection(function: Callable[[], None]) -> None:
-    """Run a function on a database connection outside the caller's transaction."""
-
-    def run() -> None:
-        try:
-            function()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as thread:
-        # With the context, so that its log lines have the ids of the message.
-        thread.submit(copy_context().run, run).result()
+def checked(recipient: str) -> str:
+    """Return the address of one recipient; raise `Reject` for anything else."""
+    try:
+        return RECIPIENT.validate_python(recipient)
+    except ValidationError:
+        raise Reject("La dirección de e-mail del autor no es válida.") from None
 
 
 def message_id(id_reporte: str) -> str:
@@ -96,9 +103,7 @@ def message_id(id_reporte: str) -> str:
 
 
 def deliver(id_reporte: str, mail: EmailMessage) -> None:
-    """Send an e-mail that has not been sent yet, and record the outcome."""
-    if not claim(id_reporte, mail):
-        return
+    """Send an e-mail that was claimed, and record the outcome."""
     problem: Exception | None = None
     with transaction.atomic():
         # While this lock is held no other process sends the e-mail. A killed process
@@ -121,8 +126,12 @@ def deliver(id_reporte: str, mail: EmailMessage) -> None:
         raise problem
 
 
-def claim(id_reporte: str, mail: EmailMessage) -> bool:
-    """Commit that it is being sent; return False if it was sent before."""
+def claim(id_reporte: str, author: int, mail: EmailMessage) -> bool:
+    """
+    Commit that it is being sent, and return True.
+
+    Return False if it was sent before, or if it is one too many today.
+    """
     recipient, header = mail.to[0], mail.extra_headers["Message-ID"]
     with transaction.atomic():
         rows = Notification.objects.select_for_update(nowait=True)
@@ -135,7 +144,13 @@ def claim(id_reporte: str, mail: EmailMessage) -> bool:
                 "changed_at": timezone.now(),
             },
         )
-        if row.status == Notification.Status.SENT:
+        if row.status in (Notification.Status.SENT, Notification.Status.OMITTED):
+            return False
+        if is_new and is_too_many(author, recipient):
+            text = "No e-mail for report %s: its author or recipient has had %d today"
+            logger.warning(text, id_reporte, settings.NOTIFICATIONS_PER_DAY)
+            row.status = Notification.Status.OMITTED
+            row.save()
             return False
         if not is_new:
             in_doubt = row.status == Notification.Status.SENDING
@@ -152,6 +167,23 @@ def claim(id_reporte: str, mail: EmailMessage) -> bool:
         # An e-mail that was begun under other settings keeps its Message-ID.
         mail.extra_headers["Message-ID"] = row.message_id
     return True
+
+
+def is_too_many(author: int, recipient: str) -> bool:
+    """Count an e-mail, and return whether it exceeds a limit of today."""
+    earlier = DailyCount.objects.add(
+        {f"mail of {author}": 1, f"mail to {mailbox_of(recipient)}": 1}
+    )
+    limit: int = settings.NOTIFICATIONS_PER_DAY
+    return max(earlier.values()) >= limit
+
+
+def mailbox_of(recipient: str) -> str:
+    """Return a digest of the mailbox of an address: the counts outlive the user."""
+    local, _, domain = normalise_email(recipient).rpartition("@")
+    # Many servers deliver john+anything@example.com to John.
+    mailbox = f"{local.partition('+')[0]}@{domain}"
+    return hashlib.sha256(mailbox.encode()).hexdigest()
 
 
 def send(mail: EmailMessage) -> None:

@@ -1,34 +1,29 @@
-"""A report as a PDF."""
+"""A report as a PDF, laid out in a process that can be ended."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from django.conf import settings
-from fpdf import FPDF
-from fpdf.fonts import TTFFont
 
 from messaging.logs.repetition import RepeatingLogger
 
+from .child_process import ChildFailed, run
 from .events import ReportCreated
+from .layout import Document, is_western, lay_out
 
+logger = logging.getLogger(__name__)
 repeating = RepeatingLogger(__name__)
-
-#: Points.
-TITLE, TEXT, LABEL = 16, 11, 8
-#: Millimetres.
-LINE = 6
-#: A font that every PDF reader has. Embedding a font takes fifty times as long.
-CORE_FONT = "helvetica"
-#: The characters it has: those of Western Europe.
-CORE_LETTERS = "latin-1"
 
 
 def render(report: ReportCreated) -> bytes:
     """
     Return a PDF of what never changes in a report.
 
-    Without the author, because DELETED_AUTHORS may remove the author later.
+    Without the author, because DELETED_AUTHORS may remove the author later. A text
+    whose letters cannot be joined in the time and memory of the settings is laid out
+    without that; raise `ChildFailed` if that fails as well.
     """
     fields = {
         "Id": report.id_reporte,
@@ -37,69 +32,38 @@ def render(report: ReportCreated) -> bytes:
         "Ubicación": report.ubicacion,
         "Descripción": report.descripcion,
     }
-    paper = Paper("".join(fields.values()))
-    paper.set_title(f"Reporte {report.id_reporte}")
-    paper.set_creation_date(report.fecha_creacion)
-    paper.add_page()
-    paper.put("Reporte", TITLE)
-    for label, text in fields.items():
-        if text:
-            paper.put(label, LABEL)
-            paper.put(text, TEXT)
-            paper.ln(LINE / 2)
-    return bytes(paper.output())
-
-
-class Paper(FPDF):
-    """
-    A document in fonts that have the characters of its text.
-
-    If the core font lacks one, the fonts of the setting REPORT_FONTS are used, in
-    their order. A character that none of them has becomes a question mark.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(format="A4")
-        self.set_lang("es")
-        self.family = CORE_FONT
-        #: Code points that the added fonts have.
-        self._letters: set[int] = set()
-        if not is_western(text):
-            self._add_fonts()
-
-    def _add_fonts(self) -> None:
-        paths = [path for path in settings.REPORT_FONTS if Path(path).exists()]
-        names = [f"font{number}" for number in range(len(paths))]
-        if not paths:
-            repeating.warning(
-                "None of REPORT_FONTS is installed; characters will be missing"
-            )
-            return
-        for name, path in zip(names, paths, strict=True):
-            self.add_font(name, fname=path)
-            font = self.fonts[name]
-            assert isinstance(font, TTFFont)  # because it comes from a file
-            self._letters |= font.cmap.keys()
-        self.family = names[0]
-        self.set_fallback_fonts(names[1:])
-        # For right-to-left scripts and joined letters.
-        self.set_text_shaping(use_shaping_engine=True)
-
-    def _has(self, letter: str) -> bool:
-        return ord(letter) in self._letters if self._letters else is_western(letter)
-
-    def put(self, text: str, size: int) -> None:
-        """Write text over the whole width, on as many lines and pages as it needs."""
-        text = "\n".join(text.expandtabs(4).splitlines())
-        text = "".join(c if c == "\n" or self._has(c) else "?" for c in text)
-        self.set_font(self.family, size=size)
-        self.multi_cell(0, LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
-
-
-def is_western(text: str) -> bool:
-    """Return whether the core font has all characters of a text."""
+    document = Document(
+        title=f"Reporte {report.id_reporte}",
+        heading="Reporte",
+        created=report.fecha_creacion,
+        fields=fields,
+        fonts=fonts_for("".join(fields.values())),
+    )
     try:
-        text.encode(CORE_LETTERS)
-    except UnicodeEncodeError:
-        return False
-    return True
+        return _lay_out_apart(document, is_shaped=True)
+    except ChildFailed as error:
+        text = "The file of report %s is made without joining letters: %s"
+        logger.warning(text, report.id_reporte, error)
+        return _lay_out_apart(document, is_shaped=False)
+
+
+def _lay_out_apart(document: Document, *, is_shaped: bool) -> bytes:
+    return run(
+        lay_out,
+        document,
+        is_shaped=is_shaped,
+        seconds=settings.REPORT_FILE_SECONDS,
+        megabytes=settings.REPORT_FILE_MEGABYTES,
+    )
+
+
+def fonts_for(text: str) -> tuple[str, ...]:
+    """Return the paths of those of REPORT_FONTS that exist, if the text needs them."""
+    if is_western(text):
+        return ()
+    paths = tuple(path for path in settings.REPORT_FONTS if Path(path).exists())
+    if not paths:
+        repeating.warning(
+            "None of REPORT_FONTS is installed; characters will be missing"
+        )
+    return paths

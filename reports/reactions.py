@@ -37,11 +37,11 @@ def anonymise_reports(event: UserDeleted) -> int:
     rows = ReportLedger.objects.select_for_update().filter(
         id_usuario=event.user_id, anonymous=False, deleted=False
     )
-    changed = list(rows.order_by("pk"))
+    changed, now = list(rows.order_by("pk")), datetime.now(UTC)
     for row in changed:
         row.anonymous = True
-        row.version += 1
-    update(changed, ["anonymous", "version"])
+        row.note_change(event.actor, now)
+    update(changed, [*ReportLedger.CHANGED, "anonymous"])
     reports_changed.send(
         Report,
         events=[ReportAnonymised.of(row) for row in changed],

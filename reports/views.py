@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
-from project.access import EDITOR, MODERATOR
+from project.access import sees_hidden
 
 from .fields import canonical
 from .files import open_file
@@ -55,11 +55,7 @@ class ReportViewSet(QueuedViewSet):
     search_fields = ["^ubicacion", "descripcion"]
     ordering_fields = ["fecha_creacion", "visibilidad"]
     ordering = ["-fecha_creacion"]
-    roles = {
-        "create": EDITOR,
-        "partial_update": MODERATOR,
-        "destroy": MODERATOR,
-    }
+    resource = "report"
     writes = {
         "create": Write(
             ReportCreateSerializer,
@@ -77,6 +73,13 @@ class ReportViewSet(QueuedViewSet):
             echo="id_reporte",
         ),
     }
+
+    def get_queryset(self) -> Any:
+        """Leave out hidden reports, except for those who may see them."""
+        reports: Any = super().get_queryset()
+        if getattr(self, "swagger_fake_view", False) or sees_hidden(self.request):
+            return reports
+        return reports.filter(visibilidad__gt=0)
 
     def get_object(self) -> Report:
         """Return the report, whether its UUID is in upper or lower case."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.apps import AppConfig
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import Model
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
@@ -66,9 +66,8 @@ def declared(
     declare()
     time.sleep(NEW_QUEUE)
     # It would take more time than emptying the databases, which calls it for each test.
-    post_migrate.disconnect(
-        dispatch_uid="django.contrib.auth.management.create_permissions"
-    )
+    for name in ("django.contrib.auth.management.create_permissions", "project.groups"):
+        post_migrate.disconnect(dispatch_uid=name)
     yield Broker()
     # It would look for its database, which is dropped next.
     with django_db_blocker.unblock():
@@ -82,6 +81,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.django_db(transaction=True, databases="__all__")
             )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Let a test begin with a living session, however long its fixtures took."""
+    close_ended_session()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Empty the tables in a living session, however long the test took."""
+    close_ended_session()
+
+
+def close_ended_session() -> None:
+    """Close a connection whose session the server has ended for being idle."""
+    is_open = connection.connection is not None and not connection.in_atomic_block
+    if is_open and not connection.is_usable():
+        connection.close()
 
 
 @pytest.fixture

@@ -11,10 +11,20 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from messaging import Message
-from messaging.admin import MessageForm, PublishingAdmin
+from messaging.admin import SUPERUSER, MessageForm, PublishingAdmin, orders
 
 from .commands import UserCreate, UserDelete, UserUpdate
 from .models import EDITABLE, User
+
+#: Fields that nobody writes in the admin.
+COUNTED: dict[str, str | None] = {
+    "calificacion": SUPERUSER,
+    "numero_reportes": SUPERUSER,
+}
+orders(UserCreate, "users.add_user", fecha_creacion="users.add_user", **COUNTED)
+# To another address go the e-mails about a user's reports.
+orders(UserUpdate, "users.change_user", email="users.change_user", **COUNTED)
+orders(UserDelete, "users.delete_user")
 
 
 class UserForm(MessageForm):

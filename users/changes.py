@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Max
+from django.utils import timezone
 
 from messaging import Message, touches
 from messaging.database import update
@@ -42,6 +43,7 @@ class UserChanges:
         self._changed: dict[int, User] = {}
         self._deleted: set[int] = set()
         self._events: list[UserEvent] = []
+        self._now = timezone.now()
 
     def __contains__(self, user_id: int) -> bool:
         return user_id in self._users
@@ -64,7 +66,7 @@ class UserChanges:
             setattr(user, name, value)
         self._changed_fields |= values.keys()
         self._changed[user_id] = user
-        event = UserUpdated.of(user, self._next_version(user_id))
+        event = UserUpdated.of(user, self._next_version(user_id, cause))
         self._events.append(event.caused_by(cause))
 
     def delete(self, user_id: int, cause: Message) -> None:
@@ -73,7 +75,7 @@ class UserChanges:
         self._changed.pop(user_id, None)
         self._deleted.add(user_id)
         self._ledger[user_id].deleted = True
-        version = self._next_version(user_id)
+        version = self._next_version(user_id, cause)
         event = UserDeleted(user_id=user_id, version=version)
         self._events.append(event.caused_by(cause))
 
@@ -85,12 +87,14 @@ class UserChanges:
         if self._deleted:
             User.objects.filter(pk__in=self._deleted).delete()
         touched = sorted({event.user_id for event in self._events})
-        update([self._ledger[pk] for pk in touched], ["version", "deleted"])
+        rows = [self._ledger[pk] for pk in touched]
+        update(rows, [*UserLedger.CHANGED, "deleted"])
         users_changed.send(User, events=self._events)
 
-    def _next_version(self, user_id: int) -> int:
-        self._ledger[user_id].version += 1
-        return self._ledger[user_id].version
+    def _next_version(self, user_id: int, cause: Message) -> int:
+        row = self._ledger[user_id]
+        row.note_change(cause.actor, self._now)
+        return row.version
 
 
 @touches("users_queue")

@@ -44,7 +44,7 @@ def create_users(messages: list[UserCreate]) -> list[int]:
         if not refused:
             raise
         raise Reject(TAKEN, *refused, code="conflict") from None
-    UserLedger.objects.begin(ids)
+    UserLedger.objects.begin(ids, (message.actor for message in messages))
     events = [UserCreated.of_row(*one) for one in zip(ids, rows, messages, strict=True)]
     users_changed.send(User, events=events)
     return ids

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from messaging.database import insert
@@ -118,10 +119,10 @@ class User(models.Model):
 class UserLedgerQuerySet(models.QuerySet["UserLedger"]):
     """Rows of the ledger."""
 
-    def begin(self, ids: Iterable[int]) -> None:
-        """Insert rows at version 1."""
-        names = ("user_id", "version", "deleted")
-        rows = [(pk, 1, False) for pk in ids]
+    def begin(self, ids: Iterable[int], actors: Iterable[str]) -> None:
+        """Insert rows at version 1, with those who have ordered the new users."""
+        names, now = ("user_id", *UserLedger.CHANGED, "deleted"), timezone.now()
+        rows = [(pk, 1, by, now, False) for pk, by in zip(ids, actors, strict=True)]
         insert(router.db_for_write(UserLedger), UserLedger, names, rows)
 
 

@@ -8,15 +8,17 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from messaging.rest_framework.serializers import MessageSerializer
+from project.fields import PersonalFields
 
 from .commands import UserCreate, UserDelete, UserUpdate
 from .models import EDITABLE, User
 
 
-class UserSerializer(serializers.ModelSerializer):
+class UserSerializer(PersonalFields, serializers.ModelSerializer):
     """The answer to a read."""
 
     class Meta:
+        resource = "user"
         model = User
         fields = [
             "user_id",

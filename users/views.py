@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from messaging.rest_framework.serializers import Write
 from messaging.rest_framework.viewsets import QueuedViewSet
-from project.access import EDITOR, MODERATOR
+from project.fields import VisibleFields
 
 from .filters import UserFilter
 from .models import User, UserQuerySet
@@ -22,7 +22,7 @@ CHANGE = Write(
 )
 
 
-class UserViewSet(QueuedViewSet):
+class UserViewSet(VisibleFields, QueuedViewSet):
     """Las personas que escriben reportes."""
 
     queryset = User.objects.all()
@@ -38,12 +38,7 @@ class UserViewSet(QueuedViewSet):
         "numero_reportes",
     ]
     ordering = ["user_id"]
-    roles = {
-        "create": EDITOR,
-        "update": EDITOR,
-        "partial_update": EDITOR,
-        "destroy": MODERATOR,
-    }
+    resource = "user"
     writes = {
         "create": Write(
             UserCreateSerializer,

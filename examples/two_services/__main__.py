@@ -14,11 +14,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import environ
 import honcho.manager
 
+from messaging.lab.folders import own_folder
 from messaging.lab.processes import free_port
 from messaging.lab.servers import RabbitMQ
+from messaging.lab.variables import started
 
 BASE = Path(__file__).resolve().parent.parent.parent
 LOCAL = BASE / ".local" / "two-services"
@@ -33,11 +34,9 @@ def main() -> int:
     parser.add_argument("--port-b", type=int, default=7041, help="default: 7041")
     options = parser.parse_args()
     os.chdir(BASE)
-    LOCAL.mkdir(parents=True, exist_ok=True)
-    servers = BASE / ".local" / "servers.env"
-    with suppress(OSError, ValueError):  # it may have been killed
-        os.kill(int(servers.read_text().partition("\n")[0].removeprefix("# pid ")), 0)
-        environ.Env.read_env(servers)
+    for folder in (LOCAL.parent, LOCAL):
+        own_folder(folder)
+    os.environ.update(started(BASE / ".local" / "servers.env") | dict(os.environ))
     os.environ.setdefault("SERVICE_B_DATABASE_URL", f"sqlite:///{LOCAL}/b.sqlite3")
     os.environ["PYTHONUNBUFFERED"] = "1"
     broker = None

@@ -8,11 +8,14 @@ Django's admin saves; the other modules show tables read-only.
 # Django imports only this module of an app's admin.
 
 from . import dead_letters, leases, parked, replays, tables
+from .orders import SUPERUSER, orders
+from .passwords import recent_password
 from .publishing import MessageForm, PublishingAdmin
 from .reading import ReadOnlyAdmin, column
 from .states import badge, state_column
 
 __all__ = [
+    "SUPERUSER",
     "MessageForm",
     "PublishingAdmin",
     "ReadOnlyAdmin",
@@ -20,7 +23,9 @@ __all__ = [
     "column",
     "dead_letters",
     "leases",
+    "orders",
     "parked",
+    "recent_password",
     "replays",
     "state_column",
     "tables",

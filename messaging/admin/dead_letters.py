@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
@@ -15,8 +18,6 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
 from messaging.dead_letters.masking import mask, mask_body, mask_event
 from messaging.dead_letters.replay import (
-    corrected,
-    discard,
     overtaken,
     requeue,
     restore,
@@ -24,8 +25,11 @@ from messaging.dead_letters.replay import (
 from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
+from .orders import check_correction
+from .passwords import recent_password
+from .publishing import log
 from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
-from .replays import ReplayPages, operator, selected, waiting
+from .replays import ReplayPages, logged, operator, selected, waiting
 from .states import STATUS, state_column, word
 
 KIND = state_column("kind", gettext_lazy("kind"))
@@ -55,6 +59,9 @@ class ReplayForm(forms.ModelForm):
         ),
     )
 
+    #: Who sends it.
+    account: Any = AnonymousUser()
+
     class Meta:
         model = DeadLetter
         fields: list[str] = []
@@ -81,9 +88,12 @@ class ReplayForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.body is not None and "_discard" not in self.data:
             try:
-                corrected(self.instance, self.body)
+                check_correction(self.account, self.instance, self.body)
             except InvalidMessage as error:
                 self.add_error("replay_body", str(error))
+            except PermissionDenied as error:
+                text = gettext("This body orders something else, which needs: %s")
+                self.add_error("replay_body", text % error)
         return cleaned
 
 
@@ -110,6 +120,7 @@ class DeadLetterAdmin(ReplayPages):
     list_filter = ("status", "is_answered", "kind", "queue", "event_type")
     search_fields = ("id__startswith", "message_id__startswith", "reason")
     plain_search_fields = ("id__startswith", "message_id__startswith")
+    plain_lookups = ("cause",)  # links of groups
     search_help_text = gettext_lazy("Beginning of an id, or part of the reason")
     ordering = ("-failed_at",)
     actions = ("replay", "requeue", "discard", "restore")
@@ -124,6 +135,7 @@ class DeadLetterAdmin(ReplayPages):
         "reason",
         "exception",
         "is_answered",
+        "sent_by",
         "failed_at",
         "archived_at",
         STATUS,
@@ -140,6 +152,7 @@ class DeadLetterAdmin(ReplayPages):
         "short_reason": masked(
             gettext_lazy("reason"), lambda one: Truncator(mask(one.reason)).chars(100)
         ),
+        "sent_by": masked(gettext_lazy("sent by"), lambda one: mask(one.actor) or "-"),
         "trail": masked(
             gettext_lazy("history"),
             lambda one: trail_of(map(mask_event, one.history)),
@@ -160,8 +173,10 @@ class DeadLetterAdmin(ReplayPages):
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return the form, without the body for those who may not see it."""
-        form = ReplayForm if sees_personal_data(request) else SealedForm
-        return super().get_form(request, *args, **{"form": form} | kwargs)
+        base = ReplayForm if sees_personal_data(request) else SealedForm
+        form: Any = super().get_form(request, *args, **{"form": base} | kwargs)
+        form.account = request.user
+        return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Return all fields of the model."""
@@ -185,6 +200,11 @@ class DeadLetterAdmin(ReplayPages):
         """Return the beginning of the reason."""
         return Truncator(letter.reason).chars(100)
 
+    @admin.display(description=gettext_lazy("sent by"))
+    def sent_by(self, letter: DeadLetter) -> str:
+        """Return who had ordered it."""
+        return letter.actor or "-"
+
     @admin.display(description=gettext_lazy("history"))
     def trail(self, letter: DeadLetter) -> str:
         """Return the history, one line per event."""
@@ -203,15 +223,20 @@ class DeadLetterAdmin(ReplayPages):
     @admin.action(
         description=gettext_lazy("Send again (requeue)"), permissions=["operate"]
     )
-    def requeue(
+    @recent_password
+    def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Requeue the selected dead letters that are waiting."""
+        self._requeue(request, queryset)
+
+    def _requeue(
         self, request: HttpRequest, queryset: QuerySet[Any], body: bytes | None = None
     ) -> None:
-        """Requeue the selected dead letters that are waiting."""
         number = 0
         newer: dict[str, Any] = {}
         try:
             for letters in requeue(waiting(queryset), operator(request), body=body):
                 number += len(letters)
+                log(request, letters, CHANGE, "requeue")
                 newer |= overtaken(letters)
         except PublishError as error:
             text = gettext("The broker did not take all of them: %s") % error
@@ -231,24 +256,27 @@ class DeadLetterAdmin(ReplayPages):
         self.message_user(request, text % number, messages.SUCCESS)
 
     @admin.action(description=gettext_lazy("Discard"), permissions=["operate"])
+    @recent_password
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Discard the selected dead letters that are waiting; the rows are kept."""
-        number = sum(map(len, discard(waiting(queryset), operator(request))))
-        text = ngettext(
-            "%d dead letter was discarded.", "%d dead letters were discarded.", number
-        )
-        self.message_user(request, text % number, messages.SUCCESS)
+        self._discard(request, waiting(queryset))
 
     @admin.action(
         description=gettext_lazy("Fetch back (restore)"), permissions=["operate"]
     )
     def restore(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Let the selected dead letters that were discarded wait again."""
-        number = sum(map(len, restore(selected(queryset), operator(request))))
+        settled = restore(selected(queryset), operator(request))
+        number = logged(request, settled, "restore")
         text = ngettext(
             "%d dead letter waits again.", "%d dead letters wait again.", number
         )
         self.message_user(request, text % number, messages.SUCCESS)
+
+    @recent_password
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show a dead letter, or settle it."""
+        return super().change_view(request, *args, **kwargs)
 
     def save_model(
         self, request: HttpRequest, obj: DeadLetter, form: Any, change: bool
@@ -256,9 +284,12 @@ class DeadLetterAdmin(ReplayPages):
         """Requeue or discard the dead letter instead of saving it."""
         one = DeadLetter.objects.filter(pk=obj.pk)
         if "_discard" in request.POST:
-            self.discard(request, one)
+            self._discard(request, waiting(one))
         else:
-            self.requeue(request, one, form.body)
+            self._requeue(request, one, form.body)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Log nothing: the actions have."""
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Return to the list without a message: the actions have added one."""

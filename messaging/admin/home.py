@@ -7,35 +7,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections
 from django.db.models import Min, Sum
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 from messaging.amqp.client import connect
 from messaging.cluster.resizing import QueueState
 from messaging.conf import settings
 from messaging.database.connections import ping
 from messaging.dead_letters import groups
-from messaging.dead_letters.replayer import is_worked_off
-from messaging.doctor.tables import LATE, estimate
+from messaging.doctor.disk import disks
+from messaging.doctor.tables import estimate
 from messaging.models import DeadLetter, LastRun, Minute, Outbox, Worker
 from messaging.models.minute import TIMES, WAITS, quantile
-from messaging.models.replay import ReplayJob
 from messaging.monitoring import state
 from messaging.monitoring.servers import Reading, refresh
 from messaging.monitoring.state import Backlog
-from messaging.registry import consumer_name
 from messaging.text import duration
 from messaging.topology import is_dead_queue
 
 from .curves import Curve
 from .reading import sees_personal_data
 from .replays import shown
-from .states import since
+from .signs import Button, Sign, age_of, failures, signs_of, steering
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Steps of the two curves of a queue: minutes, and quarters of an hour.
@@ -47,29 +44,11 @@ SILENT = 15.0
 #: Shares of the messages whose times are shown.
 SHARES = (0.5, 0.95, 0.99)
 
+#: What reads the disks of the broker.
+DISKS = "broker's disks"
+
 #: The servers, as this process has last read them.
 _readings: dict[str, Reading[Any]] = {}
-
-
-class Button(NamedTuple):
-    """What helps: a link, or a form if it has an action."""
-
-    text: str
-    url: str
-    action: str = ""
-    queue: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """One sentence about the state, and what to do about it."""
-
-    #: "ok", "warning" or "error".
-    level: str
-    text: str
-    #: A command that helps.
-    remedy: str = ""
-    button: Button | None = None
 
 
 @dataclass(slots=True)
@@ -130,7 +109,8 @@ def context_of(request: HttpRequest) -> dict[str, Any]:
     found = groups.find_groups(limit=LISTED)
     outbox = Outbox.objects.using(settings.DATABASE)
     first = outbox.aggregate(first=Min("created_at"))["first"]
-    signs = [*signs_of(away, parts, queues, first), *failures(found)]
+    full = _readings[DISKS].value if DISKS in _readings else None
+    signs = [*signs_of(away, parts, queues, first, full or ()), *failures(found)]
     signs.sort(key=lambda one: one.level != "error")
     return {
         "request": request,
@@ -167,6 +147,8 @@ def read_servers() -> list[str]:
         if alias not in _readings and alias != settings.DATABASE:
             _readings[alias] = Reading(alias, partial(ping, alias))
     _readings.setdefault("broker", Reading("broker", read_broker))
+    if settings.BROKER_METRICS:
+        _readings.setdefault(DISKS, Reading(DISKS, disks))
     refresh(_readings.values())
     return [name for name, one in _readings.items() if not one.is_up]
 
@@ -175,80 +157,6 @@ def read_broker() -> dict[str, QueueState]:
     """Return the states of all queues."""
     with connect("admin") as client:
         return state.in_broker(client)
-
-
-def signs_of(
-    away: Sequence[str],
-    parts: Sequence[Backlog],
-    queues: Sequence[Backlog],
-    unpublished: datetime | None,
-) -> Iterator[Sign]:
-    """Yield what is wrong; `unpublished` is since when events wait."""
-    for name in away:
-        text = gettext("No answer from the server “%(name)s”.") % {"name": name}
-        yield Sign("error", text, "manage.py doctor")
-    if "broker" not in away:
-        yield from idle(parts)
-    if unpublished and datetime.now(UTC) - unpublished > LATE:
-        waited = duration(age_of(unpublished))
-        text = gettext("Events have been waiting for the relay for %s.") % waited
-        yield Sign("error", text, "manage.py relay_outbox")
-    for queue in queues:
-        named = {"queue": queue.name, "number": queue.waiting}
-        if paused := queue.paused:
-            text = gettext("%(queue)s is paused by %(who)s. %(number)d messages wait.")
-            values = named | {"who": since(paused)}
-            button = steering(gettext("Resume"), "resume", queue.name)
-            yield Sign("warning", text % values, button=button)
-        for cause in queue.causes[:1]:
-            text = gettext("%(queue)s: %(number)d messages wait because of %(cause)s")
-            values = named | {"cause": since(cause)}
-            button = steering(gettext("Retry now"), "retry", queue.name)
-            is_parked = queue.parked and not queue.paused
-            yield Sign("warning", text % values, button=button if is_parked else None)
-    jobs = ReplayJob.objects.using(settings.DATABASE).sending().count()
-    if jobs and not is_worked_off():
-        text = gettext("No process works off the %(number)d replay jobs under way.")
-        url = reverse("admin:messaging_replayjob_changelist")
-        button = Button(gettext("Look at the jobs"), url)
-        remedy = "manage.py run_consumer dead_letters"
-        yield Sign("warning", text % {"number": jobs}, remedy, button)
-    for name, causes in state.failing_queues().items():
-        text = gettext("Nothing succeeds in %(queue)s: %(cause)s")
-        why = since(causes[0]) if causes else gettext("see the failures below")
-        yield Sign("error", text % {"queue": name, "cause": why})
-
-
-def idle(parts: Sequence[Backlog]) -> Iterator[Sign]:
-    """Yield the queues that no process consumes, and those whose messages wait."""
-    waiting: dict[str, int] = defaultdict(int)
-    for one in parts:
-        if one.ready is not None and not one.consumers and not one.paused:
-            waiting[one.queue] += one.waiting
-    for queue, number in waiting.items():
-        text = gettext("No process consumes %(queue)s; %(number)d messages wait.")
-        remedy = f"manage.py run_consumer {consumer_name(queue)}"
-        level = "error" if number else "warning"
-        yield Sign(level, text % {"queue": queue, "number": number}, remedy)
-
-
-def failures(found: Sequence[groups.Group]) -> Iterator[Sign]:
-    """Yield the largest group of failures that nobody has noted as known."""
-    for one in [group for group in found if not group.note][:1]:
-        text = ngettext(
-            "%(number)d message was given up: %(title)s",
-            "%(number)d messages were given up: %(title)s",
-            one.count,
-        )
-        url = reverse("admin:messaging_deadletter_groups")
-        values = {"number": one.count, "title": one.title}
-        button = Button(gettext("Look at the failures"), url)
-        yield Sign("warning", text % values, button=button)
-
-
-def steering(text: str, action: str, queue: str) -> Button:
-    """Return a button that does something with a queue."""
-    return Button(text, reverse("admin:messaging_steer"), action, queue)
 
 
 def rows_of(queues: Sequence[Backlog]) -> Iterator[Row]:
@@ -301,11 +209,6 @@ def quantiles(numbers: Mapping[str, int], classes: Sequence[str]) -> str:
     return " / ".join(
         f"{time:.1f} s" if time < 10 else duration(time) for time in times
     )
-
-
-def age_of(moment: datetime | None) -> float | None:
-    """Return the seconds since a moment."""
-    return (datetime.now(UTC) - moment).total_seconds() if moment else None
 
 
 def processes() -> list[dict[str, Any]]:

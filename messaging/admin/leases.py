@@ -6,6 +6,7 @@ import logging
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -19,6 +20,7 @@ from messaging.models.parked import Parked
 from messaging.monitoring import state
 from messaging.topology import consumed_names
 
+from .publishing import log
 from .reading import OperationsAdmin, masked
 from .replays import operator
 from .states import word
@@ -93,6 +95,7 @@ class LeaseAdmin(OperationsAdmin):
         else:
             raise Http404
         logger.info("%s: %s by %s", queue, action, request.user.pk)
+        log(request, [PausedQueue(queue=queue)], CHANGE, action)
         self.message_user(request, text, messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:app_list", args=["messaging"]))
 

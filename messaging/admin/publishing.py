@@ -24,6 +24,7 @@ from messaging.message import Message
 from messaging.publish import publish
 
 from .lists import ListAdmin
+from .passwords import recent_password
 
 repeating = RepeatingLogger(__name__)
 
@@ -102,6 +103,7 @@ class PublishingAdmin(ListAdmin):
         return form
 
     @method_decorator(csrf_protect)
+    @recent_password
     def delete_view(
         self,
         request: HttpRequest,
@@ -139,6 +141,7 @@ class PublishingAdmin(ListAdmin):
         description=gettext_lazy("Delete selected %(verbose_name_plural)s"),
         permissions=["delete"],
     )
+    @recent_password
     def delete_selected(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:

@@ -63,6 +63,8 @@ class OperationsAdmin(ReadOnlyAdmin):
     masked: ClassVar[dict[Any, Any]] = {}
     #: The fields that those may search.
     plain_search_fields: ClassVar[tuple[str, ...]] = ()
+    #: The fields by which those may filter, beside those of `list_filter`.
+    plain_lookups: ClassVar[tuple[str, ...]] = ()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may see this table, or all of this package."""
@@ -88,6 +90,16 @@ class OperationsAdmin(ReadOnlyAdmin):
         if sees_personal_data(request):
             return super().get_search_fields(request)
         return self.plain_search_fields
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Return whether an address may filter so: results reveal what is hidden."""
+        offered = [
+            one[0] if isinstance(one, tuple) else one for one in self.list_filter
+        ]
+        is_plain = lookup.partition("__")[0] in (*offered, *self.plain_lookups)
+        if not (is_plain or sees_personal_data(request)):
+            return False
+        return super().lookup_allowed(lookup, value, request)
 
     def _shown(self, request: HttpRequest, names: Any) -> list[Any]:
         if sees_personal_data(request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import ADDITION
+from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -30,6 +31,7 @@ from messaging.dead_letters.replayer import is_worked_off
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay, ReplayJob
 
+from .passwords import recent_password
 from .publishing import log
 from .reading import OperationsAdmin, masked, sees_personal_data
 from .states import STATUS
@@ -38,6 +40,8 @@ from .states import STATUS
 PREVIEWED = 1000
 #: Groups that a preview lists.
 LISTED = 10
+#: The steps of a job that send more letters.
+SENDING = ("rest", "resume")
 #: Seconds after which the page of a job that is under way is loaded again.
 REFRESH = 3
 
@@ -121,14 +125,22 @@ class ReplayPages(OperationsAdmin):
         form = JobForm(given, initial={"rate": settings.REPLAY_RATE})
         if given is None or not form.is_valid():
             return self._preview(request, rows, form)
-        if given["confirm"] == "discard":
-            number = sum(map(len, discard(rows, operator(request))))
-            self.say_discarded(request, number)
+        answer: HttpResponse = self._settle(request, rows, form)
+        return answer
+
+    @recent_password
+    def _settle(
+        self, request: HttpRequest, rows: DeadLetterQuerySet, form: JobForm
+    ) -> HttpResponse:
+        """Discard dead letters, or make a job that sends them again."""
+        confirmed = request.POST["confirm"]
+        if confirmed == "discard":
+            self._discard(request, rows)
             return HttpResponseRedirect(reverse("admin:messaging_deadletter_groups"))
         job = jobs.create(
             rows,
             operator(request),
-            is_trial=given["confirm"] == "first",
+            is_trial=confirmed == "first",
             rate=form.cleaned_data["rate"],
         )
         log(request, ReplayJob.objects.filter(pk=job.pk), ADDITION)
@@ -156,8 +168,8 @@ class ReplayPages(OperationsAdmin):
         }
         return TemplateResponse(request, "admin/messaging/preview.html", context)
 
-    def say_discarded(self, request: HttpRequest, number: int) -> None:
-        """Say how many dead letters were discarded."""
+    def _discard(self, request: HttpRequest, rows: DeadLetterQuerySet) -> None:
+        number = logged(request, discard(rows, operator(request)), "discard")
         text = ngettext(
             "%d dead letter was discarded.", "%d dead letters were discarded.", number
         )
@@ -253,6 +265,16 @@ class ReplayJobAdmin(OperationsAdmin):
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show a job, or steer it; to send more, the password must be recent."""
+        sends = request.POST.get("step") in SENDING
+        steer = self._send_more if sends else super().change_view
+        return steer(request, *args, **kwargs)
+
+    @recent_password
+    def _send_more(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().change_view(request, *args, **kwargs)
+
     def save_model(
         self, request: HttpRequest, obj: ReplayJob, form: Any, change: bool
     ) -> None:
@@ -261,6 +283,11 @@ class ReplayJobAdmin(OperationsAdmin):
         if step not in jobs.STEPS or not jobs.steer(obj, step):
             text = gettext("The job had changed; nothing was done.")
             self.message_user(request, text, messages.WARNING)
+        else:
+            log(request, [obj], CHANGE, step)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Log nothing: `save_model` has, if the step was taken."""
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Return to the job."""
@@ -299,6 +326,15 @@ def selected(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
 def waiting(queryset: QuerySet[DeadLetter]) -> DeadLetterQuerySet:
     """Return the selected dead letters that are waiting, oldest first."""
     return selected(queryset).waiting()
+
+
+def logged(request: HttpRequest, settled: Iterable[list[DeadLetter]], act: str) -> int:
+    """Log what is settled, in portions; return the number of dead letters."""
+    number = 0
+    for letters in settled:
+        log(request, letters, CHANGE, act)
+        number += len(letters)
+    return number
 
 
 def operator(request: HttpRequest) -> str:

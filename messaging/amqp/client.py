@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,45 +12,68 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from messaging import topology
+from messaging.conf import settings
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
 from messaging.sources import Exchange, Source
 
+from .addresses import Address, in_order
 from .channels import NOT_FOUND, PRECONDITION_FAILED, close
-from .connection import UNCONNECTED, Stream, broker_address, parameters, readable
+from .connection import UNCONNECTED, readable
+from .declaration import adjusted
 from .deliveries import envelope_of
+from .streams import Stream
 
 #: The error for each reply code with which the broker closes a channel.
 REFUSALS = {NOT_FOUND: NotThere, PRECONDITION_FAILED: TopologyMismatch}
 #: Seconds after which `listen` notices at the latest that it was stopped.
 TICK = 0.2
+#: Seconds between heartbeats: long, as a command may do other work for a while, and
+#: answers no heartbeats meanwhile.
+HEARTBEAT = 15
 #: Unsettled messages that keep the broker from waiting for acknowledgements.
 PREFETCH = 100
 
 
 @contextmanager
 def connect(
-    name: str, *, count: int | None = None, timeout: float | None = None
+    name: str,
+    *,
+    count: int | None = None,
+    timeout: float | None = None,
+    only: Address | None = None,
 ) -> Iterator[Client]:
     """
     Connect for the time of a `with` statement, as `name` in the console.
 
-    `listen` ends after `count` messages in all, or after `timeout` seconds. Raises
-    `MessagingError` when the broker is away, when the connection is lost, and when the
-    broker refuses something.
+    Tries each node of the broker once, or `only` that one. `listen` ends after `count`
+    messages in all, or after `timeout` seconds. Raises `MessagingError` when the broker
+    is away, when the connection is lost, and when the broker refuses something.
     """
-    try:
-        connection = pika.BlockingConnection(parameters(name), _impl_class=Stream)
-    except UNCONNECTED as error:
-        raise MessagingError(
-            f"There is no connection to {broker_address()}: {readable(error)}"
-        ) from error
-    client = Client(connection, count, timeout)
+    address, connection = _open(name, [only] if only else in_order())
+    client = Client(connection, address, count, timeout)
     try:
         with translated_errors():
             yield client
     finally:
         client.close()
+
+
+def _open(name: str, addresses: Iterable[Address]) -> tuple[Address, Any]:
+    """Return a connection to the first node that accepts one, and its address."""
+    problems = []
+    for address in addresses:
+        try:
+            parameters = address.parameters(name, HEARTBEAT)
+            connection = pika.BlockingConnection(parameters, _impl_class=Stream)
+        except UNCONNECTED as error:
+            address.has_failed()
+            problems.append(f"{address}: {readable(error)}")
+            cause = error
+        else:
+            address.works()
+            return address, connection
+    raise MessagingError(f"There is no connection to {'; '.join(problems)}") from cause
 
 
 class Client:
@@ -62,9 +85,15 @@ class Client:
     """
 
     def __init__(
-        self, connection: Any, count: int | None = None, timeout: float | None = None
+        self,
+        connection: Any,
+        address: Address,
+        count: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._connection = connection
+        #: The node that it is connected to.
+        self.address = address
         self._count = count
         self._timeout = timeout
         self._listening: list[Any] = []
@@ -104,14 +133,33 @@ class Client:
         """
         Declare exchanges, queues and bindings; what exists stays as it is.
 
-        Raises `TopologyMismatch` when one exists with other arguments.
+        Raises `TopologyMismatch` when one exists with arguments that do not do.
         """
-        with self.channel() as channel:
-            for item in items:
-                if isinstance(item, topology.Queue) and item.is_public:
-                    self._find_or_declare(item)
-                else:
-                    topology.declare(channel, item)
+        for item in items:
+            if isinstance(item, topology.Queue) and item.is_public:
+                self._find_or_declare(item)
+            else:
+                self._declare(item)
+
+    def _declare(self, item: Exchange | topology.Queue | topology.Binding) -> None:
+        try:
+            with self.channel() as channel:
+                topology.declare(channel, item)
+        except TopologyMismatch as error:
+            if not isinstance(item, topology.Queue):
+                raise
+            if (other := adjusted(item, str(error))) is None:
+                raise
+            self._declare(other)
+
+    def difference(self, item: topology.Queue) -> str | None:
+        """Return in what an existing queue differs from a declaration, if it does."""
+        try:
+            with self.channel() as channel:
+                topology.declare(channel, item)
+        except TopologyMismatch as error:
+            return str(error)
+        return None
 
     def _find_or_declare(self, queue: topology.Queue) -> None:
         try:
@@ -129,6 +177,9 @@ class Client:
 
     def temporary_queue(self, *sources: Source) -> str:
         """Declare a queue that ends with the connection, bind it, return its name."""
+        if not settings.DECLARE:
+            text = "MESSAGING['DECLARE'] is False: listen to a queue that exists."
+            raise MessagingError(text)
         with self.channel() as channel:
             queue: str = channel.queue_declare("", exclusive=True).method.queue
         self.bind(queue, *sources)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Any
 
 import pika
@@ -18,7 +19,9 @@ from pika.channel import Channel
 from messaging.conf import settings
 from messaging.exceptions import Unconfirmed, Unroutable
 from messaging.logs.repetition import RepeatingLogger
+from messaging.topology import how_to_make
 
+from .channels import NORMAL, close
 from .connection import Connection
 from .encoding import UNSENDABLE
 from .outgoing import Outgoing, PublishRequest
@@ -28,9 +31,15 @@ repeating = RepeatingLogger(__name__)
 
 #: Seconds before a message that a queue refused is sent again.
 REFUSED_PAUSE = 0.1
+#: Seconds of refusals of a queue after which another channel is tried: one whose first
+#: message met a quorum queue without a leader refuses all later ones (RabbitMQ 3.10).
+RENEWAL = 1.0
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
+#: Seconds between two looks, and looks without any confirm, although some are due,
+#: after which another node is tried: this one may be cut off from the others.
+LOOK_PAUSE, LOOKS = 1.0, 10
 #: Seconds in which messages that are sent again go alone, to be confirmed before others
 #: make the broker close the channel once more.
 HEAD_START = 0.2
@@ -56,6 +65,8 @@ class ConfirmChannel:
         self._unconfirmed: dict[int, Outgoing] = {}
         self._unconfirmed_bytes = 0
         self._next_tag = 1
+        #: How often nothing had been confirmed since the last look.
+        self._looks = 0
         #: Held to send and to cancel, so that nothing cancelled is sent.
         self._lock = threading.Lock()
         #: Unconfirmed messages that were sent on an earlier channel too, and until when
@@ -65,6 +76,8 @@ class ConfirmChannel:
         self._trial = Trial()
         #: Messages that a queue refused (`basic.nack`) and that are sent again.
         self._refused: list[Outgoing] = []
+        #: By exchange and routing key: since when this channel refuses messages there.
+        self._refusing: dict[tuple[str, str], float] = {}
         self._flush_is_due = False
 
     def attach(self, connection: Connection) -> None:
@@ -103,10 +116,31 @@ class ConfirmChannel:
         channel.add_on_return_callback(self._returned)
         self._next_tag = 1
         self._channel = channel
+        self._looks = 0
+        self._refusing.clear()
+        if len(settings.urls) > 1:
+            self._look_again(channel)
         if self._sent_again:
             self._head_start = time.monotonic() + HEAD_START
             channel.connection.ioloop.call_later(HEAD_START, self._flush)
         self._flush()
+
+    def _look_again(self, channel: Any) -> None:
+        look = partial(self._look, channel)
+        channel.connection.ioloop.call_later(LOOK_PAUSE, look)
+
+    def _look(self, channel: Any) -> None:
+        connection = channel.connection
+        if not channel.is_open or channel is not self._channel:
+            return
+        is_due = bool(self._unconfirmed) and not self._connection.blocked
+        self._looks = self._looks + 1 if is_due else 0
+        if self._looks <= LOOKS:
+            self._look_again(channel)
+            return
+        # As after missed heartbeats; what is unconfirmed is sent again.
+        error = ConnectionError("The node confirms nothing.")
+        connection._terminate_stream(error)
 
     def unblocked(self) -> None:
         """Send what has waited until the broker accepts messages again."""
@@ -193,6 +227,7 @@ class ConfirmChannel:
 
     def _confirmed(self, frame: Any) -> None:
         """Settle what an ack or a nack of the broker is about."""
+        self._looks = 0
         method = frame.method
         refused = isinstance(method, pika.spec.Basic.Nack)
         tags = [method.delivery_tag]
@@ -215,11 +250,14 @@ class ConfirmChannel:
     def _settle(self, outgoing: Outgoing, refused: bool) -> None:
         if refused:
             self._retry_refused(outgoing)
-        elif outgoing.returned:
+            return
+        if self._refusing:
+            self._refusing.pop(place_of(outgoing), None)
+        if outgoing.returned:
             outgoing.settle(
                 Unroutable(
                     f"No queue takes this message ({outgoing.returned}): "
-                    "run `manage.py topology apply`."
+                    f"{how_to_make()}."
                 )
             )
         else:
@@ -234,6 +272,10 @@ class ConfirmChannel:
             loop = self._channel.connection.ioloop
             loop.call_later(REFUSED_PAUSE, self._send_refused)
         self._refused.append(outgoing)
+        now = time.monotonic()
+        since = self._refusing.setdefault(place_of(outgoing), now)
+        if len(settings.urls) > 1 and now - since > RENEWAL:
+            close(self._channel)
 
     def _send_refused(self) -> None:
         with self._lock:
@@ -245,7 +287,8 @@ class ConfirmChannel:
     def closed(self, error: Exception) -> float:
         """Settle what is at fault, and keep the rest in its order for a new channel."""
         self._channel = None
-        self.last_problem = str(error)
+        if getattr(error, "reply_code", None) not in NORMAL:
+            self.last_problem = str(error)
         with self._lock:
             sent = list(self._unconfirmed.values())
             culprits: set[Outgoing] = set()
@@ -272,3 +315,8 @@ class ConfirmChannel:
         """Put a message back in front, with the lock held."""
         if not outgoing.request.given_up:
             self._waiting.appendleft(outgoing)
+
+
+def place_of(outgoing: Outgoing) -> tuple[str, str]:
+    """Return exchange and routing key of a message."""
+    return outgoing.envelope.exchange, outgoing.envelope.routing_key

@@ -2,8 +2,9 @@
 One AMQP connection whose I/O runs in a thread of its own.
 
 Heartbeats are answered however long the work in other threads takes, and a lost
-connection is made again, after growing pauses, until `close()`. pika's objects are
-touched in the I/O thread only; other threads use `Connection.submit`.
+connection is made again until `close()`: to another node at once, to all of them after
+growing pauses. pika's objects are touched in the I/O thread only; other threads use
+`Connection.submit`.
 """
 
 from __future__ import annotations
@@ -11,24 +12,22 @@ from __future__ import annotations
 import logging
 import os
 import random
-import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
-from pika.frame import Header, decode_frame
 
 from messaging.conf import settings
 from messaging.logs.repetition import RepeatingLogger
 
+from .addresses import Address, broker_address, in_order
 from .channels import ChannelUser, RecoveringChannel
-from .field_tables import FRAME, exact_headers, may_be_changed
+from .streams import Stream
 
 logger = logging.getLogger(__name__)
 repeating = RepeatingLogger(__name__)
@@ -36,10 +35,9 @@ if not (of_pika := logging.getLogger("pika")).level:
     # It writes several lines for each attempt, where this package writes one a minute.
     of_pika.setLevel(logging.CRITICAL)
 
-#: Seconds: the first pause before connecting again, and the longest.
+#: Seconds: the pause before trying the next node, and the longest before trying all of
+#: them again.
 RECONNECT_PAUSE = (0.1, 5.0)
-#: Bytes of messages that are sent in one piece.
-PIECE = 64 * 1024
 #: Seconds for the broker to confirm that a failed connection is closed.
 CLOSE_TIMEOUT = 1.0
 #: What pika raises when it cannot connect; its connectors' errors are no `AMQPError`.
@@ -70,6 +68,11 @@ class Connection:
         #: Held to use or replace `_pika`.
         self._lock = threading.Lock()
         self._pika: pika.SelectConnection | None = None
+        #: The node that it is connected to, or that it tries.
+        self.address: Address | None = None
+        #: The nodes that are still to be tried before all of them are.
+        self._untried: list[Address] = []
+        self._pause = RECONNECT_PAUSE[0]
         self._was_open = False
         #: Whether it was lost, or could not be made, since it was last open.
         self._was_lost = False
@@ -115,17 +118,19 @@ class Connection:
         Waits up to `patience` seconds for a connection.
         """
         if not self._open.wait(patience):
-            return f"No connection to {broker_address()}: {self.last_error}."
+            return f"No connection to {self._where()}: {self.last_error}."
         # The broker says so only to those connections that have published.
         blocked = (why for one in list(_existing) if (why := one.blocked))
         if why := next(blocked, None):
             return f"The broker takes no messages for now: {why}."
         return None
 
+    def _where(self) -> str:
+        return str(self.address or broker_address())
+
     # What follows runs in the I/O thread.
 
     def _run(self) -> None:
-        pause = RECONNECT_PAUSE[0]
         while not self._closing.is_set():
             self._was_open = False
             try:
@@ -134,18 +139,29 @@ class Connection:
                 # It must not end this thread, which alone connects again.
                 text = "%s failed; connecting anew"
                 repeating.error(text, self.name, about=self.name, exc_info=True)
-            pause = self.pause_after(pause)
-            self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter
+            self._closing.wait(self.next_pause())
 
-    def pause_after(self, pause: float) -> float:
-        """Return the pause before connecting again; the last one was `pause`."""
-        wanted = RECONNECT_PAUSE[0] if self._was_open else pause * 2
-        return min(wanted, RECONNECT_PAUSE[1])
+    def next_pause(self) -> float:
+        """Return the pause before connecting again."""
+        if self._was_open:
+            self._untried = []  # in a new order, with the lost node at its end
+            self._pause = RECONNECT_PAUSE[0]
+        elif not self._untried:
+            self._pause = min(self._pause * 2, RECONNECT_PAUSE[1])
+        pause = RECONNECT_PAUSE[0] if self._untried else self._pause
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 jitter
+
+    def parameters(self) -> pika.URLParameters:
+        """Choose the node to try next, and return how to connect to it."""
+        if not self._untried:
+            self._untried = in_order()
+        self.address = self._untried.pop(0)
+        return self.address.parameters(self.name, self._heartbeat)
 
     def _connect_and_serve(self) -> None:
         """Connect, and serve the connection until it is lost."""
         connection = Stream(
-            parameters(self.name, self._heartbeat),
+            self.parameters(),
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
@@ -181,9 +197,12 @@ class Connection:
     def _opened(self, connection: pika.SelectConnection) -> None:
         self._was_open = True
         self._open.set()
-        if self._was_lost:
-            text = "%s is connected to %s again"
-            repeating.info(text, self.name, broker_address(), about=self.name)
+        if self.address is not None:
+            self.address.works()
+        if self._was_lost or len(settings.urls) > 1:
+            text = "%s is connected to %s" + " again" * self._was_lost
+            where = self._where()
+            repeating.info(text, self.name, where, about=(self.name, where))
         self._was_lost = False
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
@@ -198,12 +217,14 @@ class Connection:
         self.last_error = readable(error)
         self._was_lost = True
         if not self._closing.is_set():
+            if self.address is not None:
+                self.address.has_failed()
             repeating.warning(
                 "%s has no connection to %s: %s",
                 self.name,
-                broker_address(),
+                self._where(),
                 self.last_error,
-                about=self.name,
+                about=(self.name, self.address),
             )
 
     def _blocked(self, _connection: Any, frame: Any) -> None:
@@ -227,69 +248,6 @@ class Connection:
                 self._pika.ioloop.stop()
 
 
-class Tolerant(pika.connection.Connection):  # type: ignore[misc]
-    """
-    A connection of pika that leaves out headers which pika does not decode as sent.
-
-    Otherwise a time in milliseconds, read as seconds, would end the connection at every
-    delivery of the message.
-    """
-
-    def _read_frame(self) -> tuple[int, Any]:
-        try:
-            size, frame = super()._read_frame()
-            is_header = type(frame) is Header
-            if not (is_header and may_be_changed(frame.properties.headers)):
-                return size, frame
-        except (ValueError, OverflowError, OSError, RecursionError, struct.error):
-            pass  # pika cannot decode the headers
-        return self._read_exact_headers()
-
-    def _read_exact_headers(self) -> tuple[int, Any]:
-        read = self._frame_buffer
-        exact, left_out = exact_headers(read)
-        if left_out:
-            names = ", ".join(left_out[:10])
-            text = "A message is read without %d headers that pika would change: %s"
-            repeating.warning(text, len(left_out), names)
-        size = FRAME.size + FRAME.unpack_from(read)[2] + 1
-        return size, decode_frame(exact)[1]
-
-    #: What is to be sent in one piece, in a `with` block of `gathering`.
-    _gathered: bytearray | None = None
-
-    @contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Send what is published in a `with` block in few pieces: system calls."""
-        self._gathered = bytearray()
-        try:
-            yield
-        finally:
-            self._emit_gathered()
-            self._gathered = None
-
-    def _emit_gathered(self) -> None:
-        if self._gathered:
-            data, self._gathered = bytes(self._gathered), bytearray()
-            self._adapter_emit_data(data)
-
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Send a message in one piece at most."""
-        data = b"".join(marshaled_frames)
-        self.bytes_sent += len(data)
-        self.frames_sent += len(marshaled_frames)
-        if self._gathered is None:
-            self._adapter_emit_data(data)
-            return
-        self._gathered += data
-        if len(self._gathered) >= PIECE:
-            self._emit_gathered()
-
-
-class Stream(Tolerant, pika.SelectConnection):  # type: ignore[misc]
-    """A connection that its own loop serves."""
-
-
 def force_close(connection: pika.SelectConnection) -> None:
     """Close a connection whose loop has failed, so that the broker notices at once."""
     with suppress(Exception):
@@ -309,23 +267,3 @@ def readable(error: BaseException) -> str:
         if isinstance(cause, BaseException):
             return readable(cause)
     return f"{type(error).__name__}: {error}"
-
-
-def parameters(name: str, heartbeat: int | None = None) -> pika.URLParameters:
-    """Return the parameters of a connection that the console shows as `name`."""
-    result = pika.URLParameters(settings.URL)
-    result.heartbeat = heartbeat or settings.HEARTBEAT
-    result.socket_timeout = 5
-    result.stack_timeout = 10
-    result.client_properties = {"connection_name": f"{settings.APP_ID}:{name}"}
-    return result
-
-
-def broker_address() -> str:
-    """Return host, port and virtual host of the broker, without credentials."""
-    url = urlsplit(settings.URL)
-    host = url.hostname or "localhost"
-    if ":" in host:  # IPv6
-        host = f"[{host}]"
-    port = url.port or (5671 if url.scheme == "amqps" else 5672)
-    return f"{host}:{port}{url.path or '/'}"

@@ -7,7 +7,6 @@ All of it runs in the loop that called `start`.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 
 from messaging.logs.repetition import RepeatingLogger
 
-from .connection import CLOSE_TIMEOUT, RECONNECT_PAUSE, Connection, Tolerant, parameters
+from .connection import CLOSE_TIMEOUT, Connection
+from .streams import Tolerant
 
 repeating = RepeatingLogger(__name__)
 
@@ -27,7 +27,6 @@ class LoopConnection(Connection):
         """Connect in the background."""
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
-        self._pause = RECONNECT_PAUSE[0]
         self._connect()
 
     def submit(self, callback: Callable[[], None]) -> None:
@@ -66,7 +65,7 @@ class LoopConnection(Connection):
         self._was_open = False
         try:
             self._pika = LoopStream(
-                parameters(self.name),
+                self.parameters(),
                 on_open_callback=self._opened,
                 on_open_error_callback=self._failed,
                 on_close_callback=self._failed,
@@ -79,9 +78,7 @@ class LoopConnection(Connection):
         self._note(error)
         self._lost()
         self._ended.set()
-        self._pause = self.pause_after(self._pause)
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 no secret
-        self._loop.call_later(self._pause * jitter, self._connect)
+        self._loop.call_later(self.next_pause(), self._connect)
 
 
 class LoopStream(Tolerant, AsyncioConnection):  # type: ignore[misc]

@@ -6,10 +6,10 @@ Such a queue is used as it is. `PublicSubscription` consumes it for the ingress.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from messaging import topology
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.logs.repetition import RepeatingLogger
@@ -17,6 +17,7 @@ from messaging.logs.repetition import RepeatingLogger
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from .client import Client
 from .connection import Connection
+from .declaration import Declaration
 from .publisher import Publisher
 from .queues import ConsumerWatchdog, hide_refusals
 from .subscription import Subscription
@@ -28,91 +29,12 @@ repeating = RepeatingLogger(__name__)
 LOOK_PAUSE, OBSTACLE_PAUSE = 1.0, 30.0
 #: Reply codes from which the subscription learns, or which it logs itself.
 EXPECTED = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
-#: How RabbitMQ names what differs from the declaration of an existing queue.
-DIFFERENCE = re.compile(
-    r"inequivalent arg '(?P<name>[^']+)' for queue .+ but current is "
-    r"(?:the value )?'?(?P<value>.*?)'?(?: of type '(?P<type>\w+)')?$",
-    re.DOTALL,
-)
-#: Arguments by which a queue may lose messages, and how.
-LOSSES = {
-    "x-message-ttl": "drops messages that wait too long",
-    "x-expires": "is deleted while nobody uses it",
-    "x-max-length": "drops or refuses messages when it is full",
-    "x-max-length-bytes": "drops or refuses messages when it is full",
-}
-
 #: What to do about a public queue that others consume, or that may lose messages.
 STOP = "Stop that program; `rabbitmqctl list_consumers` names its connection."
 DECLARE = (
     "Its owner may delete it while it is empty, and declare it as durable and without "
     "arguments."
 )
-
-
-class Declaration:
-    """
-    How a queue was declared, learned from refusals to declare it in another way.
-
-    AMQP has no question for it. A declaration that differs from an existing queue is
-    refused with 406, and the text names one difference: `learn` removes that one, until
-    the broker accepts the declaration.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.durable = True
-        self.auto_delete = False
-        self.arguments: dict[str, Any] = {}
-
-    def declare(
-        self, channel: Any, callback: Callable[[Any], None] | None = None
-    ) -> Any:
-        """Declare the queue as it is known so far."""
-        more = {} if callback is None else {"callback": callback}
-        return channel.queue_declare(
-            self.name,
-            durable=self.durable,
-            auto_delete=self.auto_delete,
-            arguments=self.arguments,
-            **more,
-        )
-
-    def learn(self, refusal: str) -> bool:
-        """Take over what a refusal names; return whether that is anything new."""
-        before = (self.durable, self.auto_delete, dict(self.arguments))
-        if found := DIFFERENCE.search(refusal):
-            name, text, kind = found["name"], found["value"], found["type"]
-            if name == "durable":
-                self.durable = text == "true"
-            elif name == "auto_delete":
-                self.auto_delete = text == "true"
-            elif kind == "bool":
-                self.arguments[name] = text == "true"
-            elif kind == "longstr":
-                self.arguments[name] = text
-            elif text.lstrip("-").isdigit():
-                self.arguments[name] = int(text)
-            elif kind is None and text != "none":
-                self.arguments[name] = text  # so RabbitMQ 4 names a queue type
-        return before != (self.durable, self.auto_delete, self.arguments)
-
-    @property
-    def obstacle(self) -> str | None:
-        """Why it cannot be consumed, or None."""
-        if self.arguments.get("x-queue-type") == "stream":
-            return "it is a stream, from which no message is ever removed"
-        if self.auto_delete:
-            return "it is deleted, with its messages, when its last consumer ends"
-        return None
-
-    def risks(self) -> Iterator[str]:
-        """Yield how it may lose messages before they are forwarded."""
-        if not self.durable:
-            yield "does not survive a restart of the broker"
-        for name, value in self.arguments.items():
-            if name in LOSSES:
-                yield f"{LOSSES[name]} ({name}: {value})"
 
 
 def inspect(client: Client, name: str) -> Declaration:
@@ -138,8 +60,12 @@ def weaknesses(client: Client, name: str) -> Iterator[str]:
     """
     Yield why a public queue is not consumed, or how it may lose messages.
 
+    That takes permission to declare it, without which nothing is found out.
+
     Raises `MessagingError`; yields nothing for a queue that does not exist.
     """
+    if not settings.DECLARE:
+        return
     try:
         declaration = inspect(client, name)
     except NotThere:
@@ -169,8 +95,10 @@ class PublicSubscription(Subscription):
     def _forget_queue(self) -> None:
         self._declaration = Declaration(self.name)
         self._is_missing = False
-        self._is_inspected = False
+        self._is_inspected = not settings.DECLARE
         self._is_exclusive = True
+        #: Whether its exchange is bound, or cannot be.
+        self._is_bound = not settings.DECLARE
 
     # What follows runs in the I/O thread.
 
@@ -217,6 +145,16 @@ class PublicSubscription(Subscription):
         if frame.method.consumer_count:
             self._wait(channel, "another program consumes it", STOP, LOOK_PAUSE)
             return
+        if not self._is_bound:
+            self._step, self._asking = "bind", channel
+            exchange, binding = topology.entrance(self.queue)
+            topology.declare(channel, exchange)
+            channel.queue_bind(
+                binding.queue,
+                binding.exchange,
+                callback=lambda _frame: self._bound(channel),
+            )
+            return
         self.warning = None
         self._step = "consume"
         self._is_consuming = True
@@ -225,6 +163,11 @@ class PublicSubscription(Subscription):
         )
         channel.basic_consume(self.name, self._arrived, exclusive=alone)
         ConsumerWatchdog(channel, self.name, self._subscribe_again).start()
+
+    def _bound(self, channel: Any) -> None:
+        """Look again whether another program consumes it by now."""
+        self._is_bound, self._asking = True, None
+        self._find(channel)
 
     def _wait(self, channel: Any, why: str, remedy: str, pause: float) -> None:
         """Look again after a pause; log the reason once."""
@@ -238,7 +181,8 @@ class PublicSubscription(Subscription):
         """Learn from a refusal; return the pause before a new channel."""
         code, step = getattr(error, "reply_code", None), self._step
         text = getattr(error, "reply_text", "")
-        if code == NOT_FOUND:
+        # Declared without success, it is on a node that is down.
+        if code == NOT_FOUND and settings.DECLARE and step != "declare":
             self._forget_queue()
             self._is_missing = True
         elif code == PRECONDITION_FAILED and step == "declare":
@@ -247,6 +191,9 @@ class PublicSubscription(Subscription):
             self._is_inspected = not self._declaration.learn(text)
         elif code == ACCESS_REFUSED and step == "inspect":
             self._is_inspected = True  # not permitted to declare: used as it is
+        elif code in (ACCESS_REFUSED, PRECONDITION_FAILED) and step == "bind":
+            self._is_bound = True
+            repeating.warning("Nothing leads to %s but its name: %s", self.name, text)
         else:
             if code == ACCESS_REFUSED and step == "consume":
                 # A queue with a single active consumer has no exclusive one.

@@ -23,7 +23,7 @@ repeating = RepeatingLogger(__name__)
 #: Seconds for which an answer of the broker is valid, so that many calls ask once.
 FRESH = 0.1
 #: Seconds between two questions of a watchdog.
-WATCH_PAUSE = 5.0
+WATCH_PAUSE = 4.0
 
 
 def hide_refusals(channel: Callable[[], Any], *codes: int) -> None:

@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, Unroutable
 from messaging.text import storable
+from messaging.topology import how_to_make
 
 from .channels import CONNECTION_FORCED, NOT_FOUND
 from .outgoing import Outgoing
@@ -54,7 +55,7 @@ def refusal(error: Exception) -> PublishError:
     """Return the error of a message that the broker does not accept."""
     text = f"The broker refuses this message: {error}"
     if getattr(error, "reply_code", None) == NOT_FOUND:
-        return Unroutable(f"{text}: run `manage.py topology apply`.")
+        return Unroutable(f"{text}: {how_to_make()}.")
     return PublishError(text)
 
 

@@ -19,6 +19,7 @@ from messaging.logs.repetition import RepeatingLogger
 from .backoff import Backoff
 from .channels import NORMAL, close
 from .connection import Connection
+from .declaration import Needs
 from .deliveries import DeliveryBuffer, delivery_of
 from .queues import ConsumerWatchdog
 
@@ -40,6 +41,7 @@ class Subscription:
         self.queue = queue
         #: The broker's name of the partition.
         self.name = name or queue
+        self._needs = Needs(topology.needed_by(self.queue, self.name))
         room = settings.PREFETCH_BYTES // len(topology.consumed_names(queue))
         #: Why it is not consumed although it should be, and what to do.
         self.warning: tuple[str, str] | None = None
@@ -101,8 +103,7 @@ class Subscription:
         self._prepare(channel)
 
     def _prepare(self, channel: Any) -> None:
-        for item in topology.needed_by(self.queue, self.name):
-            topology.declare(channel, item)
+        self._needs.declare(channel)
         self._consume()
 
     def _consume(self) -> None:
@@ -136,7 +137,7 @@ class Subscription:
     def closed(self, error: Exception) -> float:
         """Forget what will be redelivered; return the pause before a new channel."""
         self._forget()
-        if getattr(error, "reply_code", None) in NORMAL:
+        if getattr(error, "reply_code", None) in NORMAL or self._needs.adjust(error):
             return 0.0
         repeating.warning("Lost consumer of %s: %s", self.name, error, about=self.name)
         if time.monotonic() - self._opened_at > STABLE:

@@ -10,22 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from messaging.envelope import Envelope
+from messaging.conf import settings
+from messaging.envelope import PARTITIONS, Envelope
 from messaging.logs.repetition import RepeatingLogger
 
-from .channels import NORMAL, close
+from .channels import CONNECTION_FORCED, NORMAL, close
 
 repeating = RepeatingLogger(__name__)
 
 #: The queue of the hints, which all relays share.
 QUEUE = "messaging.outbox"
-#: One hint is as good as many. The broker deletes the queue after a minute without a
-#: relay.
-ARGUMENTS = {"x-max-length": 1, "x-expires": 60_000}
+#: One hint is as good as many.
+ARGUMENTS = {"x-max-length": 1}
+#: Milliseconds without a relay after which the broker deletes the queue.
+EXPIRES = {"x-expires": 60_000}
 #: Seconds before a process that may not use the queue tries again.
 REFUSED_PAUSE = 60.0
 
-HINT = Envelope(b"", QUEUE, persistent=False, mandatory=False, timestamp=None)
+HINT = Envelope(
+    b"", QUEUE, PARTITIONS, persistent=False, mandatory=False, timestamp=None
+)
 
 
 class Hints:
@@ -38,15 +42,20 @@ class Hints:
         """Declare the queue, and consume it."""
         # Deleted, or with a node of a cluster that is down: declare it again.
         channel.add_on_cancel_callback(lambda _frame: close(channel))
-        channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
+        if settings.DECLARE:
+            arguments = ARGUMENTS | EXPIRES
+            channel.queue_declare(QUEUE, durable=True, arguments=arguments)
+            channel.exchange_declare(PARTITIONS, "direct", durable=True)
+            channel.queue_bind(QUEUE, PARTITIONS, QUEUE)
         channel.basic_consume(QUEUE, self._arrived, auto_ack=True)
 
     def _arrived(self, *_: Any) -> None:
         self._wake()
 
     def closed(self, error: Exception) -> float:
-        """Return the pause before a new channel."""
-        if getattr(error, "reply_code", None) in NORMAL:
+        """Return the pause before a new channel: a long one after a refusal."""
+        code = getattr(error, "reply_code", None)
+        if code in (None, CONNECTION_FORCED, *NORMAL):
             return 0.0
         text = "The outbox is polled, as %s cannot be used: %s"
         repeating.warning(text, QUEUE, error)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.addresses import Address
 from messaging.conf import settings
 from messaging.sources import Exchange
 
 from .messages import binding
 
 
-def server() -> dict[str, Any]:
-    """Return the address of the broker, without credentials."""
-    host, _, path = broker_address().partition("/")
+def servers() -> dict[str, Any]:
+    """Return the nodes of the broker by name, without credentials."""
+    return {
+        f"broker{number}" if number > 1 else "broker": _server(Address(url))
+        for number, url in enumerate(settings.urls, 1)
+    }
+
+
+def _server(address: Address) -> dict[str, Any]:
+    host, _, path = str(address).partition("/")
     return {
         "host": host,
         "pathname": f"/{path}",
-        "protocol": urlsplit(settings.URL).scheme,
+        "protocol": urlsplit(address.url).scheme,
         "protocolVersion": "0.9.1",
         "description": "RabbitMQ.",
         "security": [ref("components", "securitySchemes", "user")],
     }
-
-
-def _virtual_host() -> str:
-    """Return the name of the virtual host, of which "/" is the default."""
-    return unquote(urlsplit(settings.URL).path.removeprefix("/")) or "/"
 
 
 def events_exchange() -> Exchange:
@@ -42,7 +44,7 @@ def queue_channel(name: str, *, durable: bool = True) -> dict[str, Any]:
         "durable": durable,
         "exclusive": False,
         "autoDelete": False,
-        "vhost": _virtual_host(),
+        "vhost": settings.virtual_host,
     }
     return {"address": name, "bindings": binding(**{"is": "queue", "queue": queue})}
 
@@ -54,7 +56,7 @@ def exchange_channel(exchange: Exchange, key: str) -> dict[str, Any]:
         "type": exchange.type,
         "durable": exchange.durable,
         "autoDelete": False,
-        "vhost": _virtual_host(),
+        "vhost": settings.virtual_host,
     }
     members = {"is": "routingKey", "exchange": found}
     return {"address": key, "bindings": binding(**members)}

@@ -29,7 +29,7 @@ from .channels import (
     exchange_channel,
     queue_channel,
     ref,
-    server,
+    servers,
 )
 from .messages import about, binding, slug
 from .schemas import Definitions, rows_schema, schema_of
@@ -94,7 +94,7 @@ class Document:
                 **settings.ASYNCAPI_INFO,
             },
             "defaultContentType": messages.JSON,
-            "servers": {"broker": server()},
+            "servers": servers(),
             "channels": _sorted(self.channels),
             "operations": _sorted(self.operations),
             "components": {

@@ -14,13 +14,12 @@ from .reference import reference
 
 @read_only
 def asyncapi(request: HttpRequest) -> JsonResponse:
-    """Return the document."""
+    """Return the document, without the address of the broker, for it is public."""
     if errors := query_errors(request, ()):
         return bad_request(errors)
+    served = {name: part for name, part in document().items() if name != "servers"}
     # Browsers show JSON; that type of AsyncAPI they would download.
-    return JsonResponse(
-        document(), json_dumps_params={"indent": 2, "ensure_ascii": False}
-    )
+    return JsonResponse(served, json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 
 @read_only

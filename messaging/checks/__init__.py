@@ -17,6 +17,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
+from messaging.amqp.addresses import Address
 from messaging.conf import DEFAULTS, settings
 from messaging.envelope import SHORT
 from messaging.outbox.publication import VENDORS
@@ -25,7 +26,11 @@ from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
+from .encryption import is_local, is_plain_mail, problem_of
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
+
+#: Settings whose values are not shown, because they are or contain a password.
+SECRET = ("URL", "BROKER_MANAGEMENT", "IDEMPOTENCY_KEY")
 
 
 def check_settings(
@@ -132,24 +137,63 @@ def check_sqlite(
 def check_broker_address(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
-    """Check the broker's address for encryption and user (`check --deploy`)."""
+    """Check the broker's address for its options and user (`check --deploy`)."""
     if _has_wrong_settings():
         return
-    url = urlsplit(settings.URL)
-    if url.hostname in ("localhost", "127.0.0.1", "::1"):
-        return
-    if url.scheme == "amqp":
-        yield Warning(
-            "MESSAGING['URL'] is not encrypted.",
-            hint="Use amqps://, or ignore this in a private network.",
-            id="messaging.W011",
-        )
-    if url.username in (None, "guest"):
+    for address in map(Address, settings.urls):
+        try:
+            address.parameters("check")
+        except (OSError, ValueError) as error:
+            yield Error(
+                f"MESSAGING['URL'] cannot be used: {error}",
+                hint="See messaging/amqp/tls.py for its options.",
+                id="messaging.E015",
+            )
+    urls = [urlsplit(url) for url in settings.urls]
+    remote = [url for url in urls if not is_local(url.hostname or "")]
+    named = [url for url in remote if "external" not in url.query.lower()]
+    if any(url.username in (None, "guest") for url in named):
         yield Warning(
             "MESSAGING['URL'] logs in as guest.",
             hint="A broker lets guest in from its own host only: create a user.",
             id="messaging.W012",
         )
+
+
+def check_encryption(
+    app_configs: Sequence[AppConfig] | None, **_: Any
+) -> Iterable[CheckMessage]:
+    """Check that servers on other hosts are reached by verified TLS."""
+    if _has_wrong_settings():
+        return
+    urls = [urlsplit(url) for url in settings.urls]
+    if any(u.scheme == "amqp" and not is_local(u.hostname or "") for u in urls):
+        yield Warning(
+            "MESSAGING['URL'] is not encrypted.",
+            hint="Use amqps://, or ignore this in a private network.",
+            id="messaging.W011",
+        )
+    management = urlsplit(settings.BROKER_MANAGEMENT or "")
+    if management.scheme == "http" and not is_local(management.hostname or ""):
+        yield Warning(
+            "MESSAGING['BROKER_MANAGEMENT'] is not encrypted.",
+            hint="Use https://, or ignore this in a private network.",
+            id="messaging.W015",
+        )
+    if is_plain_mail(django_settings):
+        yield Warning(
+            "EMAIL_HOST is another host, which gets e-mails and password in the clear.",
+            hint="Set EMAIL_USE_TLS, or ignore this in a private network.",
+            id="messaging.W016",
+        )
+    for alias in connections:
+        connection = connections[alias]
+        if problem := problem_of(connection.vendor, connection.settings_dict):
+            yield Warning(
+                f"DATABASES[{alias!r}] is not safe on its way: {problem[0]}.",
+                hint=f"{problem[1]}, or ignore this in a private network.",
+                id="messaging.W014",
+            )
 
 
 def _has_wrong_settings() -> bool:
@@ -165,8 +209,7 @@ def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
     for name, value in given.items():
         rule = RULES.get(name) or RULES_OF_TYPES.get(type(DEFAULTS[name]))
         if rule is not None and not rule[0](value):
-            # An address is not shown, because it contains a password.
-            shown = "" if name == "URL" else f", not {value!r}"
+            shown = "" if name in SECRET else f", not {value!r}"
             yield Error(
                 f"MESSAGING[{name!r}] must be {rule[1]}{shown}.",
                 hint=f"The default is {DEFAULTS[name]!r}.",

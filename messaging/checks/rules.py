@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from messaging.conf import BY_QUEUE
+from messaging.conf import BY_QUEUE, NEXT_URL
 
 Rule = Callable[[Any], bool]
 
@@ -29,6 +29,10 @@ def _whole(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _secret(value: Any) -> bool:
+    return value is None or _text(value)
 
 
 def _pauses(value: Any) -> bool:
@@ -62,6 +66,14 @@ def _named(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value))
 
 
+def _page(value: Any) -> bool:
+    return _text(value) and value.startswith(("http://", "https://"))
+
+
+def _pages(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_page, value))
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -77,7 +89,16 @@ def is_address(value: Any) -> bool:
         url.port  # noqa: B018 raises if a password with a slash stands in its place
     except ValueError:
         return False
-    return url.scheme in ("amqp", "amqps")
+    # One with a comma is meant for two, which need a whole address each.
+    return url.scheme in ("amqp", "amqps") and "," not in (url.hostname or "")
+
+
+def is_broker(value: Any) -> bool:
+    """Whether a value is one or several addresses of one virtual host."""
+    urls = value if isinstance(value, list | tuple) else NEXT_URL.split(str(value))
+    if not urls or not all(map(is_address, urls)):
+        return False
+    return len({urlsplit(url).path.strip("/") for url in urls}) == 1
 
 
 #: The rule for all settings whose default has this type, and its text.
@@ -89,18 +110,28 @@ RULES_OF_TYPES: dict[type, tuple[Rule, str]] = {
 #: The rules of single settings, and their texts.
 RULES: dict[str, tuple[Rule, str]] = {
     "URL": (
-        is_address,
+        is_broker,
         "an address like amqp://user:password@host:5672/, with %2F for a slash in the "
-        "password",
+        "password, or several of one virtual host",
     ),
+    "DECLARE": (lambda v: isinstance(v, bool), "True or False"),
     "BACKOFF": (_pauses, "two numbers of seconds, the smaller one first"),
     "RETRY_PAUSE": (_pauses, "two numbers of seconds, the smaller one first"),
     "ASYNCAPI_INFO": (_named, "a dictionary whose keys are texts"),
     "MAX_ATTEMPTS": (_attempts, "a whole number above 0, or None"),
     "ATTEMPTS_OF": (_attempts_of, "such numbers by dotted names of exceptions"),
     "TIME_LIMIT": (_limit, "a number above 0, or None"),
+    "PASSWORD_MINUTES": (_limit, "a number above 0, or None"),
     "QUERY_TIMEOUT": (_limit, "a number above 0, or None"),
+    "IDEMPOTENCY_KEY": (_secret, "a text, or None"),
+    "DEAD_LETTER_DAYS": (_limit, "a number above 0, or None"),
     "BREAKER": (_share, "a number from 0 to 1, or None"),
+    "MAX_QUEUE_BYTES": (_attempts, "a whole number above 0, or None"),
+    "BROKER_METRICS": (_pages, "a list of addresses with http:// or https://"),
+    "BROKER_MANAGEMENT": (
+        lambda v: v is None or _page(v),
+        "an address with http:// or https://, or None",
+    ),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

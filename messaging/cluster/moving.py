@@ -48,7 +48,7 @@ def is_old(queue: str, leases: Iterable[str]) -> bool:
 
 def is_own(client: Client, queue: str) -> bool:
     """Whether a public queue has the arguments of a partition, as it once had."""
-    if queue_state(client, queue) is None:
+    if not settings.DECLARE or queue_state(client, queue) is None:
         return False
     try:
         client.declare(topology.work_queue(queue, queue))

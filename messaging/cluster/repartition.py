@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import Error as DatabaseFailure
@@ -18,6 +18,7 @@ from django.db import connections
 
 from messaging import topology
 from messaging.amqp.client import Client
+from messaging.amqp.declaration import adjusted
 from messaging.conf import settings
 from messaging.exceptions import NotThere, TopologyMismatch
 from messaging.models.lease import Lease
@@ -32,6 +33,12 @@ REPLACE = (
     "Stop what publishes to it, let it be emptied, stop its consumers, delete it "
     "(rabbitmqctl delete_queue, delete_exchange), and apply."
 )
+#: What RabbitMQ says of a classic queue that is there again when its node is.
+NODE_IS_DOWN = "is down or inaccessible"
+RESTART = "Start that node, or delete the queue with what it holds."
+#: Why nothing is changed at the broker, and what to do instead.
+OTHERS = "MESSAGING['DECLARE'] is False"
+EXPORT = "Whoever makes the topology can import what `topology export` prints."
 #: Consecutive missing numbers after which the search for surplus partitions ends.
 GAP = 8
 
@@ -64,6 +71,14 @@ class Step:
 
 def plan(client: Client) -> Iterator[Step]:
     """Yield the steps of `apply`, in its order; raises `MessagingError`."""
+    for step in _differences(client):
+        if settings.DECLARE or step.action == "record":
+            yield step
+        else:
+            yield replace(step, obstacles=(*step.obstacles, OTHERS), remedy=EXPORT)
+
+
+def _differences(client: Client) -> Iterator[Step]:
     wanted = [x for x in topology.declared() if isinstance(x, Exchange)]
     for exchange in dict.fromkeys(wanted):
         yield from _missing(client, exchange)
@@ -90,12 +105,28 @@ def apply(client: Client) -> Iterator[Step]:
                 client.declare(item)
 
 
+def differences(client: Client) -> Iterator[str]:
+    """Yield which queues of ours have other arguments than a new one would have."""
+    for queue in sorted(handlers):
+        partitions = topology.partition_names(queue)
+        ours = [topology.work_queue(queue, name) for name in partitions]
+        for item in (topology.dead_letter_queue(queue), *ours):
+            if queue_state(client, item.name) is None:
+                continue
+            if (text := client.difference(item)) and adjusted(item, text):
+                yield f"{item.name} is used as it is: {text}"
+
+
 def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
     """Yield the step that declares an exchange or a queue, unless it exists."""
     kind = type(item).__name__.lower()
     try:
         if _exists(client, item):
             return
+    except NotThere as error:
+        text = f"find the {kind} {item.name}"
+        yield Step("make", item.name, text, (str(error),), RESTART)
+        return
     except TopologyMismatch as error:
         text = f"replace the {kind} {item.name}, which has other arguments"
         yield Step("replace", item.name, text, (str(error),), REPLACE)
@@ -114,14 +145,21 @@ def _missing(client: Client, item: topology.Queue | Exchange) -> Iterator[Step]:
 
 
 def _exists(client: Client, item: topology.Queue | Exchange) -> bool:
-    """Whether the broker has it; raises `TopologyMismatch` for other arguments."""
+    """
+    Whether the broker has it.
+
+    Raises `TopologyMismatch` for other arguments, and `NotThere` for a queue whose node
+    is down.
+    """
     try:
         with client.channel() as channel:
             if isinstance(item, Exchange):
                 channel.exchange_declare(item.name, passive=True)
             else:
                 channel.queue_declare(item.name, passive=True)
-    except NotThere:
+    except NotThere as error:
+        if NODE_IS_DOWN in str(error):
+            raise
         return False
     if not getattr(item, "is_public", False):
         # Declaring what exists changes nothing, but compares the arguments.

@@ -126,9 +126,8 @@ def delete(client: Client, queue: str, name: str) -> None:
         return
     item = topology.work_queue(queue, name)
     is_classic = item.arguments["x-queue-type"] == "classic"
+    client.declare(item)  # fails if it has other arguments than a partition of ours
     with client.channel() as channel:
-        # Fails if it has other arguments than a partition of ours.
-        topology.declare(channel, item)
         found = channel.queue_declare(name, passive=True).method
         if found.message_count or found.consumer_count:
             raise Refused(f"{name} is in use.")

@@ -9,7 +9,7 @@ may be processed again from the top at any time: what was decided before is know
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from messaging.amqp.publisher import Publisher
@@ -25,7 +25,7 @@ from messaging.monitoring import minutes
 from messaging.registry import Handler, handlers, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
-from .circuit_breaker import CircuitBreaker, results
+from .circuit_breaker import CircuitBreaker, CircuitOpen, results
 from .context import DECIDED, Batch, Part, State, in_states
 from .grouping import groups
 from .policy import FailurePolicy, Step, portions
@@ -85,7 +85,12 @@ class Processor:
             for part in portions(ours):
                 self._policy.run(self._applying, part)
             if self.lease.queue in projections:
-                self._policy.run(projecting(self.lease, ours), projectable(ours))
+                applied = projectable(ours)
+                self._policy.run(projecting(self.lease, ours), applied)
+                outcomes = list(results(applied, State.DONE, State.KNOWN))
+                with suppress(CircuitOpen):  # what is committed stays so
+                    self.circuit.check(outcomes)
+                    self.circuit.count(outcomes)
             routing.reply(in_states(ours, *DECIDED))
             if batch.is_parked:
                 parking.finish(self.lease, batch.contexts)
@@ -116,7 +121,8 @@ class Processor:
                     self._handle(part)
                 else:
                     part[0].override(decision)
-                successes = list(results(part))
+                is_last = self.lease.queue not in projections
+                successes = list(results(part, *[State.DONE] * is_last))
                 self.circuit.check(successes)
                 self._record(part)
         except TransactionEnded as ended:

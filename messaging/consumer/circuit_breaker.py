@@ -15,6 +15,10 @@ repeating = RepeatingLogger(__name__)
 
 #: Number of recent messages of which a share must fail.
 WINDOW = 20
+OPENED = (
+    "%d of the last %d messages of %s failed: they are tried one at a time until one "
+    "succeeds"
+)
 
 
 class CircuitOpen(Exception):
@@ -44,21 +48,15 @@ class CircuitBreaker:
     def check(self, outcomes: Sequence[bool | None]) -> None:
         """Raise `CircuitOpen`, before a commit, if these make too many failures."""
         threshold = settings.of(self._queue, "BREAKER")
-        news = (one for one in outcomes if one is not None)
-        recent = deque([*self._recent, *news], maxlen=WINDOW)
+        news = [*self._recent, *(one for one in outcomes if one is not None)]
+        recent = deque(news, maxlen=WINDOW)
         failures = recent.count(False)
         may_open = not self.is_open and len(recent) == WINDOW
         if threshold is not None and may_open and failures > threshold * WINDOW:
             self.is_open = self._must_pause = True
             self._recent = recent
-            repeating.critical(
-                "%d of the last %d messages of %s failed: they are tried one at a time "
-                "until one succeeds",
-                failures,
-                WINDOW,
-                self._queue,
-                about=self._queue,
-            )
+            values = (failures, WINDOW, self._queue)
+            repeating.critical(OPENED, *values, about=self._queue)
             raise CircuitOpen
 
     def count(self, outcomes: Sequence[bool | None]) -> None:
@@ -73,16 +71,16 @@ class CircuitBreaker:
             repeating.warning(text, self._queue, about=self._queue)
 
 
-def results(contexts: Iterable[Context]) -> Iterator[bool | None]:
+def results(contexts: Iterable[Context], *success: State) -> Iterator[bool | None]:
     """
-    Yield whether its handler succeeded, for each message that reached one.
+    Yield whether what was called for each message succeeded: its state is `success`.
 
     None is no news: a parked message that failed again, or one that was given up or put
     behind another without a call.
     """
     for context in contexts:
         failed = None if context.parked else False
-        if context.state is State.DONE:
+        if context.state in success:
             yield True
         elif context.state is State.BLOCKED:
             yield None

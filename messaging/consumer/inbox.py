@@ -124,6 +124,7 @@ def _values(context: Context, began: int, now: datetime) -> tuple[object, ...]:
         began,
         context.attempts,
         now,
+        "" if unstorable else context.delivery.envelope.actor,
     )
 
 

@@ -11,7 +11,8 @@ from messaging.amqp.publisher import Publisher, publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import MessagingError, PublishError, Unroutable
 from messaging.logs.repetition import RepeatingLogger
-from messaging.topology import partition_for
+from messaging.text import storable
+from messaging.topology import partition_for, takes_replies
 
 from .context import Context, State, in_states
 
@@ -59,7 +60,7 @@ def reply(contexts: Iterable[Context]) -> None:
             mandatory=False,
         )
         for context in contexts
-        if context.delivery.envelope.reply_to
+        if (to := context.delivery.envelope.reply_to) and takes_replies(storable(to))
     ]
     if not answers:
         return

@@ -151,6 +151,7 @@ def _record_in_inbox(letters: Iterable[DeadLetter]) -> None:
                 None,
                 0,
                 now,
+                letter.actor,
             )
             for letter in named.values()
         ],

@@ -13,10 +13,13 @@ from messaging.amqp.headers import fitting, original, to_json
 from messaging.bodies import event_type
 from messaging.conf import settings
 from messaging.envelope import (
+    ACTOR,
     ASSIGNED_ID,
     IF_VERSION,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
+    ORIGIN_USER,
+    PARTITIONS,
     PROPERTIES,
     SHORT,
     Delivery,
@@ -49,6 +52,12 @@ BROKER_REASONS = {
     "maxlen": ("rejected", "The queue had reached its maximum length."),
 }
 UNEXPLAINED = ("rejected", "It was dead-lettered without a reason.")
+#: The same for a message that did not come by our exchange.
+FOREIGN = (
+    "rejected",
+    "Another program put it into the queue of dead letters, or the broker did so from "
+    "a queue that an earlier version has declared.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,9 @@ def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
     """Return the unsaved dead letter of a message that a consumer gives up."""
     envelope = delivery.envelope
     if failure.is_unstorable:
-        envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), headers={})
+        # An event must stay one, or its replay would not be believed.
+        safe = {"exchange": settings.EVENTS_EXCHANGE if envelope.is_event else ""}
+        envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), **safe, headers={})
     return _letter(
         replace(delivery, envelope=envelope),
         kind=failure.kind,
@@ -92,30 +103,40 @@ def _is_awaited(envelope: Envelope) -> bool:
 
 
 def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
-    """Return the unsaved dead letter of a message from `<queue>.dead`."""
+    """
+    Return the unsaved dead letter of a message from `<queue>.dead`.
+
+    What the broker says about its death is believed if it came by our exchange, to
+    which partitions dead-letter. Anybody may publish to the queue by its name: then
+    nothing is believed, and no message that was accepted is affected.
+    """
     death = _last_death(envelope.headers)
-    kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
     at = death.get("time")
-    published = _as_published(envelope, death)
-    assigned = published.own_header(ASSIGNED_ID)
-    nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
+    if is_believed := envelope.exchange == PARTITIONS:
+        kind, reason = BROKER_REASONS.get(storable(death.get("reason")), UNEXPLAINED)
+        envelope = _as_published(envelope, death)
+    else:
+        kind, reason = FOREIGN
+    assigned = envelope.own_header(ASSIGNED_ID)
+    nameless = uuid.uuid5(NAMELESS, f"{_id_of(queue, envelope.body)} {at}")
     letter = _letter(
-        Delivery(published, queue, 0, assigned_id=assigned or str(nameless)),
+        Delivery(envelope, queue, 0, assigned_id=assigned or str(nameless)),
         kind=kind,
         code="failed",
         reason=reason,
-        failed_at=at if isinstance(at, datetime) else datetime.now(UTC),
+        failed_at=at if is_believed and isinstance(at, datetime) else datetime.now(UTC),
     )
-    if envelope.message_id is None and not assigned:
+    if not is_believed:
+        letter.id = _id_of(queue, letter.message_id, envelope.body, f"foreign {at}")
+    if not is_believed or (envelope.message_id is None and not assigned):
         letter.inbox_id = None  # no inbox row can be about it
     return letter
 
 
 def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
-    envelope, queue = delivery.envelope, delivery.queue
-    message_id = delivery.message_id
+    envelope, queue, message_id = delivery.envelope, delivery.queue, delivery.message_id
     letter = DeadLetter(
-        id=digest(queue, message_id, envelope.body),
+        id=_id_of(queue, message_id, envelope.body),
         queue=queue,
         message_id=storable(message_id, SHORT),
         event_type=storable(event_type(envelope), TYPE_LENGTH),
@@ -139,8 +160,8 @@ def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
     return letter
 
 
-def digest(*parts: str | bytes) -> str:
-    """Return a digest of `parts`, as 32 hexadecimal digits."""
+def _id_of(*parts: str | bytes) -> str:
+    """Return the id of the dead letter with these parts."""
     result = hashlib.blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode() if isinstance(part, str) else part
@@ -159,19 +180,27 @@ def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
-    """Return an envelope with the exchange and routing key it was published with."""
+    """
+    Return an envelope with the exchange and routing key it was published with.
+
+    Brokers before RabbitMQ 4 add to an `x-death` that the sender has set. So it is not
+    enough to say who that was, nor that it is an event.
+    """
     match death.get("routing-keys"):
         case [first, *_]:
             key = storable(first)
         case _:
             key = ""
     exchange = storable(death.get("exchange", ""))
-    return envelope.copy(exchange=exchange, routing_key=key)
+    who = (ORIGIN_USER, ACTOR)
+    headers = {n: v for n, v in envelope.headers.items() if n not in who}
+    found = envelope.copy(exchange=exchange, routing_key=key, headers=headers)
+    return found.copy(exchange="") if found.is_event else found
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:
     """Return the properties of a message in a form that JSON can represent."""
-    condition = envelope.own_header(IF_VERSION)
+    condition, actor = envelope.own_header(IF_VERSION), envelope.actor
     envelope = at_origin(envelope)
     headers = fitting(original(envelope.headers), FRAME_SIZE)
     if condition is not None:
@@ -181,6 +210,10 @@ def properties(envelope: Envelope) -> dict[str, Any]:
             ORIGIN_EXCHANGE: storable(envelope.exchange, SHORT),
             ORIGIN_ROUTING_KEY: storable(envelope.routing_key, SHORT),
         }
+    if actor:
+        headers[ACTOR] = actor
+    if envelope.user_id:
+        headers[ORIGIN_USER] = storable(envelope.user_id, SHORT)
     given = {name: to_json(getattr(envelope, name)) for name in PROPERTIES}
     return {name: value for name, value in given.items() if value is not None} | {
         "headers": {

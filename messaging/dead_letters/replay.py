@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +15,7 @@ from messaging.amqp.encoding import sendable
 from messaging.amqp.headers import from_json
 from messaging.conf import settings
 from messaging.envelope import (
+    ACTOR,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     PARTITION_KEY,
@@ -106,7 +104,7 @@ def send(letters: Letters, by: str, body: bytes | None = None) -> None:
     and no lock is held while waiting for the broker.
     """
     details = {} if body is None else {"body": body.decode(errors="backslashreplace")}
-    envelopes = [replay(letter, body) for letter in letters]
+    envelopes = [replay(letter, by, body) for letter in letters]
     Outbox.objects.using(settings.DATABASE).add(envelopes)
     for letter in letters:
         letter.replays += 1
@@ -130,8 +128,8 @@ def _save(letters: Letters) -> None:
     rows.bulk_update(letters, SETTLED_FIELDS)
 
 
-def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
-    """Return the envelope that requeues a dead letter."""
+def replay(letter: DeadLetter, by: str, body: bytes | None = None) -> Envelope:
+    """Return the envelope that requeues a dead letter; its actor names both."""
     properties = letter.original_properties
     headers = headers_of(letter)
     kept: dict[str, Any] = {name: properties.get(name) for name in KEPT}
@@ -143,12 +141,14 @@ def replay(letter: DeadLetter, body: bytes | None = None) -> Envelope:
             kept["type"] = message.event_type
             headers[PARTITION_KEY] = message.partition_key
     origin = {ORIGIN_EXCHANGE: "", ORIGIN_ROUTING_KEY: letter.queue}
+    actor = f"{headers.get(ACTOR, 'unknown')}, replayed by {by}"
+    ours = {REPLAYS: letter.replays + 1, SENT_AT: now_ms(), ACTOR: actor}
     envelope = Envelope(
         letter.body if body is None else body,
         topology.partition_for(letter.queue, str(headers.get(PARTITION_KEY, ""))),
         exchange=PARTITIONS,
         message_id=letter.message_id,
-        headers=origin | headers | {REPLAYS: letter.replays + 1, SENT_AT: now_ms()},
+        headers=origin | headers | ours,
         **kept,
     )
     # Those that came from an exchange may have filled a frame without ours.
@@ -159,7 +159,9 @@ def corrected(letter: DeadLetter, body: bytes) -> Message:
     """Parse a corrected body; raises `InvalidMessage`."""
     if letter.queue not in handlers:
         raise InvalidMessage({"": [f"No app handles messages of {letter.queue}."]})
-    envelope = Envelope(body, letter.queue, headers=headers_of(letter))
+    envelope = Envelope(
+        body, letter.queue, message_id=letter.message_id, headers=headers_of(letter)
+    )
     return decode(body, messages_of(letter.queue), envelope)
 
 
@@ -212,15 +214,6 @@ def warnings(
                 f"{printable(str(letter))}: newer messages of its key were applied, "
                 f"the last at {times[letter.id]:%Y-%m-%d %H:%M:%S} UTC"
             )
-
-
-def system_user() -> str:
-    """Return the user that runs this process, and the host."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as an id without a name
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
 
 
 def partition_key(letter: DeadLetter) -> str:

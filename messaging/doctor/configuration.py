@@ -39,6 +39,7 @@ def system_checks() -> Iterator[Finding]:
         checks.check_settings,
         checks.check_published_models,
         checks.check_queues_and_exchanges,
+        checks.check_encryption,
         checks.check_sqlite,
     ):
         for found in check(None):

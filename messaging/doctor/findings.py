@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from django.conf import settings
+
 from messaging.exceptions import MessagingError
 from messaging.masking import masked
 from messaging.text import describe
@@ -59,6 +61,11 @@ def note(subject: str, text: str, remedy: str = "") -> Finding:
 def warning(subject: str, text: str, remedy: str) -> Finding:
     """Return a finding of level WARNING."""
     return Finding(Level.WARNING, subject, text, remedy)
+
+
+def unknown(subject: str, text: str, remedy: str) -> Finding:
+    """Return a finding about what is not watched: a note with DEBUG, else a warning."""
+    return (note if settings.DEBUG else warning)(subject, text, remedy)
 
 
 def error(subject: str, text: str, remedy: str) -> Finding:

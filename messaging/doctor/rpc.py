@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from messaging.amqp.client import connect
 from messaging.cluster.resizing import queue_state
+from messaging.conf import settings
 from messaging.exceptions import MessagingError
 from messaging.rpc.functions import Served, served
+from messaging.topology import how_to_make
 
 from .findings import Finding, error, explained, note, ok
 from .register import BROKER, examines
@@ -35,6 +37,8 @@ def of_function(one: Served) -> Finding:
         text = f"its queue {one.queue} cannot be used: {explained(cause)}"
         remedy = "End what uses it, or choose another with @serves(..., queue=...)."
         return error(subject, text, remedy)
+    if state is None and not settings.DECLARE:
+        return error(subject, f"its queue {one.queue} is missing", how_to_make())
     if state is None and not one.durable and version(server) >= NO_TRANSIENT_QUEUES:
         text = f"{server} refuses its transient queue {one.queue}"
         return error(subject, text, "Leave durable=False out.")

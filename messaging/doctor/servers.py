@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+from messaging.amqp.addresses import Address, in_order
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.amqp.publisher import publisher
-from messaging.checks.rules import is_address
+from messaging.checks.rules import is_broker
 from messaging.conf import settings
 from messaging.database.connections import ping
 from messaging.envelope import Envelope
@@ -29,7 +30,7 @@ CONFIRM_TIMEOUT = 3.0
 
 def broker() -> Iterator[Finding]:
     """Connect, and publish a message that goes to no queue."""
-    if not is_address(settings.URL):
+    if not is_broker(settings.URL):
         # Only that: an address that cannot be parsed may show its password.
         text = "MESSAGING['URL'] is not an address"
         yield error("broker", text, "Write %2F for a slash in the password.")
@@ -37,12 +38,13 @@ def broker() -> Iterator[Finding]:
     started = time.monotonic()
     try:
         with connect("doctor") as client:
-            server = client.server
+            server, address = client.server, client.address
     except MessagingError as cause:
         yield error("broker", explained(cause), "Start it, or set RABBITMQ_URL.")
         return
     spent = (time.monotonic() - started) * 1000
-    yield ok("broker", f"{server} at {broker_address()}, connected in {spent:.0f} ms")
+    yield ok("broker", f"{server} at {address}, connected in {spent:.0f} ms")
+    yield from other_nodes(address)
     if version(server) < OLDEST_BROKER:
         text = f"{server} may lose messages that it dead-letters itself"
         yield warning("broker", text, "Upgrade to RabbitMQ 3.10 or later.")
@@ -52,6 +54,27 @@ def broker() -> Iterator[Finding]:
     except MessagingError as cause:
         text = f"takes no messages: {explained(cause)}"
         yield error("broker", text, "Look for alarms: rabbitmq-diagnostics alarms.")
+
+
+def other_nodes(used: Address) -> Iterator[Finding]:
+    """Connect to each node of the broker beside the one in use."""
+    others = [one for one in in_order() if one != used]
+    with ThreadPoolExecutor(max(1, len(others))) as pool:
+        for address, problem in zip(others, pool.map(problem_of, others), strict=True):
+            if problem:
+                remedy = "Start it, or take it out of RABBITMQ_URL."
+                yield warning("broker", problem, remedy)
+            else:
+                yield ok("broker", f"{address} answers, too")
+
+
+def problem_of(address: Address) -> str | None:
+    """Return why there is no connection to a node, or None."""
+    try:
+        with connect("doctor", only=address):
+            return None
+    except MessagingError as cause:
+        return explained(cause)
 
 
 def version(server: str) -> tuple[int, ...]:

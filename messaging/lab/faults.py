@@ -214,7 +214,7 @@ class Faults:
         program.suspend()
         try:
             if is_cut:
-                proxy.cut(program.ports_to(proxy.port))
+                proxy.cut(program.ports_to(proxy.address))
             time.sleep(seconds)
         finally:
             program.resume()

@@ -81,7 +81,7 @@ class Program:
         if self._process is not None:
             self._process.resume()
 
-    def ports_to(self, port: int) -> set[int]:
+    def ports_to(self, port: int | Path) -> set[int]:
         """Return the local ports of its connections to a port."""
         if self._process is None:
             return set()

@@ -1,13 +1,15 @@
-"""A TCP proxy whose connections can be cut, frozen, or left half open."""
+"""A proxy whose connections can be cut, frozen, or left half open."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from pathlib import Path
 
 #: Bytes forwarded at a time.
 CHUNK = 65536
@@ -30,10 +32,10 @@ class Link:
         self._forgotten = False
 
     @property
-    def client_port(self) -> int:
-        """The port at the client's end."""
-        port: int = self._writers[0].get_extra_info("peername")[1]
-        return port
+    def client_port(self) -> int | None:
+        """The port at the client's end, which a Unix socket has not."""
+        name = self._writers[0].get_extra_info("peername")
+        return int(name[1]) if name else None
 
     def freeze(self) -> None:
         """Stop forwarding; data is kept."""
@@ -82,26 +84,37 @@ class Link:
 
 class Proxy:
     """
-    Forwards a local port to another one.
+    Forwards a local port or Unix socket to another one.
 
-    It runs in its own thread; its methods may be called from any thread.
+    It runs in its own thread; its methods may be called from any thread. With `tls`,
+    clients of its port must use TLS, which ends here.
     """
 
-    def __init__(self, port: int, target: int) -> None:
-        self.port = port
+    def __init__(
+        self,
+        address: int | Path,
+        target: int | Path,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address = address
+        self._tls = tls
         self.target = target
         self._links: list[Link] = []
         self._frozen = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
-            target=self._run, name=f"proxy-{port}", daemon=True
+            target=self._run, name=f"proxy-{address}", daemon=True
         )
         self._server: asyncio.Server | None = None
 
     def start(self) -> None:
         """Start listening."""
         self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            asyncio.start_unix_server(self._accept, self.address)
+            if isinstance(self.address, Path)
+            else asyncio.start_server(
+                self._accept, "127.0.0.1", self.address, ssl=self._tls
+            )
         )
         self._thread.start()
 
@@ -169,7 +182,10 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            far = await asyncio.open_connection("127.0.0.1", self.target)
+            if isinstance(self.target, Path):
+                far = await asyncio.open_unix_connection(self.target)
+            else:
+                far = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
             return

@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import secrets
 import subprocess
 import time
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import psutil
 
+from .folders import own_folder
 from .processes import end, find, free_port, identity, is_free
 
 #: Seconds a server may take to answer; the first start can be slow.
@@ -24,16 +25,29 @@ class ServerError(Exception):
     """A private server cannot be started."""
 
 
+def own_secret(path: Path) -> str:
+    """Return the random secret in a file that only its owner may read; make it once."""
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(file, "w") as new:
+            new.write(secrets.token_hex(24))
+    return path.read_text()
+
+
 class Server:
-    """A server with its own directory, ports and log."""
+    """A server with its own directory, password, ports and log."""
 
     port_names: ClassVar[tuple[str, ...]] = ("port",)
+    #: Of the directory, whose files no other user of this machine may open.
+    mode: ClassVar[int] = 0o700
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
         self.directory = Path(directory).absolute()
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
         self.ports = {"port": port} if port else {}
+        #: Further options, or lines of its configuration.
+        self.options: list[str] = []
         self._processes: list[psutil.Popen] = []
 
     def __enter__(self) -> Self:
@@ -49,21 +63,41 @@ class Server:
         return self.ports["port"]
 
     @property
+    def address(self) -> int | Path:
+        """Where it listens: a port of 127.0.0.1, or a Unix socket."""
+        return self.port
+
+    @property
+    def password(self) -> str:
+        """The password, which is chosen when it is first needed, and kept."""
+        self._make_directory()
+        return own_secret(self.directory / "password")
+
+    @property
     def process(self) -> psutil.Popen:
         """The process that serves, while the server runs."""
         return self._processes[-1]
 
     @property
+    def is_running(self) -> bool:
+        """Whether the process that serves is there, frozen or not."""
+        return bool(self._processes) and self._processes[-1].poll() is None
+
+    @property
     def url(self) -> str:
-        """The URL for clients."""
+        """The URL for clients, with the password."""
+        return self.url_at(self.address)
+
+    def url_at(self, address: int | Path) -> str:
+        """Return the URL for clients that come by another address, as of a proxy."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Start the server unless it is running, and return once it answers."""
-        if self._processes and self._processes[-1].poll() is None:
+        if self.is_running:
             return
         self.kill()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._make_directory()
         state = self._read_state()
         self._end_leftovers(state)
         self._choose_ports(state.get("ports", {}))
@@ -144,13 +178,28 @@ class Server:
             elif not is_free(self.ports[name]):
                 raise ServerError(f"Port {self.ports[name]} is taken.")
 
+    def _make_directory(self) -> None:
+        own_folder(self.directory, self.mode)
+
+    def _listens(self) -> bool:
+        """Return whether it is this server that listens, not another program."""
+        for process in self._processes:
+            with suppress(psutil.Error):
+                for one in process.net_connections("inet"):
+                    is_open = one.status == psutil.CONN_LISTEN
+                    if is_open and one.laddr.port == self.address:
+                        return True
+        return False
+
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_DEADLINE
+        problem: Exception | None = None
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                self.ping()
-                return
+                # The password must not go to another user's program.
+                if self._listens():
+                    self.ping()
+                    return
             # Every client library has its own errors for a server that is starting.
             except Exception as exc:
                 problem = exc

@@ -1,22 +1,24 @@
 """
 Private servers for development, tests and the lab: broker and databases.
 
-Each keeps its data, ports and log in its own directory, listens on 127.0.0.1 only, and
-can be killed and started again with the same data and port. Needs psutil.
+Each keeps its data, ports and log in its own directory, and can be killed and started
+again with the same data and port. Each lets in only clients that know its random
+password, or that may enter the folder of its socket: this user's. Needs psutil.
 """
 
+import base64
 import hashlib
-import importlib.util
+import json
 import os
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from .mongodb import MongoDB
 from .processes import find_program
-from .server import Server, ServerError
+from .server import Server, ServerError, own_secret
 
 __all__ = ["MariaDB", "MongoDB", "PostgreSQL", "RabbitMQ", "Server", "ServerError"]
 
@@ -27,7 +29,12 @@ WATERMARK = "1GB"
 class RabbitMQ(Server):
     """A RabbitMQ node with its own epmd and, optionally, the management plugin."""
 
-    port_names = ("port", "distribution", "epmd", "management")
+    port_names: ClassVar[tuple[str, ...]] = (
+        "port",
+        "distribution",
+        "epmd",
+        "management",
+    )
 
     def __init__(
         self, directory: Path, port: int | None = None, *, management: bool = False
@@ -38,9 +45,8 @@ class RabbitMQ(Server):
         digest = hashlib.sha256(bytes(self.directory)).hexdigest()
         self.node = f"lab-{digest[:12]}@localhost"
 
-    @property
-    def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+    def url_at(self, address: int | Path) -> str:
+        return f"amqp://guest:{self.password}@127.0.0.1:{address}/"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,26 +104,64 @@ class RabbitMQ(Server):
         path.write_text("".join(["#!/bin/sh\n", *exports, command]))
         path.chmod(0o700)
 
-    def launch(self) -> None:
-        server = self.program("rabbitmq-server")
-        epmd = required("erlang-base", "epmd")
-        settings = [
+    @property
+    def configuration(self) -> list[str]:
+        """The lines of its configuration file."""
+        lines = [
             f"vm_memory_high_watermark.absolute = {WATERMARK}",
             "disk_free_limit.absolute = 50MB",
             "log.console.level = warning",
+            # Read at each start: it is also the password of older data.
+            f"load_definitions = {self.directory / 'definitions.json'}",
+            *self.options,
         ]
         if self.plugins:
-            settings += [
+            lines += [
                 "management.tcp.ip = 127.0.0.1",
                 f"management.tcp.port = {self.ports['management']}",
             ]
+        return lines
+
+    def launch(self) -> None:
+        server = self.program("rabbitmq-server")
         config = self.directory / "rabbitmq.conf"
-        config.write_text("\n".join([*settings, ""]))
+        config.write_text("\n".join([*self.configuration, ""]))
+        definitions = self.directory / "definitions.json"
+        definitions.write_text(json.dumps(self._definitions()))
+        self.write_cookie()
         plugins = self.directory / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
-        # An epmd that the node starts itself would outlive it.
-        self.spawn([epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"])
+        self.spawn_epmd()
         self.spawn([server], self.environment)
+
+    def write_cookie(self) -> None:
+        """Choose the secret of tools and of other nodes; Erlang's is easy to guess."""
+        cookie = self.directory / ".erlang.cookie"
+        cookie.unlink(missing_ok=True)
+        own_secret(cookie)
+        cookie.chmod(0o400)
+
+    def _definitions(self) -> dict[str, Any]:
+        """Return the only user, with the password as RabbitMQ stores it."""
+        salt = os.urandom(4)
+        digest = hashlib.sha256(salt + self.password.encode()).digest()
+        user = {
+            "name": "guest",
+            "password_hash": base64.b64encode(salt + digest).decode(),
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": "administrator",
+        }
+        every = dict.fromkeys(("configure", "write", "read"), ".*")
+        return {
+            "users": [user],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": "guest", "vhost": "/", **every}],
+        }
+
+    def spawn_epmd(self) -> None:
+        """Start what tells Erlang nodes each other's ports."""
+        # One that the node starts itself would outlive it.
+        self.spawn(epmd(self.ports["epmd"]))
 
     def ping(self) -> None:
         import pika
@@ -133,9 +177,8 @@ class MariaDB(Server):
 
     buffer_pool = "64M"
 
-    @property
-    def url(self) -> str:
-        return f"mysql://root@127.0.0.1:{self.port}/messaging"
+    def url_at(self, address: int | Path) -> str:
+        return f"mysql://root:{self.password}@127.0.0.1:{address}/messaging"
 
     def launch(self) -> None:
         server = required("mariadb-server", "mariadbd", "mysqld")
@@ -147,15 +190,21 @@ class MariaDB(Server):
         if not self.data.exists():
             self._install(server, options)
         setup = self.directory / "setup.sql"
+        setup.touch(mode=0o600)
         setup.write_text(
             "CREATE DATABASE IF NOT EXISTS messaging CHARACTER SET utf8mb4;\n"
             "CREATE USER IF NOT EXISTS root@'127.0.0.1';\n"
+            f"ALTER USER root@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
             "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n"
+            "REVOKE FILE ON *.* FROM root@'127.0.0.1';\n"
         )
         options += [
             f"--datadir={self.data}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
+            # Without names, no other account of a new server matches any client:
+            # those without a password are root@localhost and its like.
+            "--skip-name-resolve",
             # No socket: its path could exceed the limit of the system.
             "--socket=",
             f"--init-file={setup}",
@@ -164,7 +213,7 @@ class MariaDB(Server):
             f"--innodb-buffer-pool-size={self.buffer_pool}",
             "--loose-mysqlx=OFF",
         ]
-        self.spawn([server, *options])
+        self.spawn([server, *options, *self.options])
 
     def _install(self, server: str, options: list[str]) -> None:
         """Initialise the data, under a temporary name until it is complete."""
@@ -190,6 +239,7 @@ class MariaDB(Server):
             host="127.0.0.1",
             port=self.port,
             user="root",
+            password=self.password,
             database="messaging",
             connect_timeout=2,
         ).close()
@@ -203,9 +253,10 @@ class PostgreSQL(Server):
     directories above.
     """
 
-    @property
-    def url(self) -> str:
-        return f"postgres://postgres@127.0.0.1:{self.port}/messaging"
+    mode = 0o711
+
+    def url_at(self, address: int | Path) -> str:
+        return f"postgres://postgres:{self.password}@127.0.0.1:{address}/messaging"
 
     @staticmethod
     def program(name: str) -> str:
@@ -239,14 +290,16 @@ class PostgreSQL(Server):
         """Initialise the data, under a temporary name until it is complete."""
         draft = self.directory / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
+        draft.mkdir(mode=0o700)
         if not os.geteuid():
             shutil.chown(draft, "postgres", "postgres")
         command = [*self._user, self.program("initdb"), "-D", str(draft)]
-        command += ["--username=postgres", "--auth=trust", "--encoding=UTF8"]
-        command += ["--locale=C", "--no-instructions"]
+        command += ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
+        command += ["--locale=C", "--no-instructions", "--pwfile=/dev/stdin"]
         with self.log.open("ab") as log:
-            done = subprocess.run(command, stdout=log, stderr=log, cwd="/")
+            done = subprocess.run(
+                command, input=self.password.encode(), stdout=log, stderr=log, cwd="/"
+            )
         if done.returncode:
             raise self._failure(f"cannot be installed (exit code {done.returncode})")
         draft.rename(self.data)
@@ -254,53 +307,23 @@ class PostgreSQL(Server):
     def ping(self) -> None:
         import psycopg
 
-        address = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-        with psycopg.connect(address, connect_timeout=2, autocommit=True) as connection:
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="postgres",
+            password=self.password,
+            connect_timeout=2,
+            autocommit=True,
+        ) as connection:
             names = connection.execute("SELECT datname FROM pg_database").fetchall()
             if ("messaging",) not in names:
                 connection.execute("CREATE DATABASE messaging")
 
 
-class MongoDB(Server):
-    """A `mongod` if one is installed, else the embedded nx-27017."""
-
-    @property
-    def url(self) -> str:
-        return f"mongodb://127.0.0.1:{self.port}/reports"
-
-    @property
-    def engine(self) -> str:
-        """The Django database engine for this server."""
-        found = find_program("mongod")
-        return "django_mongodb_backend" if found else "messaging.lab.nx_mongodb"
-
-    def launch(self) -> None:
-        port, pid_file = str(self.port), self.directory / "server.pid"
-        if mongod := find_program("mongod"):
-            data = self.data / "mongod"
-            command = [mongod, "--dbpath", str(data), "--port", port, "--quiet"]
-            command += ["--bind_ip", "127.0.0.1", "--nounixsocket"]
-            command += ["--wiredTigerCacheSizeGB", "0.25"]
-        elif importlib.util.find_spec("nx_27017"):
-            data = self.data / "nx"
-            command = [sys.executable, "-m", "nx_27017.nx_27017", "--port", port]
-            command += ["--data-dir", str(data), "--pid-file", str(pid_file)]
-            # It also logs to stderr.
-            command += ["--log-file", os.devnull]
-        else:
-            raise ServerError(
-                "Neither mongod nor nx-27017 is installed: pip install nx-27017."
-            )
-        pid_file.unlink(missing_ok=True)
-        data.mkdir(parents=True, exist_ok=True)
-        self.spawn(command)
-
-    def ping(self) -> None:
-        import pymongo
-
-        client: pymongo.MongoClient[dict[str, Any]]
-        with pymongo.MongoClient(self.url, serverSelectionTimeoutMS=2000) as client:
-            client.admin.command("ping")
+def epmd(port: int) -> list[str]:
+    """Return the command of an epmd on this port."""
+    program = required("erlang-base", "epmd")
+    return [program, "-port", str(port), "-address", "127.0.0.1"]
 
 
 def required(package: str, *names: str) -> str:

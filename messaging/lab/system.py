@@ -23,6 +23,7 @@ from django.core.management import call_command
 
 from messaging.amqp.client import declare
 
+from .folders import own_folder
 from .processes import find, free_port, identity
 from .program import Program
 from .proxy import Proxy
@@ -57,10 +58,8 @@ class Plan:
     @classmethod
     def make(cls, directory: Path) -> Plan:
         """Return a plan with free ports."""
-        engines = [one["ENGINE"] for one in django_settings.DATABASES.values()]
-        servers = ["rabbitmq", "mariadb"]
-        if any("mongodb" in engine for engine in engines):
-            servers.append("mongodb")
+        # MongoDB listens on a Unix socket, and so does its proxy.
+        servers = ("rabbitmq", "mariadb")
         ports: dict[str, int] = {}
         for name in (*servers, *(f"{one} proxy" for one in servers), "api"):
             while (port := free_port()) in ports.values():
@@ -95,22 +94,28 @@ class Plan:
 
     def servers(self) -> dict[str, Server]:
         """Return the servers, not started."""
-        kinds = {"rabbitmq": RabbitMQ, "mariadb": MariaDB, "mongodb": MongoDB}
-        return {
+        servers: dict[str, Server] = {
             name: kind(self.directory / name, self.ports[name])
-            for name, kind in kinds.items()
-            if name in self.ports
+            for name, kind in (("rabbitmq", RabbitMQ), ("mariadb", MariaDB))
         }
+        engines = [one["ENGINE"] for one in django_settings.DATABASES.values()]
+        if any("mongodb" in engine for engine in engines):
+            servers["mongodb"] = MongoDB(self.directory / "mongodb")
+        return servers
+
+    def proxy_of(self, name: str, server: Server) -> int | Path:
+        """Return the address of the proxy before a server."""
+        if isinstance(server.address, Path):
+            return server.address.with_name("proxy.sock")
+        return self.ports[f"{name} proxy"]
 
     def environment(self, *, proxied: bool) -> dict[str, str]:
         """Return the environment variables that the settings read."""
         servers = self.servers()
         urls = {
-            name: server.url.replace(
-                f":{server.port}/", f":{self.ports[f'{name} proxy']}/"
+            name: server.url_at(
+                self.proxy_of(name, server) if proxied else server.address
             )
-            if proxied
-            else server.url
             for name, server in servers.items()
         }
         variables = {
@@ -138,7 +143,7 @@ def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
     """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
-    directory.mkdir(parents=True, exist_ok=True)
+    own_folder(directory)
     if any(directory.iterdir()):
         raise ServerError(f"{directory} is not empty.")
     path = directory.absolute()
@@ -188,8 +193,8 @@ class System:
         self.plan = plan
         self.servers = plan.servers()
         self.proxies = {
-            name: Proxy(plan.ports[f"{name} proxy"], plan.ports[name])
-            for name in self.servers
+            name: Proxy(plan.proxy_of(name, server), server.address)
+            for name, server in self.servers.items()
         }
         environment = os.environ | plan.environment(proxied=True)
         environment["PYTHONUNBUFFERED"] = "1"

@@ -6,15 +6,19 @@ Its log lines have the ids of that, and what it publishes belongs to the same ch
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, Protocol
 
 from messaging.bodies import event_type
-from messaging.envelope import Delivery, Envelope
+from messaging.envelope import ACTOR, Delivery, Envelope
 from messaging.text import storable
 from messaging.traces import spans
 from messaging.traces.trace_context import TRACEPARENT, Trace, trace_id_of, trace_of
@@ -25,7 +29,7 @@ CORRELATION_ID = "correlation-id"
 LENGTH = 255
 
 #: Headers that a message passes on to those that are published because of it: its
-#: correlation id and its trace.
+#: correlation id, its trace and its actor.
 Cause = dict[str, str]
 
 
@@ -58,8 +62,25 @@ class Handling:
 
     @property
     def cause(self) -> Cause:
-        """Of several it is unknown which one is the cause."""
-        return {} if len(self._deliveries) > 1 else cause_of(self._deliveries[0])
+        """Of several it is unknown which is the cause, but all may have one actor."""
+        if len(self._deliveries) == 1:
+            return cause_of(self._deliveries[0])
+        actors = {one.envelope.actor for one in self._deliveries}
+        return actor_header(actors.pop()) if len(actors) == 1 else {}
+
+
+class Command:
+    """A command that somebody has started."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """No field of log lines."""
+        return {}
+
+    @cached_property
+    def cause(self) -> Cause:
+        """Who it is."""
+        return actor_header(f"command:{system_user()}")
 
 
 #: What this thread or task is working on.
@@ -95,17 +116,52 @@ def current_cause() -> Cause:
 
 
 def inheriting(envelopes: Iterable[Envelope]) -> list[Envelope]:
-    """Return envelopes with what they inherit now, unless they have their own."""
-    if cause := current_cause():
-        return [one.copy(headers=cause | one.headers) for one in envelopes]
-    return list(envelopes)
+    """
+    Return envelopes with what they inherit now, unless they have their own.
+
+    What goes to a queue by its name has no actor: nobody would believe it.
+    """
+    if not (cause := current_cause()):
+        return list(envelopes)
+    anonymous = {name: value for name, value in cause.items() if name != ACTOR}
+    return [
+        one.copy(headers=(cause if one.exchange else anonymous) | one.headers)
+        for one in envelopes
+    ]
+
+
+def actor_header(actor: str) -> Cause:
+    """Return the header that names an actor; {} for none."""
+    return {ACTOR: actor} if actor else {}
+
+
+def caller_of(user: Any) -> str:
+    """
+    Return who a user of a request is: its attribute `caller`, or `account:ID`.
+
+    An authenticator whose users are no accounts gives them such an attribute, so that
+    no two callers have the same name. Returns "" for an anonymous one.
+    """
+    if not getattr(user, "is_authenticated", False):
+        return ""
+    return getattr(user, "caller", None) or f"account:{user.pk}"
+
+
+def system_user() -> str:
+    """Return the user that runs this process, and the host."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as an id without a name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def cause_of(delivery: Delivery) -> Cause:
     """Return what the messages that are published because of this one inherit."""
     headers = delivery.envelope.headers
     trace = trace_of(headers) if TRACEPARENT in headers else {}
-    return {CORRELATION_ID: correlation_id_of(delivery), **trace}
+    found = {CORRELATION_ID: correlation_id_of(delivery), **trace}
+    return found | actor_header(delivery.envelope.actor)
 
 
 def correlation_id_of(delivery: Delivery) -> str:

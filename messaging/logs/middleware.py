@@ -14,7 +14,15 @@ from django.http.response import HttpResponseBase
 from messaging.envelope import random_id
 from messaging.traces.trace_context import trace_of_request
 
-from .context import LENGTH, Cause, milliseconds_since, trace_field, working_on
+from .context import (
+    LENGTH,
+    Cause,
+    actor_header,
+    caller_of,
+    milliseconds_since,
+    trace_field,
+    working_on,
+)
 
 #: The header that proxies set, and that answers with an error have.
 HEADER = "X-Request-ID"
@@ -26,7 +34,7 @@ class Serving:
     """A request that is being answered."""
 
     def __init__(self, request: HttpRequest) -> None:
-        self._meta = request.META
+        self._request, self._meta = request, request.META
         self._method, self._path = request.method, request.path[:LENGTH]
         self._started = time.monotonic()
 
@@ -45,12 +53,16 @@ class Serving:
             "path": self._path,
             "duration": milliseconds_since(self._started),
         }
-        return found | trace_field(self.cause)
+        return found | trace_field(trace_of_request(self._meta))
 
     @property
     def cause(self) -> Cause:
-        """The trace of the request; the chain of messages begins with its message."""
-        return trace_of_request(self._meta)
+        """
+        The trace of the request, and who has sent it: Django REST framework sets the
+        user of the request. The chain of messages begins with its message.
+        """
+        actor = caller_of(getattr(self._request, "user", None))
+        return trace_of_request(self._meta) | actor_header(actor)
 
 
 class RequestMiddleware:

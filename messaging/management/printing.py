@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from messaging.dead_letters.formatting import columns
 
@@ -25,6 +27,14 @@ def closed_pipe_allowed(output: Any) -> Iterator[None]:
     except BrokenPipeError:
         # What is left in the buffers must not fail at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_private(path: Path) -> TextIO:
+    """Open a file to write that only its owner may read, whatever it was before."""
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def print_lines(
@@ -74,5 +84,6 @@ class Progress:
             self._write("")
 
     def _write(self, line: str) -> None:
-        self._output.write(f"\r\x1b[K{line}", style_func=str, ending="")
+        self._output.control("\r\x1b[K")
+        self._output.write(line, style_func=str, ending="")
         self._output.flush()

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from messaging.bodies import legible
 from messaging.database import PrunableQuerySet
+from messaging.envelope import ACTOR
 
 #: Bytes of one part of a body: a statement that inserts it, with every byte escaped,
 #: stays far below any server's `max_allowed_packet`.
@@ -30,6 +31,10 @@ class DeadLetterQuerySet(PrunableQuerySet):
     def waiting(self) -> DeadLetterQuerySet:
         """Return the dead letters that are neither requeued nor discarded."""
         return self.filter(status=DeadLetter.Status.WAITING)
+
+    def waiting_since(self, moment: datetime) -> DeadLetterQuerySet:
+        """Return those that have waited since before a moment, oldest first."""
+        return self.waiting().filter(failed_at__lt=moment).order_by("failed_at")
 
     def unanswered(self) -> DeadLetterQuerySet:
         """Return those that wait, and that no client knows of."""
@@ -154,6 +159,11 @@ class DeadLetter(models.Model):
         return properties
 
     @property
+    def actor(self) -> str:
+        """Who had ordered it; "" if that is unknown."""
+        return str(self.original_properties.get("headers", {}).get(ACTOR, ""))
+
+    @property
     def where(self) -> str:
         """Return "archive", or "queue" while it is not archived yet."""
         return "queue" if self._state.adding else "archive"
@@ -220,6 +230,7 @@ DESCRIBED = (
     "queue",
     "message_id",
     "event_type",
+    "actor",
     "kind",
     "code",
     "reason",

@@ -85,6 +85,8 @@ class Inbox(models.Model):
     #: Failed attempts.
     attempts = models.PositiveIntegerField(db_default=0)
     processed_at = models.DateTimeField(db_index=True)
+    #: Who has ordered it.
+    actor = models.CharField(max_length=255, default="", db_default="")
 
     COLUMNS = (
         "message_id",
@@ -100,6 +102,7 @@ class Inbox(models.Model):
         "began_ms",
         "attempts",
         "processed_at",
+        "actor",
     )
 
     objects = InboxQuerySet.as_manager()

@@ -16,7 +16,14 @@ from messaging.amqp.headers import from_json, to_json
 from messaging.amqp.publisher import wake_relay
 from messaging.conf import settings
 from messaging.database import insert
-from messaging.envelope import PARTITION_KEY, SENT_AT, SHORT, Envelope, random_id
+from messaging.envelope import (
+    ACTOR,
+    PARTITION_KEY,
+    SENT_AT,
+    SHORT,
+    Envelope,
+    random_id,
+)
 from messaging.exceptions import TooLarge
 from messaging.logs.context import cause_of, current_cause, inheriting
 from messaging.message import Event, key_of
@@ -25,7 +32,7 @@ from messaging.text import storable
 #: Number of shards of the outbox, and so of relays that can publish at a time.
 OUTBOX_SHARDS = 4
 #: Headers that can be encoded unless they are long.
-PLAIN = {PARTITION_KEY, SENT_AT}
+PLAIN = {PARTITION_KEY, SENT_AT, ACTOR}
 
 
 def _timestamp(envelope: Envelope, now: datetime) -> dict[str, str | None]:

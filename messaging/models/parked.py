@@ -27,7 +27,7 @@ LONGEST_LOOK = 5.0
 #: Maximum number of messages that are retried together.
 BATCH = 500
 #: Attributes of an envelope that are stored, besides its body.
-KEPT = (*PROPERTIES, "routing_key", "exchange", "headers")
+KEPT = (*PROPERTIES, "routing_key", "exchange", "headers", "user_id")
 
 
 class ParkedQuerySet(models.QuerySet["Parked"]):

@@ -21,7 +21,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from messaging.conf import settings
 from messaging.database.time_limits import QueryTimeout, time_limit
-from messaging.envelope import inbox_id
+from messaging.envelope import ACTOR, inbox_id
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.models.inbox import inbox_ids
 from messaging.models.parked import digest_of
@@ -35,8 +35,6 @@ MOST = 50
 #: For how long after a message its events are looked for in the inbox.
 EVENT_SPAN = timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
-#: Header that names who has sent a message.
-ACTOR = "actor"
 
 _lookups: list[Lookup] = []
 
@@ -97,6 +95,7 @@ class Stories(defaultdict[str, Story]):
         for row in rows.order_by("-processed_at")[:MOST]:
             story = self[row.pk]
             story.event_type, story.key = row.event_type, row.key
+            story.actor = row.actor
             story.sent_at, story.received_at = moment(row.sent_ms), moment(row.began_ms)
             story.processed_at, story.attempts = row.processed_at, row.attempts
             story.outcome = Outcome.of(row)
@@ -110,7 +109,7 @@ class Stories(defaultdict[str, Story]):
             story.message_id, story.parked = delivery.message_id, row
             story.event_type, story.key = row.event_type, row.key
             story.queue = row.partition.rpartition(".")[0]
-            story.actor = str(delivery.envelope.headers.get(ACTOR, ""))
+            story.actor = delivery.envelope.actor
             story.sent_at = moment(delivery.envelope.sent_ms)
             story.received_at, story.attempts = row.parked_at, row.attempts
             story.status = "queued" if row.is_applied else "parked"
@@ -124,7 +123,7 @@ class Stories(defaultdict[str, Story]):
                 story = self[pk]
                 story.message_id, story.queue = row.message_id, row.queue
                 story.event_type = story.event_type or row.event_type
-                story.actor = str(row.original_properties["headers"].get(ACTOR, ""))
+                story.actor = story.actor or row.actor
                 story.letters.append(row)
 
     def add_outbox(self, condition: Q) -> None:
@@ -134,6 +133,7 @@ class Stories(defaultdict[str, Story]):
             story = self[row.message_id]
             story.message_id, story.event_type = row.message_id, row.type
             story.key = str(row.headers.get("partition_key", ""))
+            story.actor = str(row.headers.get(ACTOR, ""))
             story.sent_at, story.status = row.created_at, "waiting"
 
 

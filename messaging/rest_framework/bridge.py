@@ -1,22 +1,44 @@
-"""Serve Django's WSGI application over ASGI, in a bounded pool of threads."""
+"""
+Serve Django's WSGI application over ASGI, in a bounded pool of threads.
+
+No thread waits for a client: a request gets one when its whole body has arrived, and
+the event loop sends the response.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import io
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import suppress
+from tempfile import SpooledTemporaryFile
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote_to_bytes
 
-Scope = dict[str, Any]
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+from messaging.amqp.tally import tally
+from messaging.conf import settings
+
 T = TypeVar("T")
+Scope = dict[str, Any]
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Environ = dict[str, Any]
+
+#: The code and the text of the error of a body that is late.
+LATE, LATE_TEXT = "request_timeout", gettext_noop("The body did not arrive in time.")
+#: The methods of requests whose body, if there is one, no view reads.
+WITHOUT_BODY = {"GET", "HEAD", "OPTIONS", "TRACE"}
+#: Bytes of a body that are in memory; the rest is in a temporary file.
+IN_MEMORY = 64 * 1024
+#: Seconds for which a body that nobody needs is read after the answer.
+LINGER = 2.0
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -25,30 +47,83 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-class Bridge:
-    """Runs Django's WSGI application, `threads` requests at a time; others wait."""
+async def refuse(send: Send, status: int, code: str, text: str, why: str) -> None:
+    """Answer and count a request that Django does not see, as Django's errors look."""
+    tally.count_rejected(why)
+    body = json.dumps({"code": code, "detail": text}, ensure_ascii=False).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await respond(send, status, headers, body)
 
-    def __init__(self, application: Callable[..., Any], threads: int) -> None:
+
+class Bridge:
+    """
+    Runs Django's WSGI application, `threads` requests at a time; others wait.
+
+    Without `reads_bodies`, it serves views that need none, and waits for none.
+    """
+
+    def __init__(
+        self,
+        application: Callable[..., Any],
+        threads: int,
+        *,
+        reads_bodies: bool = True,
+    ) -> None:
         self._application = application
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._reads_bodies = reads_bodies
 
     async def __call__(self, environ: Environ, body: Body, send: Send) -> None:
         """Run the application for a request, and send its response."""
-        environ["wsgi.input"] = io.BufferedReader(body)
+        length = environ.get("CONTENT_LENGTH", "")
+        # So many digits are too many bytes, and Python refuses to read thousands.
+        declared = int(length[:20]) if length.isdecimal() else 0
+        if not self._reads_bodies or environ["REQUEST_METHOD"] in WITHOUT_BODY:
+            is_chunked = environ.pop("HTTP_TRANSFER_ENCODING", None) is not None
+            environ["CONTENT_LENGTH"] = ""
+            await self._answer(environ, body, send)
+            if declared or is_chunked:
+                await body.skip()
+            return
+        limit: int = settings.MAX_REQUEST_BODY
+        if declared <= limit and await body.arrive(limit):
+            await self._answer(environ, body, send)
+        elif body.is_late:
+            await refuse(send, 408, LATE, _(LATE_TEXT), "slow body")
+        else:
+            text = _("The body is larger than %(size)d bytes.") % {"size": limit}
+            await refuse(send, 413, "payload_too_large", text, "large body")
+            await body.skip()
+
+    async def _answer(self, environ: Environ, body: Body, send: Send) -> None:
+        """Run the application in a thread, which does not wait for the client."""
+        environ["wsgi.input"] = body.file
+        start, content, rest = await self._in_thread(self._run, environ)
+        await send(start)
+        if rest is not None:
+            pieces = iter(rest)
+            try:
+                while (piece := await self._in_thread(next, pieces, None)) is not None:
+                    await send(
+                        {"type": "http.response.body", "body": piece, "more_body": True}
+                    )
+            finally:
+                await self._in_thread(rest.close)
+        await send({"type": "http.response.body", "body": content})
+
+    async def _in_thread(self, function: Callable[..., T], *values: Any) -> T:
         loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, function, *values)
 
-        def send_now(event: Event) -> None:
-            wait_in(loop, send, event)
-
-        end = await loop.run_in_executor(self._pool, self._run, environ, send_now)
-        for event in end:
-            await send(event)
-
-    def _run(self, environ: Environ, send: Callable[[Event], None]) -> list[Event]:
+    def _run(self, environ: Environ) -> tuple[Event, bytes, Any]:
         """
-        Run the application, and return the events to send.
+        Run the application, and return the start of its response, and the body.
 
-        Those of a streaming response are sent here, except for the last one.
+        Instead of the body of a streaming response, return the response.
         """
         start: Event = {"type": "http.response.start"}
 
@@ -64,68 +139,82 @@ class Bridge:
 
         response = self._application(environ, start_response)
         has_body = environ["REQUEST_METHOD"] != "HEAD"
+        if has_body and getattr(response, "streaming", False):
+            return start, b"", response
         try:
-            if not getattr(response, "streaming", False):
-                content = b"".join(response) if has_body else b""
-                return [start, {"type": "http.response.body", "body": content}]
-            send(start)
-            for piece in response if has_body else ():
-                send({"type": "http.response.body", "body": piece, "more_body": True})
-            return [{"type": "http.response.body"}]
+            content = b"".join(response) if has_body else b""
+            return start, content, None
         finally:
             if close := getattr(response, "close", None):
                 close()
 
 
-def wait_in(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *values: Any
-) -> T:
-    """Call a function in an event loop, and return its result in this thread."""
-
-    async def call() -> T:
-        return await function(*values)
-
-    return asyncio.run_coroutine_threadsafe(call(), loop).result()
-
-
-class Body(io.RawIOBase):
-    """The body of a request, as a file that a thread reads while it arrives."""
+class Body:
+    """The body of a request: it arrives on the event loop, and becomes a file."""
 
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
         self._receive = receive
-        self._loop = loop
-        self._arrived = bytearray()
+        self._deadline = loop.time() + settings.BODY_TIMEOUT
+        self._length = 0
         self._is_complete = False
+        #: Whether the deadline came before the end.
+        self.is_late = False
+        self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 closed in __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.file.close()
 
     async def read_all(self, length: int) -> bytes:
         """
         Return all `length` bytes, which remain there to be read as a file.
 
-        Raises `EOFError` if the body is shorter.
+        Raises `EOFError` if the body is shorter, or late.
         """
-        while len(self._arrived) < length and not self._is_complete:
-            self._take(await self._receive())
-        if len(self._arrived) != length:
+        if length:
+            await self._wait_for(length)
+        if self._length != length:
             raise EOFError
-        return bytes(self._arrived)
+        body = self.file.read()
+        self.file.seek(0)
+        return body
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    async def arrive(self, limit: int) -> bool:
+        """Wait for the body; return whether all of it came, and in `limit` bytes."""
+        await self._wait_for(limit + 1)
+        return self._length <= limit and not self.is_late
 
-    def readinto(self, buffer: Any) -> int:
-        """Read what has arrived, or wait for more; called in another thread."""
-        while not self._arrived and not self._is_complete:
-            self._take(wait_in(self._loop, self._receive))
-        count = min(len(buffer), len(self._arrived))
-        buffer[:count] = self._arrived[:count]
-        del self._arrived[:count]
-        return count
+    async def skip(self) -> None:
+        """Read on for a while: a client may look for its answer only at the end."""
+        left: int = settings.MAX_REQUEST_BODY
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while left > 0 and not self._is_complete:
+                    left -= len(await self._next())
 
-    def _take(self, event: Event) -> None:
+    async def _wait_for(self, length: int) -> None:
+        """Wait until so many bytes have arrived, or all there are."""
+        self.file.seek(self._length)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not (self._length >= length or self._is_complete or self.is_late):
+                    piece = await self._next()
+                    self.file.write(piece)
+                    self._length += len(piece)
+        except TimeoutError:
+            # No exception leaves this object: its traceback would refer to whoever
+            # waits, and Granian keeps a connection while something can read from it.
+            self.is_late = True
+        self.file.seek(0)
+
+    async def _next(self) -> bytes:
+        event = await self._receive()
         # A disconnect is the end, too.
-        self._arrived += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
+        piece: bytes = event.get("body", b"")
+        return piece
 
 
 def environ_of(scope: Scope) -> Environ:

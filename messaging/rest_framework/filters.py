@@ -24,6 +24,8 @@ MAX_WORDS = 10
 class SearchFilter(BaseSearchFilter):
     """Limits the number of words in a search."""
 
+    template = "messaging/search.html"
+
     def get_search_terms(self, request: Request) -> list[str]:
         """Return the words; raise `ValidationError` if there are too many."""
         try:
@@ -39,6 +41,8 @@ class SearchFilter(BaseSearchFilter):
 
 class OrderingFilter(BaseOrderingFilter):
     """Orders by the field of a range by default, as the index that finds the range."""
+
+    template = "messaging/ordering.html"
 
     def remove_invalid_fields(
         self, queryset: Any, fields: Any, view: Any, request: Request

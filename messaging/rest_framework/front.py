@@ -31,7 +31,7 @@ from .plain_writes import Doubt, length_of, request_of, route_of, view_of
 from .samples import Samples
 from .viewsets import FAILURE
 
-#: Maximum bytes of all bodies in memory; further requests wait for a thread, unread.
+#: Maximum bytes of all bodies in memory; those of further requests wait on disk.
 MAX_BYTES_HELD = 32 * 1024 * 1024
 
 
@@ -57,8 +57,8 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            body = Body(receive, asyncio.get_running_loop())
-            await self._serve(environ_of(scope), body, send)
+            with Body(receive, asyncio.get_running_loop()) as body:
+                await self._serve(environ_of(scope), body, send)
         else:
             await send({"type": "websocket.close"})
 

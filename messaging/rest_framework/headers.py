@@ -13,6 +13,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from messaging.envelope import IDEMPOTENCY_KEY, IF_VERSION, random_id
+from messaging.logs.context import actor_header, caller_of
 from messaging.operations import derived_uuid
 from messaging.traces.trace_context import trace_of_request
 
@@ -21,6 +22,8 @@ LONGEST_WAIT = 10
 #: Maximum number of characters of an idempotency key.
 KEY_LENGTH = 255
 WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;[^,]*)?(?=,|$)", re.I)
+#: The caller of requests without one, where they are allowed.
+ANYONE = "account:None"
 #: `META` of a request, which Django REST framework looks up anew for each use.
 Meta = Mapping[str, Any]
 VERSION = re.compile(r'"(\d{1,9})"')
@@ -31,8 +34,8 @@ class WriteHeaders:
     """What the request headers say about a write."""
 
     message_id: str
-    #: AMQP headers: the version that the entity must have, the idempotency key, and
-    #: the trace of the request.
+    #: AMQP headers: the version that the entity must have, the idempotency key, the
+    #: trace of the request, and who has sent it.
     amqp: dict[str, Any]
     #: Seconds to wait for the outcome; 0 to answer at once.
     wait: int
@@ -47,7 +50,7 @@ def read_headers(request: Request) -> WriteHeaders:
     """Read the headers of a write; raise `ValidationError` if one is invalid."""
     meta = request.META
     conditions = conditions_of(meta)
-    amqp = conditions | trace_of_request(meta)
+    amqp = conditions | trace_of_request(meta) | actor_header(caller_of(request.user))
     key = idempotency_key_of(request, meta)
     if key is None:
         return WriteHeaders(random_id(), amqp, wait_of(meta))
@@ -71,8 +74,8 @@ def idempotency_key_of(request: Request, meta: Meta) -> str | None:
         raise ValidationError(
             {"Idempotency-Key": [_("Give 1 to %d characters.") % KEY_LENGTH]}
         )
-    caller = str(getattr(request.user, "pk", None))
-    return derived_uuid("key", caller, request.method or "", request.path, key)
+    caller, method = caller_of(request.user), request.method or ""
+    return derived_uuid("key", caller or ANYONE, method, request.path, key)
 
 
 def conditions_of(meta: Meta) -> dict[str, Any]:

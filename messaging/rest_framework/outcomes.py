@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 from messaging.conf import settings
+from messaging.logs.repetition import RepeatingLogger
 from messaging.operations import Outcome
 from messaging.rpc.client import CannotWait, replies
 
 from .headers import WriteHeaders
 from .serializers import MessageSerializer
+
+repeating = RepeatingLogger(__name__)
 
 #: Seconds to wait for the reply queue, which the first request of a process declares.
 READY_TIMEOUT = 1.0
@@ -22,7 +25,8 @@ def save_and_wait(
     Publish the message, and return its outcome if it arrives within `headers.wait`.
 
     Return None if it does not, if the client does not wait, if no outcome can be
-    received now, or if `MESSAGING["MAX_WAITERS"]` requests are waiting already.
+    received now, if `MESSAGING["MAX_WAITERS"]` requests are waiting already, or if the
+    reply is none that a consumer sends.
     """
     if not headers.wait:
         serializer.save()
@@ -40,4 +44,8 @@ def save_and_wait(
         return None
     except TimeoutError:
         return None
-    return Outcome.decode(answer.body)
+    try:
+        return Outcome.decode(answer.body)
+    except ValueError as error:
+        repeating.warning("A reply is ignored: %s", error)
+        return None

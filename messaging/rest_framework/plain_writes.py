@@ -18,9 +18,16 @@ from .serializers import MessageSerializer, Write
 from .viewsets import QueuedViewSet
 
 METHODS = ("POST", "PUT", "PATCH", "DELETE")
-#: Headers of requests that Django answers: they ask for more than 202, belong to a
-#: browser's session, or have a body of unknown length.
-SPECIAL = {"HTTP_PREFER", "HTTP_IF_MATCH", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING"}
+#: Headers of requests that Django answers: they ask for more than 202, come from a
+#: browser, or have a body of unknown length.
+SPECIAL = {
+    "HTTP_PREFER",
+    "HTTP_IF_MATCH",
+    "HTTP_COOKIE",
+    "HTTP_ORIGIN",
+    "HTTP_SEC_FETCH_SITE",
+    "HTTP_TRANSFER_ENCODING",
+}
 #: Attributes that the front does not use for each request: a viewset that overrides one
 #: of them is left to Django.
 FIXED = (

@@ -25,6 +25,7 @@ from messaging.logs.context import rehearsal
 
 from .bridge import Environ, Headers
 from .plain_writes import Doubt, Route, route_of, view_of
+from .viewsets import FAILURE
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ LONGEST_VALUE = 200
 #: Middlewares whose effect on an answer 202 depends on `DECISIVE` alone. A project
 #: marks its own ones of this kind with an attribute `front_may_skip`.
 KNOWN_MIDDLEWARE = {
+    "axes.middleware.AxesMiddleware",
+    "csp.middleware.CSPMiddleware",
     "messaging.logs.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -121,7 +124,8 @@ class Samples(BaseHandler):
 
     def _make(self, environ: Environ) -> Sample | None:
         set_script_prefix(get_script_name(environ))
-        nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": ""}
+        # As for a request that the front has counted, so that it is not counted.
+        nothing = {"wsgi.input": BytesIO(), "CONTENT_LENGTH": "", FAILURE: None}
         with rehearsal():
             response: Any = self.get_response(WSGIRequest(environ | nothing))
         renderer: Any = getattr(response, "accepted_renderer", None)

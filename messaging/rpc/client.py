@@ -11,18 +11,20 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from messaging.amqp.backoff import Backoff
-from messaging.amqp.channels import CONNECTION_FORCED, NORMAL, close
+from messaging.amqp.channels import CONNECTION_FORCED, NORMAL
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
-from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
+from messaging.amqp.queues import QueueProbe
+from messaging.amqp.reply_queue import consume
 from messaging.conf import settings
-from messaging.envelope import SHORT, Envelope
+from messaging.envelope import PARTITIONS, SHORT, Envelope
 from messaging.exceptions import CallTimeout, NoServer, Unconfirmed, Unroutable
 from messaging.logs.context import inheriting
 from messaging.logs.repetition import RepeatingLogger
@@ -33,6 +35,8 @@ from .protocol import CALL, DEADLINE, JSON, MAX_TIMEOUT, TEXT, Reply
 
 repeating = RepeatingLogger(__name__)
 
+#: The beginning of the names of reply queues.
+REPLIES = "replies."
 #: Finished requests that are remembered, to classify replies that come after them.
 MAX_FINISHED = 10_000
 
@@ -72,6 +76,11 @@ def call(
             return reply.result(seconds_until(deadline)).value(text=text)
     except Unroutable:
         raise NoServer(f"No process serves {name!r}: it has no queue.") from None
+    except ReplyLost:
+        raise CallTimeout(
+            f"{name!r} may have been called, but the connection by which its reply "
+            "would come was lost."
+        ) from None
     except (TimeoutError, Unconfirmed) as error:
         reason = str(error) or replies().problem() or ""
         raise CallTimeout(
@@ -130,9 +139,13 @@ class CannotWait(TimeoutError):
     """No reply can be received now, or too many are awaited."""
 
 
+class ReplyLost(TimeoutError):
+    """The reply queue was lost with its connection, and what was sent to it too."""
+
+
 def new_address() -> str:
     """Return a name for a reply queue."""
-    return f"replies.{uuid.uuid4()}"
+    return f"{REPLIES}{uuid.uuid4()}"
 
 
 class Replies:
@@ -140,9 +153,11 @@ class Replies:
     The exclusive reply queue of this process; `address` goes into `reply_to`.
 
     One connection serves all threads that wait. The queue exists as long as the
-    connection: a reply that arrives while it is lost is lost too, and its caller times
-    out. Each connection has a queue of another name, because a broker that has not
-    noticed the end of the last one keeps its queue locked.
+    connection: when that is lost, with its node or without, all who wait get
+    `ReplyLost`. Each connection has a queue of another name, because a broker that has
+    not noticed the end of the last one keeps its queue locked.
+
+    Without `MESSAGING["DECLARE"]` it is no queue: see `reply_queue.py`.
     """
 
     def __init__(self) -> None:
@@ -155,10 +170,14 @@ class Replies:
         self.dropped: Counter[str] = Counter()
         #: By correlation id; a request that is sent twice may be awaited twice.
         self._pending: dict[str, list[Future[Reply]]] = {}
+        #: Those of them whose request may name the present queue.
+        self._sent: set[Future[Reply]] = set()
         #: How to count a further reply to a finished request; the oldest come first.
         self._finished: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self._ready = threading.Event()
+        #: What may be published to, in turn: a user may lack the permission for one.
+        self._exchanges = cycle(["", PARTITIONS])
         self.connection = Connection(f"replies-{os.getpid()}", self, self.probe)
 
     def connect(self) -> Self:
@@ -179,7 +198,7 @@ class Replies:
         Yield the future of a reply; enter before the request is published.
 
         Raises `CannotWait` if the queue is not ready within `timeout` seconds, and at
-        once if `limit` replies are awaited already.
+        once if `limit` replies are awaited already. The future raises `ReplyLost`.
         """
         reply: Future[Reply] = Future()
         with self._lock:
@@ -189,6 +208,7 @@ class Replies:
         try:
             if not self._ready.wait(timeout):
                 raise CannotWait(self.problem() or "There is no reply queue yet.")
+            self._sent.add(reply)
             yield reply
         finally:
             self._give_up(correlation_id, reply)
@@ -200,6 +220,7 @@ class Replies:
     def _give_up(self, correlation_id: str, reply: Future[Reply]) -> None:
         """Stop waiting; a reply that comes after the last waiter has left is late."""
         with self._lock:
+            self._sent.discard(reply)
             pending = self._pending.get(correlation_id, [])
             if reply in pending:
                 pending.remove(reply)
@@ -217,26 +238,24 @@ class Replies:
     # The following methods run in the I/O thread.
 
     def opened(self, channel: Any) -> None:
-        """Declare the queue and consume it."""
-        address = self.address
+        """Consume a new queue."""
+        exchange = next(self._exchanges)
+        consume(channel, self.address, exchange, self._received, self._subscribed)
 
-        def subscribed(_frame: Any) -> None:
-            self._refusal = None
-            self._pause = Backoff()
-            self._ready.set()
-            ConsumerWatchdog(channel, address, close).start()
-
-        channel.queue_declare(address, exclusive=True, auto_delete=True)
-        # An operator may delete the queue.
-        channel.add_on_cancel_callback(lambda _frame: close(channel))
-        channel.basic_consume(
-            address, self._received, auto_ack=True, callback=subscribed
-        )
+    def _subscribed(self, address: str) -> None:
+        self.address = address
+        self._refusal = None
+        self._pause = Backoff()
+        self._ready.set()
 
     def closed(self, error: Exception) -> float:
         """Prepare the next queue; return the seconds until it may be declared."""
         self._ready.clear()
         self.address = new_address()
+        with self._lock:
+            lost = [reply for reply in self._sent if not reply.done()]
+        for reply in lost:
+            reply.set_exception(ReplyLost("The reply queue was lost."))
         code = getattr(error, "reply_code", None)
         if code in (None, CONNECTION_FORCED, *NORMAL):
             return 0.0
@@ -256,6 +275,8 @@ class Replies:
             if correlation_id in self._pending:
                 pending = self._finish(correlation_id, "duplicate")
         for reply in pending:
+            if reply.done():
+                continue  # it was lost, and its caller has yet to notice
             reply.set_result(Reply(body, properties.type, properties.content_type))
         if not pending:
             kind = self._finished.get(correlation_id, "unknown")

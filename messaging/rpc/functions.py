@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from messaging.conf import settings
 from messaging.exceptions import InvalidCall, Reject
 from messaging.registry import Function, refuse_deferred
+from messaging.topology import REJECT, Queue, limits
 
 from .arguments import Parameters
 from .protocol import Reply
@@ -30,6 +31,22 @@ class Served:
     expose_errors: bool
     durable: bool
     parameters: Parameters = field(repr=False)
+    #: Whether a durable queue is declared with a limit of its length.
+    limited: bool = True
+
+    @property
+    def declaration(self) -> Queue:
+        """The queue as it is declared if it does not exist."""
+        # A transient queue must be a classic one.
+        arguments = {"x-queue-type": settings.QUEUE_TYPE} if self.durable else {}
+        if self.has_limit and (limit := limits(self.queue)):
+            arguments |= limit | {"x-overflow": REJECT}
+        return Queue(self.queue, arguments, self.durable)
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether the declaration limits the length of the queue."""
+        return self.limited and self.durable
 
     def reply(self, body: bytes, properties: Any) -> Reply:
         """Run the function with the arguments in `body`; return its result or error."""
@@ -71,6 +88,7 @@ def serves(
     text: bool = False,
     expose_errors: bool = False,
     durable: bool = True,
+    limited: bool = True,
 ) -> Callable[[Function], Function]:
     """
     Serve a function under `name`, through the queue `queue` (by default `name`).
@@ -83,8 +101,12 @@ def serves(
     connection before the reply is confirmed, so it should be idempotent.
 
     With `text` it replies in plain text instead of JSON. With `expose_errors` callers
-    get the messages and tracebacks of its exceptions. `durable=False` makes the queue a
-    transient classic one, for systems that declare it so.
+    get the messages and tracebacks of its exceptions.
+
+    A queue that is missing is declared as a durable one, whose length is limited by
+    `MESSAGING["MAX_QUEUE_BYTES"]`. For other programs that declare the same queue,
+    `limited=False` leaves out the limit, and `durable=False` makes it a transient
+    classic one without arguments.
     """
     if not name or queue == "":
         raise ImproperlyConfigured("@serves needs a name and a queue.")
@@ -106,6 +128,7 @@ def serves(
             expose_errors=expose_errors,
             durable=durable,
             parameters=Parameters(function),
+            limited=limited,
         )
         return function
 

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from messaging.amqp.deliveries import envelope_of
-from messaging.envelope import Delivery, Envelope
+from messaging.conf import settings
+from messaging.envelope import SHORT, Delivery, Envelope
 from messaging.exceptions import InvalidCall, Reject, RemoteError
 from messaging.text import storable
 
@@ -129,17 +130,19 @@ class Reply:
         """
         Return the result; with `text`, one without a content type is read as text.
 
-        Raises `InvalidCall` or `RemoteError` if the reply is an error.
+        Raises `InvalidCall` or `RemoteError` if the reply is an error, or too large.
         """
+        if len(self.body) > settings.MAX_BODY:
+            reason = f"The reply takes more than {settings.MAX_BODY} bytes."
+            raise RemoteError("InvalidAnswer", reason)
         if self.type == ERROR:
             raise self._exception()
         if is_json(self.content_type):
             try:
                 return from_json(self.body)
             except ValueError as error:
-                raise RemoteError(
-                    "InvalidAnswer", f"The reply claims to be JSON and is not: {error}."
-                ) from None
+                reason = f"The reply claims to be JSON and is not: {error}."
+                raise RemoteError("InvalidAnswer", reason) from None
         if not (text or is_text(self.content_type)):
             try:
                 return from_json(self.body)
@@ -154,15 +157,28 @@ class Reply:
         try:
             fields: Any = from_json(self.body)["error"]
             if fields["type"] == InvalidCall.__name__ and "errors" in fields:
-                return InvalidCall(dict(fields["errors"]))
+                return InvalidCall(errors_of(fields["errors"]))
             return RemoteError(
-                str(fields["type"]),
-                str(fields["message"]),
-                str(fields.get("code", "")),
-                str(fields.get("traceback", "")),
+                storable(fields["type"], SHORT),
+                storable(fields["message"], MAX_TEXT),
+                storable(fields.get("code", ""), SHORT),
+                storable(fields.get("traceback", ""), MAX_TEXT),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
-            return RemoteError("RemoteError", self.body.decode(errors="replace"))
+            return RemoteError("RemoteError", storable(self.body, MAX_TEXT))
+
+
+def errors_of(given: Any) -> dict[str, list[str]]:
+    """Return the errors by argument that a server has sent, whatever it has sent."""
+    return {
+        storable(name, SHORT): [storable(text, MAX_TEXT) for text in listed(errors)]
+        for name, errors in given.items()
+    }
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a list as it is, and any other value as its only item."""
+    return value if isinstance(value, list) else [value]
 
 
 def seconds_left(headers: dict[str, Any] | None) -> float | None:

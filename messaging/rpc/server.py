@@ -26,6 +26,8 @@ from messaging.database import close_stale_connections
 from messaging.exceptions import PublishError, Unconfirmed
 from messaging.logs.context import Handling, working_on
 from messaging.logs.repetition import RepeatingLogger
+from messaging.text import storable
+from messaging.topology import declare, takes_replies
 from messaging.traces.spans import processing
 from messaging.worker import run_until_stopped
 
@@ -39,6 +41,8 @@ repeating = RepeatingLogger(__name__)
 REMEDIES = {
     403: "The user of MESSAGING['URL'] needs permission to read it, and to configure "
     "it if it is missing; no other program may consume it exclusively.",
+    404: "It is missing, and MESSAGING['DECLARE'] is False: whoever makes the topology "
+    "must make it.",
     405: "It is exclusive to another connection: end that program, or choose another "
     "name with @serves(..., queue=...).",
 }
@@ -124,12 +128,24 @@ class Server:
 
     def _send(self, request: Request, reply: Reply) -> bool:
         """Send a reply; return whether the call is done, else it must run again."""
-        if not request.properties.reply_to:
+        reply_to = request.properties.reply_to
+        if not reply_to:
             return True
-        timeout = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
+        if not takes_replies(storable(reply_to)):
+            text = "A reply of %s is not sent to %s, which takes none"
+            logger.warning(text, self._served.name, reply_to)
+            return True
+        # Callers choose deadline and queue: neither may occupy a thread for long.
+        wanted = max(settings.CONFIRM_TIMEOUT, request.seconds_left or 0.0)
+        timeout = min(wanted, settings.REPLY_TIMEOUT)
         try:
             publisher().publish(reply.envelope(request.properties), timeout=timeout)
         except Unconfirmed as error:
+            if publisher().problem() is None:
+                text = "The queue %r takes no reply of %s, which is dropped: %s"
+                queue = request.properties.reply_to
+                logger.warning(text, queue, self._served.name, error)
+                return True
             logger.warning("A call of %s is run again: %s", self._served.name, error)
             return False
         except PublishError:
@@ -156,14 +172,13 @@ class Server:
         if self._stopping:
             return
         self._channel = channel
-        queue, durable = self._served.queue, self._served.durable
         if self._is_missing:
-            # A transient queue must be a classic one.
-            arguments = {"x-queue-type": settings.QUEUE_TYPE} if durable else {}
-            channel.queue_declare(queue, durable=durable, arguments=arguments)
+            declare(channel, self._served.declaration)
         channel.add_on_cancel_callback(self._cancelled)
         channel.basic_qos(prefetch_count=self._threads)
-        channel.basic_consume(queue, self._on_call, callback=self._subscribed)
+        channel.basic_consume(
+            self._served.queue, self._on_call, callback=self._subscribed
+        )
 
     def closed(self, error: Exception) -> float:
         """Drop the calls that the broker redelivers; return the seconds to wait."""
@@ -174,7 +189,7 @@ class Server:
         if code in NORMAL:
             pause, self._pause_after_close = self._pause_after_close, 0.0
             return pause
-        if code == NOT_FOUND and not self._is_missing:
+        if code == NOT_FOUND and settings.DECLARE and not self._is_missing:
             self._is_missing = True
             return 0.0
         self._is_missing = False

@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
 from messaging.lab.processes import free_port
 from messaging.topology import consumed_names
-from project.access import EDITOR, issue_token
+from project.access import EDITOR
 from project.run import api_command
+from project.tokens import issue_token
 
 from .broker import CLASSIC, count, declare_empty, purge
 from .comparison import Contestant, Effort, Row, Sample
@@ -56,7 +58,7 @@ class API:
 @cache
 def token() -> str:
     """Return a token that may create users."""
-    return str(issue_token("benchmark", [EDITOR]))
+    return str(issue_token("benchmark", [EDITOR], timedelta(days=1)))
 
 
 def this_project(workers: int | None = None) -> API:

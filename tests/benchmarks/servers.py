@@ -36,7 +36,7 @@ WATERMARK = "0.4"
 
 rabbitmq = lab.RabbitMQ(DIRECTORY / "rabbitmq", free_port())
 mariadb = lab.MariaDB(DIRECTORY / "mariadb", free_port())
-mongodb = lab.MongoDB(DIRECTORY / "mongodb", free_port())
+mongodb = lab.MongoDB(DIRECTORY / "mongodb")
 
 for name in ("MESSAGING", "THROTTLE", "CONFIRM_TIMEOUT", "BEHIND_PROXY"):
     os.environ.pop(name, None)
@@ -49,8 +49,10 @@ os.environ.update(
     MEDIA_ROOT=f"{DIRECTORY}/media",
     DEBUG="0",
     OPEN_ACCESS="0",
+    ALLOWED_HOSTS="localhost,127.0.0.1",
     HTTPS="0",  # a proxy's work, which none of the contestants has
     SECRET_KEY="a key for benchmarks that is long enough for HMAC-SHA256",
+    IDEMPOTENCY_KEY="another key for benchmarks that is long enough for it",
     DJANGO_SETTINGS_MODULE="project.settings",
     PYTHONUNBUFFERED="1",
 )
@@ -99,6 +101,7 @@ def connect(database: str = "") -> Any:
         host="127.0.0.1",
         port=mariadb.port,
         user="root",
+        password=mariadb.password,
         database=database,
         charset="utf8mb4",
         autocommit=True,

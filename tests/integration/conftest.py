@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission
 from django.contrib.auth.models import User as Account
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import QuerySet
 from django.test import Client
 
@@ -22,7 +23,8 @@ from messaging.registry import handlers, projections
 from messaging.rpc.client import replies
 from messaging.rpc.functions import served
 from messaging.rpc.server import Server
-from tests.support.broker import Broker
+from tests.support.broker import Broker, virtual_host
+from tests.support.processes import API, Processes, start_api
 from tests.support.trials import (
     QUEUE,
     Other,
@@ -54,6 +56,26 @@ def queue(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
     del handlers[QUEUE], projections[QUEUE]
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS trial")
+
+
+@pytest.fixture(scope="session")
+def closed_api(declared: Broker) -> Iterator[API]:
+    """The API as in production, but without TLS and without consumers."""
+    processes = Processes()
+    processes.environment["RABBITMQ_URL"] = virtual_host("access")
+    processes.output("topology", "apply")
+    api = start_api(processes, OPEN_ACCESS="0")
+    # The database ends sessions that were idle meanwhile.
+    connections.close_all()
+    yield api
+    processes.kill_all()
+
+
+@pytest.fixture
+def closed(broker: Broker, closed_api: API) -> API:
+    """The same without a session, with empty queues and databases."""
+    closed_api.session = requests.Session()
+    return closed_api
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def known(broker: Broker, consumers: None) -> Broker:
     User.objects.create(
         user_id=1, nombre="Ana", email="ana@x.example", fecha_creacion=timezone.now()
     )
-    UserLedger.objects.begin([1])
+    UserLedger.objects.begin([1], [""])
     return broker
 
 

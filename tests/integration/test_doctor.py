@@ -33,7 +33,7 @@ from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 from reports import doctor as reports_doctor
 from reports.models import ReportLedger
-from tests.support import BASE
+from tests.support import BASE, private_servers
 from tests.support.broker import Broker
 from tests.support.findings import worst
 from tests.support.processes import Processes
@@ -138,7 +138,7 @@ def test_a_frozen_server_is_reported(
 
 @pytest.mark.slow
 def test_a_wrong_password_is_not_shown(broker: Broker, processes: Processes) -> None:
-    url = messaging_settings.URL.replace("guest:guest", f"guest:{SECRET}")
+    url = messaging_settings.URL.replace(private_servers.rabbitmq.password, SECRET)
 
     code, found, text = run(processes, RABBITMQ_URL=url)
 
@@ -150,7 +150,7 @@ def test_a_wrong_password_is_not_shown(broker: Broker, processes: Processes) -> 
 def test_an_invalid_address_is_reported_without_its_password(
     broker: Broker, processes: Processes
 ) -> None:
-    code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}/@host/")
+    code, found, text = run(processes, RABBITMQ_URL=f"amqp://guest:{SECRET}@host:port/")
 
     assert code == 2
     assert "not an address" in found["broker"]["text"]

@@ -52,8 +52,8 @@ def django_alone() -> Application:
     bridge = Bridge(WSGIHandler(), 4)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        body = Body(receive, asyncio.get_running_loop())
-        await bridge(environ_of(scope), body, send)
+        with Body(receive, asyncio.get_running_loop()) as body:
+            await bridge(environ_of(scope), body, send)
 
     return application
 

@@ -32,7 +32,7 @@ from messaging.models import (
     Parked,
 )
 from messaging.registry import handlers, touching
-from reports.models import Report, ReportLedger
+from reports.models import DailyCount, Report, ReportLedger
 from tests.support import trials
 from tests.support.trials import HANDLER_FAULTS, QUEUE, Other, Trial, trial
 from users.models import User, UserLedger
@@ -70,7 +70,7 @@ def apply(queue: str, bodies: list[Body], size: int, first: int = 0) -> None:
 def clear() -> None:
     """Delete everything, and begin with the first ids again."""
     models = (User, UserLedger, ReportLedger, Inbox, Outbox, Parked, DeadLetter)
-    for model in (*models, IdempotencyKey):
+    for model in (*models, IdempotencyKey, DailyCount):
         model.objects.all().delete()
     connections["reports"].get_collection(Report._meta.db_table).delete_many({})
     with connection.cursor() as cursor:
@@ -121,7 +121,10 @@ def snapshot() -> dict[str, Any]:
             names[row.user_id]: (row.version, row.deleted)
             for row in UserLedger.objects.all()
         },
-        "reports": {row["id_reporte"]: row for row in ReportLedger.objects.values()},
+        "reports": {
+            row["id_reporte"]: row | {"changed_at": None}  # the time of the test
+            for row in ReportLedger.objects.values()
+        },
         "documents": {
             row["id_reporte"]: {**row, "deleted_at": None}
             for row in Report.with_tombstones.values()

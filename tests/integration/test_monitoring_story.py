@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from messaging.consumer.context import Batch, Context
-from messaging.envelope import PARTITIONS, SENT_AT, Delivery, Envelope, now_ms
+from messaging.envelope import ACTOR, PARTITIONS, SENT_AT, Delivery, Envelope, now_ms
 from messaging.message import Message
 from messaging.models import Inbox, Outbox, Parked
 from messaging.models.inbox import inbox_ids
@@ -113,7 +113,7 @@ def test_the_events_of_a_message_wait_or_were_handled(broker: Broker) -> None:
 
 def test_a_rejected_message_has_its_dead_letter() -> None:
     report = str(uuid.uuid4())
-    message_id = handle(ReportDelete(id_reporte=report), actor="ana")
+    message_id = handle(ReportDelete(id_reporte=report), **{ACTOR: "ana"})
 
     for text in (message_id, report):
         one = only(text)

@@ -52,6 +52,8 @@ class Stored:
         method, path, operation = OPERATIONS[name]
         if body := operation.get("requestBody"):
             example = dict(body["content"][JSON]["example"])
+            if "refresh" in example:
+                example = {"refresh": self.send("token_create").json()["refresh"]}
             if "id_usuario" in example:
                 example["id_usuario"] = self.ids["user_id"]
             options["json"] = example

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.contrib.auth.models import User as Account
 from django.db import transaction
+from django.db.models import QuerySet
 from django.test import Client
 
 from messaging.admin import lists
@@ -18,6 +21,7 @@ from messaging.dead_letters import jobs
 from messaging.dead_letters.groups import find_groups
 from messaging.dead_letters.letters import Failure
 from messaging.dead_letters.masking import mask, mask_body
+from messaging.envelope import PARTITIONS, Delivery, Envelope
 from messaging.models import DeadLetter, Inbox, Outbox, Parked
 from messaging.models.replay import Replay, ReplayJob
 from tests.support.broker import Broker
@@ -118,6 +122,45 @@ def test_without_a_permission_personal_data_is_on_no_page(
     assert "ana.ruiz" not in client.post(LETTERS, data).content.decode()
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "inbox/?key=email:ana.ruiz@example.com",
+        "inbox/?reason__contains=ana",
+        "outbox/?headers__partition_key__startswith=email:a",
+        "parked/?key__startswith=email:a",
+        "parked/?properties__icontains=ana",
+        "deadletter/?reason__regex=a.*z",
+        "deadletter/?replay__requested_by=ana",
+    ],
+)
+def test_without_a_permission_no_address_asks_for_what_is_hidden(
+    broker: Broker, login: Callable[..., Client], query: str
+) -> None:
+    personal_rows()
+    client = login("view_operations", "operate")
+
+    assert client.get(f"/admin/messaging/{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "inbox/?status__exact=failed",
+        "parked/?due_at__isempty=0",
+        "deadletter/?cause=x&status__exact=waiting",
+        "deadletter/?queue=users_queue&kind__exact=rejected",
+        "worker/?o=1",
+    ],
+)
+def test_links_and_filters_find_what_is_plain(
+    broker: Broker, login: Callable[..., Client], query: str
+) -> None:
+    client = login("view_operations", "operate")
+
+    assert client.get(f"/admin/messaging/{query}").status_code == 200
+
+
 def test_with_the_permission_all_is_shown(
     broker: Broker, login: Callable[..., Client]
 ) -> None:
@@ -145,6 +188,110 @@ def test_a_letter_is_sent_again_by_those_who_do_not_see_it(
     assert json.loads(sent.envelope.body)["email"] == SECRET
     letter.refresh_from_db()
     assert letter.status == "requeued"
+
+
+UPDATE = {"event_type": "user.update", "user_id": 5, "biografia": "a"}
+INVALID = UPDATE | {"biografia": "x" * 5001}
+VISIBILITY = {
+    "event_type": "report.update_visibility",
+    "id_reporte": "r1",
+    "visibilidad": 0,
+}
+CREATION = {
+    "event_type": "report.create",
+    "id_reporte": "r1",
+    "id_usuario": 1,
+    "tipo_reporte": 1,
+    "descripcion": "a",
+    "fecha_creacion": "2026-01-01T00:00:00Z",
+}
+CREATED = CREATION | {
+    "event_type": "report.created",
+    "version": 1,
+    "ubicacion": "",
+    "visibilidad": 1.0,
+}
+USER_CREATION = creation("ana", fecha_creacion="2026-01-01T00:00:00Z")
+LATER = {"fecha_creacion": "2026-02-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("original", "changes", "extra", "is_sent"),
+    [
+        # A value of the same message, for the same key.
+        (UPDATE, {"biografia": "short"}, [], True),
+        # Another type, another key, a rating, and what could not be decoded.
+        (UPDATE, {"event_type": "user.delete"}, [], False),
+        (UPDATE, {"user_id": 6}, [], False),
+        (UPDATE, {"calificacion": 0.0}, [], False),
+        (UPDATE | {"calificacion": 5.0}, {"calificacion": 0.0}, [], False),
+        (INVALID, {"biografia": "short"}, [], False),
+        (VISIBILITY, {"penalize_author": True}, [], False),
+        # In another's name, at another time, hidden, to another address.
+        (CREATION, {"descripcion": "b"}, [], True),
+        (CREATION, {"id_usuario": 2}, [], False),
+        (CREATION, {"visibilidad": 0.0}, [], False),
+        (CREATION, LATER, [], False),
+        (CREATION, {"id_usuario": 2} | LATER, ["reports.add_report"], True),
+        (CREATION, {"visibilidad": 0.0}, ["reports.add_report"], False),
+        (CREATION, {"visibilidad": 0.0}, ["reports.change_report"], True),
+        (USER_CREATION, {"biografia": "b"}, [], True),
+        (USER_CREATION, {"email": "eva@example.com"}, [], False),
+        (USER_CREATION, LATER, [], False),
+        (USER_CREATION, {"numero_reportes": 9}, ["users.add_user"], False),
+        (USER_CREATION, LATER, ["users.add_user"], True),
+        (UPDATE, {"email": "eva@example.com"}, [], False),
+        (UPDATE, {"email": "eva@example.com"}, ["users.change_user"], True),
+        # Nobody has a permission for events.
+        (CREATED, {"descripcion": "b"}, [], True),
+        (CREATED, {"id_reporte": "r2"}, ["reports.add_report"], False),
+        (CREATED, {"id_reporte": "r2"}, "superuser", True),
+        # With the permission that the admin demands for what is ordered.
+        (INVALID, {"biografia": "short"}, ["users.change_user"], True),
+        (UPDATE, {"event_type": "user.delete"}, ["users.change_user"], False),
+        (UPDATE, {"event_type": "user.delete"}, ["users.delete_user"], True),
+        (VISIBILITY, {"penalize_author": True}, ["reports.change_report"], True),
+        # Nobody writes ratings in the admin but superusers.
+        (UPDATE, {"calificacion": 0.0}, ["users.change_user"], False),
+        (UPDATE, {"calificacion": 0.0}, "superuser", True),
+    ],
+)
+def test_a_letter_becomes_another_message_by_those_alone_who_may_order_that(
+    broker: Broker,
+    login: Callable[..., Client],
+    permissions: QuerySet[Permission],
+    original: dict[str, Any],
+    changes: dict[str, Any],
+    extra: Any,
+    is_sent: bool,
+) -> None:
+    client = login("view_operations", "operate", "view_personal_data")
+    account = Account.objects.get()
+    if extra == "superuser":
+        account.is_superuser = True
+        account.save()
+    for name in extra if isinstance(extra, list) else ():
+        app, _, codename = name.partition(".")
+        wanted = permissions.get(content_type__app_label=app, codename=codename)
+        account.user_permissions.add(wanted)
+    kind = original["event_type"].partition(".")[0]
+    is_event = original["event_type"].endswith("ed")
+    queue = "report_files_queue" if is_event else f"{kind}s_queue"
+    envelope = Envelope(json.dumps(original).encode(), f"{queue}.0", PARTITIONS)
+    give_up(Delivery(envelope, queue, 1, consumer_tag="test"))
+    [letter] = DeadLetter.objects.all()
+
+    body = json.dumps(original | changes)
+    data = {"_save": "1", "replay_body": body}
+    answer = client.post(f"{LETTERS}{letter.pk}/change/", data, follow=True)
+
+    assert answer.status_code == 200
+    assert [json.loads(bytes(row.body)) for row in Outbox.objects.all()] == (
+        [original | changes] if is_sent else []
+    )
+    letter.refresh_from_db()
+    assert letter.status == ("requeued" if is_sent else "waiting")
+    assert ("ordena otra cosa" in answer.content.decode()) is not is_sent
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from messaging.amqp.publisher import Publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, TooLarge, Unconfirmed, Unroutable
 from messaging.lab.servers import WATERMARK
-from tests.support import BASE
+from tests.support import BASE, private_servers
 from tests.support.broker import Broker
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
@@ -36,7 +36,7 @@ def make(broker: Broker, settings: Any) -> Iterator[Make]:
     def publisher(port: int | None = None, **given: Any) -> Publisher:
         url = settings.MESSAGING["URL"]
         if port is not None:
-            url = f"amqp://guest:guest@127.0.0.1:{port}/"
+            url = private_servers.rabbitmq.url_at(port)
         settings.MESSAGING = settings.MESSAGING | {"URL": url, **given}
         made.append(Publisher("test"))
         return made[-1]

@@ -16,6 +16,7 @@ import pytest
 from messaging.amqp.publisher import Publisher
 from messaging.envelope import Envelope
 from messaging.exceptions import PublishError, Unroutable
+from tests.support import private_servers
 from tests.support.broker import Broker, restricted_user
 from tests.support.proxy import RefusingProxy
 from tests.support.waiting import eventually
@@ -231,7 +232,7 @@ def failing(servers: SimpleNamespace) -> Iterator[RefusingProxy]:
 def test_a_message_that_makes_the_broker_fail_is_found(
     broker: Broker, settings: Any, queue: str, failing: RefusingProxy
 ) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{failing.port}/"
+    url = private_servers.rabbitmq.url_at(failing.port)
 
     with publishing(settings, url) as publisher:
         (error,) = check(publisher, broker, queue, {"routing_key": "fatal"})
@@ -250,7 +251,7 @@ def test_a_connection_that_the_broker_closes_for_no_message_costs_none(
         return isinstance(method, pika.spec.Basic.Publish) and next(fails_once, False)
 
     with RefusingProxy(servers.rabbitmq.port, is_publish) as proxy:
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         with publishing(settings, url) as publisher:
             publisher.publish(Envelope(b"fine", queue))
 

@@ -18,6 +18,7 @@ from django.test import Client
 from messaging import CallTimeout, call
 from messaging.amqp.publisher import publisher
 from messaging.rpc.client import CannotWait, Replies, replies
+from tests.support import private_servers
 from tests.support.broker import Broker, restricted_user
 from tests.support.processes import Processes, start_api
 from tests.support.proxy import Proxy, RefusingProxy
@@ -57,7 +58,7 @@ def test_calls_work_as_soon_as_a_lost_connection_is_replaced(
     name = serve()
     with (
         Proxy(servers.rabbitmq.port) as proxy,
-        connected(settings, f"amqp://guest:guest@127.0.0.1:{proxy.port}/") as own,
+        connected(settings, private_servers.rabbitmq.url_at(proxy.port)) as own,
     ):
         eventually(lambda: is_served(name), "it is served")
         before = own.address
@@ -170,7 +171,7 @@ def test_reads_go_on_while_many_requests_would_wait(
         RefusingProxy(servers.rabbitmq.port, refuses) as proxy,
         ThreadPoolExecutor(40) as pool,
     ):
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         api = start_api(processes, RABBITMQ_URL=url)
         api.post("/users/", ANA | {"email": "first@example.com"})  # connects
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import io
 import uuid
+from pathlib import Path
+from typing import Any, ClassVar
 
+import psutil
 import pytest
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
+from django.db import connection
 from django.test import Client
 from pypdf import PdfReader
 
+from messaging.models import Parked
 from messaging.outbox.relay import Relay
 from reports.commands import ReportCreate, ReportDelete
 from reports.events import ReportDeleted
 from reports.files import QUEUE, name_of
-from reports.models import Report, ReportFile
+from reports.models import Report, ReportFile, ReportLedger
 from reports.pdf import render
 from tests.support.broker import Broker
-from tests.support.messages import ANN, event_of, handle, react
+from tests.support.hostile_texts import ACCEPTED
+from tests.support.letters import dead_letters
+from tests.support.messages import ANN, event_of, handle, react, retry
 from tests.support.processes import API, Processes
 from tests.support.waiting import eventually
 from users.models import User
@@ -32,14 +39,15 @@ def report(no_consumers: None) -> ReportCreate:
     return make_report()
 
 
-def make_report() -> ReportCreate:
+def make_report(text: str = TEXT) -> ReportCreate:
     """Store a report."""
-    handle(ANN)
+    if not User.objects.exists():
+        handle(ANN)
     made = ReportCreate(
         id_reporte=str(uuid.uuid4()),
         id_usuario=User.objects.get().pk,
         tipo_reporte=7,
-        descripcion=TEXT,
+        descripcion=text,
         ubicacion="Cádiz",
     )
     handle(made)
@@ -172,6 +180,113 @@ def test_letters_of_other_scripts_are_written_in_their_direction(
     # It would be the other way round, were it written from left to right.
     assert text[:4] in text_of(pdf)
     assert text_of(pdf).count("?") == 1
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_report_with_a_hostile_text_gets_a_file(
+    name: str, no_consumers: None
+) -> None:
+    report = make_report(ACCEPTED[name])
+
+    react(QUEUE, event_of(report))
+
+    with default_storage.open(ReportFile.objects.get().name) as file:
+        assert "Cádiz" in text_of(file.read())
+    assert not Parked.objects.exists()
+
+
+def test_hostile_reports_hold_up_no_other_and_the_consumer_stops_at_once(
+    broker: Broker, no_consumers: None, processes: Processes
+) -> None:
+    process = processes.manage("run_consumer", "report_files")
+    texts = ["emoji", "combining marks", "both directions", "invisible characters"]
+    reports = [make_report(text) for name in texts for text in (ACCEPTED[name], TEXT)]
+    Relay().drain()
+
+    eventually(lambda: ReportFile.objects.count() == len(reports), "all files", 60)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+
+    assert process.wait(15) == 0
+    assert not Parked.objects.exists()
+    eventually(lambda: not psutil.wait_procs(children, 0)[1], "no process is left", 15)
+
+
+class Witness(FileSystemStorage):
+    """Notes whether a transaction is open while a file is written or deleted."""
+
+    seen: ClassVar[list[bool]] = []
+
+    def _save(self, name: str, content: Any) -> str:
+        self.seen.append(connection.in_atomic_block)
+        return str(super()._save(name, content))
+
+    def delete(self, name: str) -> None:
+        self.seen.append(connection.in_atomic_block)
+        super().delete(name)
+
+
+def test_files_are_made_and_removed_outside_any_transaction(
+    report: ReportCreate, settings: Any, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": f"{Witness.__module__}.{Witness.__qualname__}"},
+    }
+    Witness.seen.clear()
+
+    react(QUEUE, event_of(report))
+    handle(ReportDelete(id_reporte=report.id_reporte))
+    react(QUEUE, ReportDeleted(id_reporte=report.id_reporte, version=2, id_usuario=1))
+
+    assert len(Witness.seen) == 3
+    assert not any(Witness.seen)
+
+
+def test_a_file_that_cannot_be_made_is_one_dead_letter_that_delays_no_other(
+    report: ReportCreate, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {"MAX_ATTEMPTS": 2}
+    enough = settings.REPORT_FILE_SECONDS
+    settings.REPORT_FILE_SECONDS = 0.001
+    react(QUEUE, event_of(report))
+    settings.REPORT_FILE_SECONDS = enough
+    other = make_report()
+    react(QUEUE, event_of(other))
+    assert ReportFile.objects.get().pk == other.id_reporte
+    settings.REPORT_FILE_SECONDS = 0.001
+
+    retry(QUEUE)
+
+    (letter,) = dead_letters(QUEUE)
+    assert letter.kind == "projection"
+    assert "It has not ended within 0.001 s." in letter.reason
+    assert not Parked.objects.exists()
+
+
+def test_no_file_stays_of_a_report_that_is_deleted_while_it_is_made(
+    report: ReportCreate, settings: Any, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": f"{DeletedMeanwhile.__module__}.DeletedMeanwhile"},
+    }
+
+    react(QUEUE, event_of(report))
+
+    assert not ReportFile.objects.exists()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+class DeletedMeanwhile(FileSystemStorage):
+    """A storage that takes so long that the report is deleted meanwhile."""
+
+    def _save(self, name: str, content: Any) -> str:
+        saved = str(super()._save(name, content))
+        ReportLedger.objects.update(deleted=True)
+        return saved
 
 
 def test_the_admin_links_to_the_file_once_it_is_made(

@@ -14,6 +14,7 @@ import pytest
 from messaging import CallError, call
 from messaging.doctor import Level
 from messaging.doctor.rpc import functions
+from tests.support import private_servers
 from tests.support.broker import Broker, restricted_user
 from tests.support.proxy import Proxy, RefusingProxy
 from tests.support.rpc_servers import is_served
@@ -67,7 +68,8 @@ def test_a_missing_queue_is_declared_without_a_warning(
     name = serve()
 
     eventually(lambda: is_served(name), "it is served")
-    assert [one for one in caplog.records if one.levelname != "INFO"] == []
+    logged = [one for one in caplog.records if one.name.startswith("messaging.rpc")]
+    assert [one for one in logged if one.levelname != "INFO"] == []
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,8 @@ def test_a_missing_queue_is_declared_without_a_warning(
         {"durable": False},
         {"durable": False, "auto_delete": True},
         {"durable": True, "arguments": {"x-max-length": 10}},
+        # Of an earlier version of this project: without a limit.
+        {"durable": True, "arguments": {"x-queue-type": "quorum"}},
         {
             "durable": True,
             "arguments": {
@@ -177,7 +181,7 @@ def test_a_queue_that_costs_the_connection_is_reported(
         )
 
     with RefusingProxy(servers.rabbitmq.port, is_transient, REFUSAL) as proxy:
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         settings.MESSAGING = settings.MESSAGING | {"URL": url}
         name = serve(durable=False)
 
@@ -209,7 +213,7 @@ def test_a_server_whose_connection_is_half_open_connects_again(
 ) -> None:
     with Proxy(servers.rabbitmq.port) as proxy:
         usual = settings.MESSAGING
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = private_servers.rabbitmq.url_at(proxy.port)
         settings.MESSAGING = usual | {"URL": url}
         name = serve()
         eventually(lambda: is_served(name), "it is served")
@@ -229,3 +233,31 @@ def is_answered(name: str) -> bool:
         return bool(call(name, timeout=1) == name)
     except CallError:
         return False
+
+
+def test_callers_whose_queue_takes_no_reply_do_not_hold_the_function(
+    broker: Broker, serve: Serve, settings: Any
+) -> None:
+    settings.MESSAGING = settings.MESSAGING | {
+        "CONFIRM_TIMEOUT": 0.3,
+        "REPLY_TIMEOUT": 0.5,
+    }
+    name = serve()  # in one thread
+    eventually(lambda: is_served(name), "it is served")
+    full = f"full-{uuid.uuid4()}"
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    tomorrow = int((time.time() + 24 * 60 * 60 - 60) * 1000)
+    with broker.channel() as channel:
+        channel.queue_declare(full, exclusive=True, arguments=arguments)
+        channel.basic_publish("", full, b"no room for others")
+        for headers in ({"deadline": tomorrow}, {"deadline": tomorrow}, {}, {}):
+            properties = pika.BasicProperties(
+                reply_to=full, correlation_id="1", headers=headers
+            )
+            channel.basic_publish("", name, b"", properties)
+
+        assert call(name, timeout=10) == name
+
+    # They are not run again either, to hold it once more.
+    eventually(lambda: broker.count(name) == 0, "all calls are gone")
+    assert call(name, timeout=1) == name

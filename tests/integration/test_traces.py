@@ -135,7 +135,7 @@ def test_parked_and_dead_lettered_messages_keep_their_trace(broker: Broker) -> N
     Parked.objects.update(parked_at="2001-01-01T00:00:00Z")
     (context,) = retry("reports_queue")
     assert context.delivery.attempts == 1
-    replayed = replay(DeadLetter.objects.get())
+    replayed = replay(DeadLetter.objects.get(), "ana")
     assert replayed.headers["traceparent"] == trace(3)
 
 

@@ -52,7 +52,7 @@ def client(proxy: Proxy) -> Iterator[socket.socket]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", proxy.address), timeout=5)
 
 
 def asked(client: socket.socket, data: bytes, patience: float = 5) -> bytes:

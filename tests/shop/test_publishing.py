@@ -22,7 +22,7 @@ from messaging import Unpublishable, publishes, suppressed, unsuppressed
 from messaging.checks import check_sqlite
 from messaging.exceptions import TooLarge
 from messaging.models import Outbox
-from messaging.registry import publications
+from messaging.registry import handlers, publications
 from messaging.sources import Exchange
 from messaging.topology import declared
 from tests.support.shop.models import (
@@ -682,6 +682,7 @@ def test_the_topology_has_the_exchanges_of_published_models() -> None:
         ("events", "topic"),
         ("messaging.partitions", "direct"),
         ("watch", "topic"),
+        *((f"{queue}.public", "fanout") for queue in handlers),
     }
 
 

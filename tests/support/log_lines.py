@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 
-from project.access import issue_token
+from project.tokens import issue_token
 
 from .waiting import eventually
 

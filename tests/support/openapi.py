@@ -22,7 +22,8 @@ USUAL = {
     "connection", "content-length", "content-type", "content-language", "date",
     "server", "set-cookie", "transfer-encoding", "vary", "x-frame-options",
     "x-content-type-options", "referrer-policy", "cross-origin-opener-policy",
-    "strict-transport-security",
+    "strict-transport-security", "content-security-policy", "permissions-policy",
+    "cache-control",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ DIRECTORY = Path(tempfile.mkdtemp(prefix="messaging-tests-"))
 
 rabbitmq = RabbitMQ(DIRECTORY / "rabbitmq", free_port())
 mariadb = MariaDB(DIRECTORY / "mariadb", free_port())
-mongodb = MongoDB(DIRECTORY / "mongodb", free_port())
+mongodb = MongoDB(DIRECTORY / "mongodb")
 
 os.environ.update(
     RABBITMQ_URL=rabbitmq.url,
@@ -28,7 +28,10 @@ os.environ.update(
     MEDIA_ROOT=f"{DIRECTORY}/media",
     DEBUG="1",
     OPEN_ACCESS="1",
+    ALLOWED_HOSTS="localhost,127.0.0.1,[::1]",
     SECRET_KEY="a key for tests that is long enough for HMAC-SHA256",
+    IDEMPOTENCY_KEY="another key for tests that is long enough for HMAC-SHA256",
+    LOGIN_THROTTLE="",
 )
 
 

@@ -22,6 +22,7 @@ QUEUES = ("users_queue.0", "reports_queue.0")
 HOST = "127.0.0.1:8000"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 OPERATION = re.compile(r"/operations/([0-9a-f]{32})\.[^/]+/")
+POLICY = "content-security-policy"
 FRAMING = ("content-length", "transfer-encoding")
 #: What differs between two equal requests: when they came.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -89,6 +90,11 @@ class Way:
             (name, OPERATION.sub(r"/operations/\1/" if has_key else "", value))
             for name, value in response.getheaders()
             if name not in ("date", "x-request-id")
+        ]
+        # Each process has an order of its own for the parts of this one.
+        headers = [
+            (name, "; ".join(sorted(value.split("; "))) if name == POLICY else value)
+            for name, value in headers
         ]
         if "html" in response.getheader("Content-Type", ""):
             # Pages name the port, and have a new token in a form and a cookie.

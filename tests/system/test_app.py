@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from messaging.lab.processes import find_program
-from messaging.lab.servers import PostgreSQL
+from messaging.lab.servers import PostgreSQL, Server
 from tests.support import BASE
 from tests.support.broker import virtual_host
 from tests.support.private_servers import DIRECTORY
@@ -268,11 +268,11 @@ def database(
         case "sqlite":
             return "", ()
         case "mariadb":
-            return engine("mysql", "root", servers.mariadb.port), ("mysqlclient",)
+            return engine("mysql", "root", servers.mariadb), ("mysqlclient",)
         case _:
             server = request.getfixturevalue("postgresql")
             drivers = ("psycopg", "psycopg-binary")
-            return engine("postgresql", "postgres", server.port), drivers
+            return engine("postgresql", "postgres", server), drivers
 
 
 #: What happens in the new project: one more order, and one that is rolled back.
@@ -292,13 +292,14 @@ print(json.dumps([list(published), list(made)]))
 """
 
 
-def engine(kind: str, user: str, port: int) -> str:
+def engine(kind: str, user: str, server: Server) -> str:
     """Return the settings of a database."""
     return (
         f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.{kind}", '
-        f'"NAME": "messaging", "USER": "{user}", "HOST": "127.0.0.1", '
+        f'"NAME": "messaging", "USER": "{user}", "PASSWORD": "{server.password}", '
+        f'"HOST": "127.0.0.1", "PORT": {server.port}, '
         # Not that of the tests around.
-        f'"PORT": {port}, "TEST": {{"NAME": "test_of_document"}}}}}}\n'
+        f'"TEST": {{"NAME": "test_of_document"}}}}}}\n'
     )
 
 

@@ -90,7 +90,7 @@ def test_a_program_written_from_the_document_sends_commands_and_validates_events
     User.objects.create(
         user_id=1, nombre="Ana", email="ana@x.example", fecha_creacion=timezone.now()
     )
-    UserLedger.objects.begin([1])
+    UserLedger.objects.begin([1], [""])
     file = tmp_path / "asyncapi.json"
     file.write_text(json.dumps(document()))
     credentials = urlsplit(broker.url).netloc.rpartition("@")[0]

@@ -20,6 +20,7 @@ from messaging.envelope import Envelope
 from messaging.models import DeadLetter, Inbox
 from messaging.models.lease import Worker
 from messaging.worker import DIED, LEFT_WORK
+from tests.support import private_servers
 from tests.support.broker import Broker
 from tests.support.memory import peak
 from tests.support.messages import PERSON, names_told, rename, update
@@ -141,7 +142,7 @@ def test_a_connection_whose_other_end_is_gone_is_replaced(
     broker: Broker, start: Start, servers: SimpleNamespace
 ) -> None:
     with Proxy(servers.rabbitmq.port) as proxy:
-        start(RABBITMQ_URL=f"amqp://guest:guest@127.0.0.1:{proxy.port}/")
+        start(RABBITMQ_URL=private_servers.rabbitmq.url_at(proxy.port))
         send_users(broker, "before")
         eventually(has("before"), "a first row")
         proxy.freeze()

@@ -246,6 +246,8 @@ def test_an_operation_is_tried_in_the_documentation(page: Any, server: API) -> N
     operation.get_by_role("button", name="Probar").click()
     body = '{"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}'
     operation.locator("textarea").fill(body)
+    # The example would wait for the outcome.
+    operation.locator("[data-param-name=Prefer] input").fill("")
     operation.get_by_role("button", name="Ejecutar").click()
 
     answer = operation.locator(".live-responses-table tbody .response-col_status")

@@ -145,6 +145,7 @@ def rows(mariadb: MariaDB, sql: str) -> list[Any]:
             host="127.0.0.1",
             port=mariadb.port,
             user="root",
+            password=mariadb.password,
             database="messaging",
             connect_timeout=5,
             read_timeout=5,

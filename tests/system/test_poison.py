@@ -25,7 +25,7 @@ from messaging.consumer.context import Batch, Context
 from messaging.models import Attempt, DeadLetter, session_locks
 from messaging.models.lease import Worker
 from reports.models import Report
-from tests.support import BASE
+from tests.support import BASE, private_servers
 from tests.support.broker import Broker
 from tests.support.messages import creation, delivery, names_told, update
 from tests.support.processes import Processes
@@ -62,7 +62,8 @@ def send(broker: Broker, queue: str, bodies: list[bytes]) -> list[str]:
 
 def lose(proxy: Proxy, queue: str) -> None:
     """Take 100 messages and lose the connection."""
-    parameters = pika.ConnectionParameters(port=proxy.port)
+    url = private_servers.rabbitmq.url_at(proxy.port)
+    parameters = pika.URLParameters(url)
     connection = pika.BlockingConnection(parameters)
     channel = connection.channel()
     channel.basic_qos(prefetch_count=100)

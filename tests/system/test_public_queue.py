@@ -35,7 +35,7 @@ from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked, digest_of, properties_of
 from messaging.outbox.relay import Relay
 from messaging.topology import Binding, declared, partition_for, work_queue
-from tests.support import BASE
+from tests.support import BASE, private_servers
 from tests.support.broker import NEW_QUEUE, Broker, virtual_host
 from tests.support.messages import make_people
 from tests.support.processes import Processes, start_api
@@ -446,7 +446,7 @@ def test_the_order_stays_while_an_ingress_or_a_partition_is_lost(
     port = int(site.url.rpartition(":")[2].partition("/")[0])
     client = client_of()
     with Proxy(port) as proxy:
-        through = f"amqp://guest:guest@127.0.0.1:{proxy.port}/{host}"
+        through = f"{private_servers.rabbitmq.url_at(proxy.port)}{host}"
         first = start(RABBITMQ_URL=through)
         client.send(creation("ana"))
         user = created("ana")

@@ -306,7 +306,8 @@ def test_late_and_duplicate_replies_are_dropped_and_counted(shared: Servers) -> 
 
     def counted() -> bool:
         new = Counter(dropped_replies()) - before
-        return new == {"late": 1, "duplicate": 1, "unknown": 1}
+        # A call of an earlier test may be answered late, too.
+        return new == {"late": max(new["late"], 1), "duplicate": 1, "unknown": 1}
 
     eventually(counted, "all three are counted")
     assert call("add", {"a": 1}) == 2
@@ -409,7 +410,7 @@ def is_answered(name: str, payload: Any) -> bool:
 def test_the_error_without_a_broker_names_its_address(
     servers: SimpleNamespace,
 ) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    url = private_servers.rabbitmq.url_at(free_port())
 
     done = manage("call", "add", "--timeout", "0.5", RABBITMQ_URL=url)
 

@@ -26,7 +26,8 @@ from tests.support.messages import PERSON
 from tests.support.waiting import eventually
 
 PARTS = ["manage.py", "examples", "messaging", "project", "reports", "users"]
-SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "PORT", run.MARK]
+SETTINGS = [*run.SERVERS, "MONGODB_ENGINE", "DEBUG", "OPEN_ACCESS", "SECRET_KEY"]
+SETTINGS += ["ALLOWED_HOSTS", "PORT", run.MARK]
 
 
 @pytest.fixture
@@ -97,6 +98,18 @@ def test_a_chosen_port_that_is_taken_is_refused(checkout: Path) -> None:
     assert runner.returncode == 1
 
 
+def test_private_servers_are_not_for_production(checkout: Path) -> None:
+    runner = start(checkout, DEBUG="0", RABBITMQ_URL="amqp://a:5cret@host/")
+    output, _ = runner.communicate(timeout=20)
+
+    assert output == (
+        "DEBUG=0 needs servers of your own: set DATABASE_URL, MONGODB_URL (see "
+        ".env.example), or unset DEBUG to try the project.\n"
+    )
+    assert runner.returncode == 1
+    assert {path.name for path in (checkout / ".local").iterdir()} == {"lock"}
+
+
 def test_only_leftover_processes_of_this_directory_are_ended(checkout: Path) -> None:
     sleeper = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
     ours, others = (
@@ -137,6 +150,41 @@ def test_ctrl_c_stops_everything(checkout: Path) -> None:
     assert runner.returncode == 0, output
     assert not marked(checkout)
     assert not (checkout / ".local" / "servers.env").exists()
+
+
+@pytest.mark.slow
+def test_a_run_without_open_access_has_secrets_of_its_own(checkout: Path) -> None:
+    local = checkout / ".local"
+    runner = start(checkout, OPEN_ACCESS="0", SECRET_KEY="")
+    url = wait_until_open(runner)
+
+    def log_in(password: str) -> int:
+        form = {"username": "admin", "password": password}
+        return requests.post(f"{url}token/", json=form, timeout=10).status_code
+
+    assert log_in("admin") == 401
+    assert log_in((local / "admin-password").read_text()) == 200
+    key = (local / "secret-key").read_text()
+    assert f"SECRET_KEY='{key}'" in (local / "servers.env").read_text()
+    assert local.stat().st_mode & 0o777 == 0o700
+    for name in ("admin-password", "secret-key", "servers.env"):
+        assert (local / name).stat().st_mode & 0o777 == 0o600
+    # The tools of the project sign with the same key.
+    token = subprocess.run(
+        [sys.executable, "manage.py", "issue_token", "ana", "--role", "editor"],
+        cwd=checkout,
+        env={**os.environ, "SECRET_KEY": ""},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    answer = requests.post(
+        f"{url}users/", PERSON, headers={"Authorization": f"Bearer {token}"}, timeout=10
+    )
+    assert answer.status_code == 202
+    runner.send_signal(signal.SIGINT)
+    output, _ = runner.communicate(timeout=40)
+    assert runner.returncode == 0, output
 
 
 @pytest.mark.slow

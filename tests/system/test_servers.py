@@ -63,7 +63,11 @@ def family(server: Server) -> list[psutil.Process]:
 
 def connect(server: MariaDB) -> "MySQLdb.Connection":
     return MySQLdb.connect(
-        host="127.0.0.1", port=server.port, user="root", database="messaging"
+        host="127.0.0.1",
+        port=server.port,
+        user="root",
+        password=server.password,
+        database="messaging",
     )
 
 
@@ -175,12 +179,12 @@ def test_a_paused_server_answers_after_it_is_resumed(mongodb: MongoDB) -> None:
 
 
 def test_the_port_is_remembered_unless_it_is_taken(tmp_path: Path) -> None:
-    with MongoDB(tmp_path) as first:
+    with MariaDB(tmp_path) as first:
         pass
-    with MongoDB(tmp_path) as second:
+    with MariaDB(tmp_path) as second:
         assert second.port == first.port
 
-    with socket.create_server(("127.0.0.1", first.port)), MongoDB(tmp_path) as third:
+    with socket.create_server(("127.0.0.1", first.port)), MariaDB(tmp_path) as third:
         assert third.port != first.port
 
 
@@ -188,7 +192,7 @@ def test_a_given_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ServerError, match=f"Port {port} is taken"):
-            MongoDB(tmp_path, port).start()
+            MariaDB(tmp_path, port).start()
 
 
 @pytest.mark.parametrize(

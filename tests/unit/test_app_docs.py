@@ -7,6 +7,7 @@ import re
 import messaging
 from messaging.checks.rules import RULES, RULES_OF_TYPES
 from messaging.conf import DEFAULTS
+from tests.support import access_table
 from tests.support.settings_table import BASE, DOCUMENT, document, meanings
 
 APP = (BASE / "docs" / "app.md").read_text()
@@ -21,6 +22,12 @@ def test_every_setting_is_documented() -> None:
         rule = RULES.get(name) or RULES_OF_TYPES.get(type(value))
         assert rule is not None, f"messaging/checks/rules.py has no rule for {name}."
         assert rule[0](value), name
+
+
+def test_the_table_of_roles_is_documented() -> None:
+    assert access_table.document() == access_table.DOCUMENT.read_text(), (
+        "Run python -m tests.support.access_table."
+    )
 
 
 def test_every_public_name_is_listed() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from messaging.amqp.connection import broker_address, parameters
+from messaging.amqp.addresses import broker_address, in_order
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_address_is_that_of_the_connection(
 ) -> None:
     settings.MESSAGING = {"URL": url}
 
-    used = parameters("test")
+    used = in_order()[0].parameters("test")
 
     assert broker_address() == shown
     host = f"[{used.host}]" if ":" in used.host else used.host

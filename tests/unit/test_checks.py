@@ -19,6 +19,7 @@ from messaging import (
     serves,
     topic,
 )
+from messaging.checks.encryption import problem_of
 from messaging.registry import publications
 from users.models import User
 
@@ -198,3 +199,103 @@ def test_a_message_without_queue_or_type_has_no_handler() -> None:
         handles(Nameless)
     with pytest.raises(ImproperlyConfigured, match="no queue"):
         handles(Homeless)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://shop:secret@127.0.0.2/",
+        "amqp://shop:secret@[::1]/",
+        "amqp://shop:secret@localhost/",
+        "amqps://shop:secret@broker.example.com/",
+        "amqps://broker.example.com/?auth_mechanism=external",
+    ],
+)
+def test_a_broker_here_or_behind_tls_raises_no_warning(url: str, settings: Any) -> None:
+    settings.MESSAGING = {"URL": url}
+
+    assert found(deploy=True) == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "cacertfile=/none/ca.pem",
+        "certfile=/none/own.pem",
+        "verify=verify_none",
+        "nothing=1",
+    ],
+)
+def test_an_address_with_a_wrong_option_is_an_error(query: str, settings: Any) -> None:
+    settings.MESSAGING = {"URL": f"amqps://shop:5cret@broker.example.com/?{query}"}
+
+    [error] = found(deploy=True).values()
+
+    assert found(deploy=True).keys() == {"E015"}
+    assert "5cret" not in str(error)
+
+
+def test_certificates_need_an_address_with_tls(settings: Any) -> None:
+    settings.MESSAGING = {"URL": "amqp://shop:5cret@127.0.0.1/?cacertfile=/x"}
+
+    assert found(deploy=True).keys() == {"E015"}
+
+
+SAFE: list[tuple[str, dict[str, Any]]] = [
+    ("mysql", {"HOST": ""}),
+    ("mysql", {"HOST": "/run/mysqld/mysqld.sock"}),
+    ("mysql", {"HOST": "127.0.0.1"}),
+    ("mysql", {"HOST": "db", "OPTIONS": {"ssl_mode": "VERIFY_IDENTITY"}}),
+    ("postgresql", {"HOST": "db", "OPTIONS": {"sslmode": "verify-full"}}),
+    ("mongodb", {"HOST": "mongodb://%2Frun%2Fmongodb.sock/reports"}),
+    ("mongodb", {"HOST": "mongodb://me:pass@[::1]:27017,127.0.0.1/reports"}),
+    ("mongodb", {"HOST": "mongodb://a:1,b:2/reports?tls=true"}),
+    ("mongodb", {"HOST": "mongodb+srv://cluster.example.com/reports"}),
+    ("mongodb", {"HOST": "a.example.com", "OPTIONS": {"tls": True}}),
+    ("sqlite", {"HOST": ""}),
+]
+OPEN: list[tuple[str, dict[str, Any], str]] = [
+    ("mysql", {"HOST": "db"}, "encrypted"),
+    ("mysql", {"HOST": "db", "OPTIONS": {"ssl": {"ca": "/ca"}}}, "encrypted"),
+    ("mysql", {"HOST": "db", "OPTIONS": {"ssl_mode": "PREFERRED"}}, "encrypted"),
+    ("mysql", {"HOST": "db", "OPTIONS": {"ssl_mode": "REQUIRED"}}, "pretend"),
+    ("mysql", {"HOST": "192.0.2.1", "OPTIONS": {"ssl_mode": "VERIFY_CA"}}, "pretend"),
+    ("postgresql", {"HOST": "db"}, "encrypted"),
+    ("postgresql", {"HOST": "db", "OPTIONS": {"sslmode": "require"}}, "pretend"),
+    ("mongodb", {"HOST": "mongodb://127.0.0.1,db/reports"}, "encrypted"),
+    ("mongodb", {"HOST": "mongodb://db/reports?tls=false"}, "encrypted"),
+    ("mongodb", {"HOST": "mongodb+srv://db/reports?tls=false"}, "encrypted"),
+    ("mongodb", {"HOST": "mongodb://db/x?tls=true&tlsInsecure=true"}, "pretend"),
+    (
+        "mongodb",
+        {"HOST": "mongodb://db/x?ssl=true&tlsAllowInvalidHostnames=true"},
+        "pretend",
+    ),
+]
+
+
+@pytest.mark.parametrize(("vendor", "values"), SAFE)
+def test_a_database_here_or_behind_verified_tls_is_safe(
+    vendor: str, values: dict[str, Any]
+) -> None:
+    assert problem_of(vendor, values) is None
+
+
+@pytest.mark.parametrize(("vendor", "values", "problem"), OPEN)
+def test_a_database_elsewhere_without_verified_tls_is_named(
+    vendor: str, values: dict[str, Any], problem: str
+) -> None:
+    [text, remedy] = problem_of(vendor, values) or ("", "")
+
+    assert problem in text
+    assert remedy
+
+
+def test_a_database_that_is_not_safe_raises_a_warning_in_a_deployment(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.MESSAGING = {"URL": "amqps://shop:secret@broker.example.com/"}
+    monkeypatch.setitem(connections["default"].settings_dict, "HOST", "db.example.com")
+
+    assert found() == {}
+    assert found(deploy=True).keys() == {"W014"}

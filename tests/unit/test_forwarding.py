@@ -11,6 +11,7 @@ import pytest
 from messaging.amqp.deliveries import delivery_of
 from messaging.amqp.encoding import Properties, for_partition
 from messaging.envelope import (
+    ACTOR,
     ASSIGNED_ID,
     IDEMPOTENCY_KEY,
     IF_VERSION,
@@ -24,6 +25,7 @@ from messaging.envelope import (
     SENT_AT,
     Delivery,
     Envelope,
+    at_origin,
 )
 
 QUEUE = "users_queue"
@@ -59,8 +61,12 @@ def headers_of(envelope: Envelope) -> dict[str, Any]:
 FROM_THE_QUEUE = {ORIGIN_EXCHANGE: "", ORIGIN_ROUTING_KEY: QUEUE}
 
 
-@pytest.mark.parametrize("exchange", ["", "events", "amq.direct"])
-@pytest.mark.parametrize("name", OWN)
+#: Only the relay publishes events, which name their actors.
+FORGED = [(name, where) for name in OWN for where in ("", "events", "amq.direct")]
+FORGED.remove((ACTOR, "events"))
+
+
+@pytest.mark.parametrize(("name", "exchange"), FORGED)
 def test_a_header_of_this_package_that_another_program_has_set_is_removed(
     name: str, exchange: str
 ) -> None:
@@ -71,6 +77,28 @@ def test_a_header_of_this_package_that_another_program_has_set_is_removed(
         ORIGIN_EXCHANGE: exchange,
         ORIGIN_ROUTING_KEY: "key",
     }
+
+
+@pytest.mark.parametrize(
+    ("exchange", "user", "actor"),
+    [
+        (PARTITIONS, None, "token:ana"),
+        (PARTITIONS, "eva", "token:ana"),
+        ("events", None, "token:ana"),
+        ("", None, ""),
+        ("amq.direct", "eva", "amqp:eva"),
+        ("", "eva", "amqp:eva"),
+    ],
+)
+def test_an_actor_is_who_the_project_or_else_the_broker_says(
+    exchange: str, user: str | None, actor: str
+) -> None:
+    arrival = arrived(exchange, user_id=user, headers={ACTOR: "token:ana"})
+    envelope = for_partition(arrival, PARTITION)
+
+    assert (arrival.envelope.actor, envelope.actor) == (actor, actor)
+    # Listeners see only what its sender has set otherwise.
+    assert ACTOR not in at_origin(envelope).headers
 
 
 def test_the_headers_of_this_package_are_all_known() -> None:
@@ -84,6 +112,7 @@ def test_the_headers_of_this_package_are_all_known() -> None:
         "origin-routing-key",
         "origin-user-id",
         "messaging-sent-at",
+        "messaging-actor",
     }
 
 
@@ -180,14 +209,15 @@ def test_what_came_by_the_exchange_of_this_package_keeps_its_headers() -> None:
     """The number of partitions may have changed since it was sent."""
     own = {
         IF_VERSION: 3,
-        IDEMPOTENCY_KEY: "k",
+        IDEMPOTENCY_KEY: "4f1d3e6a-93f6-4f0e-9d2b-6f3a5c1b7e20",
         REPLAYS: 2,
-        ASSIGNED_ID: "a",
+        ASSIGNED_ID: "31e8bb58-4943-4e51-9c3a-391d0d338b59",
         REDELIVERED: True,
         ORIGIN_EXCHANGE: "nature",
         ORIGIN_ROUTING_KEY: "a.bird",
         ORIGIN_USER: "stranger",
         SENT_AT: 1_700_000_000_000,
+        ACTOR: "token:ana",
     }
     assert set(own) == set(OWN)
 

@@ -12,6 +12,7 @@ from drf_spectacular.settings import patched_settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from rest_framework.routers import SimpleRouter
 
+from messaging.rest_framework.openapi import QueuedAutoSchema
 from tests.support.odd_viewsets import Burst, Notes
 from tests.support.openapi import document_of
 from users.models import User
@@ -22,8 +23,8 @@ OPEN = document_of("1", None)
 CLOSED = document_of("0", "10/min")
 ENGLISH = re.compile(r"\b(the|this|that|is|are|of|and|with|not|must|for|a)\b", re.I)
 
-READ = {"200", "400", "401", "406", "429", "503"}
-WRITE = READ - {"200"} | {"202", "403", "413", "415", "422"}
+READ = {"200", "400", "401", "403", "406", "429", "503"}
+WRITE = READ - {"200"} | {"202", "408", "413", "415", "422"}
 #: All answers of each operation.
 ANSWERS = {
     "GET /": READ,
@@ -39,11 +40,12 @@ ANSWERS = {
     "POST /reports/": WRITE | {"201", "409"},
     "PATCH /reports/{id_reporte}/": WRITE | {"200", "404", "412"},
     "DELETE /reports/{id_reporte}/": WRITE | {"200", "204", "404", "412"},
-    "POST /token/": READ | {"413", "415"},
-    "GET /operations/{id}/": {"200", "400", "404", "410", "503"},
+    "POST /token/": READ | {"408", "413", "415"},
+    "POST /token/refresh/": READ | {"408", "413", "415"},
+    "GET /operations/{id}/": {"200", "400", "404", "410", "429", "503"},
     "GET /health/live": {"200"},
     "GET /health/ready": {"200", "503"},
-    "GET /metrics": {"200"},
+    "GET /metrics": READ - {"406"},
 }
 
 
@@ -80,10 +82,37 @@ def test_each_answer_of_each_operation_is_described() -> None:
 
 
 def test_who_may_write_without_a_token_is_not_asked_for_one() -> None:
-    described = {s for _, _, one in OPEN.operations() for s in one["responses"]}
+    described = {
+        status
+        for path, _method, one in OPEN.operations()
+        for status in one["responses"]
+        if not path.startswith("/token/")
+    }
 
-    assert not described & {"403", "429"}
+    assert not described & {"401", "429"}
     assert "jwtAuth" not in str(OPEN.content)
+
+
+def test_the_roles_of_each_action_are_described() -> None:
+    found = {
+        name: set(one["x-roles"]) for name, one in operations() if "x-roles" in one
+    }
+
+    assert found["POST /users/"] == {"editor"}
+    assert found["DELETE /reports/{id_reporte}/"] == {"moderator"}
+    assert found["GET /users/"] == {"reader", "editor", "moderator"}
+    assert found["GET /metrics"] == {"operator"}
+    public = {name for name, _ in operations()} - found.keys()
+    assert public == {
+        "POST /token/",
+        "POST /token/refresh/",
+        "GET /operations/{id}/",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+    for name, one in operations():
+        for role in one.get("x-roles", ()):
+            assert f"`{role}`" in one["description"], name
 
 
 def test_all_texts_are_in_spanish() -> None:
@@ -155,6 +184,7 @@ class PublicNotes(Notes):
     queryset = User.objects.all()
     serializer_class = UserSerializer
     throttle_classes = [Burst]
+    schema = QueuedAutoSchema()
 
 
 def test_a_viewset_of_another_project_is_described() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -12,8 +13,11 @@ from django.core.management import CommandError, call_command
 from pydantic import AfterValidator
 
 from messaging import RemoteError, call, serves
+from messaging.exceptions import CallError
+from messaging.operations import Outcome
 from messaging.rpc.arguments import Parameters
 from messaging.rpc.functions import Served
+from messaging.rpc.protocol import Reply
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 90_000, float("nan")])
@@ -115,3 +119,68 @@ def test_a_content_type_that_is_no_text_is_none_that_is_known() -> None:
         return a
 
     assert reply_of(function, b"7", content_type=b"\xff/\xfe") == 7
+
+
+DEEP = b"[" * 100_000
+HOSTILE_ERRORS = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b'"error"',
+    DEEP,
+    b'{"error": null}',
+    b'{"error": {"type": "InvalidCall", "errors": null}}',
+    b'{"error": {"type": "InvalidCall", "message": "m", "errors": null}}',
+    b'{"error": {"type": "InvalidCall", "message": "m", "errors": {"a": 5}}}',
+    b'{"error": {"type": "InvalidCall", "message": "m", "errors": {"a": [5, null]}}}',
+    b'{"error": {"type": "InvalidCall", "message": "m", "errors": [["a", 1]]}}',
+    b'{"error": {"type": ["x"], "message": {"a": 1}, "code": 7, "traceback": []}}',
+    b'{"error": {"type": {}, "message": "nul \\u0000 \\u001b[2J"}}',
+    b'{"error": {"type": "T", "message": "' + b"m" * 500_000 + b'"}}',
+    b"x" * 2_000_000,
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE_ERRORS, ids=range(len(HOSTILE_ERRORS)))
+@pytest.mark.parametrize("type", ["error", "result", None, b"\xff"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", b"\xff"])
+def test_whatever_a_server_replies_is_a_result_or_an_error_of_the_call(
+    body: bytes, type: Any, content_type: Any
+) -> None:
+    for text in (False, True):
+        try:
+            Reply(body, type, content_type).value(text=text)
+        except CallError as error:
+            shown = str(error)
+            assert len(shown) < 50_000
+            assert "\0" not in shown
+            shown.encode()
+        else:
+            assert type != "error"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *HOSTILE_ERRORS,
+        b"{}",
+        b'{"status": "done"}',
+        b'{"status": "queued", "reference": "", "code": "", "reason": ""}',
+        b'{"status": "done", "reference": 5, "code": "", "reason": ""}',
+        b'{"status": "failed", "reference": "", "code": "", "reason": "\\ud800"}',
+        b'{"status": "failed", "reference": "", "code": ["x"], "reason": ""}',
+        b'{"status": ["failed"], "reference": "", "code": "", "reason": ""}',
+    ],
+)
+def test_what_is_no_outcome_of_a_write_is_not_taken_for_one(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^It "):
+        Outcome.decode(body)
+
+
+def test_an_outcome_is_read_with_fields_of_later_versions() -> None:
+    sent = json.loads(Outcome("failed", "", "conflict", "It exists.").encode())
+
+    read = Outcome.decode(json.dumps(sent | {"later": 1}).encode())
+
+    assert read == Outcome("failed", "", "conflict", "It exists.")

@@ -16,13 +16,14 @@ from messaging.rpc.server import run_servers
 
 from .script import Say, Script
 
-#: The queue of the official tutorial: durable, quorum, with the number as text.
+#: The queue of the official tutorial, which its servers declare as durable, quorum and
+#: without a limit; the number is text.
 QUEUE = "rpc_queue"
 #: A limit on the work that a caller can cause.
 LARGEST = 1000
 
 
-@serves(QUEUE, text=True)
+@serves(QUEUE, text=True, limited=False)
 def fibonacci(n: Annotated[int, Field(ge=0, le=LARGEST)]) -> int:
     """Return the n-th Fibonacci number."""
     sys.stdout.write(f" [.] fib({n})\n")

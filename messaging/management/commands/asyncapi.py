@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from messaging.asyncapi.compatibility import breaking_changes
 from messaging.asyncapi.document import document
 from messaging.asyncapi.markdown import markdown
 from messaging.management.printing import closed_pipe_allowed
+from messaging.management.terminal import TerminalCommand
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Describe what other programs may send, receive and call."""
 
     help = (

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from pydantic_core import from_json
 
 from messaging.exceptions import (
@@ -16,7 +16,9 @@ from messaging.exceptions import (
     RemoteError,
 )
 from messaging.management.options import add_call_timeout
+from messaging.management.terminal import TerminalCommand
 from messaging.rpc.client import call
+from messaging.text import storable
 
 #: Exit codes, those above 2 as in sysexits.h.
 CODES: dict[type[Exception], int] = {InvalidCall: 65, NoServer: 69, CallTimeout: 75}
@@ -27,7 +29,7 @@ the name; 75 when no reply came in time.
 """
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Call a function that another process serves, and print its result."""
 
     help = "Calls the function served under a name, by this or another program."
@@ -71,11 +73,8 @@ class Command(BaseCommand):
             raise CommandError(
                 str(error), returncode=CODES.get(type(error), 1)
             ) from error
-        if isinstance(result, bytes) and not options["json"]:
-            self.stdout.flush()
-            sys.stdout.buffer.write(result)
-        elif isinstance(result, str) and not options["json"]:
-            self.stdout.write(result)
+        if isinstance(result, str | bytes) and not options["json"]:
+            self.stdout.write(storable(result))
         else:
             self.stdout.write(as_json(result))
 

@@ -7,13 +7,14 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from messaging.lab.experiment import Experiment, LabError, Options
 from messaging.lab.faults import WEIGHTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
 from messaging.lab.system import Plan, api_command, end_leftovers, restart_in
+from messaging.management.terminal import TerminalCommand
 from messaging.worker import SIGNALS
 
 #: Exit code after Ctrl-C.
@@ -23,7 +24,7 @@ KEYS = "repeat requests that got no answer"
 KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Test under faults that nothing is lost, doubled or reordered."""
 
     help = (

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from messaging.conf import settings
@@ -20,10 +20,12 @@ from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import Selection, find, is_ambiguous
 from messaging.envelope import inbox_id
 from messaging.exceptions import MessagingError
+from messaging.logs.context import system_user
 from messaging.management.printing import (
     Progress,
     closed_pipe_allowed,
     encoded,
+    open_private,
     print_array,
     print_lines,
 )
@@ -33,6 +35,7 @@ from messaging.management.selecting import (
     narrowed,
     selected,
 )
+from messaging.management.terminal import TerminalCommand
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay
 from messaging.registry import handlers
@@ -54,7 +57,7 @@ not known in time; 2 when called wrongly.
 """
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Inspect and settle dead letters."""
 
     help = (
@@ -169,7 +172,7 @@ class Command(BaseCommand):
                 self.stdout.write(line)
             return
         number = 0
-        with output.open("w") as file:
+        with open_private(output) as file:
             for number, line in enumerate(lines, 1):  # noqa: B007
                 file.write(f"{line}\n")
         self.stdout.write(f"{counted(number)} written to {output}")
@@ -330,7 +333,7 @@ def brief(letter: DeadLetter, done: str) -> dict[str, str]:
 
 def operator() -> str:
     """Return who runs this command, for the history."""
-    return f"command {replay.system_user()}"
+    return f"command {system_user()}"
 
 
 def read(file: str) -> bytes:

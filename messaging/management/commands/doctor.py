@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from messaging.doctor.examination import examine
 from messaging.doctor.findings import Level
 from messaging.doctor.notices import mail_change
+from messaging.management.terminal import TerminalCommand
 
 #: Those that monitoring programs expect of their plugins.
 EXIT_CODES = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Print what is wrong, and what to do about it."""
 
     help = "Examines servers, queues, tables and settings; a line for each finding."

@@ -3,19 +3,19 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from messaging.amqp.client import Client
-from messaging.amqp.connection import broker_address
 from messaging.management.listening import EXIT_CODES, listening_client
 from messaging.management.options import add_limits, add_source, sources
+from messaging.management.terminal import TerminalCommand
 from messaging.management.transcript import content, json_line
 
 #: The options that `sources` takes.
 SOURCE = ("exchange", "key", "header", "match", "declare", "not_durable")
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Print messages as they come."""
 
     help = (
@@ -75,7 +75,7 @@ class Command(BaseCommand):
             what = f"exchange {', '.join(options['exchange'])}"
             wanted = sources(**{name: options[name] for name in SOURCE})
             queue = client.temporary_queue(*wanted)
-        self.stderr.write(f"Listening to {what} at {broker_address()}", str)
+        self.stderr.write(f"Listening to {what} at {client.address}", str)
         self.stderr.flush()
         prefetch = (options["count"] or 0) if options["requeue"] else None
         for message in client.listen(queue, prefetch=prefetch):

@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 from django.db.models import Q
 
@@ -17,6 +17,7 @@ from messaging.management.printing import (
     print_array,
     print_lines,
 )
+from messaging.management.terminal import TerminalCommand
 from messaging.models.inbox import inbox_ids
 from messaging.models.parked import Parked, ParkedQuerySet
 from messaging.registry import handlers
@@ -42,7 +43,7 @@ SHOWN = (
 )
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """List parked messages, and retry them."""
 
     help = (

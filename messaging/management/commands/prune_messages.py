@@ -4,9 +4,8 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from messaging.conf import settings
+from messaging.management.terminal import TerminalCommand
 from messaging.models import (
     Attempt,
     DeadLetter,
@@ -15,24 +14,26 @@ from messaging.models import (
     LastNameless,
     LastRun,
     Minute,
+    PrunableQuerySet,
     ReplayJob,
 )
 from messaging.models.lease import Worker
 
-#: Dead letters that wait are kept.
+#: Dead letters that wait are kept, unless `DEAD_LETTER_DAYS` says how long.
 PRUNED = (Inbox, LastNameless, IdempotencyKey, Attempt, ReplayJob, DeadLetter)
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Delete rows that are no longer needed."""
 
     help = (
         "Deletes inbox rows older than MESSAGING['RETENTION_DAYS'], and what else is "
         "known of messages of that age, dead letters that were settled as long ago and "
-        "replay jobs of that age, in small steps that lock little; and processes that "
-        "died more than an hour ago. Sums up the counts by minute that are older than "
-        "MESSAGING['HISTORY_DAYS']. Run it once a day; it may be stopped and run "
-        "again at any time. (The relay empties the outbox.)"
+        "replay jobs of that age; dead letters that have waited for "
+        "MESSAGING['DEAD_LETTER_DAYS'], if that is set; all in small steps that lock "
+        "little; and processes that died more than an hour ago. Sums up the counts by "
+        "minute that are older than MESSAGING['HISTORY_DAYS']. Run it once a day; it "
+        "may be stopped and run again at any time. (The relay empties the outbox.)"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,11 +42,18 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         """Delete the rows, or count them."""
-        before = datetime.now(UTC) - timedelta(days=settings.RETENTION_DAYS)
-        gone = 0
+        now, gone = datetime.now(UTC), 0
+        before = now - timedelta(days=settings.RETENTION_DAYS)
+        removable: list[tuple[str, datetime, PrunableQuerySet]] = []
         for model in PRUNED:
-            rows = model.objects.using(settings.DATABASE).older_than(before)
-            name = f"{model._meta.model_name} rows from before {before:%Y-%m-%d %H:%M}"
+            old = model.objects.using(settings.DATABASE).older_than(before)
+            removable.append((str(model._meta.model_name), before, old))
+        if days := settings.DEAD_LETTER_DAYS:
+            before = now - timedelta(days=days)
+            waiting = DeadLetter.objects.using(settings.DATABASE).waiting_since(before)
+            removable.append(("waiting deadletter", before, waiting))
+        for kind, before, rows in removable:
+            name = f"{kind} rows from before {before:%Y-%m-%d %H:%M}"
             total = rows.count()
             if dry_run:
                 self.stdout.write(f"{total} {name} would be removed")
@@ -58,7 +66,7 @@ class Command(BaseCommand):
             gone += removed
             if not removed:
                 self.stdout.write(f"There are no {name}")
-        history = datetime.now(UTC) - timedelta(days=settings.HISTORY_DAYS)
+        history = now - timedelta(days=settings.HISTORY_DAYS)
         minutes = Minute.objects.using(settings.DATABASE)
         if dry_run:
             count = minutes.before(history).count()

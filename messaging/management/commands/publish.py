@@ -5,10 +5,10 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from messaging.amqp.addresses import broker_address
 from messaging.amqp.client import connect
-from messaging.amqp.connection import broker_address
 from messaging.exceptions import MessagingError, Unconfirmed
 from messaging.management.options import add_message, given
 from messaging.management.publishing import (
@@ -17,6 +17,7 @@ from messaging.management.publishing import (
     publish_bodies,
     read_bodies,
 )
+from messaging.management.terminal import TerminalCommand
 
 #: Exit code (EX_TEMPFAIL of sysexits.h) when another try may help.
 UNCONFIRMED = 75
@@ -24,7 +25,7 @@ UNCONFIRMED = 75
 PROGRESS = 10_000
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Publish messages."""
 
     help = (

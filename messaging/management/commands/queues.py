@@ -4,16 +4,17 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from messaging.conf import settings
-from messaging.dead_letters.replay import system_user
+from messaging.logs.context import system_user
+from messaging.management.terminal import TerminalCommand
 from messaging.models import PausedQueue
 from messaging.monitoring.state import logical_queues
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Pause queues, and resume them."""
 
     help = (

@@ -4,16 +4,17 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from messaging.amqp.connection import Connection, broker_address
+from messaging.amqp.addresses import broker_address
+from messaging.amqp.connection import Connection
 from messaging.amqp.wake_up import Hints
+from messaging.doctor.disk import logged_disks
+from messaging.management.terminal import TerminalCommand
 from messaging.monitoring.minutes import flusher, record_published
 from messaging.outbox.relay import Relay
 from messaging.worker import EXIT_CODES, keep_loaded, run_until_stopped
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Publish the rows of the outbox."""
 
     help = "Publishes the outbox until stopped; several may run side by side."
@@ -32,4 +33,5 @@ class Command(BaseCommand):
         hints = Connection("relay", Hints(relay.wake))
         hints.start()
         keep_loaded()
-        sys.exit(run_until_stopped([relay.run], relay.stop, hints))
+        with logged_disks():
+            sys.exit(run_until_stopped([relay.run], relay.stop, hints))

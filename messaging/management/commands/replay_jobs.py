@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from messaging.conf import settings
@@ -25,6 +25,7 @@ from messaging.management.printing import (
     print_array,
     print_lines,
 )
+from messaging.management.terminal import TerminalCommand
 from messaging.models.replay import Replay, ReplayJob, is_over
 
 #: Seconds between two looks at a job that is followed.
@@ -35,7 +36,7 @@ Exit codes: 0 when it was done, and all letters of a job that was followed are a
 """
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Look at replay jobs, and steer them."""
 
     help = (

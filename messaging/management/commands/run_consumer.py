@@ -4,17 +4,18 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.addresses import broker_address
 from messaging.consumer.process import run_consumers
 from messaging.exceptions import TopologyMismatch
+from messaging.management.terminal import TerminalCommand
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
 from messaging.worker import EXIT_CODES, MISCONFIGURED, run_reloading
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Consume queues until SIGTERM or Ctrl-C."""
 
     help = "Handles what arrives in the queues of the named consumers, until stopped."

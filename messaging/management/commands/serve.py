@@ -4,16 +4,17 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from messaging.amqp.connection import broker_address
+from messaging.amqp.addresses import broker_address
 from messaging.conf import settings
+from messaging.management.terminal import TerminalCommand
 from messaging.rpc.functions import served
 from messaging.rpc.server import run_servers
 from messaging.worker import EXIT_CODES
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Serve functions until SIGTERM or Ctrl-C."""
 
     help = "Serves calls of the named functions until stopped; several may run."

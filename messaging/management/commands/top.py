@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from messaging.amqp.client import connect
 from messaging.cluster.resizing import QueueState
 from messaging.management.options import seconds
+from messaging.management.terminal import TerminalCommand
 from messaging.monitoring import state
 from messaging.monitoring.servers import Reading, refresh
 from messaging.monitoring.state import Backlog
@@ -34,7 +33,7 @@ COLUMNS = (
 )
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Show the backlog of each queue, and why it waits."""
 
     help = (
@@ -91,7 +90,9 @@ class Command(BaseCommand):
             ]
             width = None if is_once else shutil.get_terminal_size().columns
             text = "\n".join(line[:width] for line in [*lines, *table(found)])
-            self.stdout.write(text if is_once else CLEAR + text)
+            if not is_once:
+                self.stdout.control(CLEAR)
+            self.stdout.write(text)
         self.stdout.flush()
 
 

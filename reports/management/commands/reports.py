@@ -8,22 +8,26 @@ from datetime import UTC, datetime, timedelta
 from json import dumps
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.conf import settings as django_settings
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 from pymongo.errors import PyMongoError
 
 from messaging.conf import settings
+from messaging.management.terminal import TerminalCommand
 from messaging.models import LastRun
 from messaging.text import describe
+from project.private_files import mails_older_than
 from reports import agreement
 from reports.documents import sweep, tombstones
-from reports.models import Notification, ReportLedger
+from reports.files import remove_file
+from reports.models import DailyCount, Notification, ReportFile, ReportLedger
 
 #: Exit codes: something differs; a server is unavailable.
 DIFFERS, UNKNOWN = 1, 2
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Check and repair the two stores of reports, and prune old records."""
 
     help = "Compares ledger (MySQL) and documents (MongoDB), and prunes old records."
@@ -52,10 +56,12 @@ class Command(BaseCommand):
         check.set_defaults(act=self.check_stores)
         prune = actions.add_parser(
             "prune",
-            help="remove old tombstones and old records of e-mails",
-            description="Removes the tombstones of deleted reports in MongoDB and the "
-            "records of e-mails that are older than MESSAGING['RETENTION_DAYS']. Run "
-            "it once a day; it may be stopped and run again at any time.",
+            help="remove old tombstones, records and files",
+            description="Removes the tombstones of deleted reports in MongoDB, the "
+            "records of e-mails and the counts of days that are older than "
+            "MESSAGING['RETENTION_DAYS'], files of reports after REPORT_FILE_DAYS and "
+            "e-mails that are files after MAIL_FILE_DAYS. Run it once a day; it may "
+            "be stopped and run again at any time.",
         )
         prune.add_argument("--dry-run", action="store_true", help="only count")
         prune.set_defaults(act=self.prune)
@@ -112,6 +118,25 @@ class Command(BaseCommand):
             self.stdout.flush()
         if not count:
             self.stdout.write("There are no tombstones to remove")
-        rows = Notification.objects.older_than(before)
-        count = rows.count() if dry_run else sum(rows.remove())
-        self.stdout.write(f"{count} records of e-mails {done}")
+        for model, name in (
+            (Notification, "records of e-mails"),
+            (DailyCount, "counts of days"),
+        ):
+            rows = model.objects.older_than(before)
+            count = rows.count() if dry_run else sum(rows.remove())
+            self.stdout.write(f"{count} {name} {done}")
+        self.prune_files(dry_run, done)
+
+    def prune_files(self, dry_run: bool, done: str) -> None:
+        """Remove old files of reports, and e-mails that are files."""
+        now = datetime.now(UTC)
+        if days := django_settings.REPORT_FILE_DAYS:
+            rows = list(ReportFile.objects.older_than(now - timedelta(days=days)))
+            for row in () if dry_run else rows:
+                remove_file(row.pk)
+            self.stdout.write(f"{len(rows)} files of reports {done}")
+        oldest = now - timedelta(days=django_settings.MAIL_FILE_DAYS)
+        paths = list(mails_older_than(oldest))
+        for path in () if dry_run else paths:
+            path.unlink(missing_ok=True)
+        self.stdout.write(f"{len(paths)} files of e-mails {done}")

@@ -4,16 +4,17 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from examples.tutorial.scripts import SCRIPTS
 from examples.tutorial.scripts.script import Script
 from messaging.exceptions import MessagingError
 from messaging.management.commands.call import CODES
 from messaging.management.listening import EXIT_CODES
+from messaging.management.terminal import TerminalCommand
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Run a script of the tutorial."""
 
     help = "Demonstrates a messaging pattern; `tutorial SCRIPT --help` lists arguments."
