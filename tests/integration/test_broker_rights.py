@@ -127,6 +127,7 @@ ROLES = {
     },
     "caller": {"receive replies"} | ANY_QUEUE,
     "server": ANY_QUEUE,
+    "operator": {"order commands", "send hints", "take dead letters"},
     "sender to users_queue": {"send to users"},
     "reader": set(),
 }
@@ -220,6 +221,29 @@ def test_an_overview_needs_no_permission_at_all(
 
     assert shown["no_answer"] == []
     assert "users_queue" in {one["name"] for one in shown["queues"]}
+
+
+def test_operators_commands_work_with_the_least_permissions(
+    broker: Broker, no_consumers: None, processes: Processes
+) -> None:
+    """The letter is taken from its queue, and sent again by the relay."""
+    broker.send("users_queue.0", ANN.encode(), message_id="1", expiration="1")
+    eventually(lambda: broker.count("users_queue.dead") == 1, "it has expired", 20)
+    processes.environment |= {"RABBITMQ_URL": user_of("operator")}
+
+    listed = json.loads(processes.output("dead_letters", "list", "--json"))
+
+    assert [one["where"] for one in listed] == ["queue"]
+    processes.output("dead_letters", "requeue", "--all")
+    assert DeadLetter.objects.get().status == "requeued"
+    assert Outbox.objects.count() == 1  # a relay publishes it
+    assert json.loads(processes.output("replay_jobs", "list", "--json")) == []
+    processes.manage("relay_outbox", RABBITMQ_URL=user_of("relay"))
+    processes.manage("run_consumer", "users", RABBITMQ_URL=user_of("consumer"))
+    eventually(User.objects.exists, "it is applied", 20)
+    erased = processes.output("erase_person", ANN.email, "--yes", check=False)
+    assert "Out of reach:" in erased
+    assert not User.objects.exists()
 
 
 def test_the_command_prints_the_patterns(processes: Processes, broker: Broker) -> None:
