@@ -24,6 +24,8 @@ PLACEHOLDERS = ("insecure", "changeme", "change-me", "password")
 KNOWN = {"", "toor", "mysql", "mariadb", "rabbitmq", "mongo", "mongodb"}
 #: What surrounds a password by mistake, or the place for one in an example.
 AROUND = " \t\r\n\"'<>[]{}"
+#: A variable that nothing has replaced by its value.
+VARIABLE = re.compile(r"\$\{\w+\}|\$\(\w+\)|%\(\w+\)s|\{\{.*\}\}")
 #: Between several addresses; whatever may be meant to be.
 NEXT_ADDRESS = re.compile(r"[,;\s]+(?=[\w+.-]+://)")
 KNOWN_BY_ALL = "everybody knows its password"
@@ -44,12 +46,12 @@ EXAMINED = (
     "CSRF_TRUSTED_ORIGINS",
     "EMAIL_URL",
 )
-#: Options by which a client shows a certificate instead; None for any value.
-CERTIFICATES = {
-    "tlscertificatekeyfile": None,
-    "ssl_cert": None,
-    "authmechanism": "mongodb-x509",
-    "auth_mechanism": "external",
+#: Options by which a client shows a certificate instead, by the scheme of the address;
+#: None for any value. Those of another server are ignored, or mean nothing.
+CERTIFICATES: Mapping[str, Mapping[str, str | None]] = {
+    "amqps": {"auth_mechanism": "external"},
+    "mysql": {"ssl_cert": None},
+    "mongodb": {"tlscertificatekeyfile": None, "authmechanism": "mongodb-x509"},
 }
 
 
@@ -113,23 +115,28 @@ def weakness_of(url: str) -> str:
         parts.scheme.startswith("sqlite")
         # Unix sockets, whose folders decide who comes in.
         or all(one.lower().startswith("%2f") for one in host.split(","))
-        or has_certificate(parts.query)
+        or has_certificate(parts.scheme, parts.query)
     ):
         return ""
     if not password:
         return "it has no password"
     bare = password.strip(AROUND).lower()
-    if bare in KNOWN | {user.lower()} or bare in common_passwords():
+    if (
+        VARIABLE.fullmatch(password)
+        or bare in KNOWN | {user.lower()}
+        or bare in common_passwords()
+    ):
         return KNOWN_BY_ALL
     return ""
 
 
-def has_certificate(query: str) -> bool:
+def has_certificate(scheme: str, query: str) -> bool:
     """Return whether options say that a client shows a certificate to log in."""
     options = parse_qs(query.lower())  # an option may be there twice
+    certificates = CERTIFICATES.get(scheme.removesuffix("+srv"), {})
     return any(
         name in options and (value is None or set(options[name]) == {value})
-        for name, value in CERTIFICATES.items()
+        for name, value in certificates.items()
     )
 
 

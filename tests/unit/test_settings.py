@@ -265,6 +265,13 @@ WEAK = {
         "amqp://guest:guest@h/?auth_mechanism=external&auth_mechanism=plain",
         # It shows a certificate, and still logs in as guest.
         "amqps://broker.example.com/?cacertfile=/ca.pem&certfile=/own.pem",
+        # Options of other servers, and of TLS without it.
+        "amqps://guest:guest@broker.example.com/?ssl_cert=/own.pem",
+        "amqps://guest:guest@broker.example.com/?tlsCertificateKeyFile=/own.pem",
+        "amqps://guest:guest@broker.example.com/?authMechanism=MONGODB-X509",
+        "amqp://guest:guest@broker.example.com/?auth_mechanism=external",
+        # Something should have put the password here.
+        "amqps://shop:${RABBITMQ_PASSWORD}@broker.example.com/",
     ],
     "DATABASE_URL": [
         "",
@@ -273,6 +280,9 @@ WEAK = {
         "mysql://shop:PASSWORD@db.example.com/messaging",
         "mysql://root:MariaDB@db.example.com/messaging",
         "mysql://root@db.example.com/messaging?ssl_cert=",
+        "mysql://root:root@db.example.com/messaging?tlsCertificateKeyFile=/own.pem",
+        "mysql://root:root@db.example.com/messaging?auth_mechanism=external",
+        "mysql://shop:$(MYSQL_PASSWORD)@db.example.com/messaging",
     ],
     "MONGODB_URL": [
         "",
@@ -281,6 +291,8 @@ WEAK = {
         "mongodb+srv://shop@mongo.example.com/reports",
         "mongodb://shop:mongodb@a.example.com,b.example.com/reports",
         "mongodb://%2Frun%2Fmongodb.sock,mongo.example.com/reports",
+        "mongodb://root:root@mongo.example.com/reports?ssl_cert=/own.pem",
+        "mongodb://shop:{{ mongodb_password }}@mongo.example.com/reports",
     ],
 }
 
