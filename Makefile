@@ -27,7 +27,7 @@ test-others:
 	$(pytest) -m "$(selection)" tests/unit tests/integration
 
 test-processes: # each run has servers of its own; this one prints at its end
-	@mkdir -p .local
+	@mkdir -p -m 700 .local && chmod 700 .local
 	@$(pytest) -m "$(selection)" tests/system tests/lab >.local/test-processes.log 2>&1 && \
 		$(pytest) tests/shop >>.local/test-processes.log 2>&1; \
 		code=$$?; cat .local/test-processes.log; exit $$code

@@ -121,8 +121,8 @@ DEFAULTS: dict[str, Any] = {
     "RELEASE": "",
     #: Dead letters per second that a replay job sends, unless its operator chooses.
     "REPLAY_RATE": 50,
-    #: Minutes after which the admin asks for the password again before it deletes, or
-    #: sends a group of dead letters again; None to ask at login only.
+    #: Minutes after which the admin asks for the password again before it deletes,
+    #: settles dead letters, or changes rights; None to ask at login only.
     "PASSWORD_MINUTES": 15.0,
     #: Maximum number of requests of one process that wait for the outcome of a write.
     "MAX_WAITERS": 16,

@@ -20,6 +20,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework_simplejwt.tokens import Token
 
+from messaging.admin.passwords import is_recent
 from messaging.conf import settings as messaging
 
 from .missing import NO_TOKEN
@@ -40,6 +41,7 @@ USER_CLAIM = "user_id"
 READS = ("list", "retrieve", "metadata")
 #: The action of seeing reports that are hidden.
 SEE_HIDDEN = "see hidden"
+ASKS_AGAIN = "Inicie sesión de nuevo para borrar: ha pasado tiempo desde entonces."
 #: Fields that are left out, by resource, for all whose roles do not have them.
 PERSONAL = {"user": ("email", "fecha_nacimiento")}
 
@@ -205,7 +207,18 @@ def permitted(request: HttpRequest, resource: str, *authenticators: Any) -> bool
 
 
 class BrowserSession(SessionAuthentication):
-    """The session of the admin's login, for the browsable API."""
+    """
+    The session of the admin's login, for the browsable API.
+
+    As in the admin, a session that was forgotten erases nothing.
+    """
+
+    def authenticate(self, request: Request) -> Any:
+        """Return account and None; refuse to erase without a recent password."""
+        found = super().authenticate(request)
+        if found and request.method == "DELETE" and not is_recent(request._request):
+            raise PermissionDenied(ASKS_AGAIN)
+        return found
 
     def enforce_csrf(self, request: Request) -> None:
         """Refuse requests without a CSRF token, with an error in Spanish."""

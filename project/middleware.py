@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 #: Paths that are never refused: whoever watches this process must get an answer.
 UNLIMITED = "/health/"
 #: Where passwords are given.
-LOGINS = ("/token/", "/admin/login/", "/session/login/")
+LOGINS = ("/token/", "/admin/login/", "/session/login/", "/admin/password_change/")
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 #: Values of `Sec-Fetch-Site` of a browser's own pages, and of what a person enters.
 OWN = ("same-origin", "none")

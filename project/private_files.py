@@ -12,6 +12,8 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.core.mail.backends import filebased
 
+from messaging.lab.folders import own_folder
+
 
 class Storage(FileSystemStorage):
     """Files below MEDIA_ROOT."""
@@ -28,7 +30,7 @@ class EmailBackend(filebased.EmailBackend):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         folder = options.get("file_path") or settings.EMAIL_FILE_PATH  # type: ignore[misc]
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(Path(folder))
         super().__init__(*args, **options)
 
     def open(self) -> bool:

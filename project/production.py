@@ -14,6 +14,7 @@ SHORTEST_KEY = 32
 FEWEST_CHARACTERS = 5
 #: Passwords that everybody tries first.
 KNOWN = {"", "guest", "root", "admin", "password", "changeme", "secret"}
+KNOWN_BY_ALL = "everybody knows its password"
 #: What signs, and what recognises repeated requests.
 KEYS = ("SECRET_KEY", "IDEMPOTENCY_KEY")
 #: The servers, and an example of each address.
@@ -22,8 +23,15 @@ SERVERS = {
     "DATABASE_URL": "mysql://project:<password>@db.example.com:3306/messaging",
     "MONGODB_URL": "mongodb://project:<password>@mongo.example.com:27017/reports",
 }
-#: All that must be set, and the keys that may be.
-REQUIRED = (*KEYS, "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", *SERVERS)
+#: All that must be set, and must be strong if it is set.
+EXAMINED = (
+    *KEYS,
+    "SECRET_KEY_FALLBACKS",
+    "ALLOWED_HOSTS",
+    *SERVERS,
+    "CSRF_TRUSTED_ORIGINS",
+    "EMAIL_URL",
+)
 #: Options by which a client shows a certificate instead; None for any value.
 CERTIFICATES = {
     "tlscertificatekeyfile": None,
@@ -54,6 +62,11 @@ def problems(environment: Mapping[str, str]) -> Iterator[str]:
         weak = {weakness_of(escaped(one)) for one in SEVERAL.split(url)} - {""}
         if weak:
             yield f"{name} is weak: {min(weak)}."
+    if "*" in environment.get("CSRF_TRUSTED_ORIGINS", ""):
+        yield "CSRF_TRUSTED_ORIGINS is weak: it has a wildcard. Name each origin."
+    # Without a password it may be a server that asks for none.
+    if weakness_of(escaped(environment.get("EMAIL_URL", ""))) == KNOWN_BY_ALL:
+        yield f"EMAIL_URL is weak: {KNOWN_BY_ALL}."
 
 
 def _problems_of_key(name: str, key: str) -> Iterator[str]:
@@ -90,5 +103,5 @@ def weakness_of(url: str) -> str:
     if not password:
         return "it has no password"
     if password.lower() in KNOWN or password == user:
-        return "everybody knows its password"
+        return KNOWN_BY_ALL
     return ""

@@ -27,6 +27,7 @@ import honcho.manager
 import psutil
 from django.core.exceptions import ImproperlyConfigured
 
+from messaging.lab.folders import own_folder
 from messaging.lab.processes import is_free, lives, wait
 from messaging.lab.server import own_secret
 from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ, Server, ServerError
@@ -100,8 +101,7 @@ def main() -> int:
 @contextmanager
 def lock(path: Path) -> Iterator[TextIO]:
     """Hold the lock; a later run prints what is written to the file."""
-    path.parent.mkdir(exist_ok=True)
-    path.parent.chmod(0o700)
+    own_folder(path.parent)
     with path.open("a+") as file:
         try:
             # Unlike flock's, this lock is not inherited by children of a killed run.

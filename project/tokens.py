@@ -8,6 +8,8 @@ table that a thread reads every few seconds.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +19,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.db import connections
 from django.utils.crypto import salted_hmac
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from rest_framework.exceptions import AuthenticationFailed
@@ -28,8 +31,13 @@ from rest_framework_simplejwt.models import TokenUser
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
+from messaging.amqp.process import OnePerProcess
+from messaging.database import close_stale_connections
+
 from .access import CLAIM
 from .models import Revocation
+
+logger = logging.getLogger(__name__)
 
 #: The claim of a token that was issued for an account: its id.
 ACCOUNT = "account"
@@ -37,6 +45,8 @@ ACCOUNT = "account"
 SALT = "project.tokens"
 #: Tokens whose signature each process remembers as verified.
 REMEMBERED = 1000
+#: Seconds between two readings of the revoked ones.
+PAUSE = 4.0
 INVALID = "El token no es válido o ha caducado."
 
 
@@ -150,6 +160,35 @@ def names_of(token: Token) -> Iterator[str]:
 
 
 revoked = Revoked()
+
+
+class Reader:
+    """Reads the revoked tokens every few seconds, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="revoked", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the thread, within `timeout` seconds."""
+        self._stopping.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                close_stale_connections()
+                revoked.read()
+            except Exception as error:  # noqa: BLE001 those that were read still count
+                logger.warning("Which tokens are revoked is not known anew: %s", error)
+                connections.close_all()
+            self._stopping.wait(PAUSE)
+        connections.close_all()
+
+
+#: That of this process.
+reader = OnePerProcess(Reader)
 
 
 class BearerToken(JWTStatelessUserAuthentication):

@@ -10,7 +10,7 @@ from rest_framework.routers import DefaultRouter
 
 from project import health
 from project.missing import missing
-from project.views import Metrics, RefreshView, Root, TokenView
+from project.views import Metrics, PasswordChange, RefreshView, Root, TokenView
 from reports.views import ReportViewSet
 from users.views import UserViewSet
 
@@ -41,6 +41,11 @@ urlpatterns = [
     path("", include("messaging.urls")),
     path("token/", TokenView.as_view(), name="token"),
     path("token/refresh/", RefreshView.as_view(), name="token-refresh"),
+    # Before that of the admin, which counts no wrong passwords.
+    path(
+        "admin/password_change/",
+        admin.site.admin_view(PasswordChange.as_view(), cacheable=True),
+    ),
     path("admin/", admin.site.urls),
     path("health/live", csrf_exempt(health.live)),
     path("health/ready", csrf_exempt(health.ready)),

@@ -1,10 +1,13 @@
-"""Views that belong to no app: where the API begins, and tokens."""
+"""Views that belong to no app: where the API begins, tokens, and passwords."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
+from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpResponse
+from django.urls import reverse_lazy
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -19,7 +22,7 @@ from rest_framework_simplejwt.views import TokenViewBase
 from messaging.monitoring.metrics import metrics
 from messaging.rest_framework.strict import StrictMixin
 
-from .logins import RefreshSerializer, TokenSerializer
+from .logins import PasswordChangeForm, RefreshSerializer, TokenSerializer
 from .openapi import RoleSchema
 
 #: What `/` answers: addresses by name.
@@ -54,6 +57,22 @@ class Root(StrictMixin, APIRootView):
         for name, url in self.links.items():
             response.data[name] = reverse(url, request=request)
         return response
+
+
+class PasswordChange(PasswordChangeView):
+    """The page of the admin on which one changes one's password."""
+
+    form_class = PasswordChangeForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """Add the request, by which guesses are counted."""
+        return super().get_form_kwargs() | {"request": self.request}
+
+    def get_context_data(self, **options: Any) -> dict[str, Any]:
+        """Add what all pages of the admin need."""
+        of_the_site = admin.site.each_context(self.request)
+        return of_the_site | super().get_context_data(**options)
 
 
 class AccessAnswer(serializers.Serializer):

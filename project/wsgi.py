@@ -17,9 +17,9 @@ django = get_wsgi_application()
 # isort: split
 # These need Django set up.
 from messaging.monitoring.minutes import flusher, record_published  # noqa: E402
-from project.tokens import revoked  # noqa: E402
+from project.tokens import reader  # noqa: E402
 
-record_published("api", revoked.read)
+record_published("api")
 
 
 def application(
@@ -32,7 +32,8 @@ def application(
     client may notice only when it sends its next request.
     """
     if not environ["PATH_INFO"].startswith("/health/"):
-        flusher()  # its thread reads which tokens are revoked
+        for thread in (flusher, reader):
+            thread()
     body = environ["wsgi.input"]
     if has_unknown_length(environ):
         measure(environ)

@@ -28,7 +28,14 @@ from messaging.admin import (
 from .commands import ReportCreate, ReportDelete, ReportUpdateVisibility
 from .models import Notification, Report, ReportFile
 
-orders(ReportCreate, "reports.add_report")
+orders(
+    ReportCreate,
+    "reports.add_report",
+    # In whose name, since when, and who sees it.
+    id_usuario="reports.add_report",
+    fecha_creacion="reports.add_report",
+    visibilidad="reports.change_report",
+)
 orders(
     ReportUpdateVisibility,
     "reports.change_report",

@@ -21,8 +21,9 @@ COUNTED: dict[str, str | None] = {
     "calificacion": SUPERUSER,
     "numero_reportes": SUPERUSER,
 }
-orders(UserCreate, "users.add_user", **COUNTED)
-orders(UserUpdate, "users.change_user", **COUNTED)
+orders(UserCreate, "users.add_user", fecha_creacion="users.add_user", **COUNTED)
+# To another address go the e-mails about a user's reports.
+orders(UserUpdate, "users.change_user", email="users.change_user", **COUNTED)
 orders(UserDelete, "users.delete_user")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import honcho.manager
 
+from messaging.lab.folders import own_folder
 from messaging.lab.processes import free_port
 from messaging.lab.servers import RabbitMQ
 from messaging.lab.variables import started
@@ -33,7 +34,8 @@ def main() -> int:
     parser.add_argument("--port-b", type=int, default=7041, help="default: 7041")
     options = parser.parse_args()
     os.chdir(BASE)
-    LOCAL.mkdir(parents=True, exist_ok=True)
+    for folder in (LOCAL.parent, LOCAL):
+        own_folder(folder)
     os.environ.update(started(BASE / ".local" / "servers.env") | dict(os.environ))
     os.environ.setdefault("SERVICE_B_DATABASE_URL", f"sqlite:///{LOCAL}/b.sqlite3")
     os.environ["PYTHONUNBUFFERED"] = "1"

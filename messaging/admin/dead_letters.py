@@ -18,7 +18,6 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
 from messaging.dead_letters.masking import mask, mask_body, mask_event
 from messaging.dead_letters.replay import (
-    discard,
     overtaken,
     requeue,
     restore,
@@ -27,6 +26,7 @@ from messaging.exceptions import InvalidMessage, PublishError
 from messaging.models.dead_letter import DeadLetter
 
 from .orders import check_correction
+from .passwords import recent_password
 from .publishing import log
 from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
 from .replays import ReplayPages, logged, operator, selected, waiting
@@ -223,10 +223,14 @@ class DeadLetterAdmin(ReplayPages):
     @admin.action(
         description=gettext_lazy("Send again (requeue)"), permissions=["operate"]
     )
-    def requeue(
+    @recent_password
+    def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Requeue the selected dead letters that are waiting."""
+        self._requeue(request, queryset)
+
+    def _requeue(
         self, request: HttpRequest, queryset: QuerySet[Any], body: bytes | None = None
     ) -> None:
-        """Requeue the selected dead letters that are waiting."""
         number = 0
         newer: dict[str, Any] = {}
         try:
@@ -252,14 +256,10 @@ class DeadLetterAdmin(ReplayPages):
         self.message_user(request, text % number, messages.SUCCESS)
 
     @admin.action(description=gettext_lazy("Discard"), permissions=["operate"])
+    @recent_password
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Discard the selected dead letters that are waiting; the rows are kept."""
-        settled = discard(waiting(queryset), operator(request))
-        number = logged(request, settled, "discard")
-        text = ngettext(
-            "%d dead letter was discarded.", "%d dead letters were discarded.", number
-        )
-        self.message_user(request, text % number, messages.SUCCESS)
+        self._discard(request, waiting(queryset))
 
     @admin.action(
         description=gettext_lazy("Fetch back (restore)"), permissions=["operate"]
@@ -273,15 +273,20 @@ class DeadLetterAdmin(ReplayPages):
         )
         self.message_user(request, text % number, messages.SUCCESS)
 
+    @recent_password
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show a dead letter, or settle it."""
+        return super().change_view(request, *args, **kwargs)
+
     def save_model(
         self, request: HttpRequest, obj: DeadLetter, form: Any, change: bool
     ) -> None:
         """Requeue or discard the dead letter instead of saving it."""
         one = DeadLetter.objects.filter(pk=obj.pk)
         if "_discard" in request.POST:
-            self.discard(request, one)
+            self._discard(request, waiting(one))
         else:
-            self.requeue(request, one, form.body)
+            self._requeue(request, one, form.body)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Log nothing: the actions have."""

@@ -135,8 +135,7 @@ class ReplayPages(OperationsAdmin):
         """Discard dead letters, or make a job that sends them again."""
         confirmed = request.POST["confirm"]
         if confirmed == "discard":
-            number = logged(request, discard(rows, operator(request)), "discard")
-            self.say_discarded(request, number)
+            self._discard(request, rows)
             return HttpResponseRedirect(reverse("admin:messaging_deadletter_groups"))
         job = jobs.create(
             rows,
@@ -169,8 +168,8 @@ class ReplayPages(OperationsAdmin):
         }
         return TemplateResponse(request, "admin/messaging/preview.html", context)
 
-    def say_discarded(self, request: HttpRequest, number: int) -> None:
-        """Say how many dead letters were discarded."""
+    def _discard(self, request: HttpRequest, rows: DeadLetterQuerySet) -> None:
+        number = logged(request, discard(rows, operator(request)), "discard")
         text = ngettext(
             "%d dead letter was discarded.", "%d dead letters were discarded.", number
         )

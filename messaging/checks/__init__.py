@@ -26,7 +26,7 @@ from messaging.rpc.functions import served
 from messaging.sources import Exchange
 from messaging.topology import DEAD, consumed_names, dead_queue, declared
 
-from .encryption import is_local, problem_of
+from .encryption import is_local, is_plain_mail, problem_of
 from .rules import RULES, RULES_OF_TYPES, WEAKNESSES, is_of_queues
 
 #: Settings whose values are not shown, because they are or contain a password.
@@ -179,6 +179,12 @@ def check_encryption(
             "MESSAGING['BROKER_MANAGEMENT'] is not encrypted.",
             hint="Use https://, or ignore this in a private network.",
             id="messaging.W015",
+        )
+    if is_plain_mail(django_settings):
+        yield Warning(
+            "EMAIL_HOST is another host, which gets e-mails and password in the clear.",
+            hint="Set EMAIL_USE_TLS, or ignore this in a private network.",
+            id="messaging.W016",
         )
     for alias in connections:
         connection = connections[alias]

@@ -1,4 +1,4 @@
-"""Whether connections to databases are encrypted, and to whom."""
+"""Whether connections to databases and mail servers are encrypted, and to whom."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def problem_of(vendor: str, values: Mapping[str, Any]) -> tuple[str, str] | None
         return None
     problem = UNVERIFIED if mode in encrypted else PLAIN
     return problem, remedy
+
+
+def is_plain_mail(settings: Any) -> bool:
+    """Whether Django sends e-mails to another host without TLS."""
+    is_smtp = settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend"
+    is_encrypted = settings.EMAIL_USE_TLS or settings.EMAIL_USE_SSL
+    return is_smtp and not (is_encrypted or is_local(settings.EMAIL_HOST))
 
 
 PLAIN = "it need not be encrypted"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import psutil
 
+from .folders import own_folder
 from .processes import end, find, free_port, identity, is_free
 
 #: Seconds a server may take to answer; the first start can be slow.
@@ -178,8 +179,7 @@ class Server:
                 raise ServerError(f"Port {self.ports[name]} is taken.")
 
     def _make_directory(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.directory.chmod(self.mode)
+        own_folder(self.directory, self.mode)
 
     def _listens(self) -> bool:
         """Return whether it is this server that listens, not another program."""

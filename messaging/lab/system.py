@@ -23,6 +23,7 @@ from django.core.management import call_command
 
 from messaging.amqp.client import declare
 
+from .folders import own_folder
 from .processes import find, free_port, identity
 from .program import Program
 from .proxy import Proxy
@@ -142,7 +143,7 @@ def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
     """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="crash-lab-"))
-    directory.mkdir(parents=True, exist_ok=True)
+    own_folder(directory)
     if any(directory.iterdir()):
         raise ServerError(f"{directory} is not empty.")
     path = directory.absolute()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -102,15 +102,14 @@ def record_letters(letters: Iterable[DeadLetter]) -> None:
     add(found)
 
 
-def record_published(kind: str, *chores: Callable[[], None]) -> None:
+def record_published(kind: str) -> None:
     """
     Count what this process publishes from now on, and store it in the background.
 
     `kind` is "api", whose messages are counted as accepted or refused, or "relay",
     whose messages are counted as published. A process that is forked counts for itself.
-    Its thread calls the `chores`, too, which may raise `DatabaseError`.
     """
-    Flusher.kind, Flusher.chores = kind, chores
+    Flusher.kind = kind
     tally.on_count = flusher
 
 
@@ -118,7 +117,6 @@ class Flusher:
     """Stores what this process publishes, and that it lives, in its own thread."""
 
     kind = ""
-    chores: tuple[Callable[[], None], ...] = ()
 
     def __init__(self) -> None:
         self._me = new_worker(self.kind)
@@ -154,8 +152,6 @@ class Flusher:
                 )
                 counts -= some
             Worker.objects.using(settings.DATABASE).beat(self._me)
-            for chore in self.chores:
-                chore()
         except Exception as error:  # noqa: BLE001 nothing depends on this thread
             tally.add(counts)
             logger.warning("Counts of what was published are kept: %s", error)

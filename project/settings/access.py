@@ -50,12 +50,16 @@ LOGIN_THROTTLE = env.str("LOGIN_THROTTLE", default="60/min")
 
 #: Who issues the tokens, and for whom; those of others are refused.
 TOKEN_ISSUER = env.str("TOKEN_ISSUER", default="usuarios-y-reportes")
-#: Days in which an account may refresh its tokens; revocations are kept for 90.
+#: Minutes for which a token is valid, and days in which an account may refresh it:
+#: 90 days at most, for which revocations are kept.
+TOKEN_MINUTES = env.int("TOKEN_MINUTES", default=10)
+if not 0 < TOKEN_MINUTES <= 90 * 24 * 60:
+    raise ImproperlyConfigured("TOKEN_MINUTES must be a number from 1 to 129600.")
 REFRESH_DAYS = env.int("REFRESH_DAYS", default=1)
 if not 0 < REFRESH_DAYS <= 90:
     raise ImproperlyConfigured("REFRESH_DAYS must be a number from 1 to 90.")
 SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.int("TOKEN_MINUTES", default=10)),
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=TOKEN_MINUTES),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=REFRESH_DAYS),
     "ISSUER": TOKEN_ISSUER,
     "AUDIENCE": TOKEN_ISSUER,

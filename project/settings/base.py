@@ -6,7 +6,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import Environment, text_of
-from project.production import KEYS, REQUIRED, problems
+from project.production import EXAMINED, KEYS, problems
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -33,7 +33,7 @@ if OPEN_ACCESS and not DEBUG:
         "Unset OPEN_ACCESS and issue tokens with `manage.py issue_token`."
     )
 # The defaults below are for development; production must set its own.
-given = {name: text_of(name) or "" for name in REQUIRED}
+given = {name: text_of(name) or "" for name in EXAMINED}
 if not DEBUG and (found := list(problems(given))):
     raise ImproperlyConfigured("\n".join(found))
 DEFAULT_KEY = "insecure-development-key-of-at-least-32-bytes"

@@ -103,6 +103,60 @@ def test_a_lock_counts_guesses_at_all_processes_and_only_of_one_address(
     assert guess(one, PASSWORD, "192.0.2.2") == 200
 
 
+def change_password(api: API, old: str, new: str) -> Any:
+    """Give the old password for a new one, in the admin."""
+    path = "/admin/password_change/"
+    assert api.get(path).status_code == 200
+    form = {
+        "old_password": old,
+        "new_password1": new,
+        "new_password2": new,
+        "csrfmiddlewaretoken": api.session.cookies["csrftoken"],
+    }
+    return api("POST", path, data=form)
+
+
+def test_who_guesses_the_old_password_to_change_it_is_locked_out(closed: API) -> None:
+    ana = account("ana", is_staff=True)
+    log_in(closed, "ana", path="/admin/login/")
+
+    guesses = [change_password(closed, f"x{n}", "otra cosa larga") for n in range(6)]
+    correct = change_password(closed, PASSWORD, "otra cosa larga")
+
+    assert [one.status_code for one in guesses] == [*[200] * 4, 429, 429]
+    assert correct.status_code == 429
+    assert attempt(closed, "/token/", "ana", PASSWORD).status_code == 429
+    ana.refresh_from_db()
+    assert ana.check_password(PASSWORD)
+
+
+def test_guesses_of_the_old_password_are_limited_by_address(
+    processes: Processes,
+) -> None:
+    api = start_api(processes, OPEN_ACCESS="0", LOGIN_THROTTLE="3/hour", HTTPS="0")
+    account("ana", is_staff=True)
+    log_in(api, "ana", path="/admin/login/")
+
+    answers = [change_password(api, "x", "otra cosa larga") for _ in range(3)]
+
+    assert [one.status_code for one in answers] == [200, 200, 429]
+
+
+def test_the_password_is_changed_by_who_knows_it(closed: API) -> None:
+    account("ana", is_staff=True)
+    log_in(closed, "ana", path="/admin/login/")
+    given = attempt(closed, "/token/", "ana", PASSWORD).json()
+
+    answer = change_password(closed, PASSWORD, "otra cosa larga")
+
+    assert answer.url.endswith("/admin/password_change/done/")
+    assert attempt(closed, "/token/", "ana", PASSWORD).status_code == 401
+    assert attempt(closed, "/token/", "ana", "otra cosa larga").status_code == 200
+    # What the old one was exchanged for ends with it.
+    refreshed = closed.post("/token/refresh/", {"refresh": given["refresh"]})
+    assert refreshed.status_code == 401
+
+
 @pytest.mark.parametrize("path", LOGINS)
 @pytest.mark.parametrize("name", ["x" * 10_000, "a\0na", "", "ñ" * 200, "\u202e", "%s"])
 def test_an_odd_name_is_no_error_of_the_server(
@@ -320,6 +374,36 @@ def test_revoking_a_token_revokes_what_it_was_or_is_exchanged_for(closed: API) -
     for one in (given["access"], again):
         refused_within(closed, one)
     assert closed.post("/token/refresh/", refresh).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["ana", "eva"])
+def test_revoking_an_account_ends_its_sessions_in_browsers(
+    closed: API, name: str
+) -> None:
+    account("ana", "editor", is_staff=True)
+    account("eva", "editor", is_staff=True)
+    log_in(closed, "ana", path="/admin/login/")
+    assert closed.get("/users/").status_code == 200
+
+    printed = revoke("--account", name)
+
+    assert f"Ended {int(name == 'ana')} sessions" in printed
+    assert (closed.get("/users/").status_code == 401) == (name == "ana")
+    assert ("login" in closed.get("/admin/").url) == (name == "ana")
+
+
+def test_what_waits_for_a_lock_delays_no_revocation(closed: API) -> None:
+    given = token("editor")
+    assert ask(closed, "POST /users/", given).status_code == 202
+    locking = connections["default"].copy()
+
+    with locking.cursor() as cursor:
+        cursor.execute("LOCK TABLES messaging_minute WRITE, messaging_worker WRITE")
+        try:
+            revoke(given)
+            refused_within(closed, given)
+        finally:
+            locking.close()
 
 
 def test_revocations_outlast_an_outage_of_mysql(

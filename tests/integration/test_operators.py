@@ -197,6 +197,22 @@ VISIBILITY = {
     "id_reporte": "r1",
     "visibilidad": 0,
 }
+CREATION = {
+    "event_type": "report.create",
+    "id_reporte": "r1",
+    "id_usuario": 1,
+    "tipo_reporte": 1,
+    "descripcion": "a",
+    "fecha_creacion": "2026-01-01T00:00:00Z",
+}
+CREATED = CREATION | {
+    "event_type": "report.created",
+    "version": 1,
+    "ubicacion": "",
+    "visibilidad": 1.0,
+}
+USER_CREATION = creation("ana", fecha_creacion="2026-01-01T00:00:00Z")
+LATER = {"fecha_creacion": "2026-02-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +227,25 @@ VISIBILITY = {
         (UPDATE | {"calificacion": 5.0}, {"calificacion": 0.0}, [], False),
         (INVALID, {"biografia": "short"}, [], False),
         (VISIBILITY, {"penalize_author": True}, [], False),
+        # In another's name, at another time, hidden, to another address.
+        (CREATION, {"descripcion": "b"}, [], True),
+        (CREATION, {"id_usuario": 2}, [], False),
+        (CREATION, {"visibilidad": 0.0}, [], False),
+        (CREATION, LATER, [], False),
+        (CREATION, {"id_usuario": 2} | LATER, ["reports.add_report"], True),
+        (CREATION, {"visibilidad": 0.0}, ["reports.add_report"], False),
+        (CREATION, {"visibilidad": 0.0}, ["reports.change_report"], True),
+        (USER_CREATION, {"biografia": "b"}, [], True),
+        (USER_CREATION, {"email": "eva@example.com"}, [], False),
+        (USER_CREATION, LATER, [], False),
+        (USER_CREATION, {"numero_reportes": 9}, ["users.add_user"], False),
+        (USER_CREATION, LATER, ["users.add_user"], True),
+        (UPDATE, {"email": "eva@example.com"}, [], False),
+        (UPDATE, {"email": "eva@example.com"}, ["users.change_user"], True),
+        # Nobody has a permission for events.
+        (CREATED, {"descripcion": "b"}, [], True),
+        (CREATED, {"id_reporte": "r2"}, ["reports.add_report"], False),
+        (CREATED, {"id_reporte": "r2"}, "superuser", True),
         # With the permission that the admin demands for what is ordered.
         (INVALID, {"biografia": "short"}, ["users.change_user"], True),
         (UPDATE, {"event_type": "user.delete"}, ["users.change_user"], False),
@@ -239,7 +274,9 @@ def test_a_letter_becomes_another_message_by_those_alone_who_may_order_that(
         app, _, codename = name.partition(".")
         wanted = permissions.get(content_type__app_label=app, codename=codename)
         account.user_permissions.add(wanted)
-    queue = "users_queue" if "user_id" in original else "reports_queue"
+    kind = original["event_type"].partition(".")[0]
+    is_event = original["event_type"].endswith("ed")
+    queue = "report_files_queue" if is_event else f"{kind}s_queue"
     envelope = Envelope(json.dumps(original).encode(), f"{queue}.0", PARTITIONS)
     give_up(Delivery(envelope, queue, 1, consumer_tag="test"))
     [letter] = DeadLetter.objects.all()

@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from messaging.amqp.spool import SpoolFile
+from messaging.lab.folders import own_folder
 from messaging.models import DeadLetter
 from project.environment import Environment
 from reports.commands import ReportCreate
@@ -105,6 +106,17 @@ def test_an_e_mail_that_is_a_file_is_private(mails: Path) -> None:
     # Both may have one name, made of the time.
     assert {mode(path) for path in found} == {0o600}
     assert "ann@example.com" in "".join(path.read_text() for path in found)
+
+
+def test_a_folder_is_closed_with_its_new_parents(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir(0o755)
+
+    own_folder(old)
+    own_folder(tmp_path / "new" / "inner")
+
+    folders = (old, tmp_path / "new", tmp_path / "new" / "inner")
+    assert [mode(one) for one in folders] == [0o700] * 3
 
 
 @pytest.mark.parametrize("exists", [False, True])

@@ -83,6 +83,7 @@ PUBLIC = {
     "token/",
     "token/refresh/",
     "admin/",
+    "admin/password_change/",
     "session/",
     "health/live",
     "health/ready",

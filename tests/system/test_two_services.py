@@ -98,6 +98,9 @@ def test_b_stores_what_is_sent_to_a(
 
     sent = requests.post(f"{a}/send/", {"text": "hello world"}, timeout=10)
     assert sent.status_code == 202
+    foreign = {"Origin": "https://evil.example"}
+    refused = requests.post(f"{a}/send/", {"text": "x"}, headers=foreign, timeout=10)
+    assert refused.status_code == 403
     other = Broker()
     with other.channel() as channel:
         channel.queue_declare("mq_test_queue", durable=True)

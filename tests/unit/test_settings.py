@@ -117,6 +117,52 @@ def test_accounts_cannot_refresh_tokens_for_longer_than_revocations_are_kept() -
     assert refused.stderr == "REFRESH_DAYS must be a number from 1 to 90.\n"
 
 
+@pytest.mark.parametrize("minutes", ["0", "-10", "129601", "999999999999"])
+def test_no_token_is_valid_for_longer_than_revocations_are_kept(minutes: str) -> None:
+    refused = manage("check", SECRET_KEY=KEY, TOKEN_MINUTES=minutes)
+
+    assert refused.returncode == 1
+    assert refused.stderr == "TOKEN_MINUTES must be a number from 1 to 129600.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CSRF_TRUSTED_ORIGINS", "https://*"),
+        ("CSRF_TRUSTED_ORIGINS", "https://app.example.com,https://*.example.com"),
+        ("EMAIL_URL", "smtp+tls://mail:mail@smtp.example.com:587"),
+        ("EMAIL_URL", "smtp+ssl://mail:changeme@smtp.example.com:465"),
+    ],
+)
+def test_what_may_be_left_out_must_not_be_weak(name: str, value: str) -> None:
+    refused = manage("check", SECRET_KEY=KEY, **{name: value})
+
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith(f"{name} is weak: ")
+    assert value not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("smtp://me:5cret@smtp.example.com:25", True),
+        ("smtp://smtp.example.com:25", True),
+        ("smtp+tls://me:5cret@smtp.example.com:587", False),
+        ("smtp+ssl://me:5cret@smtp.example.com:465", False),
+        ("smtp://127.0.0.1:25", False),
+    ],
+)
+def test_e_mails_in_the_clear_to_another_host_are_warned_of(
+    url: str, warns: bool
+) -> None:
+    checked = manage("check", "--deploy", SECRET_KEY=KEY, EMAIL_URL=url)
+
+    assert checked.returncode == 0
+    assert ("messaging.W016" in checked.stderr) is warns
+    assert "5cret" not in checked.stderr
+
+
 def test_production_needs_a_key_that_recognises_repeated_requests() -> None:
     refused = manage("check", SECRET_KEY=KEY, IDEMPOTENCY_KEY="")
 

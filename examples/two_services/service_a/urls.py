@@ -22,6 +22,8 @@ from messaging import (
 @require_POST
 def send(request: HttpRequest) -> JsonResponse:
     """Send a note to B, which need not be running."""
+    if "Origin" in request.headers:  # a page in a browser; this service has none
+        return JsonResponse({"detail": "Pages of browsers send nothing."}, status=403)
     try:
         [message_id] = publish(Note.parse(request.POST.dict(), strict=False))
     except InvalidMessage as error:

@@ -8,16 +8,18 @@ from django.core.management.base import CommandError
 from rest_framework_simplejwt.exceptions import TokenError
 
 from messaging.management.terminal import TerminalCommand
+from project.logins import end_sessions
 from project.models import Revocation
 from project.tokens import Access, Refresh
 
 
 class Command(TerminalCommand):
-    """Revoke a token, or all tokens of a name or an account."""
+    """Revoke a token, or all tokens of a name or an account, with its sessions."""
 
     help = (
         "Revokes tokens. Within 10 seconds, every API that can reach MySQL refuses "
-        "them; tokens that are issued later are valid."
+        "them; tokens that are issued later are valid. The browser sessions of an "
+        "account end at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -27,18 +29,23 @@ class Command(TerminalCommand):
             "token", nargs="?", help="this one, and what it is exchanged for"
         )
         which.add_argument("--name", help="all that were issued for this name")
-        which.add_argument("--account", help="all of the account with this user name")
+        which.add_argument(
+            "--account", help="all of the account with this user name, and its sessions"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Store the revocation, and print its name."""
+        account = account_of(options["account"]) if options["account"] else None
         if options["token"]:
             name = f"id:{id_of(options['token'])}"
         elif options["name"]:
             name = f"token:{options['name']}"
         else:
-            name = f"account:{account_of(options['account'])}"
+            name = f"account:{account}"
         Revocation.objects.revoke(name)
         self.stdout.write(f"Revoked {name}")
+        if account is not None:
+            self.stdout.write(f"Ended {end_sessions(account)} sessions in browsers")
 
 
 def id_of(text: str) -> str:
