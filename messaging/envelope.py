@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -62,19 +64,36 @@ SENT_AT = "messaging-sent-at"
 #: Header that names who has ordered what a message does: `token:NAME`, `account:ID`,
 #: `command:USER@HOST` or `amqp:USER`.
 ACTOR = "messaging-actor"
-#: The headers that only this package sets, and their types; others are not believed.
-#: A condition is, whatever it is: the message with one that is none is refused.
-OWN: dict[str, type] = {
-    IF_VERSION: object,
-    IDEMPOTENCY_KEY: str,
-    REPLAYS: int,
-    ASSIGNED_ID: str,
-    REDELIVERED: bool,
-    ORIGIN_EXCHANGE: str,
-    ORIGIN_ROUTING_KEY: str,
-    ORIGIN_USER: str,
-    SENT_AT: int,
-    ACTOR: str,
+#: UUIDs as this package writes them.
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _is_number(value: Any, last: int = 2**63 - 1) -> bool:
+    return isinstance(value, int) and 0 <= value <= last
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
+
+
+#: The headers that only this package sets, and whether it may have set a value: whoever
+#: may publish to `PARTITIONS` may set others. Each condition is believed: the message
+#: with one that is none is refused.
+OWN: dict[str, Callable[[Any], bool]] = {
+    IF_VERSION: lambda value: True,
+    IDEMPOTENCY_KEY: _is_id,
+    REPLAYS: partial(_is_number, last=2**31 - 1),
+    ASSIGNED_ID: _is_id,
+    REDELIVERED: lambda value: value is True,
+    ORIGIN_EXCHANGE: _is_text,
+    ORIGIN_ROUTING_KEY: _is_text,
+    ORIGIN_USER: _is_text,
+    SENT_AT: partial(_is_number, last=2**47),  # in the year 6429
+    ACTOR: _is_text,
 }
 
 
@@ -146,32 +165,34 @@ class Envelope:
         given = self.headers.get(PARTITION_KEY)
         return None if given is None else storable(given) or None
 
-    @property
-    def _believed(self) -> Collection[str]:
-        if self.exchange == PARTITIONS:
-            return OWN
-        # To the exchange of events only the relay needs to publish.
-        return (ACTOR,) if self.exchange == settings.EVENTS_EXCHANGE else ()
-
     def own_header(self, name: str) -> Any:
-        """Return a header of this package, as `own` has it, or None."""
+        """
+        Return a header of this package, or None if it is missing or not believed.
+
+        What came through `PARTITIONS` is believed, and the actor of an event.
+        """
+        if self.exchange != PARTITIONS and not (name == ACTOR and self.is_event):
+            return None
         value = self.headers.get(name)
-        is_ours = value is not None and name in self._believed
-        return value if is_ours and isinstance(value, OWN[name]) else None
+        return value if value is not None and OWN[name](value) else None
 
     @property
     def own(self) -> dict[str, Any]:
-        """
-        Its headers of this package that are believed.
+        """Its headers of this package that are believed."""
+        given = {name: self.own_header(name) for name in OWN if name in self.headers}
+        return {name: value for name, value in given.items() if value is not None}
 
-        These are all if it came through `PARTITIONS`, and the actor if it is an event.
-        """
-        given = ((name, self.headers.get(name)) for name in self._believed)
-        return {
-            name: value
-            for name, value in given
-            if value is not None and isinstance(value, OWN[name])
-        }
+    @property
+    def origin_exchange(self) -> str:
+        """The exchange to which it was published, before it was forwarded."""
+        if self.exchange != PARTITIONS:
+            return self.exchange
+        return self.own_header(ORIGIN_EXCHANGE) or ""
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it came by the exchange of events, as only the relay needs to."""
+        return self.origin_exchange == str(settings.EVENTS_EXCHANGE)
 
     @property
     def sender(self) -> str | None:
@@ -197,9 +218,8 @@ class Envelope:
         AMQP's timestamp has whole seconds: of these the end is taken, so that waiting
         times are not overstated.
         """
-        sent = self.headers.get(SENT_AT) if self.exchange == PARTITIONS else None
-        if isinstance(sent, int):
-            return sent
+        if sent := self.own_header(SENT_AT):
+            return int(sent)
         at = self.timestamp
         return int(at.timestamp()) * 1000 + 999 if at else None
 
@@ -283,8 +303,7 @@ class Delivery:
     @property
     def replays(self) -> int:
         """How often an operator has sent it again."""
-        count = self.envelope.own_header(REPLAYS)
-        return count if isinstance(count, int) and 0 <= count < 2**31 else 0
+        return self.envelope.own_header(REPLAYS) or 0
 
     @property
     def message_id(self) -> str:
@@ -315,13 +334,13 @@ def inbox_id(queue: str, message_id: str) -> str:
 
 def at_origin(envelope: Envelope) -> Envelope:
     """Return an envelope as it was published, without headers of this package."""
-    own = envelope.own
     headers = {n: v for n, v in envelope.headers.items() if n not in OWN}
     if envelope.exchange != PARTITIONS:
         is_same = len(headers) == len(envelope.headers)
         return envelope if is_same else envelope.copy(headers=headers)
+    own = envelope.own
     return envelope.copy(
-        exchange=own.get(ORIGIN_EXCHANGE, ""),
+        exchange=envelope.origin_exchange,
         routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
         user_id=own.get(ORIGIN_USER),
         headers=headers,

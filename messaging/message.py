@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from .bodies import decoded
+from .conf import settings
 from .envelope import IF_VERSION, Delivery, Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
@@ -144,11 +145,21 @@ class Event(Message):
 
     Events go to the exchange `MESSAGING["EVENTS_EXCHANGE"]` with the event type as
     routing key. Publish them inside the transaction of the change.
+
+    They are believed only if they came by this exchange: what others have sent to the
+    queue of a listener is rejected.
     """
 
     queue: ClassVar = ""
     #: Whether this project publishes it; False for what it only listens to.
     is_ours: ClassVar[bool] = True
+
+    def came_in(self, delivery: Delivery) -> Self:
+        """Return this event; raise `InvalidMessage` if it came by another exchange."""
+        if not delivery.envelope.is_event:
+            text = _("It is no event: it did not come by the exchange %s.")
+            raise InvalidMessage({"": [text % settings.EVENTS_EXCHANGE]})
+        return super().came_in(delivery)
 
     def caused_by(self, message: Message) -> Self:
         """

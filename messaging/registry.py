@@ -116,11 +116,12 @@ def listens(
         @listens("birds_only", topic("nature", "*.bird"), body=dict)
         @listens("texts", body=str)
 
-    Each queue receives its own copy of the messages that `wanted` selects, and whatever
-    is sent directly to it. The function works like one of `handles`, but its changes to
-    published models emit no events, except inside `unsuppressed()`. It takes an event,
-    or a `Received` whose `body` is of the given type: `bytes`, `str` for UTF-8 text, or
-    any type that pydantic validates from JSON. What does not parse is dead-lettered.
+    Each queue receives its own copy of the messages that `wanted` selects, and, unless
+    these are events, whatever is sent directly to it. The function works like one of
+    `handles`, but its changes to published models emit no events, except inside
+    `unsuppressed()`. It takes an event, or a `Received` whose `body` is of the given
+    type: `bytes`, `str` for UTF-8 text, or any type that pydantic validates from JSON.
+    What does not parse is dead-lettered.
 
     Messages for which `key` returns the same value take effect in order. Those for
     which it returns None, or all without `key`, do so if their header `partition_key`

@@ -15,7 +15,8 @@ from messaging import topology
 from messaging.amqp import wake_up
 from messaging.conf import settings
 from messaging.envelope import PARTITIONS
-from messaging.registry import event_exchanges, handlers
+from messaging.message import Event
+from messaging.registry import event_exchanges, handlers, messages_of
 from messaging.rpc.client import REPLIES
 from messaging.rpc.functions import served
 from messaging.sources import Exchange
@@ -101,6 +102,7 @@ def grants() -> list[Grant]:
                 write=only({topology.public_exchange(queue)}),
             )
             for queue in sorted(handlers)
+            if not all(issubclass(one, Event) for one in messages_of(queue))
         ),
         Grant("reader", "top, and whatever else counts messages"),
     ]

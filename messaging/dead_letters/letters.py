@@ -80,7 +80,9 @@ def letter_of(delivery: Delivery, failure: Failure) -> DeadLetter:
     """Return the unsaved dead letter of a message that a consumer gives up."""
     envelope = delivery.envelope
     if failure.is_unstorable:
-        envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), headers={})
+        # An event must stay one, or its replay would not be believed.
+        safe = {"exchange": settings.EVENTS_EXCHANGE if envelope.is_event else ""}
+        envelope = envelope.copy(**dict.fromkeys(PROPERTIES[1:]), **safe, headers={})
     return _letter(
         replace(delivery, envelope=envelope),
         kind=failure.kind,
@@ -116,7 +118,7 @@ def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
     else:
         kind, reason = FOREIGN
     assigned = envelope.own_header(ASSIGNED_ID)
-    nameless = uuid.uuid5(NAMELESS, f"{digest(queue, envelope.body)} {at}")
+    nameless = uuid.uuid5(NAMELESS, f"{_id_of(queue, envelope.body)} {at}")
     letter = _letter(
         Delivery(envelope, queue, 0, assigned_id=assigned or str(nameless)),
         kind=kind,
@@ -125,17 +127,16 @@ def letter_from_queue(envelope: Envelope, queue: str) -> DeadLetter:
         failed_at=at if is_believed and isinstance(at, datetime) else datetime.now(UTC),
     )
     if not is_believed:
-        letter.id = digest(queue, letter.message_id, envelope.body, f"foreign {at}")
+        letter.id = _id_of(queue, letter.message_id, envelope.body, f"foreign {at}")
     if not is_believed or (envelope.message_id is None and not assigned):
         letter.inbox_id = None  # no inbox row can be about it
     return letter
 
 
 def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
-    envelope, queue = delivery.envelope, delivery.queue
-    message_id = delivery.message_id
+    envelope, queue, message_id = delivery.envelope, delivery.queue, delivery.message_id
     letter = DeadLetter(
-        id=digest(queue, message_id, envelope.body),
+        id=_id_of(queue, message_id, envelope.body),
         queue=queue,
         message_id=storable(message_id, SHORT),
         event_type=storable(event_type(envelope), TYPE_LENGTH),
@@ -159,8 +160,8 @@ def _letter(delivery: Delivery, **failure: Any) -> DeadLetter:
     return letter
 
 
-def digest(*parts: str | bytes) -> str:
-    """Return a digest of `parts`, as 32 hexadecimal digits."""
+def _id_of(*parts: str | bytes) -> str:
+    """Return the id of the dead letter with these parts."""
     result = hashlib.blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode() if isinstance(part, str) else part
@@ -183,7 +184,7 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
     Return an envelope with the exchange and routing key it was published with.
 
     Brokers before RabbitMQ 4 add to an `x-death` that the sender has set. So it is not
-    enough to say who that was.
+    enough to say who that was, nor that it is an event.
     """
     match death.get("routing-keys"):
         case [first, *_]:
@@ -191,9 +192,10 @@ def _as_published(envelope: Envelope, death: dict[str, Any]) -> Envelope:
         case _:
             key = ""
     exchange = storable(death.get("exchange", ""))
-    unknown = (ORIGIN_USER, ACTOR)
-    headers = {n: v for n, v in envelope.headers.items() if n not in unknown}
-    return envelope.copy(exchange=exchange, routing_key=key, headers=headers)
+    who = (ORIGIN_USER, ACTOR)
+    headers = {n: v for n, v in envelope.headers.items() if n not in who}
+    found = envelope.copy(exchange=exchange, routing_key=key, headers=headers)
+    return found.copy(exchange="") if found.is_event else found
 
 
 def properties(envelope: Envelope) -> dict[str, Any]:

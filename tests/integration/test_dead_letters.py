@@ -208,8 +208,9 @@ def test_a_refused_message_is_archived_with_its_reason_and_properties(
 
 
 def test_a_letter_of_the_broker_that_is_read_twice_is_one_row(broker: Broker) -> None:
+    assigned = str(uuid.uuid4())
     expire(broker, create("ana"), message_id="1")
-    expire(broker, create("bob"), headers={ASSIGNED_ID: "2"})
+    expire(broker, create("bob"), headers={ASSIGNED_ID: assigned})
     expire(broker, create("eva"))
     eventually(lambda: broker.count("users_queue.dead") == 3, "all have expired")
     found = browse("users_queue")
@@ -218,7 +219,7 @@ def test_a_letter_of_the_broker_that_is_read_twice_is_one_row(broker: Broker) ->
     assert store(found) == 0
 
     assert len(letters()) == 3
-    assert {letter.message_id for letter in letters()} >= {"1", "2"}
+    assert {letter.message_id for letter in letters()} >= {"1", assigned}
 
 
 def test_the_broker_gives_up_nothing_that_was_handled_or_is_parked(

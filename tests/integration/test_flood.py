@@ -97,6 +97,7 @@ def test_a_full_partition_is_503_and_keeps_the_outbox_waiting(site: Broker) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_full_queue_of_dead_letters_loses_none(site: Broker) -> None:
     """The broker tries again what it could not dead-letter, after three minutes."""
     for number in range(4):

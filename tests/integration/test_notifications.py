@@ -186,7 +186,7 @@ def test_an_e_mail_has_no_text_of_a_stranger(
     assert author.nombre not in text
 
 
-def test_an_event_of_a_stranger_changes_neither_recipient_nor_text(
+def test_the_content_of_an_event_decides_neither_recipient_nor_text(
     no_consumers: None, mail_server: MailServer
 ) -> None:
     report = make_report()
@@ -201,7 +201,8 @@ def test_an_event_of_a_stranger_changes_neither_recipient_nor_text(
     )
 
     for values in forged:
-        envelope = Envelope(json.dumps(body | values).encode(), "report.created")
+        encoded = json.dumps(body | values).encode()
+        envelope = Envelope(encoded, "report.created", exchange="events")
         process(QUEUE, [Delivery(envelope, QUEUE, tag=1)])
 
     (mail,) = mail_server.mails

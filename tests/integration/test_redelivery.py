@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_of_two_copies_without_message_id_that_come_again_one_is_applied(
 ) -> None:
     """The ingress sent it again while unconfirmed; then the consumer was killed."""
     body = json.dumps({"event_type": "user.create", **ANA}).encode()
-    headers = {ASSIGNED_ID: "a"}
+    headers = {ASSIGNED_ID: str(uuid.uuid4())}
     envelope = Envelope(body, "users_queue.0", PARTITIONS, None, headers=headers)
     copies = [Delivery(envelope, "users_queue", n, redelivered=True) for n in (1, 2)]
 

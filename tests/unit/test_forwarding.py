@@ -209,9 +209,9 @@ def test_what_came_by_the_exchange_of_this_package_keeps_its_headers() -> None:
     """The number of partitions may have changed since it was sent."""
     own = {
         IF_VERSION: 3,
-        IDEMPOTENCY_KEY: "k",
+        IDEMPOTENCY_KEY: "4f1d3e6a-93f6-4f0e-9d2b-6f3a5c1b7e20",
         REPLAYS: 2,
-        ASSIGNED_ID: "a",
+        ASSIGNED_ID: "31e8bb58-4943-4e51-9c3a-391d0d338b59",
         REDELIVERED: True,
         ORIGIN_EXCHANGE: "nature",
         ORIGIN_ROUTING_KEY: "a.bird",

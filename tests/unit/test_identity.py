@@ -25,6 +25,7 @@ from messaging.models.inbox import key_id, repetitions
 
 BODY = json.dumps({"event_type": "user.delete", "user_id": 1}).encode()
 NAME = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+ASSIGNED = "31e8bb58-4943-4e51-9c3a-391d0d338b59"
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ def test_an_ingress_and_a_partition_mark_a_message_apart() -> None:
 
 def test_a_message_without_id_gets_one_when_it_is_forwarded_and_keeps_it() -> None:
     assert arrived(None).id != arrived(None).id
-    forwarded = arrived(None, headers={ASSIGNED_ID: "a"})
-    assert forwarded.id == arrived(None, headers={ASSIGNED_ID: "a"}).id
-    assert forwarded.delivery.message_id == "a"
+    forwarded = arrived(None, headers={ASSIGNED_ID: ASSIGNED})
+    assert forwarded.id == arrived(None, headers={ASSIGNED_ID: ASSIGNED}).id
+    assert forwarded.delivery.message_id == ASSIGNED
 
 
 @pytest.mark.parametrize("name", [ASSIGNED_ID, REPLAYS, REDELIVERED])
@@ -169,7 +170,7 @@ def test_the_last_message_may_stand_earlier_in_the_same_batch() -> None:
 
 def test_a_second_copy_does_not_make_a_message_a_repetition() -> None:
     """A publisher sends again what was not confirmed: both copies have one id."""
-    headers = {ASSIGNED_ID: "a"}
+    headers = {ASSIGNED_ID: ASSIGNED}
     for again in (True, False):
         first = arrived(None, redelivered=again, headers=headers).delivery
         copy = arrived(None, redelivered=True, headers=headers).delivery
