@@ -19,6 +19,7 @@ class MessagingConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_published_models, Tags.models)
         register(checks.check_queues_and_exchanges)
+        register(checks.check_sessions, Tags.database)
         register(checks.check_broker_address, deploy=True)
         register(checks.check_encryption, deploy=True)
         register(checks.check_sqlite, deploy=True)

@@ -31,6 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "IDEMPOTENCY_KEY": None,
     #: Alias of the database in which handlers write; it also holds inbox and outbox.
     "DATABASE": "default",
+    #: Aliases of databases that replicate `DATABASE`. Lists and single objects of the
+    #: API are read from them: see `messaging.database.ReplicaRouter`.
+    "REPLICAS": (),
     #: Seconds `publish` waits for the broker's confirm, including reconnecting, before
     #: it raises `Unconfirmed`.
     "CONFIRM_TIMEOUT": 5.0,
@@ -63,6 +66,9 @@ DEFAULTS: dict[str, Any] = {
     "DELIVERY_LIMIT": 100,
     #: Seconds a message that raises `NotYet` is retried before it is rejected.
     "PATIENCE": 1.0,
+    #: Seconds a message of this project is retried whose type no handler knows, as a
+    #: newer release may have sent it, before it is rejected.
+    "UNKNOWN_TYPE_WAIT": 600.0,
     #: First and longest pause in seconds before the next attempt while a server is
     #: unavailable; pauses double in between.
     "BACKOFF": (0.2, 15.0),

@@ -224,6 +224,15 @@ class Envelope:
         return int(at.timestamp()) * 1000 + 999 if at else None
 
     @property
+    def is_ours(self) -> bool:
+        """Whether this project has published it, and has not only forwarded it."""
+        origin = self.own_header(ORIGIN_EXCHANGE)
+        if self.exchange != PARTITIONS or origin is not None:
+            # An event is forwarded to the partition of its key.
+            return settings.EVENTS_EXCHANGE in (self.exchange, origin)
+        return True
+
+    @property
     def unusual(self) -> dict[str, Any]:
         """The rare properties that differ from their defaults."""
         given = _unusual_of(self)

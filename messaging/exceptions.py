@@ -12,11 +12,13 @@ MessagingError
 │   ├── InvalidCall
 │   └── RemoteError
 ├── TopologyMismatch
+├── UnsuitableDatabase
 ├── Unpublishable            a change of a published model cannot be published
 ├── NotThere                 raised in tools: the broker has no such queue or exchange
 ├── InvalidMessage           the body does not match its event type
 ├── Reject                   raised by handlers: this message can never succeed
 │   └── NotYet               ... unless what it needs arrives soon
+│       └── UnknownType      ... or a newer release takes over, which knows its type
 ├── Retry                    raised by handlers: try this message again later
 ├── Unavailable              raised by handlers: no message is at fault, but a server
 └── TimeLimitExceeded        a handler did not return in time
@@ -105,6 +107,10 @@ class TopologyMismatch(MessagingError):
     """The broker has this queue or exchange with different arguments."""
 
 
+class UnsuitableDatabase(MessagingError):
+    """The locks of sessions, on which leases rest, do not work in this database."""
+
+
 class Unpublishable(MessagingError):
     """This change of a published model cannot be published, so it was not made."""
 
@@ -158,6 +164,21 @@ class NotYet(Reject):
     The message is retried for `MESSAGING["PATIENCE"]` seconds and then rejected. Later
     messages of its key wait behind it.
     """
+
+    #: The setting with the seconds for which it is retried.
+    patience = "PATIENCE"
+
+
+class UnknownType(NotYet):
+    """
+    This process has no handler for a message of this project.
+
+    A newer release may have sent it. It is retried for
+    `MESSAGING["UNKNOWN_TYPE_WAIT"]` seconds, until a process that knows its type has
+    taken over the partition, and then rejected.
+    """
+
+    patience = "UNKNOWN_TYPE_WAIT"
 
 
 class Retry(MessagingError):

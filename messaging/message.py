@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -14,7 +24,7 @@ from pydantic import ValidationError as PydanticError
 
 from .bodies import decoded
 from .conf import settings
-from .envelope import IF_VERSION, Delivery, Envelope
+from .envelope import IF_VERSION, SHORT, Delivery, Envelope
 from .exceptions import InvalidMessage
 from .fields import readable_errors
 from .text import storable
@@ -173,6 +183,20 @@ class Event(Message):
         return self
 
 
+class Unknown(Message):
+    """A message of a type that this process does not know, with its sender's key."""
+
+    queue: ClassVar = ""
+    key: str
+    #: Why it cannot be decoded.
+    problem: str
+
+    @property
+    def partition_key(self) -> str:
+        """The key that its sender has computed."""
+        return self.key
+
+
 def decode(
     body: bytes, classes: tuple[type[Message], ...], envelope: Envelope | None = None
 ) -> Message:
@@ -185,6 +209,45 @@ def decode(
         return classes[0].decode(body, envelope)
     read: Callable[[bytes], Message] = _adapter(classes).validator.validate_json
     return validated(lambda: read(plain(body, envelope)))
+
+
+def event_type_of(message: type[Message]) -> str:
+    """
+    Return the event type of a message class.
+
+    Raises `ImproperlyConfigured` if it has none or several, if the field has an alias,
+    and for a type that cannot be stored or routed.
+    """
+    field = message.model_fields["event_type"]
+    event_type = field.default
+    types = get_args(field.annotation)
+    is_literal = get_origin(field.annotation) is Literal
+    if not is_literal or not isinstance(event_type, str) or types != (event_type,):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__} must have one event type: declare it as "
+            '`event_type: Literal["..."] = "..."`.'
+        )
+    aliases = (field.alias, field.validation_alias, field.serialization_alias)
+    if any(alias not in (None, "event_type") for alias in aliases):
+        raise ImproperlyConfigured(
+            f"{message.__qualname__}.event_type has an alias, but bodies have the type "
+            'under its own name: declare it with `Field("...", alias="event_type")`.'
+        )
+    if problem := problem_of_type(event_type):
+        raise ImproperlyConfigured(f"{message.__qualname__}: {problem}")
+    return event_type
+
+
+def problem_of_type(event_type: str) -> str | None:
+    """Return why a text cannot be an event type, or None if it can."""
+    if "\0" in event_type or {"*", "#"} & set(event_type.split(".")):
+        return f"an event type has no NUL, and no word * or #: {event_type!r}"
+    if not 0 < len(event_type) <= TYPE_LENGTH or len(event_type.encode()) > SHORT:
+        return (
+            f"an event type has 1 to {TYPE_LENGTH} characters, and {SHORT} bytes at "
+            f"most: {event_type[:40]!r}..."
+        )
+    return None
 
 
 def plain(body: bytes, envelope: Envelope | None) -> bytes:

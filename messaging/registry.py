@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
-    Literal,
     NamedTuple,
     TypeVar,
-    get_args,
-    get_origin,
 )
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
-from .envelope import SHORT
-from .message import TYPE_LENGTH, Event, Message
-from .received import Received, received_as
+from .envelope import Delivery
+from .exceptions import InvalidMessage, UnknownType
+from .message import Event, Message, Unknown, decode, event_type_of, problem_of_type
+from .received import ANY_TYPE, Received, received_as
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -57,6 +55,11 @@ class Projection:
     function: Callable[[list[Applied]], None]
     #: Alias of the database that it writes to, if it is one of Django's.
     database: str | None = None
+
+    def project(self, applied: list[Applied]) -> None:
+        """Call the function, which must know the types of all messages."""
+        refuse_unknown([message for message, _ in applied])
+        self.function(applied)
 
 
 #: Handlers by queue, then by event type.
@@ -201,45 +204,6 @@ def refuse_deferred(function: Callable[..., Any]) -> None:
         )
 
 
-def event_type_of(message: type[Message]) -> str:
-    """
-    Return the event type of a message class.
-
-    Raises `ImproperlyConfigured` if it has none or several, if the field has an alias,
-    and for a type that cannot be stored or routed.
-    """
-    field = message.model_fields["event_type"]
-    event_type = field.default
-    types = get_args(field.annotation)
-    is_literal = get_origin(field.annotation) is Literal
-    if not is_literal or not isinstance(event_type, str) or types != (event_type,):
-        raise ImproperlyConfigured(
-            f"{message.__qualname__} must have one event type: declare it as "
-            '`event_type: Literal["..."] = "..."`.'
-        )
-    aliases = (field.alias, field.validation_alias, field.serialization_alias)
-    if any(alias not in (None, "event_type") for alias in aliases):
-        raise ImproperlyConfigured(
-            f"{message.__qualname__}.event_type has an alias, but bodies have the type "
-            'under its own name: declare it with `Field("...", alias="event_type")`.'
-        )
-    if problem := problem_of_type(event_type):
-        raise ImproperlyConfigured(f"{message.__qualname__}: {problem}")
-    return event_type
-
-
-def problem_of_type(event_type: str) -> str | None:
-    """Return why a text cannot be an event type, or None if it can."""
-    if "\0" in event_type or {"*", "#"} & set(event_type.split(".")):
-        return f"an event type has no NUL, and no word * or #: {event_type!r}"
-    if not 0 < len(event_type) <= TYPE_LENGTH or len(event_type.encode()) > SHORT:
-        return (
-            f"an event type has 1 to {TYPE_LENGTH} characters, and {SHORT} bytes at "
-            f"most: {event_type[:40]!r}..."
-        )
-    return None
-
-
 def projects(
     queue: str, *, database: str | None = None
 ) -> Callable[[Function], Function]:
@@ -286,7 +250,13 @@ def touches(queue: str) -> Callable[[Function], Function]:
         refuse_deferred(function)
         if queue in touching:
             raise ImproperlyConfigured(f"{queue} has two functions of `touches`.")
-        touching[queue] = function
+
+        def touched(messages: list[Message]) -> list[set[str]]:
+            known = [one for one in messages if not isinstance(one, Unknown)]
+            found = dict(zip(map(id, known), function(known), strict=True))
+            return [found.get(id(one), set()) for one in messages]
+
+        touching[queue] = touched
         return function
 
     return register
@@ -295,6 +265,40 @@ def touches(queue: str) -> Callable[[Function], Function]:
 def messages_of(queue: str) -> tuple[type[Message], ...]:
     """Return the message classes that a queue accepts."""
     return tuple([handler.message for handler in handlers[queue].values()])
+
+
+def message_of(delivery: Delivery) -> Message:
+    """
+    Decode a delivery as the class that its queue has for its event type.
+
+    Returns `Unknown` if there is none, and this project has published the message: a
+    newer release may know its type. Raises `InvalidMessage`.
+    """
+    envelope, classes = delivery.envelope, messages_of(delivery.queue)
+    try:
+        return decode(envelope.body, classes, envelope)
+    except InvalidMessage as error:
+        # The property is that of the body; only our own publisher is believed.
+        event_type, key = envelope.type or "", envelope.partition_key or ""
+        is_known = not {event_type, ANY_TYPE}.isdisjoint(handlers[delivery.queue])
+        if is_known or not key or not envelope.is_ours or problem_of_type(event_type):
+            raise
+        return Unknown(event_type=event_type, key=key, problem=str(error))
+
+
+def handler_of(queue: str, event_type: str) -> Handler:
+    """Return the handler of a type; of one that is not known, one that refuses it."""
+    return handlers[queue].get(event_type, REFUSING)
+
+
+def refuse_unknown(messages: Sequence[Message]) -> None:
+    """Raise `UnknownType` for messages that no handler of this process knows."""
+    if unknown := [one for one in messages if isinstance(one, Unknown)]:
+        raise UnknownType(unknown[0].problem, *unknown)
+
+
+#: For messages of types that this process does not know.
+REFUSING = Handler(Unknown, refuse_unknown, batch=True, savepoint=False)
 
 
 def message_class(event_type: str) -> type[Message]:

@@ -43,8 +43,9 @@ Exit codes: 0 when stopped by SIGTERM or Ctrl-C; {DIED} when a thread died, too 
 hung, or none could run for a minute, and the log says why; {LEFT_WORK} when work in
 hand did not end in time after a stop, so that it was rolled back and is done by the
 next process; {MISCONFIGURED} when a queue does not have the number of partitions that
-the settings want; 2 when called wrongly. While a server is away, the process waits for
-it. A second Ctrl-C ends the process at once.
+the settings want, or locks of sessions do not work in the database; 2 when called
+wrongly. While a server is away, the process waits for it. A second Ctrl-C ends the
+process at once.
 """
 #: Seconds without any turn of the main thread after which the process ends: a function
 #: that never lets other threads run, as a regular expression may, cannot be stopped.

@@ -72,6 +72,16 @@ class Environment(environ.Env):
             secure(result.setdefault("OPTIONS", {}))
         return result
 
+    def db_urls(self, var: str) -> list[dict[str, Any]]:
+        """Return the settings of any number of databases, separated by commas."""
+        urls = [escaped(url) for url in SEVERAL.split(text_of(var) or "") if url]
+        several: list[dict[str, Any]]
+        several = read(var, lambda: [self.db_url_config(url) for url in urls])
+        for one in several:
+            if one["ENGINE"].endswith("mysql"):
+                secure(one.setdefault("OPTIONS", {}))
+        return several
+
     def email_url(self, var: str, default: str, backend: str | None = None) -> Any:
         """Return the settings of a mail server."""
         parse = super().email_url

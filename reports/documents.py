@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from django.db import connections
-from pymongo import UpdateOne, WriteConcern
+from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
@@ -186,6 +186,9 @@ def sweep(ids: list[str], before: datetime) -> int:
 def _collection() -> Collection[dict[str, Any]]:
     connection: Any = connections["reports"]
     collection: Collection[dict[str, Any]] = connection.get_collection(
-        Report._meta.db_table, write_concern=DURABLE
+        Report._meta.db_table,
+        write_concern=DURABLE,
+        # The URL may prefer secondaries, which lag.
+        read_preference=ReadPreference.PRIMARY,
     )
     return collection

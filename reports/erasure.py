@@ -11,6 +11,7 @@ from typing import Any
 from django.core.files.storage import default_storage
 from django.db import connections
 from django.db.models import Q
+from pymongo import ReadPreference
 
 from messaging.erasure.traces import Traces
 
@@ -74,6 +75,9 @@ def search_documents(traces: Traces) -> Counter[str]:
     found: Counter[str] = Counter()
     with django_errors():
         for name in database.database.list_collection_names():
-            documents: Iterator[Any] = database.database[name].find()
+            collection = database.database.get_collection(
+                name, read_preference=ReadPreference.PRIMARY
+            )
+            documents: Iterator[Any] = collection.find()
             found[f"MongoDB {name}"] = sum(map(traces.may_be_in, documents))
     return +found

@@ -89,7 +89,14 @@ def django_errors() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        is_refusal = getattr(error, "code", None) in SERVER_CODES
-        kind = Unavailable if is_refusal else OperationalError
+        kind = Unavailable if code_of(error) in SERVER_CODES else OperationalError
         # Its text may hold whole documents.
         raise kind(f"MongoDB: {describe(error, 300)}") from error
+
+
+def code_of(error: PyMongoError) -> int | None:
+    """Return the code that the server has sent, if any."""
+    # Errors of a member that is no primary any more have it in their details alone.
+    details = getattr(error, "details", None) or {}
+    code: int | None = getattr(error, "code", None) or details.get("code")
+    return code

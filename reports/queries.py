@@ -12,8 +12,9 @@ from typing import Any
 
 from django.db.models.sql import Query
 from django_mongodb_backend.query import MongoQuery, wrap_database_errors
+from pymongo import ReadPreference
 
-from messaging.database import query_timeout
+from messaging.database import may_lag, query_timeout
 
 Stages = list[dict[str, Any]]
 
@@ -36,7 +37,13 @@ class SortedQuery(MongoQuery):  # type: ignore[misc]
         """Return the cursor; the server cancels the query after `time_limit`."""
         seconds = query_timeout.get()
         options = {"maxTimeMS": round(seconds * 1000)} if seconds else {}
-        return self.compiler.collection.aggregate(
+        collection = self.compiler.collection
+        if not may_lag():
+            # Secondaries, which the URL may prefer, must not decide anything.
+            collection = self.compiler.connection.get_collection(
+                collection.name, read_preference=ReadPreference.PRIMARY
+            )
+        return collection.aggregate(
             self.get_pipeline(), session=self.compiler.connection.session, **options
         )
 

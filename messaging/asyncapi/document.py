@@ -10,12 +10,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_noop
 
 from messaging.conf import settings
-from messaging.message import Event, Message
+from messaging.message import Event, Message, event_type_of
 from messaging.outbox.model_events import ACTIONS
 from messaging.outbox.publication import DEFAULT_NAME, Publication
 from messaging.received import Received
 from messaging.registry import (
-    event_type_of,
     handlers,
     publications,
     sources,

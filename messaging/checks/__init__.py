@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
-from django.db import connections
+from django.db import connections, router
 
 from messaging.amqp.addresses import Address
 from messaging.conf import DEFAULTS, settings
+from messaging.database import ReplicaRouter
 from messaging.envelope import SHORT
+from messaging.models import session_locks
 from messaging.outbox.publication import VENDORS
 from messaging.registry import handlers, publications
 from messaging.rpc.functions import served
@@ -134,6 +136,22 @@ def check_sqlite(
     ]
 
 
+def check_sessions(
+    app_configs: Sequence[AppConfig] | None,
+    databases: Sequence[str] | None = None,
+    **_: Any,
+) -> Iterable[CheckMessage]:
+    """Check that a database can have leases (`check --database`, `migrate`)."""
+    if _has_wrong_settings() or settings.DATABASE not in (databases or ()):
+        return
+    if problem := session_locks.problem_of(settings.DATABASE):
+        yield Error(
+            f"DATABASES[{settings.DATABASE!r}] cannot be used. {problem}",
+            hint="See docs/databases.md.",
+            id="messaging.E016",
+        )
+
+
 def check_broker_address(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> Iterable[CheckMessage]:
@@ -219,6 +237,20 @@ def _wrong_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
 
 def _problems_of_database() -> Iterator[CheckMessage]:
     alias = settings.DATABASE
+    for replica in settings.REPLICAS:
+        if replica not in connections or replica == alias:
+            yield Error(
+                f"MESSAGING['REPLICAS'] names {replica!r}, which is no replica in "
+                "DATABASES.",
+                id="messaging.E017",
+            )
+    is_routed = any(isinstance(one, ReplicaRouter) for one in router.routers)
+    if settings.REPLICAS and not is_routed:
+        yield Warning(
+            "MESSAGING['REPLICAS'] has no effect without a router.",
+            hint="Put messaging.database.ReplicaRouter first in DATABASE_ROUTERS.",
+            id="messaging.W017",
+        )
     if alias not in connections:
         yield Error(
             f"MESSAGING['DATABASE'] is {alias!r}, which DATABASES does not have.",

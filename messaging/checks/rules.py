@@ -74,6 +74,10 @@ def _pages(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(map(_page, value))
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_text, value))
+
+
 def is_of_queues(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(own, dict) and own.keys() <= set(BY_QUEUE) for own in value.values()
@@ -132,6 +136,7 @@ RULES: dict[str, tuple[Rule, str]] = {
         lambda v: v is None or _page(v),
         "an address with http:// or https://, or None",
     ),
+    "REPLICAS": (_texts, "a list of aliases of DATABASES"),
     "RELEASE": (lambda v: isinstance(v, str), "a text"),
     "QUEUES": (is_of_queues, f"a dictionary of {', '.join(BY_QUEUE)} by queue"),
     "PREFETCH": (lambda v: _whole(v) and v <= 65535, "a whole number from 1 to 65535"),

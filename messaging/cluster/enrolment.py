@@ -10,9 +10,14 @@ from django.db import connections
 from messaging import topology
 from messaging.amqp.backoff import Backoff
 from messaging.conf import settings
-from messaging.exceptions import SERVER_FAILURES, TopologyMismatch
+from messaging.exceptions import (
+    SERVER_FAILURES,
+    MessagingError,
+    TopologyMismatch,
+    UnsuitableDatabase,
+)
 from messaging.logs.repetition import RepeatingLogger
-from messaging.models import Lease
+from messaging.models import Lease, session_locks
 from messaging.worker import on_stop
 
 repeating = RepeatingLogger(__name__)
@@ -27,12 +32,13 @@ def enrol(queues: Sequence[str]) -> bool:
 
     Returns false if the process is to stop before that. Raises `TopologyMismatch` if a
     queue has another number of partitions than the settings want: two workers could
-    then process messages of one key at the same time.
+    then process messages of one key at the same time. For the same reason, raises
+    `UnsuitableDatabase` if the locks of sessions do not work.
     """
     stopping = threading.Event()
     # Plain lists: the signal handler runs in this thread, which may hold any lock.
     asked: list[bool] = []
-    refusals: list[TopologyMismatch] = []
+    refusals: list[MessagingError] = []
     thread = threading.Thread(
         target=_enrol, args=(queues, stopping, refusals), name="enrol", daemon=True
     )
@@ -51,16 +57,18 @@ def enrol(queues: Sequence[str]) -> bool:
 def _enrol(
     queues: Sequence[str],
     stopping: threading.Event,
-    refusals: list[TopologyMismatch],
+    refusals: list[MessagingError],
 ) -> None:
     pause = Backoff()
     while not stopping.is_set():
         try:
+            if problem := session_locks.problem_of(settings.DATABASE):
+                raise UnsuitableDatabase(f"DATABASES[{settings.DATABASE!r}]: {problem}")
             for queue in queues:
                 leases = Lease.objects.using(settings.DATABASE)
                 leases.enrol(queue, topology.consumed_names(queue))
             break
-        except TopologyMismatch as error:
+        except (TopologyMismatch, UnsuitableDatabase) as error:
             refusals.append(error)
             break
         except Exception as error:  # noqa: BLE001 it is logged

@@ -22,7 +22,7 @@ from messaging.envelope import now_ms
 from messaging.exceptions import Reject
 from messaging.logs.context import Handling
 from messaging.monitoring import minutes
-from messaging.registry import Handler, handlers, one_by_one, projections
+from messaging.registry import Handler, handler_of, one_by_one, projections
 
 from . import attempts, inbox, parking, routing, transactions
 from .circuit_breaker import CircuitBreaker, CircuitOpen, results
@@ -142,7 +142,7 @@ class Processor:
     def _handle(self, part: Part) -> None:
         """Call the handlers with messages of one type at a time."""
         for group in groups(self.lease, in_states(part, State.NEW)):
-            handler = handlers[self.lease.queue][group[0].event_type]
+            handler = handler_of(self.lease.queue, group[0].event_type)
             handling = Step(
                 partial(self._call, handler, part),
                 servers_answer=lambda: False,  # so the outer step asks them

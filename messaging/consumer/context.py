@@ -14,9 +14,9 @@ from messaging.conf import settings
 from messaging.dead_letters.letters import Failure
 from messaging.envelope import Delivery
 from messaging.exceptions import InvalidMessage
-from messaging.message import Message, decode, key_of
+from messaging.message import Message, key_of
 from messaging.operations import Outcome
-from messaging.registry import messages_of
+from messaging.registry import message_of
 from messaging.topology import partition_for
 
 from .retry import Decision, Later, decide, failure_of
@@ -85,12 +85,11 @@ class Context:
         self.reset()
 
     def _decode(self) -> None:
-        envelope = self.delivery.envelope
         if self.is_large:
             raise InvalidMessage(
                 {"": [_("The message is larger than %d bytes.") % settings.MAX_BODY]}
             )
-        message = decode(envelope.body, messages_of(self.delivery.queue), envelope)
+        message = message_of(self.delivery)
         self.key = key_of(message)
         self.message = message.came_in(self.delivery)
         partition = partition_for(self.delivery.queue, self.key)

@@ -57,7 +57,7 @@ def projecting(lease: HeldLease, contexts: Sequence[Context]) -> Step:
         if ready := projectable(part):
             applied = [Applied(c.message, c.reference) for c in ready if c.message]
             given = [context.delivery for context in ready]
-            lease.watch.call(projections[lease.queue].function, applied, given)
+            lease.watch.call(projections[lease.queue].project, applied, given)
             inbox.projected(ready)
 
     def _set_aside(context: Context, decision: Decision) -> None:

@@ -59,17 +59,17 @@ def decide(
 
     `attempts` and `server_waits` are the earlier failures of message and batch,
     `parked_for` the seconds since the message was parked. `kind` is that of the dead
-    letter of a message that has failed too often.
+    letter of a message that has failed too often, or whose projection is refused.
     """
     waits = server_waits + attempts
     is_early = waits < MAX_SERVER_FAILURES or isinstance(error, Unavailable)
     if isinstance(error, server_failures) and (is_early or not servers_answer()):
         return None
-    if isinstance(error, Reject) and not isinstance(error, NotYet):
-        return failure_of(error, "rejected")
+    is_final = isinstance(error, Reject) and not isinstance(error, NotYet)
     seconds = pause_before_retry(queue, error, attempts + 1, parked_for)
-    if seconds is None:
-        return failure_of(error, "rejected" if isinstance(error, NotYet) else kind)
+    if is_final or seconds is None:
+        is_refusal = isinstance(error, Reject) and kind != "projection"
+        return failure_of(error, "rejected" if is_refusal else kind)
     reason = describe(error, REASON_LENGTH)
     return Later(seconds, reason, not isinstance(error, NotYet), error)
 
@@ -96,8 +96,9 @@ def pause_before_retry(
     double up to a limit, each with jitter.
     """
     if isinstance(error, NotYet):
-        left = settings.of(queue, "PATIENCE") - parked_for
-        return min(SOON * 2.0 ** (attempts - 1), left) if left > 0 else None
+        left = settings.of(queue, error.patience) - parked_for
+        # Up to 13 s: a newer release should find it soon.
+        return min(SOON * 2.0 ** min(attempts - 1, 8), left) if left > 0 else None
     limit = max_attempts(queue, error)
     if limit is not None and attempts >= limit:
         return None

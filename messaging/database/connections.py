@@ -8,18 +8,30 @@ from typing import Any
 
 from django.db import DatabaseError, connections
 
+from messaging.conf import settings
+
 #: Codes of MySQL and MariaDB (disk or table full, an error of the storage engine), of
 #: PostgreSQL and of SQLite.
 NO_SPACE = (1021, 1030, 1114, "53100", "SQLITE_FULL")
+#: What asks a server whether it takes writes, by kind of database.
+READ_ONLY = {
+    "mysql": "SELECT @@GLOBAL.read_only",
+    "postgresql": "SHOW transaction_read_only",
+}
 
 
 def answers(alias: str) -> bool:
-    """Return whether a database accepts a new connection of this thread."""
+    """
+    Return whether a database accepts a new connection of this thread, and writes.
+
+    A primary that has been replaced answers, but is read-only from then on.
+    """
     connection = connections[alias]
     try:
         connection.close()
         connection.ensure_connection()
-        return connection.is_usable()
+        is_replica = alias in settings.REPLICAS
+        return connection.is_usable() and (is_replica or not is_read_only(alias))
     except Exception:  # noqa: BLE001 drivers raise their own errors
         return False
 
@@ -33,6 +45,16 @@ def ping(alias: str) -> None:
     else:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
+
+
+def is_read_only(alias: str) -> bool:
+    """Return whether a server says that it takes no writes."""
+    statement = READ_ONLY.get(connections[alias].vendor)
+    if statement is None:
+        return False
+    with connections[alias].cursor() as cursor:
+        cursor.execute(statement)
+        return str(cursor.fetchone()[0]) in ("1", "on")
 
 
 def is_out_of_space(error: BaseException) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import connections
+from django.db.models import Max
 
 from messaging import checks
 from messaging.conf import settings
+from messaging.models import session_locks
+from messaging.models.lease import Worker
 
-from .findings import Finding, Level, error, note, ok, warning
+from .findings import Finding, Level, error, explained, note, ok, warning
 from .register import DATABASE, examines
 
 #: Seconds for which MySQL may keep the locks of a client that has vanished.
@@ -119,6 +123,9 @@ def the_database_server() -> Iterator[Finding]:
         text = "a commit may be lost when the server dies, after its acknowledgement: "
         text += "innodb_flush_log_at_trx_commit is not 1"
         yield warning(subject, text, "Set it to 1.")
+    if problem := session_locks.problem_of(settings.DATABASE):
+        yield error(subject, problem, "See docs/databases.md.")
+    yield from replication(subject, values)
     if values["isolation"] in ("READ-UNCOMMITTED", "SERIALIZABLE"):
         text = f"isolation is {values['isolation']}"
         yield warning(subject, text, "Use READ COMMITTED, Django's default.")
@@ -133,9 +140,63 @@ def the_database_server() -> Iterator[Finding]:
         yield warning(subject, text, "Set it lower in init_command.")
 
 
+def replication(subject: str, values: dict[str, str]) -> Iterator[Finding]:
+    """Report what a fail-over to a replica could lose."""
+    if values["read_only"] == "ON":
+        text = "it takes no writes: read_only is ON"
+        yield error(subject, text, "Connect to the primary.")
+        return
+    is_replicated = any(int(values.get(name, 0)) for name in ATTACHED)
+    if not (is_replicated or settings.REPLICAS):
+        return
+    value = {name: values.get(f"rpl_semi_sync_{name}") for name in SEMI_SYNC}
+    is_lossless = value["status"] == "ON" and value["wait_point"] == "AFTER_SYNC"
+    if not is_lossless:
+        text = "a fail-over to a replica may lose what was acknowledged: lossless "
+        text += "semi-synchronous replication is off"
+        yield warning(subject, text, "See docs/databases.md.")
+    elif int(value["timeout"] or 0) < SHORTEST_SEMI_SYNC:
+        text = f"after {int(value['timeout'] or 0) / 1000:.0f} s without a replica, "
+        text += "commits are acknowledged that a fail-over would lose"
+        yield warning(subject, text, "Raise rpl_semi_sync_..._timeout.")
+
+
+#: Numbers of replicas that are attached: of MariaDB, and of those that acknowledge.
+ATTACHED = ("slaves_connected", "rpl_semi_sync_clients")
+SEMI_SYNC = ("status", "wait_point", "timeout")
+#: Milliseconds for which a primary has to wait for a replica, at least: an hour.
+SHORTEST_SEMI_SYNC = 3_600_000
+
+
+@examines(DATABASE)
+def the_replicas() -> Iterator[Finding]:
+    """Report replicas that do not answer or lag, judging by the heartbeats."""
+    newest = Max("seen_at")
+    for alias in settings.REPLICAS:
+        primary = Worker.objects.using(settings.DATABASE).aggregate(at=newest)["at"]
+        try:
+            replica = Worker.objects.using(alias).aggregate(at=newest)["at"]
+        except Exception as cause:  # noqa: BLE001 each driver has errors of its own
+            text = f"does not answer: {explained(cause)}"
+            yield warning(f"replica {alias}", text, "Its reads go to the primary.")
+            continue
+        lag = (primary - replica).total_seconds() if primary and replica else 0.0
+        if (primary and not replica) or lag > LONGEST_LAG:
+            text = f"its newest heartbeat is {lag:.0f} s older than that of the primary"
+            remedy = "Look at SHOW REPLICA STATUS, or take it out of REPLICAS."
+            yield warning(f"replica {alias}", text, remedy)
+        else:
+            yield ok(f"replica {alias}", f"answers, {max(lag, 0):.0f} s behind")
+
+
+#: Seconds by which replicas may lag.
+LONGEST_LAG = 10.0
+
+
 def variables(cursor: Any) -> dict[str, str]:
-    """Return the variables of this session, and "isolation"."""
+    """Return variables of this session and about replication, and "isolation"."""
     names = (
+        "read_only",
         "innodb_flush_log_at_trx_commit",
         "innodb_lock_wait_timeout",
         "wait_timeout",
@@ -146,6 +207,15 @@ def variables(cursor: Any) -> dict[str, str]:
     marks = ", ".join(["%s"] * len(names))
     cursor.execute(f"SHOW SESSION VARIABLES WHERE Variable_name IN ({marks})", names)
     values = dict(cursor.fetchall())
+    for kind in ("VARIABLES", "STATUS"):
+        cursor.execute(
+            f"SHOW GLOBAL {kind} WHERE Variable_name LIKE 'rpl_semi_sync_%%' "
+            "OR Variable_name = 'Slaves_connected'"
+        )
+        # MySQL's names have "source" where MariaDB's have "master".
+        for name, value in cursor.fetchall():
+            short = re.sub("_(master|source)_", "_", name.lower())
+            values[short] = value
     values["isolation"] = values.get("transaction_isolation") or values["tx_isolation"]
     return values
 

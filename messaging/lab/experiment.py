@@ -56,13 +56,19 @@ class Options:
 class Experiment:
     """A system, its clients, the faults to inject, and the witness of its events."""
 
+    #: What it is made of, for subclasses.
+    system_class: type[System] = System
+    faults_class: type[Faults] = Faults
+    messages_class: type[Messages] = Messages
+
     def __init__(
         self, plan: Plan, options: Options, say: Callable[[str], None]
     ) -> None:
         self.options = options
         self.workloads = discover()
-        self.system = System(plan, options.processes, options.manage, options.api)
-        self.faults = Faults(
+        programs = (options.processes, options.manage, options.api)
+        self.system = self.system_class(plan, *programs)
+        self.faults = self.faults_class(
             self.system, options.seed, options.kill_every, options.faults
         )
         self.failures = Failures.current()
@@ -91,7 +97,10 @@ class Experiment:
             Client(options.seed, index, CLIENTS),
             self.workloads,
             self.record,
-            (Messages(url, self._abandoned), requests if options.api else None),
+            (
+                self.messages_class(url, self._abandoned),
+                requests if options.api else None,
+            ),
             options.rate / CLIENTS,
         )
 

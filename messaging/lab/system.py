@@ -232,12 +232,16 @@ class System:
             list(pool.map(lambda server: server.start(), self.servers.values()))
         for proxy in self.proxies.values():
             proxy.start()
-        for alias in django_settings.DATABASES:
-            call_command("migrate", database=alias, verbosity=0, run_syncdb=True)
-        declare()
+        self.prepare()
         time.sleep(SETTLING)
         for program in self.programs:
             program.start()
+
+    def prepare(self) -> None:
+        """Make tables and queues."""
+        for alias in django_settings.DATABASES:
+            call_command("migrate", database=alias, verbosity=0, run_syncdb=True)
+        declare()
 
     def stop(self) -> None:
         """Kill all programs and servers."""

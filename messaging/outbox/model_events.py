@@ -17,7 +17,8 @@ from django.db.models import Model
 
 from messaging.conf import settings
 from messaging.envelope import SHORT
-from messaging.registry import event_exchanges, problem_of_type, publications
+from messaging.message import problem_of_type
+from messaging.registry import event_exchanges, publications
 
 from . import orm_hooks
 from .publication import DEFAULT_NAME, Publication

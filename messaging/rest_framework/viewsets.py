@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -11,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from messaging.database import read_lagging
 from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
@@ -35,8 +37,16 @@ class QueuedViewSet(StrictMixin, viewsets.ReadOnlyModelViewSet):
         if FAILURE not in request.META:
             super().check_throttles(request)
 
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Read a page, which may come from a replica."""
+        return read_lagging(partial(super().list, request, *args, **kwargs))
+
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Read one, with its version as `ETag`."""
+        """Read one, with its version as `ETag`; it may come from a replica, too."""
+        return read_lagging(partial(self.read_one, request))
+
+    def read_one(self, request: Request) -> Response:
+        """Build the answer with one object."""
         instance = self.get_object()
         tag = etag_of(instance)
         if request.headers.get("If-None-Match") == tag["ETag"]:

@@ -5,7 +5,7 @@ Open `base.py` to see where they come from; `access.py`, `api.py`, `headers.py` 
 `logs.py` have those of one subject each.
 """
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -86,6 +86,13 @@ TEMPLATES = [
 ]
 
 MONGODB_URL = env.str("MONGODB_URL", default="mongodb://127.0.0.1:27017/reports")
+MONGODB_OPTIONS = {name.lower() for name, _ in parse_qsl(urlsplit(MONGODB_URL).query)}
+#: Milliseconds; a hung server must not hold a consumer past its stop.
+MONGODB_TIMEOUTS = {
+    "serverSelectionTimeoutMS": 3000,
+    "connectTimeoutMS": 3000,
+    "socketTimeoutMS": 15000,
+}
 DATABASES = {
     "default": env.db_url(
         "DATABASE_URL", default="mysql://root@127.0.0.1:3306/messaging"
@@ -94,30 +101,38 @@ DATABASES = {
         "ENGINE": env.str("MONGODB_ENGINE", default="django_mongodb_backend"),
         "HOST": MONGODB_URL,
         "NAME": urlsplit(MONGODB_URL).path.strip("/") or "reports",
+        # What the URL says counts.
         "OPTIONS": {
-            # Milliseconds; a hung server must not hold a consumer past its stop.
-            "serverSelectionTimeoutMS": 3000,
-            "connectTimeoutMS": 3000,
-            "socketTimeoutMS": 15000,
+            name: value
+            for name, value in MONGODB_TIMEOUTS.items()
+            if name.lower() not in MONGODB_OPTIONS
         },
         "TEST": {"DEPENDENCIES": []},
     },
 }
-if DATABASES["default"]["ENGINE"].endswith("mysql"):
-    DATABASES["default"].setdefault("OPTIONS", {}).update(
-        charset="utf8mb4",
-        # Seconds; a hung server must not hold a consumer past its stop deadline.
-        connect_timeout=5,
-        read_timeout=15,
-        write_timeout=15,
-        # By default the server keeps the transaction of a client that vanishes, with
-        # all its locks, for eight hours. A client that waits for a lock must give up
-        # before its read times out, or its statement would continue without it.
-        init_command="SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10",
-    )
-DATABASES["default"]["CONN_MAX_AGE"] = 60
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-DATABASE_ROUTERS = ["reports.router.ReportsRouter"]
+REPLICAS = {
+    f"replica-{number}": values | {"TEST": {"MIRROR": "default"}}
+    for number, values in enumerate(env.db_urls("DATABASE_REPLICA_URL"), 1)
+}
+for mysql in (DATABASES["default"], *REPLICAS.values()):
+    mysql |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    if mysql["ENGINE"].endswith("mysql"):
+        mysql.setdefault("OPTIONS", {}).update(
+            charset="utf8mb4",
+            # Seconds; a hung server must not hold a consumer past its stop deadline.
+            connect_timeout=5,
+            read_timeout=15,
+            write_timeout=15,
+            # By default the server keeps the transaction of a client that vanishes,
+            # with all its locks, for eight hours. A client that waits for a lock must
+            # give up before its read times out, or its statement would continue.
+            init_command="SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10",
+        )
+DATABASES |= REPLICAS
+DATABASE_ROUTERS = [
+    "messaging.database.ReplicaRouter",
+    "reports.router.ReportsRouter",
+]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Errors shown to people are in the language of the contract.
@@ -182,13 +197,15 @@ ADMINS = [("", address) for address in env.list("ADMINS", default=[])]
 
 #: Settings of messaging/conf.py as JSON, which override the following.
 OF_MESSAGING = env.json("MESSAGING", default={})
-if {"URL", "IDEMPOTENCY_KEY"} & OF_MESSAGING.keys():
+if {"URL", "IDEMPOTENCY_KEY", "REPLICAS"} & OF_MESSAGING.keys():
     raise ImproperlyConfigured(
-        "MESSAGING has URL or IDEMPOTENCY_KEY: set RABBITMQ_URL or IDEMPOTENCY_KEY."
+        "MESSAGING has URL, IDEMPOTENCY_KEY or REPLICAS: set RABBITMQ_URL, "
+        "IDEMPOTENCY_KEY or DATABASE_REPLICA_URL."
     )
 MESSAGING = {
     "ASYNCAPI_INFO": {"title": "Usuarios y reportes"},
     "URL": env.str("RABBITMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/"),
+    "REPLICAS": list(REPLICAS),
     "CONFIRM_TIMEOUT": env.float("CONFIRM_TIMEOUT", default=5.0),
     "IDEMPOTENCY_KEY": IDEMPOTENCY_KEY,
     **OF_MESSAGING,

@@ -12,9 +12,9 @@ from pydantic import AliasChoices, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from messaging import Event, Message, fanout, handles, listens, projects, serves
-from messaging.message import TYPE_LENGTH
+from messaging.message import TYPE_LENGTH, event_type_of
 from messaging.models import DeadLetter, Inbox, Parked
-from messaging.registry import event_type_of, handlers, projections, sources
+from messaging.registry import handlers, projections, sources
 from messaging.rpc.functions import served
 from users.commands import UserCreate
 

@@ -308,7 +308,7 @@ def test_what_must_be_strong_has_one_place(name: str) -> None:
     refused = manage("check", SECRET_KEY=KEY, MESSAGING=given)
 
     assert refused.returncode == 1
-    assert refused.stderr.startswith("MESSAGING has URL or IDEMPOTENCY_KEY: ")
+    assert refused.stderr.startswith("MESSAGING has URL, IDEMPOTENCY_KEY or REPLICAS: ")
 
 
 def test_a_server_is_refused_like_a_command() -> None:

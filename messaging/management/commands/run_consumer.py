@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from messaging.amqp.addresses import broker_address
 from messaging.consumer.process import run_consumers
-from messaging.exceptions import TopologyMismatch
+from messaging.exceptions import TopologyMismatch, UnsuitableDatabase
 from messaging.management.terminal import TerminalCommand
 from messaging.registry import consumer_name, handlers
 from messaging.topology import dead_queue
@@ -55,5 +55,5 @@ class Command(TerminalCommand):
         self.stdout.flush()
         try:
             return run_consumers(queues)
-        except TopologyMismatch as error:
+        except (TopologyMismatch, UnsuitableDatabase) as error:
             raise CommandError(str(error), returncode=MISCONFIGURED) from error
