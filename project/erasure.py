@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
+from django.core.files.storage import default_storage
 from django.core.validators import validate_email
 from django.db.models import Q
 
@@ -135,9 +136,12 @@ def search(person: Person) -> Counter[str]:
     """Return in how many rows, documents and files of each place something is left."""
     found = search_tables("default", person.traces)
     found += search_documents(person.traces)
-    for folder in (*mail_folders(), Path(settings.MEDIA_ROOT)):
+    for folder in mail_folders():
         number = sum(1 for _ in files_with(person.traces, [folder]))
         found[f"files in {folder.name}"] += number
+    found["files in the storage"] = sum(
+        person.traces.may_be_in(content) for content in stored_files()
+    )
     return +found
 
 
@@ -155,3 +159,19 @@ def files_with(traces: Traces, folders: Iterable[Path]) -> Iterator[Path]:
                 with suppress(FileNotFoundError):  # it was removed meanwhile
                     if traces.may_be_in(path.read_bytes()):
                         yield path
+
+
+def stored_files(folder: str = "") -> Iterator[bytes]:
+    """Yield the content of every file in the storage, wherever that is."""
+    try:
+        folders, names = default_storage.listdir(folder)
+    except FileNotFoundError:  # nothing was stored yet, or it was removed meanwhile
+        return
+    for name in names:
+        with (
+            suppress(FileNotFoundError),
+            default_storage.open(f"{folder}{name}") as file,
+        ):
+            yield file.read()
+    for one in folders:
+        yield from stored_files(f"{folder}{one}/")

@@ -2,7 +2,8 @@
 # Installs what `make run` and the tests need: system packages, then .venv.
 # Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
 # "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
-# nginx, Chromium, and what compares the API with its OpenAPI document.
+# nginx, Chromium, what compares the API with its OpenAPI document, and what checks the
+# files for deployment.
 # With "bench", what the benchmarks compare with, and wrk.
 set -eu
 cd "$(dirname "$0")/.."
@@ -132,4 +133,5 @@ fi
 
 ! needs_browser || install_also tests/support/browser-requirements.txt
 [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
+[ "$with" != all-tests ] || install_also tests/support/deployment-requirements.txt
 [ "$with" != bench ] || install_also tests/benchmarks/requirements.txt

@@ -162,10 +162,16 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 #: Files of reports; API and consumers must share it.
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
 STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
+#: A bucket in place of MEDIA_ROOT, for several hosts.
+STORAGE_URL = env.str("STORAGE_URL", default="")
 STORAGES = {
     "default": {"BACKEND": "project.private_files.Storage"},
     "staticfiles": {"BACKEND": STATIC_FILES},
 }
+if STORAGE_URL:
+    from project.remote_files import storage_of  # it loads the SDK
+
+    STORAGES["default"] = storage_of(STORAGE_URL)
 #: Days for which `reports prune` keeps the files of reports, 0 as long as the report;
 #: and e-mails that are files.
 REPORT_FILE_DAYS = env.int("REPORT_FILE_DAYS", default=0)

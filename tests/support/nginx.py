@@ -50,7 +50,7 @@ class Nginx:
             f"/etc/ssl/certs/{HOST}.pem": str(certificate),
             f"/etc/ssl/private/{HOST}.key": str(key),
             "127.0.0.1:8000": f"127.0.0.1:{api_port}",
-            "/srv/project/static/": f"{self.static}/",
+            "root /srv/project;": f"root {directory};",
             "/run/nginx.pid": str(directory / "nginx.pid"),
             "/var/log/nginx/error.log": str(self.log),
             "/var/log/nginx/access.log": str(directory / "access.log"),
