@@ -38,7 +38,7 @@ def run_lab(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds + OVERHEAD,
+        timeout=seconds + 2 * OVERHEAD,
     )
     return done.returncode, done.stdout
 
@@ -123,12 +123,12 @@ def test_all_promises_hold_for_ten_minutes_while_nodes_are_lost() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(180 + 2 * OVERHEAD)
+@pytest.mark.timeout(120 + 2 * OVERHEAD)
 def test_a_rolling_restart_of_nodes_and_programs_loses_no_request() -> None:
     code, output = run_lab(
         *("--nodes", "3", "--apis", "2", "--rate", "50", "--kill-every", "20"),
-        *("--faults", "restart nodes", "restart programs", *HARD),
-        seconds=180,
+        *("--faults", "restart programs", "restart nodes", *HARD),
+        seconds=120,
     )
 
     print(output)  # noqa: T201 the figures are worth keeping
