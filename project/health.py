@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 
 from messaging.http.errors import read_only
@@ -22,9 +25,13 @@ def ready(request: HttpRequest) -> JsonResponse:
     """
     Answer 200 if writes are accepted, which depends on the broker alone, else 503.
 
+    It is also 503 while the file `DRAINING_FILE` exists: this process will be stopped.
+
     Clients with the right to it see which databases do not answer, too: writes continue
     without them. However many ask, the servers are asked twice a second at most.
     """
+    if settings.DRAINING_FILE and Path(settings.DRAINING_FILE).exists():
+        return JsonResponse({"status": "draining"}, status=503)
     problem, away = unavailable()
     body: dict[str, object] = {"status": "unavailable" if problem else "ok"}
     # A session is in the database, which may hang.

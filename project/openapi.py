@@ -189,7 +189,7 @@ def live() -> Schema:
 def ready() -> Schema:
     """Describe `/health/ready`."""
     text: Schema = {"type": "string"}
-    states = ["ok", "degraded", "unavailable"]
+    states = ["ok", "degraded", "unavailable", "draining"]
     body = closed(
         {
             "status": {**text, "enum": states},
@@ -205,7 +205,9 @@ def ready() -> Schema:
     body["required"] = ["status"]
     answers = {
         "200": answer("Se aceptan escrituras.", body),
-        "503": answer("El broker no responde.", body, "X-Request-ID"),
+        "503": answer(
+            "El broker no responde, o el proceso va a terminar.", body, "X-Request-ID"
+        ),
     }
     return public("health_ready", answers)
 

@@ -27,8 +27,12 @@ class Record:
     """Everything that all clients have sent."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    #: Number of accepted operations by protocol, and of messages sent twice.
+    #: Number of accepted operations by protocol, of messages sent twice, and more.
     counts: Counter[str] = field(default_factory=Counter)
+    #: When the API has accepted requests, and the longest time that one took, with its
+    #: repetitions.
+    accepted: list[float] = field(default_factory=list)
+    longest: float = 0.0
     #: Called with the time of each request that the API has accepted.
     on_request: Callable[[float], None] = lambda _: None
     _entities: dict[tuple[str, str], Entity] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class Record:
         if attempt.outcome is Outcome.ACCEPTED:
             self.counts[way] += 1
             if way == "http":
+                self.accepted.append(attempt.at)
                 self.on_request(attempt.at)
 
 
@@ -137,7 +142,9 @@ class Driver:
     def _send_request(self, operation: Operation) -> None:
         assert self._requests is not None
         assert operation.request is not None
+        began = time.monotonic()
         outcome, answer = self._requests.send(operation.request)
+        self.record.longest = max(self.record.longest, time.monotonic() - began)
         name = operation.request.reference
         if name and outcome is Outcome.ACCEPTED and operation.change:
             operation.entity.reference = str(answer[name])

@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from django.db import connections
 
 from .drive import Driver, Record
-from .evidence import dead_letters, messages_left
+from .evidence import connections_lost, dead_letters, messages_left
 from .failures import Failures
-from .faults import WEIGHTS, Faults
+from .faults import Faults
+from .node_faults import NodeFaults
 from .sender import Messages, Requests
 from .system import Plan, System
-from .verdict import LOST, SeenEvent, Verdict, judge
+from .verdict import CONNECTIONS, LOST, SeenEvent, Verdict, judge
 from .witness import Witness
-from .workload import Client, discover
+from .workload import FOREIGN_SHARE, Client, discover
 
 #: Threads that send operations.
 CLIENTS = 8
+#: With several nodes, one of so many clients writes to the public queues alone: it
+#: waits while their node is away, which must not stop the others.
+FOREIGN_CLIENTS = 4
 #: Seconds between two lines of progress.
 PROGRESS = 5
 #: Seconds within which everything must start, or recover.
@@ -44,7 +48,8 @@ class Options:
     seed: int = 1
     seconds: float = 60
     kill_every: float = 3
-    faults: tuple[str, ...] = tuple(WEIGHTS)
+    #: Kinds of faults.
+    faults: tuple[str, ...] = ()
     processes: int = 4
     #: Maximum number of operations per second.
     rate: float = 80
@@ -68,13 +73,16 @@ class Experiment:
         self.workloads = discover()
         programs = (options.processes, options.manage, options.api)
         self.system = self.system_class(plan, *programs)
-        self.faults = self.faults_class(
+        kind = NodeFaults if self.system.cluster else self.faults_class
+        self.faults = kind(
             self.system, options.seed, options.kill_every, options.faults
         )
         self.failures = Failures.current()
         self.record = Record(on_request=self._request_succeeded)
         self.witness = Witness(
-            plan.servers()["rabbitmq"].url, self.workloads, self._event_arrived
+            [one.url for one in self.system.brokers],
+            self.workloads,
+            self._event_arrived,
         )
         self._say = say
         #: Set to end all clients, even in the middle of an operation.
@@ -87,18 +95,22 @@ class Experiment:
 
     def _driver(self, index: int) -> Driver:
         options, plan = self.options, self.system.plan
-        url = plan.environment(proxied=True)["RABBITMQ_URL"]
+        urls = plan.environment(proxied=True)["RABBITMQ_URL"].split(",")
+        foreign = FOREIGN_SHARE
+        if self.system.cluster:
+            foreign = float(index % FOREIGN_CLIENTS == 0)
         requests = Requests(
             plan.ports["api"],
+            self.record.counts,
             self._abandoned,
             idempotency_keys=options.idempotency_keys,
         )
         return Driver(
-            Client(options.seed, index, CLIENTS),
+            Client(options.seed, index, CLIENTS, foreign),
             self.workloads,
             self.record,
             (
-                self.messages_class(url, self._abandoned),
+                self.messages_class(urls, self._abandoned),
                 requests if options.api else None,
             ),
             options.rate / CLIENTS,
@@ -169,7 +181,7 @@ class Experiment:
         faults = [one.name for one in self.faults.faults if one.recovered_at is None]
         return (
             f"{self.progress()}; never recovered from: {', '.join(faults) or 'nothing'}"
-            f"; messages left: {messages_left(self.system.broker)}"
+            f"; messages left: {messages_left(self.system.brokers)}"
         )
 
     def progress(self) -> str:
@@ -213,7 +225,7 @@ class Experiment:
         self._wait(self._is_drained, "to drain")
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda program: program.stop(), self.system.programs))
-        self._left = messages_left(self.system.broker)
+        self._left = messages_left(self.system.brokers)
 
     def _is_drained(self) -> bool:
         """Return whether no messages are left, or those left are stuck."""
@@ -221,7 +233,7 @@ class Experiment:
         quiet = now - self.witness.last_at
         if quiet < QUIET:
             return False
-        left = messages_left(self.system.broker)
+        left = messages_left(self.system.brokers)
         if left != self._left:
             self._left, self._moved_at = left, now
         return not left or min(quiet, now - self._moved_at) > STUCK_AFTER
@@ -235,4 +247,8 @@ class Experiment:
         )
         for place, number in self._left.items():
             verdict.find(LOST, place, f"{number} messages are left", number)
+        if self.system.cluster:
+            for node in self.system.cluster.nodes:
+                for line in connections_lost(node.lines(), self.faults.faults):
+                    verdict.find(CONNECTIONS, node.node, line)
         return verdict

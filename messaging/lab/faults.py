@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from messaging.conf import settings
 
@@ -57,6 +58,8 @@ class Fault:
 
     name: str
     at: float
+    #: When what was broken was repaired.
+    ended_at: float | None = None
     recovered_at: float | None = None
 
     @property
@@ -76,10 +79,11 @@ class Faults:
     #: Keys of `WEIGHTS` to choose from.
     kinds: Sequence[str] = tuple(WEIGHTS)
     faults: list[Fault] = field(default_factory=list)
+    #: The shortest and longest time between two faults, as shares of the average.
+    spread: ClassVar[tuple[float, float]] = (0.5, 1.5)
 
     def __post_init__(self) -> None:
-        parts = {*self.system.parts, *FAULTS_OF_ALL}
-        self.kinds = [one for one in self.kinds if one.removeprefix("kill ") in parts]
+        self.kinds = [one for one in self.kinds if self._is_possible(one)]
         self._random = random.Random(f"{self.seed}/faults")
         self._stopping = threading.Event()
         self._busy: set[str] = set()
@@ -89,6 +93,9 @@ class Faults:
         self._pool = ThreadPoolExecutor(thread_name_prefix="faults")
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
         self.error: Exception | None = None
+
+    def _is_possible(self, kind: str) -> bool:
+        return kind.removeprefix("kill ") in {*self.system.parts, *FAULTS_OF_ALL}
 
     @property
     def kills(self) -> int:
@@ -129,7 +136,7 @@ class Faults:
         while not self._stopping.wait(WATCH):
             self.restart_exited()
             if time.monotonic() >= next_at:
-                next_at += self.every * self._random.uniform(0.5, 1.5)
+                next_at += self.every * self._random.uniform(*self.spread)
                 self._break_something()
 
     def restart_exited(self) -> None:
@@ -180,7 +187,8 @@ class Faults:
         if victim in self._busy:
             return
         self._busy.add(victim)
-        self.faults.append(Fault(name, time.monotonic()))
+        fault = Fault(name, time.monotonic())
+        self.faults.append(fault)
 
         def act() -> None:
             try:
@@ -188,6 +196,7 @@ class Faults:
             except Exception as error:  # raised again in the main thread
                 self.error = error
             finally:
+                fault.ended_at = time.monotonic()
                 self._busy.discard(victim)
 
         self._pool.submit(act)

@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from contextlib import suppress
+from itertools import islice
 
 import psutil
 
@@ -37,7 +38,13 @@ def is_free(port: int) -> bool:
 
 def free_port() -> int:
     """Return a random free port."""
-    return next(port for port in random.sample(PORTS, len(PORTS)) if is_free(port))
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many different free ports, at random."""
+    shuffled = random.sample(PORTS, len(PORTS))
+    return list(islice(filter(is_free, shuffled), count))
 
 
 def identity(pid: int) -> list[float]:

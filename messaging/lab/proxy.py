@@ -162,7 +162,7 @@ class Proxy:
 
         self._submit(act)
 
-    def _submit(self, action: Callable[[], None]) -> None:
+    def _submit(self, action: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
@@ -178,14 +178,16 @@ class Proxy:
                 self._loop.run_until_complete(asyncio.wait(tasks, timeout=1))
             self._loop.close()
 
+    async def _connect(self) -> Stream:
+        if isinstance(self.target, Path):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection("127.0.0.1", self.target)
+
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            if isinstance(self.target, Path):
-                far = await asyncio.open_unix_connection(self.target)
-            else:
-                far = await asyncio.open_connection("127.0.0.1", self.target)
+            far = await self._connect()
         except OSError:
             writer.transport.abort()
             return

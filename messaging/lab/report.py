@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from statistics import median
 
 from messaging import topology
@@ -11,7 +12,8 @@ from messaging.registry import handlers
 
 from .experiment import Experiment
 from .faults import Fault
-from .verdict import COLUMNS, Verdict
+from .sender import POSTPONED, UNANSWERED
+from .verdict import COLUMNS, CONNECTIONS, Verdict
 
 #: Maximum number of findings to print.
 FINDINGS = 20
@@ -31,6 +33,8 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     yield row("requests accepted", accepted)
     for name in COLUMNS:
         yield row(name, verdict.columns[name])
+    if experiment.system.cluster:
+        yield row(CONNECTIONS, verdict.columns[CONNECTIONS])
     yield ""
     yield (
         f"accepted: {counts['http']} over HTTP, {counts['amqp']} as messages, "
@@ -43,7 +47,8 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
     failed, failures = experiment.failures.total()
     if failed:
         yield f"messages that failed at first: {failed}, {failures} times in all"
-    yield from recoveries(experiment.faults.faults)
+    yield from requests(experiment)
+    yield from recoveries(experiment.faults.faults, experiment.record.accepted)
     for program in experiment.system.programs:
         if program.exits:
             yield f"{program.name} exited by itself, with exit codes {program.exits}"
@@ -52,16 +57,44 @@ def report(experiment: Experiment, verdict: Verdict) -> Iterator[str]:
         yield f"... and {len(verdict.findings) - FINDINGS} more"
 
 
-def recoveries(faults: list[Fault]) -> Iterator[str]:
-    """Yield a table of the times to recover, by kind of fault."""
+def requests(experiment: Experiment) -> Iterator[str]:
+    """Yield how the API has answered."""
+    record = experiment.record
+    postponed, unanswered = record.counts[POSTPONED], record.counts[UNANSWERED]
+    if total := record.counts["http"] + postponed + unanswered:
+        yield (
+            f"requests: {total}, of which {postponed} were answered 503 "
+            f"({postponed / total:.2%}) and {unanswered} not at all; "
+            f"the longest took {record.longest:.1f} s with its repetitions; "
+            f"the longest pause in accepting any: {pause(record.accepted):.1f} s"
+        )
+
+
+def recoveries(faults: list[Fault], accepted: Sequence[float]) -> Iterator[str]:
+    """Yield a table of recovery, and of pauses in accepting requests, by fault."""
     times: dict[str, list[float]] = defaultdict(list)
+    pauses: dict[str, list[float]] = defaultdict(list)
     for fault in faults:
         name = fault.name.rstrip(" 0123456789")
         times[name].append(fault.seconds or 0.0)
-    yield f"{'fault':24}{'times':>7}{'median s':>11}{'worst s':>11}"
+        pauses[name].append(pause(accepted, fault))
+    head = ("times", "median s", "worst s", "pause s")
+    yield f"{'fault':24}{head[0]:>7}" + "".join(f"{one:>11}" for one in head[1:])
     for name in sorted(times):
         seconds = times[name]
-        yield f"{name:24}{len(seconds):7}{median(seconds):11.1f}{max(seconds):11.1f}"
+        figures = (median(seconds), max(seconds), max(pauses[name]))
+        yield f"{name:24}{len(seconds):7}" + "".join(f"{one:11.1f}" for one in figures)
+
+
+def pause(accepted: Sequence[float], fault: Fault | None = None) -> float:
+    """Return the longest time without an accepted request, during a fault or at all."""
+    gaps = (
+        after - before
+        for before, after in pairwise(sorted(accepted))
+        if fault is None
+        or (after > fault.at and (not fault.ended_at or before < fault.ended_at))
+    )
+    return max(gaps, default=0.0)
 
 
 def row(name: str, value: int) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import random
 import threading
 import time
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +31,8 @@ PAUSE = 0.2
 HTTP_TIMEOUT = 20
 #: Seconds between heartbeats: half-open connections are detected after two.
 HEARTBEAT = 4
+#: What is counted of requests: answered 503 with `Retry-After`, and not at all.
+POSTPONED, UNANSWERED = "answered 503", "unanswered"
 
 
 class Refused(Exception):
@@ -37,10 +42,10 @@ class Refused(Exception):
 class Messages:
     """Sends operations as messages, and reconnects after a lost connection."""
 
-    def __init__(self, url: str, stopping: threading.Event) -> None:
-        self._parameters = pika.URLParameters(url)
-        self._parameters.heartbeat = HEARTBEAT
-        self._parameters.socket_timeout = self._parameters.stack_timeout = HEARTBEAT
+    def __init__(self, urls: Sequence[str], stopping: threading.Event) -> None:
+        self._addresses = [pika.URLParameters(url) for url in urls]
+        for one in self._addresses:
+            one.heartbeat = one.socket_timeout = one.stack_timeout = HEARTBEAT
         self._stopping = stopping
         self._channel: BlockingChannel | None = None
 
@@ -81,7 +86,8 @@ class Messages:
 
     def _open(self) -> BlockingChannel:
         if self._channel is None or not self._channel.is_open:
-            self._channel = pika.BlockingConnection(self._parameters).channel()
+            random.shuffle(self._addresses)
+            self._channel = pika.BlockingConnection(self._addresses).channel()
             self._channel.confirm_delivery()
         return self._channel
 
@@ -90,9 +96,15 @@ class Requests:
     """Sends operations over HTTP."""
 
     def __init__(
-        self, port: int, stopping: threading.Event, *, idempotency_keys: bool
+        self,
+        port: int,
+        counts: Counter[str],
+        stopping: threading.Event,
+        *,
+        idempotency_keys: bool,
     ) -> None:
         self._port = port
+        self._counts = counts
         self._stopping = stopping
         self._idempotency_keys = idempotency_keys
 
@@ -120,6 +132,7 @@ class Requests:
                 answer = self._answer(connection, request, headers)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 logger.debug("%s %s: %r", request.method, request.path, error)
+                self._counts[UNANSWERED] += 1
             else:
                 if answer is not None:
                     return Outcome.ACCEPTED, answer
@@ -140,7 +153,11 @@ class Requests:
         connection.request(request.method, request.path, body, headers)
         response = connection.getresponse()
         content = response.read()
-        if response.status == http.client.SERVICE_UNAVAILABLE:
+        if (
+            response.status == http.client.SERVICE_UNAVAILABLE
+            and (response.headers["Retry-After"])
+        ):
+            self._counts[POSTPONED] += 1
             return None
         if response.status != http.client.ACCEPTED:
             what = content[:300].decode(errors="replace")

@@ -35,6 +35,8 @@ class RabbitMQ(Server):
         "epmd",
         "management",
     )
+    #: Threads of Erlang, the most that do its work at a time.
+    schedulers = 2
 
     def __init__(
         self, directory: Path, port: int | None = None, *, management: bool = False
@@ -72,7 +74,7 @@ class RabbitMQ(Server):
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2"
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {self.schedulers}"
             " -kernel inet_dist_use_interface {127,0,0,1}",
             # Makes the script `exec` the node, so that the saved pid is the node's.
             "RUNNING_UNDER_SYSTEMD": "true",
@@ -80,7 +82,13 @@ class RabbitMQ(Server):
 
     @staticmethod
     def program(name: str) -> str:
-        """Return the path of a script itself, not of Debian's wrapper."""
+        """
+        Return the path of a script itself, not of Debian's wrapper.
+
+        `RABBITMQ_HOME` names another RabbitMQ, as it lies in its archive.
+        """
+        if home := os.environ.get("RABBITMQ_HOME"):
+            return str(Path(home).absolute() / "sbin" / name)
         command = Path(required("rabbitmq-server", name)).resolve()
         beside = command.parent / name
         return str(beside.resolve() if beside.exists() else command)
@@ -92,6 +100,13 @@ class RabbitMQ(Server):
             command, env=self.environment, check=True, capture_output=True, text=True
         )
         return done.stdout
+
+    def lengths(self) -> dict[str, int]:
+        """Return how many messages each queue has that this node leads, by name."""
+        # The other nodes could not answer this program: they do not know its port.
+        command = ("list_queues", "--local", "--no-table-headers", "name", "messages")
+        lines = (line.rsplit("\t", 1) for line in self.control(*command).splitlines())
+        return {name: int(length) for name, length in lines}
 
     def write_tool(self, path: Path) -> None:
         """Write a `rabbitmqctl` script for this node."""

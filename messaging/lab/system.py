@@ -23,8 +23,10 @@ from django.core.management import call_command
 
 from messaging.amqp.client import declare
 
+from .balancer import Balancer
+from .broker_cluster import BrokerCluster
 from .folders import own_folder
-from .processes import find, free_port, identity
+from .processes import find, free_ports, identity
 from .program import Program
 from .proxy import Proxy
 from .server import Server, ServerError
@@ -54,18 +56,21 @@ class Plan:
 
     directory: Path
     ports: dict[str, int] = field(default_factory=dict)
+    #: Names of the broker's nodes.
+    brokers: Sequence[str] = ("rabbitmq",)
+    #: Names of the processes that serve HTTP.
+    apis: Sequence[str] = ("api",)
 
     @classmethod
-    def make(cls, directory: Path) -> Plan:
+    def make(cls, directory: Path, nodes: int = 1, apis: int = 1) -> Plan:
         """Return a plan with free ports."""
+        brokers = ["rabbitmq"] if nodes == 1 else numbered("node", nodes)
+        processes = ["api"] if apis == 1 else numbered("api", apis)
         # MongoDB listens on a Unix socket, and so does its proxy.
-        servers = ("rabbitmq", "mariadb")
-        ports: dict[str, int] = {}
-        for name in (*servers, *(f"{one} proxy" for one in servers), "api"):
-            while (port := free_port()) in ports.values():
-                pass
-            ports[name] = port
-        return cls(directory, ports)
+        servers = [*brokers, "mariadb"]
+        names = {*servers, *(f"{one} proxy" for one in servers), *processes, "api"}
+        ports = dict(zip(sorted(names), free_ports(len(names)), strict=True))
+        return cls(directory, ports, brokers, processes)
 
     @classmethod
     def current(cls) -> Plan | None:
@@ -73,13 +78,14 @@ class Plan:
         text = os.environ.get(MARK)
         if text is None:
             return None
-        _, directory, ports = json.loads(text)
-        return cls(Path(directory), ports)
+        _, directory, *others = json.loads(text)
+        return cls(Path(directory), *others)
 
     def restart(self, terms: Terms) -> NoReturn:
         """Replace this process by one with this plan and the settings of the lab."""
         sys.stdout.flush()
-        text = json.dumps([identity(os.getpid()), str(self.directory), self.ports])
+        own = (str(self.directory), self.ports, self.brokers, self.apis)
+        text = json.dumps([identity(os.getpid()), *own])
         environment = self.environment(proxied=False) | terms.environment()
         os.execve(
             sys.executable,
@@ -89,15 +95,27 @@ class Plan:
 
     def remove_data(self) -> None:
         """Remove the data of the servers, but not their logs."""
-        for data in self.directory.glob("*/data"):
-            shutil.rmtree(data)
+        for pattern in ("*/data", "rabbitmq/*/data"):
+            for data in self.directory.glob(pattern):
+                shutil.rmtree(data)
 
-    def servers(self) -> dict[str, Server]:
-        """Return the servers, not started."""
-        servers: dict[str, Server] = {
-            name: kind(self.directory / name, self.ports[name])
-            for name, kind in (("rabbitmq", RabbitMQ), ("mariadb", MariaDB))
-        }
+    def cluster(self) -> BrokerCluster | None:
+        """Return the cluster of the broker's nodes, not started, if it has several."""
+        if len(self.brokers) == 1:
+            return None
+        ports = [self.ports[name] for name in self.brokers]
+        return BrokerCluster(self.directory / "rabbitmq", ports)
+
+    def servers(self, cluster: BrokerCluster | None = None) -> dict[str, Server]:
+        """Return the servers, not started, with the nodes of a cluster, if any."""
+        servers: dict[str, Server] = {}
+        if cluster := cluster or self.cluster():
+            servers |= zip(self.brokers, cluster.nodes, strict=True)
+        else:
+            port = self.ports["rabbitmq"]
+            servers["rabbitmq"] = RabbitMQ(self.directory / "rabbitmq", port)
+        port = self.ports["mariadb"]
+        servers["mariadb"] = MariaDB(self.directory / "mariadb", port)
         engines = [one["ENGINE"] for one in django_settings.DATABASES.values()]
         if any("mongodb" in engine for engine in engines):
             servers["mongodb"] = MongoDB(self.directory / "mongodb")
@@ -119,7 +137,7 @@ class Plan:
             for name, server in servers.items()
         }
         variables = {
-            "RABBITMQ_URL": urls["rabbitmq"],
+            "RABBITMQ_URL": ",".join(urls[name] for name in self.brokers),
             "DATABASE_URL": urls["mariadb"],
             "DEBUG": "1",
             "OPEN_ACCESS": "1",
@@ -135,7 +153,12 @@ class Plan:
         return variables
 
 
-def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
+def numbered(name: str, count: int) -> list[str]:
+    """Return so many names."""
+    return [f"{name} {number}" for number in range(1, count + 1)]
+
+
+def restart_in(directory: Path | None, nodes: int, apis: int, **terms: Any) -> NoReturn:
     """
     Restart this program with settings of private servers that are kept in a directory.
 
@@ -148,7 +171,7 @@ def restart_in(directory: Path | None, **terms: Any) -> NoReturn:
         raise ServerError(f"{directory} is not empty.")
     path = directory.absolute()
     own_settings = os.environ[ENVIRONMENT_VARIABLE]
-    Plan.make(path).restart(Terms(own_settings, str(path), **terms))
+    Plan.make(path, nodes, apis).restart(Terms(own_settings, str(path), **terms))
 
 
 def api_command() -> str:
@@ -191,7 +214,8 @@ class System:
 
     def __init__(self, plan: Plan, consumers: int, manage: str, api: str) -> None:
         self.plan = plan
-        self.servers = plan.servers()
+        self.cluster = plan.cluster()
+        self.servers = plan.servers(self.cluster)
         self.proxies = {
             name: Proxy(plan.proxy_of(name, server), server.address)
             for name, server in self.servers.items()
@@ -200,42 +224,61 @@ class System:
         environment["PYTHONUNBUFFERED"] = "1"
 
         def program(name: str, command: str) -> Program:
-            log = plan.directory / f"{name.replace(' ', '-')}.log"
+            path = plan.directory / name.replace(" ", "-")
             words = shlex.split(command)
             if words[0] == "python":
                 words[0] = sys.executable
-            return Program(name, words, environment, log)
+            own = environment | {"DRAINING_FILE": str(path.with_suffix(".draining"))}
+            return Program(name, words, own, path.with_suffix(".log"))
 
         self.consumers = [
-            program(f"consumer {number}", f"{manage} run_consumer --all")
-            for number in range(1, consumers + 1)
+            program(name, f"{manage} run_consumer --all")
+            for name in numbered("consumer", consumers)
         ]
-        self.programs = [*self.consumers, program("relay", f"{manage} relay_outbox")]
-        if api:
-            command = api.format(port=plan.ports["api"])
-            self.programs.append(program("api", command))
+        self.apis = [
+            program(name, api.format(port=plan.ports[name]))
+            for name in (plan.apis if api else ())
+        ]
+        self.programs = [
+            *self.consumers,
+            program("relay", f"{manage} relay_outbox"),
+            *self.apis,
+        ]
+        #: What is before several processes that serve HTTP.
+        self.balancer: Balancer | None = None
+        if len(self.apis) > 1:
+            targets = [plan.ports[name] for name in plan.apis]
+            self.balancer = Balancer(plan.ports["api"], targets)
         self.parts: dict[str, Part] = {
             **self.servers,
             **{one.name: one for one in self.programs},
         }
 
     @property
-    def broker(self) -> RabbitMQ:
-        """The RabbitMQ server."""
-        broker = self.servers["rabbitmq"]
-        assert isinstance(broker, RabbitMQ)
-        return broker
+    def brokers(self) -> list[RabbitMQ]:
+        """The nodes of the broker."""
+        servers = (self.servers[name] for name in self.plan.brokers)
+        return [one for one in servers if isinstance(one, RabbitMQ)]
 
     def start(self) -> None:
         """Start and prepare the servers, then start the programs."""
+        # A cluster starts its nodes in their order; they run already when it is their
+        # turn as servers.
+        if self.cluster:
+            self.cluster.start()
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda server: server.start(), self.servers.values()))
         for proxy in self.proxies.values():
             proxy.start()
+        if self.balancer:
+            self.balancer.start()
         self.prepare()
         time.sleep(SETTLING)
         for program in self.programs:
             program.start()
+        if self.balancer:
+            for name in self.plan.apis:
+                self.balancer.wait(self.plan.ports[name], ready=True)
 
     def prepare(self) -> None:
         """Make tables and queues."""
@@ -248,5 +291,8 @@ class System:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda one: one.kill(), self.programs))
             list(pool.map(lambda server: server.kill(), self.servers.values()))
-        for proxy in self.proxies.values():
-            proxy.stop()
+        if self.cluster:
+            self.cluster.kill()
+        for proxy in (*self.proxies.values(), self.balancer):
+            if proxy:
+                proxy.stop()

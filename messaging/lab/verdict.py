@@ -19,6 +19,7 @@ DISORDERED = "out of order"
 PARTIAL = "partial"
 EVENTS = "events missing or false"
 DEAD_LETTERS = "dead letters missing or false"
+CONNECTIONS = "connections lost without a fault"
 COLUMNS = (LOST, DOUBLED, DISORDERED, PARTIAL, EVENTS, DEAD_LETTERS)
 
 

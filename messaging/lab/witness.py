@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -32,11 +33,13 @@ class Witness:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         workloads: Mapping[str, Workload],
         on_event: Callable[[SeenEvent], None],
     ) -> None:
-        self._url = url
+        self._addresses = [pika.URLParameters(url) for url in urls]
+        for one in self._addresses:
+            one.heartbeat = one.socket_timeout = one.stack_timeout = 5
         self._workloads = workloads
         self._on_event = on_event
         self._stopping = threading.Event()
@@ -48,7 +51,7 @@ class Witness:
 
     def start(self) -> None:
         """Declare the queue, then listen in the background."""
-        with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
+        with pika.BlockingConnection(self._addresses) as connection:
             channel = connection.channel()
             channel.queue_declare(
                 QUEUE, durable=True, arguments={"x-queue-type": "quorum"}
@@ -74,9 +77,8 @@ class Witness:
                 return
 
     def _listen(self) -> None:
-        parameters = pika.URLParameters(self._url)
-        parameters.socket_timeout = parameters.stack_timeout = 5
-        connection = pika.BlockingConnection(parameters)
+        random.shuffle(self._addresses)
+        connection = pika.BlockingConnection(self._addresses)
         try:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=PREFETCH)

@@ -142,7 +142,10 @@ class Sighting:
 class Client:
     """A client, with entities that no other client writes to."""
 
-    def __init__(self, seed: int, index: int, clients: int) -> None:
+    def __init__(
+        self, seed: int, index: int, clients: int, foreign: float = FOREIGN_SHARE
+    ) -> None:
+        self._foreign = foreign
         self.random = random.Random(f"{seed}/{index}")
         self.entities: list[Entity] = []
         self._numbers = count(index + clients, clients)
@@ -153,7 +156,7 @@ class Client:
 
     def new(self, kind: str, name: str, reference: str | None = None) -> Entity:
         """Add an entity that is about to be created, and return it."""
-        foreign = self.random.random() < FOREIGN_SHARE
+        foreign = self.random.random() < self._foreign
         nameless = foreign and self.random.random() < NAMELESS_SHARE
         entity = Entity(kind, name, reference, foreign=foreign, nameless=nameless)
         self.entities.append(entity)

@@ -45,6 +45,9 @@ CACHES = {
 }
 #: Requests per client and process, e.g. "1000/min"; unset, there is no limit.
 THROTTLE = env.str("THROTTLE", default="")
+#: While a file of this path exists, `/health/ready` answers 503, so that a proxy or an
+#: orchestrator sends no more requests to a process that is about to be stopped.
+DRAINING_FILE = env.str("DRAINING_FILE", default="")
 #: Attempts to log in per address and process, whatever the names.
 LOGIN_THROTTLE = env.str("LOGIN_THROTTLE", default="60/min")
 

@@ -38,7 +38,7 @@ def run_lab(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds + OVERHEAD,
+        timeout=seconds + 2 * OVERHEAD,
     )
     return done.returncode, done.stdout
 
@@ -48,6 +48,12 @@ def column(output: str, name: str) -> int:
     found = re.search(rf"^{name}.*?(\d+)$", output, re.MULTILINE)
     assert found, output
     return int(found[1])
+
+
+def assert_all_zero(output: str) -> None:
+    """Assert that a run on several nodes found nothing."""
+    found = [column(output, name) for name in (*COLUMNS, "connections lost")]
+    assert found == [0] * len(found), output
 
 
 def failed(output: str) -> int:
@@ -83,6 +89,55 @@ def test_all_promises_hold_for_ten_minutes(seed: int) -> None:
     assert code == 0, output
     assert column(output, "requests accepted") >= 20_000, output
     assert kills(output) >= 100, output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90 + OVERHEAD)
+def test_all_promises_hold_while_the_leader_of_a_queue_is_lost() -> None:
+    code, output = run_lab(
+        *("--nodes", "3", "--rate", "50", "--kill-every", "15"),
+        *("--faults", "kill leader", "--processes", "2", "--seed", "7", *HARD),
+        seconds=20,
+    )
+
+    assert code == 0, output
+    assert_all_zero(output)
+    assert kills(output) == 1, output
+    assert re.search(r"^kill leader +1 ", output, re.MULTILINE), output
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600 + 2 * OVERHEAD)
+def test_all_promises_hold_for_ten_minutes_while_nodes_are_lost() -> None:
+    code, output = run_lab(
+        *("--nodes", "3", "--rate", "50", "--kill-every", "45", *HARD), seconds=600
+    )
+
+    print(output)  # noqa: T201 the figures are worth keeping
+    assert code == 0, output
+    assert_all_zero(output)
+    for kind in ("kill leader", "stop node", "hang node", "isolate node"):
+        found = re.search(rf"^{kind} +(\d+) ", output, re.MULTILINE)
+        assert found, output
+        assert int(found[1]) >= 2, output
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120 + 2 * OVERHEAD)
+def test_a_rolling_restart_of_nodes_and_programs_loses_no_request() -> None:
+    code, output = run_lab(
+        *("--nodes", "3", "--apis", "2", "--rate", "50", "--kill-every", "20"),
+        *("--faults", "restart programs", "restart nodes", *HARD),
+        seconds=120,
+    )
+
+    print(output)  # noqa: T201 the figures are worth keeping
+    assert code == 0, output
+    assert_all_zero(output)
+    # Any answer of 5xx other than 503 with `Retry-After` ends the lab.
+    assert " and 0 not at all" in output, output
+    for kind in ("restart nodes", "restart programs"):
+        assert re.search(rf"^{kind} +\d+ ", output, re.MULTILINE), output
 
 
 @pytest.mark.slow
@@ -233,7 +288,11 @@ def environment(process: psutil.Process) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("option", "value", "remedy"),
-    [("--partitions", "0", "--partitions 1"), ("--failures", "5", "--failures 0.05")],
+    [
+        ("--partitions", "0", "--partitions 1"),
+        ("--failures", "5", "--failures 0.05"),
+        ("--faults", "stop node", "--nodes 1: choose from kill consumer"),
+    ],
 )
 def test_senseless_options_are_refused(option: str, value: str, remedy: str) -> None:
     done = subprocess.run(

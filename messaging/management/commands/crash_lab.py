@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 
 from messaging.lab.experiment import Experiment, LabError, Options
 from messaging.lab.faults import WEIGHTS
+from messaging.lab.node_faults import NODE_FAULTS, RESTARTS
 from messaging.lab.report import report
 from messaging.lab.server import ServerError
 from messaging.lab.system import Plan, api_command, end_leftovers, restart_in
@@ -21,7 +22,12 @@ from messaging.worker import SIGNALS
 INTERRUPTED = 130
 FAILURES = "share of the messages that fail one to five times before they succeed"
 KEYS = "repeat requests that got no answer"
-KINDS = f"only these kinds of {', '.join(map(repr, WEIGHTS))}"
+#: By the number of the broker's nodes: kinds of faults, and those that are usual.
+KINDS = {1: (*WEIGHTS,), 3: (*NODE_FAULTS, *RESTARTS)}
+USUAL = {1: KINDS[1], 3: NODE_FAULTS}
+FAULTS = f"only these kinds of {'; with --nodes 3 '.join(map(str, KINDS.values()))}"
+NODES = "of the broker; with 3, the faults are theirs, for 15 s each, in their order"
+APIS = "processes that serve HTTP, behind a proxy if there are several"
 
 
 class Command(TerminalCommand):
@@ -39,7 +45,9 @@ class Command(TerminalCommand):
         add("--seed", type=int, default=1, help="of everything random")
         add("--seconds", type=float, default=60, help="during which faults happen")
         add("--kill-every", type=float, default=3, metavar="SECONDS", help="on average")
-        add("--faults", nargs="+", choices=WEIGHTS, metavar="FAULT", help=KINDS)
+        add("--nodes", type=int, default=1, choices=KINDS, help=NODES)
+        add("--apis", type=int, default=1, help=APIS)
+        add("--faults", nargs="+", metavar="FAULT", help=FAULTS)
         add("--processes", type=int, default=4, help="that consume")
         add("--partitions", type=int, help="of each queue; else as in the settings")
         add("--failures", type=float, default=0.0, metavar="SHARE", help=FAILURES)
@@ -85,9 +93,19 @@ class Command(TerminalCommand):
             raise CommandError("A queue has at least one partition: --partitions 1.")
         if not 0 <= options["failures"] <= 1:
             raise CommandError("A share lies between 0 and 1: --failures 0.05.")
+        possible = KINDS[options["nodes"]]
+        if unknown := {*(options["faults"] or ())} - {*possible}:
+            raise CommandError(
+                f"There is no fault {', '.join(sorted(unknown))} with --nodes "
+                f"{options['nodes']}: choose from {', '.join(possible)}."
+            )
+        if "restart programs" in (options["faults"] or ()) and options["apis"] < 2:
+            raise CommandError("One process alone would be missed: --apis 2.")
         try:
             restart_in(
                 options["directory"],
+                options["nodes"],
+                options["apis"],
                 seed=options["seed"],
                 partitions=options["partitions"],
                 failures=options["failures"],
@@ -107,7 +125,7 @@ def options_of(options: dict[str, Any]) -> Options:
         seed=options["seed"],
         seconds=options["seconds"],
         kill_every=options["kill_every"],
-        faults=tuple(options["faults"] or WEIGHTS),
+        faults=tuple(options["faults"] or USUAL[options["nodes"]]),
         processes=options["processes"],
         rate=options["rate"],
         manage=options["manage"],
