@@ -8,9 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.actions import delete_selected as confirm_deletion
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy
 
 from messaging.admin import recent_password
 
@@ -19,6 +17,7 @@ class RightsAdmin(admin.ModelAdmin):
     """Asks for the password again before anything is added, changed or deleted."""
 
     actions = ("delete_selected",)
+    delete_selected = recent_password(confirm_deletion)
 
     @recent_password
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -29,15 +28,6 @@ class RightsAdmin(admin.ModelAdmin):
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Delete one."""
         return super().delete_view(request, *args, **kwargs)
-
-    @admin.action(
-        description=gettext_lazy("Delete selected %(verbose_name_plural)s"),
-        permissions=["delete"],
-    )
-    @recent_password
-    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Delete some, after a page that asks for confirmation."""
-        return confirm_deletion(self, request, queryset)
 
 
 class AccountAdmin(RightsAdmin, UserAdmin):
