@@ -13,7 +13,7 @@ from messaging.text import translated
 
 from .bridge import LATE, LATE_TEXT
 from .exceptions import PayloadTooLarge, Unavailable, body_of, validation_error
-from .filters import MAX_WORDS, MomentFilter, NumberFilter, WholeNumberField
+from .filters import MAX_WORDS, YEAR, MomentFilter, NumberFilter, WholeNumberField
 from .headers import KEY_LENGTH, LONGEST_WAIT, VERSION
 
 JSON, HTML = "application/json", "text/html"
@@ -118,6 +118,7 @@ def plain(schema: Schema) -> Schema:
     about = [translated(found.pop("description", ""))]
     if found.get("format") == "date-time":
         about.append(_("In any form of ISO 8601; without a zone, UTC."))
+        found["pattern"] = YEAR
     if found.get("format") == "uri":  # or "": see `messaging.fields.Url`
         found["anyOf"] = [{"format": found.pop("format")}, {"maxLength": 0}]
     text = " ".join(filter(None, about))

@@ -23,14 +23,17 @@ from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from rest_framework import filters
+from rest_framework.fields import CharField
 from rest_framework.negotiation import DefaultContentNegotiation
 
 from . import described
 from .described import HTML, JSON, Schema, answer, error_answer, ref
-from .serializers import Write
+from .serializers import MessageSerializer, Write
 from .strict import FORMAT, StrictMixin
 from .viewsets import STATUS_OF_FAILURE, QueuedViewSet
 
+#: A text without NUL that is not blank.
+FILLED = r"^[^\x00]*[^\x00\s][^\x00]*$"
 #: The header of an answer that is the outcome.
 APPLIED = "Preference-Applied"
 
@@ -81,6 +84,10 @@ class QueuedAutoSchema(AutoSchema):
         """Return the schema of a body; an answer has all of its fields."""
         parent: Any = super()
         schema = parent._map_serializer(serializer, direction, *args)
+        if direction == "request" and not isinstance(serializer, MessageSerializer):
+            for name, one in serializer.fields.items():
+                if isinstance(one, CharField) and not one.allow_blank:
+                    schema["properties"][name] |= {"minLength": 1, "pattern": FILLED}
         if direction == "response" and "properties" in schema:
             schema |= described.closed(schema["properties"])
             for field in schema["properties"].values():
