@@ -121,6 +121,12 @@ def samples() -> list[dict[str, Any]]:
     ]
 
 
+def samples_for(queue: str) -> list[dict[str, Any]]:
+    """Return the same, most of them of messages that a queue accepts."""
+    own = [one for one in samples() if one["event_type"] in handlers[queue]]
+    return samples() + own * (2 * len(samples()) // len(own))
+
+
 def as_read(text: bytes) -> str | bytes:
     """Return a short text as pika reads it."""
     try:

@@ -27,7 +27,15 @@ from messaging.rpc.client import dropped_replies, replies
 from messaging.rpc.protocol import DEADLINE
 from tests.support import BASE, private_servers
 from tests.support.broker import Broker
-from tests.support.fuzzing import QUEUES, REPLIES, Fuzzer, decoded, reacting, samples
+from tests.support.fuzzing import (
+    QUEUES,
+    REPLIES,
+    Fuzzer,
+    decoded,
+    reacting,
+    samples,
+    samples_for,
+)
 from tests.support.letters import creation
 from tests.support.processes import Processes, start_api
 from tests.support.rpc_servers import Servers
@@ -69,7 +77,8 @@ def function_servers(broker: Broker) -> Iterator[Servers]:
 def test_a_million_messages_are_decoded_or_refused(queue: str, quiet: None) -> None:
     start, taken = time.monotonic(), 0
 
-    for envelope in Fuzzer(QUEUES.index(queue)).envelopes(IN_PROCESS):
+    fuzzer = Fuzzer(QUEUES.index(queue), samples_for(queue))
+    for envelope in fuzzer.envelopes(IN_PROCESS):
         taken += decoded(queue, envelope) is not None
 
     seconds = time.monotonic() - start

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 PROGRAMS = Path(sys.executable).parent
 REQUESTS = 2_000
 MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
+#: The address of one user, report or operation.
+ONE = re.compile("/(users|reports|operations)/[^/?]+/")
 #: How schemathesis asks, and what it checks: all that it can, with these exceptions.
 CONFIG = """
 [dictionaries]
@@ -170,9 +172,15 @@ def requests_made(api: API, folder: Path, config: str, *options: str) -> int:
         f"{api.url}/api/schema/?format=json",
         "--suppress-health-check=all",
         "--seed=1",
+        "--report=har",
+        "--report-har-path=requests.har",
         *options,
         cwd=folder,
     )
+    sent = json.loads((folder / "requests.har").read_text())["log"]["entries"]
+    of_one = [one for one in sent if ONE.search(one["request"]["url"])]
+    missing = [one for one in of_one if one["response"]["status"] == 404]
+    assert len(missing) < len(of_one) / 4
     generated = re.search(r"(\d+) generated", printed)
     assert generated, printed
     return int(generated[1])
