@@ -82,12 +82,13 @@ def closed(properties: dict[str, Schema]) -> Schema:
 
 
 def body_schema(message: type[Message], names: list[str]) -> Schema:
-    """Return the schema of a body with the named fields of a message."""
+    """Return the schema of a body with fields of a message, one of them at least."""
     whole = fields_of(message)
     properties = {name: plain(whole["properties"][name]) for name in names}
     required = [name for name in names if name in whole.get("required", ())]
     schema: Schema = {"type": "object", "properties": properties}
-    schema |= {"required": required} if required else {"minProperties": 1}
+    nothing = {"properties": {name: {"type": "null"} for name in names}}
+    schema |= {"required": required} if required else {"not": nothing}
     return schema | {"description": _("Unknown fields are ignored.")}
 
 
@@ -188,9 +189,8 @@ def write_headers(*, exists: bool) -> list[Schema]:
         parameter("traceparent", "header", plain_text, _("The trace (W3C) it is in.")),
     ]
     if exists:
-        pattern = rf"^({VERSION.pattern}|\*)$"
         text = _("The write is applied only to this version, else it fails with 412.")
-        schema = {**plain_text, "pattern": pattern}
+        schema = {**plain_text, "pattern": rf"^({VERSION.pattern}|\*)$"}
         found.append(parameter("If-Match", "header", schema, text))
     return found
 
@@ -217,7 +217,7 @@ def filter_schema(one: Any) -> Schema:
         bounds = {"minimum": field.min_value, "maximum": field.max_value}
         return {"type": "integer", "format": "int64"} | bounds
     if isinstance(one, NumberFilter):
-        return {"type": "number"}
+        return {"type": "number", "maximum": one.get_max_validator().limit_value}
     if isinstance(one, MomentFilter):
         return plain({"type": "string", "format": "date-time"})
     return {"type": "string", "pattern": r"^[^\x00]*$"}
