@@ -67,10 +67,6 @@ class OrderingFilter(BaseOrderingFilter):
         return ordering
 
 
-#: How a time begins that is not before `messaging.fields.EARLIEST_YEAR`.
-YEAR = r"^\s*[1-9][0-9]{3}"
-
-
 class WholeNumberField(forms.IntegerField):
     """An integer of 64 bits, which every database can store."""
 

@@ -27,13 +27,12 @@ from rest_framework.fields import CharField
 from rest_framework.negotiation import DefaultContentNegotiation
 
 from . import described
-from .described import HTML, JSON, Schema, answer, error_answer, ref
+from .answers import answer, answer_headers, error_answer
+from .described import FILLED, HTML, JSON, Schema, ref
 from .serializers import MessageSerializer, Write
 from .strict import FORMAT, StrictMixin
 from .viewsets import STATUS_OF_FAILURE, QueuedViewSet
 
-#: A text without NUL that is not blank.
-FILLED = r"^[^\x00]*[^\x00\s][^\x00]*$"
 #: The header of an answer that is the outcome.
 APPLIED = "Preference-Applied"
 
@@ -64,7 +63,7 @@ class QueuedAutoSchema(AutoSchema):
             return None
         for name, schema in described.schemas().items():
             register(self.registry, name, schema)
-        for name, header in described.headers().items():
+        for name, header in answer_headers().items():
             register(self.registry, name, header, ResolvedComponent.HEADER)
         operation["parameters"] = self._all_parameters(operation)
         if text := self._text():
