@@ -107,7 +107,7 @@ class KeysetPagination(CursorPagination):
     def position(self, request: Request) -> tuple[bool, list[Any]]:
         """Return the direction and the values of the row in the request's cursor."""
         cursor = request.query_params.get(self.cursor_query_param)
-        if not cursor:
+        if cursor is None:
             return False, []
         try:
             ordering, backwards, position = signing.loads(cursor, salt=SALT)

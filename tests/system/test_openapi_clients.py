@@ -41,8 +41,8 @@ CONFIG = """
 kinds.values = [0, 1, 2147483647]
 dates.values = ["1990-01-01T00:00:00Z", "2000-02-29T12:00:00.5+02:00"]
 
-# What no schema can say: which ids there are, that a time is past, that 1.0 is no whole
-# number here, and which cursors were signed.
+# What no schema can say: which ids there are, that a time is past, and that 1.0 is no
+# whole number here.
 [parameters]
 "path.user_id" = {dictionary = "users", probability = 0.8}
 "path.id_reporte" = {dictionary = "reports", probability = 0.8}
@@ -50,7 +50,6 @@ dates.values = ["1990-01-01T00:00:00Z", "2000-02-29T12:00:00.5+02:00"]
 "body.id_usuario" = {dictionary = "users"}
 "body.tipo_reporte" = {dictionary = "kinds"}
 "body.fecha_nacimiento" = {dictionary = "dates"}
-"query.cursor" = ""
 
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 412, 422, 429]
@@ -174,11 +173,20 @@ def config(broker: Broker) -> str:
 
 def requests_made(api: API, folder: Path, config: str, *options: str) -> int:
     """Let schemathesis send requests; return how many, if all answers are right."""
+    document = api.get("/api/schema/?format=json").json()
+    # Cursors are those of tests/integration/test_hostile_reads.py: no schema can say
+    # which were signed.
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            given = operation.get("parameters", [])
+            operation["parameters"] = [one for one in given if one["name"] != "cursor"]
+    (folder / "api.json").write_text(json.dumps(document))
     (folder / "schemathesis.toml").write_text(config)
     printed = run(
         "schemathesis",
         "run",
-        f"{api.url}/api/schema/?format=json",
+        "api.json",
+        f"--url={api.url}",
         "--suppress-health-check=all",
         "--seed=1",
         "--report=har",
