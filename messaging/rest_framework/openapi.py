@@ -84,9 +84,11 @@ class QueuedAutoSchema(AutoSchema):
         parent: Any = super()
         schema = parent._map_serializer(serializer, direction, *args)
         if direction == "request" and not isinstance(serializer, MessageSerializer):
-            for name, one in serializer.fields.items():
-                if isinstance(one, CharField) and not one.allow_blank:
-                    schema["properties"][name] |= {"minLength": 1, "pattern": FILLED}
+            for name, one in schema.get("properties", {}).items():
+                field = getattr(serializer, "fields", {}).get(name)
+                if isinstance(field, CharField) and not field.allow_blank:
+                    one.setdefault("minLength", 1)
+                    one.setdefault("pattern", FILLED)
         if direction == "response" and "properties" in schema:
             schema |= described.closed(schema["properties"])
             for field in schema["properties"].values():
