@@ -153,9 +153,9 @@ class Compose:
         """Start services, and not what they depend on."""
         self("up", "--detach", "--no-deps", "--no-build", *services)
 
-    def start(self) -> None:
+    def start(self, *services: str) -> None:
         """
-        Start all services, as `up --detach` does, in steps.
+        Start the servers, `setup`, then these services: what `up --detach` does.
 
         Podman waits for health checks from 4.6 on only, and would run `setup` again
         before each service that depends on it.
@@ -169,8 +169,7 @@ class Compose:
         code = self.engine("wait", setup).strip()
         if code != "0":
             sys.exit(f"setup ended with {code}:\n{self('logs', 'setup')}")
-        others = self("config", "--services").split()
-        self.up(*[one for one in others if one not in (*servers, "setup")])
+        self.up(*services)
         self.wait_for("api")
 
     def wait_for(self, service: str) -> None:
@@ -179,5 +178,8 @@ class Compose:
         try:
             eventually(lambda: self.engine.is_healthy(name), f"{name} is healthy", 120)
         except SystemExit:
-            subprocess.run((self.engine.program, "logs", "--tail", "50", name), env=self.engine.environment)
+            subprocess.run(
+                (self.engine.program, "logs", "--tail", "50", name),
+                env=self.engine.environment,
+            )
             raise

@@ -42,9 +42,7 @@ def make_debian(podman: Podman, suite: str) -> None:
     try:
         run("debootstrap", "--variant=minbase", suite, str(root), MIRROR)
         shutil.copy(AUTHORITIES, root / "etc/authorities.crt")
-        (root / "etc/pip.conf").write_text(
-            "[global]\ncert = /etc/authorities.crt\n"
-        )
+        (root / "etc/pip.conf").write_text("[global]\ncert = /etc/authorities.crt\n")
         # A proxy, a mirror that is old: what apt needs on this machine.
         (root / "etc/apt/apt.conf.d/90machine").write_text(
             run("apt-config", "dump", "Acquire")

@@ -17,4 +17,4 @@ if [ ! -d /var/lib/mysql/mysql ]; then
     set -- "$@" --init-file=/tmp/init.sql
 fi
 exec mysqld --no-defaults --user=mysql --datadir=/var/lib/mysql \
-    --bind-address=0.0.0.0 --socket=/run/mysqld/mysqld.sock --mysqlx=OFF "$@"
+    --bind-address=0.0.0.0 --socket=/run/mysqld/mysqld.sock --mysqlx=OFF --skip-name-resolve "$@"
