@@ -4,8 +4,8 @@ Try the image and both compose files, as docs/containers.md tells: `make contain
     python -m tests.containers                   podman, and images made here
     python -m tests.containers --engine docker   docker, and those of the registry
 
-It needs nothing but Python's own library. With --keep, podman's images stay for the next
-time.
+It needs nothing but Python's own library. With --keep, podman's images stay for the
+next time.
 """
 
 from __future__ import annotations

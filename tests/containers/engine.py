@@ -1,8 +1,8 @@
 """
 What runs containers: podman with images of its own, or docker.
 
-Podman keeps images, containers and networks in a folder that is deleted at the end: those
-of the machine are neither seen nor changed.
+Podman keeps images, containers and networks in a folder that is deleted at the end:
+those of the machine are neither seen nor changed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Docker:
 
 
 class Podman(Docker):
-    """Podman as root, also of Debian 12, whose health checks need somebody to run them."""
+    """Podman as root; without systemd, it runs no health checks by itself."""
 
     program, separator = "podman", "_"
     composer = (str(Path(sys.executable).with_name("podman-compose")),)
