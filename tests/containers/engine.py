@@ -169,7 +169,8 @@ class Compose:
         code = self.engine("wait", setup).strip()
         if code != "0":
             sys.exit(f"setup ended with {code}:\n{self('logs', 'setup')}")
-        self.up(*services)
+        for one in services:
+            self.up(one)
         self.wait_for("api")
 
     def wait_for(self, service: str) -> None:
