@@ -240,6 +240,8 @@ def production(engine: Docker, stack: ExitStack, override: list[str]) -> None:
     replace_the_broker(compose, client)
     upgrade(compose, client, "2")
     use(client)
+    found = compose("exec", "-T", "api", "sh", "-c", "python manage.py doctor || true")
+    say(f"What doctor finds:\n{found.strip()}")
 
 
 def trial(engine: Docker, stack: ExitStack, override: list[str]) -> None:
