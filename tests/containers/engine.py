@@ -20,7 +20,10 @@ from typing import Any
 from tests.support import BASE
 
 STORE = BASE / ".local" / "containers"
-NEEDED = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "debootstrap")
+NEEDED = (
+    "podman", "podman-compose", "runc", "netavark", "aardvark-dns", "iptables",
+    "debootstrap",
+)  # fmt: skip
 #: For machines without systemd, and for sandboxes that allow few rights. crun refuses
 #: some mixtures of cgroups; nobody may raise limits beyond those of this process.
 CONTAINERS_CONF = """
@@ -98,18 +101,22 @@ class Podman(Docker):
 
     def __init__(self) -> None:
         super().__init__()
-        places = f"{os.environ['PATH']}:/usr/lib/podman:/usr/sbin:/sbin"
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        places = f"{path}:/usr/lib/podman:{Path(sys.executable).parent}"
         missing = [name for name in NEEDED if not shutil.which(name, path=places)]
-        if os.geteuid() or missing or not Path(*self.composer).exists():
+        if os.geteuid():
+            missing.append("the rights of root")
+        if missing:
             sys.exit(
-                "Root, Debian's packages and podman-compose are needed: "
-                f"`./project/setup.sh containers` installs them. {' '.join(missing)}"
+                f"Missing: {', '.join(missing)}. "
+                "As root on Debian, `./project/setup.sh containers` installs all."
             )
         STORE.mkdir(parents=True, exist_ok=True)
         for name, text in (("containers", CONTAINERS_CONF), ("storage", STORAGE_CONF)):
             path = STORE / f"{name}.conf"
             path.write_text(text.format(store=STORE))
         self.environment |= {
+            "PATH": path,
             "CONTAINERS_CONF": str(STORE / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(STORE / "storage.conf"),
             "BUILDAH_ISOLATION": "chroot",
@@ -117,6 +124,9 @@ class Podman(Docker):
             "PODMAN_COMPOSE_IN_POD": "false",
             "DISABLE_HC_SYSTEMD": "true",
         }
+        # What a killed run has left.
+        self("rm", "--all", "--force", "--volumes")
+        self("volume", "prune", "--force")
 
     def is_healthy(self, name: str) -> bool:
         return self.answers("healthcheck", "run", name)
