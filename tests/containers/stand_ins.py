@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support import BASE
@@ -23,6 +24,8 @@ def make_stand_ins(podman: Podman) -> list[str]:
     text = "".join(path.read_text() for path in paths)
     kinds = "|".join(path.name for path in FOLDER.iterdir())
     names = sorted(set(re.findall(rf"(?:image:|FROM) ((?:{kinds}):\S+)", text)))
+    if pinned := [name for name in names if "@" in name]:
+        sys.exit(f"What stands in for an image has another digest: {pinned[0]}")
     for name in names:
         folder = FOLDER / name.partition(":")[0]
         [suite] = re.findall(
@@ -41,8 +44,10 @@ def make_debian(podman: Podman, suite: str) -> None:
     root = STORE / suite
     try:
         run("debootstrap", "--variant=minbase", suite, str(root), MIRROR)
-        shutil.copy(AUTHORITIES, root / "etc/authorities.crt")
-        (root / "etc/pip.conf").write_text("[global]\ncert = /etc/authorities.crt\n")
+        if AUTHORITIES.exists():
+            shutil.copy(AUTHORITIES, root / "etc/authorities.crt")
+            pip = "[global]\ncert = /etc/authorities.crt\n"
+            (root / "etc/pip.conf").write_text(pip)
         # A proxy, a mirror that is old: what apt needs on this machine.
         (root / "etc/apt/apt.conf.d/90machine").write_text(
             run("apt-config", "dump", "Acquire")
