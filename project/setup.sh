@@ -5,6 +5,7 @@
 # nginx, Chromium, what compares the API with its OpenAPI document, and what checks the
 # files for deployment.
 # With "bench", what the benchmarks compare with, and wrk.
+# With "containers", podman, and debootstrap for the images that it uses.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -47,6 +48,13 @@ missing_packages() {
         has nginx || echo nginx
     fi
     [ "$with" != bench ] || has wrk || echo wrk
+    if [ "$with" = containers ]; then
+        for one in podman runc iptables debootstrap; do
+            has $one || echo $one
+        done
+        [ -x /usr/lib/podman/netavark ] || echo netavark
+        [ -x /usr/lib/podman/aardvark-dns ] || echo aardvark-dns
+    fi
     ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
@@ -135,3 +143,4 @@ fi
 [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
 [ "$with" != all-tests ] || install_also tests/support/deployment-requirements.txt
 [ "$with" != bench ] || install_also tests/benchmarks/requirements.txt
+[ "$with" != containers ] || install_also tests/containers/requirements.txt
