@@ -9,7 +9,9 @@ manage := DEBUG=1 RABBITMQ_URL=amqp://localhost/ DATABASE_URL=sqlite://:memory: 
 # For each Python and machine on which the project runs.
 compile := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
-tests := $(MAKE) --no-print-directory --keep-going --jobs=2 test-others test-processes
+# On servers that are named, both would use the same databases.
+jobs := $(if $(RABBITMQ_URL)$(DATABASE_URL)$(MONGODB_URL),1,2)
+tests := $(MAKE) --no-print-directory --keep-going --jobs=$(jobs) test-others test-processes
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18

@@ -24,6 +24,7 @@ from messaging.models.lease import Lease, Worker
 from messaging.monitoring.minutes import flusher
 from tests.support import private_servers
 from tests.support.broker import NEW_QUEUE, Broker
+from tests.support.named_servers import NamedServer
 from tests.support.processes import (
     API,
     Processes,
@@ -184,8 +185,9 @@ def outage(servers: SimpleNamespace, broker: Broker) -> Iterator[SimpleNamespace
     """Servers that the test may stop; they are started again afterwards."""
     yield servers
     for server in vars(servers).values():
-        server.resume()
-        server.start()
+        if not isinstance(server, NamedServer):
+            server.resume()
+            server.start()
     connections.close_all()
 
 

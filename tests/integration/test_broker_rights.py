@@ -41,10 +41,7 @@ BODY = json.loads(ANN.encode())
 def user_of(role: str) -> str:
     """Create a user with what a role needs and no more; return its URL."""
     grant = next(one for one in grants() if one.role == role)
-    patterns = {
-        name: getattr(grant, name).replace("\\", "\\\\")
-        for name in ("configure", "write", "read")
-    }
+    patterns = {name: getattr(grant, name) for name in ("configure", "write", "read")}
     return restricted_user(f"u-{uuid.uuid4()}", **patterns)
 
 

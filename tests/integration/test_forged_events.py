@@ -76,7 +76,7 @@ def test_nobody_replaces_or_removes_the_file_of_a_report_by_an_event_of_his_own(
     processes.manage("run_consumer", "report_files")
     sender = restricted_user(
         f"u-{uuid.uuid4()}",
-        write=rf"^(amq\\.default|{QUEUE}\\.public)$",
+        write=rf"^(amq\.default|{QUEUE}\.public)$",
         configure="^$",
         read="^$",
     )

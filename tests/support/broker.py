@@ -12,6 +12,7 @@ import pika
 from django.conf import settings
 
 from . import private_servers
+from .named_servers import NamedRabbitMQ
 from .waiting import eventually
 
 #: Seconds after which RabbitMQ 3.10 has a new quorum queue on disk: killed earlier, it
@@ -91,6 +92,8 @@ class Broker:
 def virtual_host(name: str, *options: str) -> str:
     """Create a virtual host, where no other process consumes; return its URL."""
     server = private_servers.rabbitmq
+    if isinstance(server, NamedRabbitMQ) and not options:
+        return server.virtual_host(name)
     server.control("add_vhost", name, *options)
     server.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
     return f"{server.url}{name}"
@@ -105,14 +108,20 @@ def restricted_user(name: str, **patterns: str) -> str:
     """
     server = private_servers.rabbitmq
     wanted = [patterns.get(kind, ".*") for kind in ("configure", "write", "read")]
-    texts = [f'<<"{text}">>' for text in (name, "/", *wanted)]
-    user, host, by = texts[0], texts[1], '<<"tests">>'
-    topics = f'<<"amq.topic">>, <<"{patterns.get("topics", ".*")}">>, <<".*">>'
+    topics = patterns.get("topics", ".*")
+    if isinstance(server, NamedRabbitMQ):
+        return server.user(name, wanted, topics)
+    user, host, *texts, topics = (
+        '<<"{}">>'.format(text.replace("\\", r"\\"))
+        for text in (name, "/", *wanted, topics)
+    )
+    by = '<<"tests">>'
     module = "rabbit_auth_backend_internal"
     server.control(
         "eval",
         f'{module}:add_user({user}, <<"guest">>, {by}), '
-        f"{module}:set_permissions({', '.join(texts)}, {by}), "
-        f"{module}:set_topic_permissions({user}, {host}, {topics}, {by}).",
+        f"{module}:set_permissions({user}, {host}, {', '.join(texts)}, {by}), "
+        f"{module}:set_topic_permissions("
+        f'{user}, {host}, <<"amq.topic">>, {topics}, <<".*">>, {by}).',
     )
     return f"amqp://{name}:guest@127.0.0.1:{server.port}/"

@@ -35,7 +35,7 @@ def run(experiment: type[Experiment], plan_class: type[Plan], options: Options) 
     """Run an experiment with private servers; print its report, return 0 or 1."""
     plan = plan_class.current()
     if plan is None:
-        restart_in(None, seed=options.seed, partitions=2)
+        restart_in(None, 1, 1, seed=options.seed, partitions=2)
     if not options.api:
         options = replace(options, api=api_command())
     one = experiment(plan, options, lambda line: print(line, flush=True))  # noqa: T201

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from messaging.lab.broker_cluster import BrokerCluster
 from messaging.lab.experiment import Experiment, Options
 from messaging.lab.server import Server
 from messaging.lab.system import Plan, System
@@ -23,9 +24,9 @@ from .replication import Member, Pair
 class PairPlan(Plan):
     """A plan with a primary where other plans have a single server."""
 
-    def servers(self) -> dict[str, Server]:
+    def servers(self, cluster: BrokerCluster | None = None) -> dict[str, Server]:
         """Return the servers without the replica, not started."""
-        servers = super(PairPlan, self).servers()
+        servers = super(PairPlan, self).servers(cluster)
         own = servers["mariadb"]
         servers["mariadb"] = Member(own.directory, 1, own.port)
         return servers

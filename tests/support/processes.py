@@ -21,6 +21,7 @@ from messaging.registry import consumer_name, handlers
 from project.run import api_command
 
 from . import BASE, private_servers
+from .named_servers import with_path
 from .openapi import Document, document_of
 from .waiting import eventually
 
@@ -37,8 +38,7 @@ class Processes:
         self._running: list[subprocess.Popen[bytes]] = []
         self.environment = os.environ | {
             "DATABASE_URL": database_url(),
-            "MONGODB_URL": f"{private_servers.mongodb.url.rpartition('/')[0]}/"
-            f"{connections['reports'].settings_dict['NAME']}",
+            "MONGODB_URL": database_url("reports", private_servers.mongodb),
             "DJANGO_SETTINGS_MODULE": "project.settings",
             "PYTHONUNBUFFERED": "1",
         }
@@ -94,10 +94,9 @@ class Processes:
             process.wait()
 
 
-def database_url() -> str:
-    """Return the URL of the test database in MariaDB."""
-    name = connections["default"].settings_dict["NAME"]
-    return f"{private_servers.mariadb.url.rpartition('/')[0]}/{name}"
+def database_url(alias: str = "default", server: Any = private_servers.mariadb) -> str:
+    """Return the URL of a test database: that in MariaDB, or another server's."""
+    return with_path(server.url, connections[alias].settings_dict["NAME"])
 
 
 class SharedConsumers:

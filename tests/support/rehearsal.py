@@ -1,9 +1,12 @@
 """
-Replaces 0.2.0 by the code of this working tree while clients write, and goes back.
+Replaces a release by a later one while clients write, and goes back.
 
     manage.py shell -c "from tests.support.rehearsal import main; main()"
+    manage.py shell -c "from tests.support.rehearsal import to_next; to_next()"
 
-Old consumers take what new publishers send, and new ones what old publishers send.
+The first replaces 0.2.0 by the code of this working tree, and the second one that code
+by a next release. Old consumers take what new publishers send, and new ones what old
+publishers send.
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ import sys
 import tarfile
 from pathlib import Path
 
+from django.db import connection
+
 from messaging.lab.experiment import Experiment, Options
 from messaging.lab.program import Program
 from messaging.lab.system import Plan, System, api_command
+from messaging.models.parked import Parked
 
 from . import BASE
 from .experiments import Script, run
+from .next_release import NEW_TYPE, write
 
 #: The commit that is released as 0.2.0.
 RELEASED = "922003e"
@@ -41,15 +48,19 @@ def unpack(directory: Path) -> None:
 
 
 class OldSystem(System):
-    """A system whose programs, tables and queues are those of 0.2.0."""
+    """A system whose programs, tables and queues are those of the older release."""
 
     def __init__(self, plan: Plan, processes: int, manage: str, api: str) -> None:
         #: The working trees.
-        self.old, self.new = plan.directory / "0.2.0", BASE
-        unpack(self.old)
+        self.old, self.new = self.releases(plan.directory)
         at = f"env -C {self.old} {sys.executable}"
         api = api.replace("python", at, 1)
         super().__init__(plan, processes, f"{at} manage.py", api)
+
+    def releases(self, directory: Path) -> tuple[Path, Path]:
+        """Return the working trees of 0.2.0 and of today."""
+        unpack(directory / "0.2.0")
+        return directory / "0.2.0", BASE
 
     def manage(self, tree: Path, *command: str) -> None:
         """Run a command of `manage.py` of one of the two."""
@@ -62,7 +73,7 @@ class OldSystem(System):
         )
 
     def prepare(self) -> None:
-        """Make tables and queues as 0.2.0 does."""
+        """Make tables and queues as the older release does."""
         for alias in ("default", "reports"):
             self.manage(self.old, "migrate", "--database", alias)
         self.manage(self.old, "topology", "apply")
@@ -86,8 +97,12 @@ class Upgrade(Script):
         self.pause()
         self.replace(system.consumers, system.old)
         self.pause()
+        self.check()
         self.replace(system.consumers, system.new)
         self.pause()
+
+    def check(self) -> None:
+        """Check what old consumers do with the messages of new publishers."""
 
     def replace(self, programs: list[Program], tree: Path) -> None:
         """Stop each program, and start it from another working tree."""
@@ -103,13 +118,53 @@ class Upgrade(Script):
 
 
 class Rehearsal(Experiment):
-    """The experiment."""
+    """The experiment with 0.2.0."""
 
     system_class = OldSystem
     faults_class = Upgrade
 
 
+class TodaysSystem(OldSystem):
+    """A system of this working tree, which the next release replaces."""
+
+    def releases(self, directory: Path) -> tuple[Path, Path]:
+        """Return the working trees of today and of the next release."""
+        write(directory / "next")
+        return BASE, directory / "next"
+
+
+class NextUpgrade(Upgrade):
+    """Checks that old consumers let wait what they do not know."""
+
+    def check(self) -> None:
+        """Check that the new type waits, and that the new column is filled."""
+        try:
+            assert Parked.objects.filter(event_type=NEW_TYPE).exists()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT COUNT(*) FROM users_user WHERE canal = 'web'")
+                assert cursor.fetchone() > (0,)
+        finally:
+            connection.close()
+
+
+class NextRehearsal(Experiment):
+    """The experiment with the next release."""
+
+    system_class = TodaysSystem
+    faults_class = NextUpgrade
+
+
 def main() -> None:
-    """Run it, and exit with its code."""
+    """Run the first one, and exit with its code."""
+    rehearse(Rehearsal)
+
+
+def to_next() -> None:
+    """Run the second one, and exit with its code."""
+    rehearse(NextRehearsal)
+
+
+def rehearse(experiment: type[Experiment]) -> None:
+    """Run an experiment, and exit with its code."""
     given = Options(seconds=50, processes=2, rate=50, api=api_command())
-    sys.exit(run(Rehearsal, Plan, given))
+    sys.exit(run(experiment, Plan, given))

@@ -1,4 +1,4 @@
-"""A replica replaces MariaDB, and this release 0.2.0, while clients write."""
+"""A replica replaces MariaDB, and one release another, while clients write."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.rehearsal import RELEASED, is_known
 COLUMNS = ("lost", "doubled", "out of order", "partial", "events", "dead letters")
 
 
-def run(name: str) -> str:
+def run(name: str, function: str = "main") -> str:
     """Run an experiment of `tests/support`, and return its output."""
-    code = f"from tests.support.{name} import main; main()"
+    code = f"from tests.support.{name} import {function}; {function}()"
     done = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v0", "-c", code],
         cwd=BASE,
@@ -53,6 +53,16 @@ def test_nothing_is_lost_when_a_replica_takes_over_from_mariadb() -> None:
 @pytest.mark.skipif(not is_known(), reason=f"This clone lacks {RELEASED}, 0.2.0.")
 def test_processes_of_0_2_0_and_of_this_release_work_side_by_side() -> None:
     output = run("rehearsal")
+
+    assert [column(output, name) for name in COLUMNS] == [0] * len(COLUMNS)
+    assert column(output, "requests accepted") > 500, output
+    assert re.search(r"^replace consumer +6 ", output, re.MULTILINE), output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_processes_of_this_release_and_of_the_next_one_work_side_by_side() -> None:
+    output = run("rehearsal", "to_next")
 
     assert [column(output, name) for name in COLUMNS] == [0] * len(COLUMNS)
     assert column(output, "requests accepted") > 500, output

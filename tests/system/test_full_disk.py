@@ -22,6 +22,7 @@ from django.db import connections
 
 from messaging.lab.servers import MariaDB, ServerError
 from tests.support.broker import Broker, virtual_host
+from tests.support.named_servers import with_path
 from tests.support.processes import Processes, start_api
 from tests.support.waiting import eventually
 
@@ -167,7 +168,7 @@ def test_a_full_disk_that_is_freed_loses_no_write(
 ) -> None:
     name = f"full-disk-{uuid.uuid4()}"
     own = Broker(virtual_host(name))
-    mongodb = f"{servers.mongodb.url.rpartition('/')[0]}/{name}"
+    mongodb = with_path(servers.mongodb.url, name)
     processes.environment |= {
         "RABBITMQ_URL": own.url,
         "DATABASE_URL": mariadb.url,

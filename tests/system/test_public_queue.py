@@ -442,11 +442,10 @@ def test_the_order_stays_while_an_ingress_or_a_partition_is_lost(
     lost: str,
     is_named: bool,
 ) -> None:
-    host = site.url.rpartition("/")[2]
-    port = int(site.url.rpartition(":")[2].partition("/")[0])
+    port = private_servers.rabbitmq.port
     client = client_of()
     with Proxy(port) as proxy:
-        through = f"{private_servers.rabbitmq.url_at(proxy.port)}{host}"
+        through = site.url.replace(f":{port}/", f":{proxy.port}/")
         first = start(RABBITMQ_URL=through)
         client.send(creation("ana"))
         user = created("ana")
