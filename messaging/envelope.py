@@ -196,11 +196,7 @@ class Envelope:
 
     @property
     def sender(self) -> str | None:
-        """
-        The user of the broker who published it, if its publisher said so.
-
-        The broker lets nobody name another user.
-        """
+        """The publisher's user, which the broker has checked; None if it named none."""
         return self.own_header(ORIGIN_USER) or self.user_id
 
     @property
@@ -226,11 +222,8 @@ class Envelope:
     @property
     def is_ours(self) -> bool:
         """Whether this project has published it, and has not only forwarded it."""
-        origin = self.own_header(ORIGIN_EXCHANGE)
-        if self.exchange != PARTITIONS or origin is not None:
-            # An event is forwarded to the partition of its key.
-            return settings.EVENTS_EXCHANGE in (self.exchange, origin)
-        return True
+        is_direct = self.own_header(ORIGIN_EXCHANGE) is None
+        return self.is_event or (self.exchange == PARTITIONS and is_direct)
 
     @property
     def unusual(self) -> dict[str, Any]:

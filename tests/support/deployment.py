@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from project.production import REQUIRED
+from project.production import EXAMINED
 from tests.support import BASE
 
 COMPOSE = [BASE / "compose.yaml", BASE / "compose.prod.yaml"]
@@ -58,7 +58,7 @@ def read_variables() -> set[str]:
     """Return the variables that the settings read."""
     folder = BASE / "project" / "settings"
     text = "".join(path.read_text() for path in folder.glob("*.py"))
-    return {*REQUIRED, *re.findall(r"env\.\w+\(\s*\"(\w+)\"", text)}
+    return {*EXAMINED, *re.findall(r"env\.\w+\(\s*\"(\w+)\"", text)}
 
 
 def documented_variables() -> set[str]:
