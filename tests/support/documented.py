@@ -50,7 +50,7 @@ class Shell:
     def start(self, script: str) -> subprocess.Popen[str]:
         """Start commands."""
         return subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", script],
+            ["bash", "-euc", script],
             cwd=BASE,
             env=self.environment,
             stdout=subprocess.PIPE,
