@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from messaging.lab.servers import MongoDB, RabbitMQ
+from messaging.lab.servers import MariaDB, MongoDB, RabbitMQ
 from tests.support.documented import Shell, commands
 from tests.support.processes import API, Processes, start_api
 from tests.support.replication import Member
@@ -47,11 +47,12 @@ class Site:
             MYSQL_CNF=str(cnf),
             MEDIA_ROOT=str(self.media),
             RABBITMQ_URL=self.rabbitmq.url,
-            DATABASE_URL=self.mariadb.url,
+            # As root: the member's other user obeys read_only, and is not made here.
+            DATABASE_URL=MariaDB.url_at(self.mariadb, self.mariadb.port),
             MONGODB_URL=self.mongodb.url,
         )
         self.shell.provide_mongodb_tools()
-        self.rabbitmq.write_tool(folder / "bin" / "rabbitmqctl")
+        self.shell.provide_rabbitmq_tools(self.rabbitmq)
         self.processes = Processes()
         self.processes.environment = self.shell.environment
         self.running: list[subprocess.Popen[bytes]] = []

@@ -41,10 +41,7 @@ PAGE = "runbook.md"
 def shell(no_consumers: None, processes: Processes, tmp_path: Path) -> Shell:
     """A shell with the programs that the page names."""
     made = Shell(tmp_path / "bin", **processes.environment)
-    rabbitmq = private_servers.rabbitmq
-    node = [f"{name}={value}" for name, value in rabbitmq.environment.items()]
-    for name in ("rabbitmqctl", "rabbitmq-diagnostics"):
-        made.provide(name, ["env", *node, rabbitmq.program(name)])
+    made.provide_rabbitmq_tools(private_servers.rabbitmq)
     return made
 
 
@@ -68,9 +65,10 @@ def test_a_frozen_process_is_shown_and_replaced(
     eventually(lambda: held.count() == 2, "it holds both", 20)
     frozen.send_signal(signal.SIGSTOP)
 
-    shown = re.search(rf":{frozen.pid}: dead or frozen", shell.run(show))
+    def is_shown() -> bool:
+        return f":{frozen.pid}: dead or frozen" in shell.run(show, code=None)
 
-    assert shown
+    eventually(is_shown, "it is named", 30)
     shell.environment["PID"] = str(frozen.pid)
     shell.run(end)
     assert frozen.wait(5) == -signal.SIGKILL
