@@ -64,6 +64,8 @@ SENT_AT = "messaging-sent-at"
 #: Header that names who has ordered what a message does: `token:NAME`, `account:ID`,
 #: `command:USER@HOST` or `amqp:USER`.
 ACTOR = "messaging-actor"
+#: A condition that is never met, as no entity has this version.
+NEVER = -1
 #: UUIDs as this package writes them.
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -81,10 +83,9 @@ def _is_id(value: Any) -> bool:
 
 
 #: The headers that only this package sets, and whether it may have set a value: whoever
-#: may publish to `PARTITIONS` may set others. Each condition is believed: the message
-#: with one that is none is refused.
+#: may publish to `PARTITIONS` may set others.
 OWN: dict[str, Callable[[Any], bool]] = {
-    IF_VERSION: lambda value: True,
+    IF_VERSION: _is_number,
     IDEMPOTENCY_KEY: _is_id,
     REPLAYS: partial(_is_number, last=2**31 - 1),
     ASSIGNED_ID: _is_id,
@@ -174,7 +175,9 @@ class Envelope:
         if self.exchange != PARTITIONS and not (name == ACTOR and self.is_event):
             return None
         value = self.headers.get(name)
-        return value if value is not None and OWN[name](value) else None
+        if value is None or OWN[name](value):
+            return value
+        return NEVER if name == IF_VERSION else None
 
     @property
     def own(self) -> dict[str, Any]:

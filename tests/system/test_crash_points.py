@@ -197,9 +197,9 @@ def test_messages_without_ids_are_applied_once_in_order_by_the_next_consumer(
 ) -> None:
     """The third equals the first, and is another request."""
     target = partition_for("users_queue", f"user:{author.pk}")
-    for number, nombre in enumerate(["a", "b", "a"]):
+    for nombre in ["a", "b", "a"]:
         wish = UserUpdate(user_id=author.pk, nombre=nombre)
-        assigned = {ASSIGNED_ID: f"id {number}"}  # as its ingress has forwarded it
+        assigned = {ASSIGNED_ID: str(uuid.uuid4())}  # as its ingress has forwarded it
         broker.send(target, wish.encode(), exchange=PARTITIONS, headers=assigned)
 
     assert consumer(point) == -signal.SIGKILL

@@ -306,7 +306,8 @@ def test_late_and_duplicate_replies_are_dropped_and_counted(shared: Servers) -> 
 
     def counted() -> bool:
         new = Counter(dropped_replies()) - before
-        return new == {"late": 1, "duplicate": 1, "unknown": 1}
+        # A call of an earlier test may be answered late, too.
+        return new == {"late": max(new["late"], 1), "duplicate": 1, "unknown": 1}
 
     eventually(counted, "all three are counted")
     assert call("add", {"a": 1}) == 2
