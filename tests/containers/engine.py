@@ -113,8 +113,8 @@ class Podman(Docker):
             )
         STORE.mkdir(parents=True, exist_ok=True)
         for name, text in (("containers", CONTAINERS_CONF), ("storage", STORAGE_CONF)):
-            path = STORE / f"{name}.conf"
-            path.write_text(text.format(store=STORE))
+            file = STORE / f"{name}.conf"
+            file.write_text(text.format(store=STORE))
         self.environment |= {
             "PATH": path,
             "CONTAINERS_CONF": str(STORE / "containers.conf"),
