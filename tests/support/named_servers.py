@@ -46,10 +46,12 @@ class NamedServer:
 
     def __init__(self, url: str) -> None:
         found = urlsplit(url)
-        if found.scheme not in self.schemes:
-            self._refuse(f"begins with {' or '.join(self.schemes)} for the tests")
-        if "," in url or not found.hostname:
-            self._refuse("names one server for the tests")
+        if found.scheme not in self.schemes or "," in url or not found.hostname:
+            schemes = " or ".join(f"{one}://" for one in self.schemes)
+            problem = (
+                f"{self.variable} must name one server for the tests, by {schemes}."
+            )
+            raise pytest.UsageError(problem)
         own, _, _ = found.netloc.rpartition("@")
         self._host = found.hostname
         self._port = found.port or self.usual_port
