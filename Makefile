@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-all soak bench screenshots lint format clean
-.PHONY: test-processes test-others reference lock audit
+.PHONY: test-processes test-others reference lock audit containers pin-images
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
 # Without the settings of this machine.
@@ -51,6 +51,13 @@ soak: setup ## the long ones, with their figures
 bench: setup ## measure speed beside simpler ways; writes docs/speed.md, in an hour
 	@./project/setup.sh bench
 	$(bin)/python -m tests.benchmarks --write
+
+containers: setup ## build and try the images with podman, as root on Debian
+	@./project/setup.sh containers
+	@$(bin)/python -m tests.containers
+
+pin-images: ## write the digests of the images into the files that name them
+	@python3 deploy/pin-images
 
 reference: setup ## write docs/asyncapi.json and its page; breaking=1 if programs may break
 	@[ -n "$(breaking)" ] || $(manage) asyncapi --check docs/asyncapi.json

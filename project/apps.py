@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db.models.signals import post_delete, post_migrate
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy
@@ -20,6 +20,9 @@ class ProjectConfig(AppConfig):
         from . import signals
 
         user_login_failed.connect(signals.log_failed_login, dispatch_uid="project.apps")
+        user_logged_in.connect(
+            signals.remove_expired_sessions, dispatch_uid="project.sessions"
+        )
         post_delete.connect(
             signals.revoke_tokens, get_user_model(), dispatch_uid="project.revoke"
         )

@@ -6,14 +6,8 @@ from typing import Any
 
 from django.conf import settings
 
-from messaging.rest_framework.described import (
-    JSON,
-    Schema,
-    answer,
-    closed,
-    error_answer,
-    ref,
-)
+from messaging.rest_framework.answers import answer, error_answer
+from messaging.rest_framework.described import JSON, Schema, closed, ref
 from messaging.rest_framework.openapi import QueuedAutoSchema
 
 from .access import PERSONAL, roles_for

@@ -12,8 +12,6 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.core.mail.backends import filebased
 
-from messaging.lab.folders import own_folder
-
 
 class Storage(FileSystemStorage):
     """Files below MEDIA_ROOT."""
@@ -29,8 +27,9 @@ class EmailBackend(filebased.EmailBackend):
     """E-mails as files, for development."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        folder = options.get("file_path") or settings.EMAIL_FILE_PATH  # type: ignore[misc]
-        own_folder(Path(folder))
+        folder = Path(options.get("file_path") or settings.EMAIL_FILE_PATH)  # type: ignore[misc]
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
         super().__init__(*args, **options)
 
     def open(self) -> bool:

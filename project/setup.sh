@@ -5,6 +5,7 @@
 # tests need: PostgreSQL, PgBouncer, Node.js with packages, promtool, nginx, Chromium, what
 # compares the API with its OpenAPI document, and what checks the files for deployment.
 # With "bench", what the benchmarks compare with, and wrk.
+# With "containers", podman, and debootstrap for the images that it uses.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -49,6 +50,13 @@ missing_packages() {
         has nginx || echo nginx
     fi
     [ "$with" != bench ] || has wrk || echo wrk
+    if [ "$with" = containers ]; then
+        for one in podman runc iptables debootstrap; do
+            has $one || echo $one
+        done
+        [ -x /usr/lib/podman/netavark ] || echo netavark
+        [ -x /usr/lib/podman/aardvark-dns ] || echo aardvark-dns
+    fi
     ! needs_browser || has chromium || echo chromium
     # Without it, files of reports have Western European letters only.
     if has apt-get; then
@@ -137,3 +145,4 @@ fi
 [ "$with" != all-tests ] || install_also tests/support/openapi-requirements.txt
 [ "$with" != all-tests ] || install_also tests/support/deployment-requirements.txt
 [ "$with" != bench ] || install_also tests/benchmarks/requirements.txt
+[ "$with" != containers ] || install_also tests/containers/requirements.txt

@@ -1,4 +1,4 @@
-"""What happens after migrations, when accounts change, and when a login fails."""
+"""What happens after migrations, when accounts change, and at logins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import router
 
 from messaging.amqp.tally import tally
@@ -20,6 +21,11 @@ def log_failed_login(**_: Any) -> None:
     """Log and count that a password was wrong. Who tried it is personal data."""
     logger.warning("A login failed")
     tally.count_rejected("failed login")
+
+
+def remove_expired_sessions(**_: Any) -> None:
+    """Remove the sessions of all who are not logged in any more."""
+    SessionStore.clear_expired()
 
 
 def revoke_tokens(instance: Any, **_: Any) -> None:

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
+
+from users.changes import UserChanges
+from users.commands import UserUpdate
 
 from .documents import NO_AUTHOR, overwrite
 from .models import Report, ReportLedger
@@ -21,6 +25,8 @@ from .projection import document_of
 
 logger = logging.getLogger(__name__)
 
+#: What both stores have of a report; a tombstone has none of it.
+CONTENT = ("id_usuario", "visibilidad", "fecha_creacion")
 #: Number of reports to compare at a time.
 CHUNK = 1000
 #: Maximum number of differing reports to keep for a second comparison.
@@ -90,7 +96,12 @@ def look(ids: Iterable[str]) -> dict[str, Difference]:
 
 def _documents(ids: list[str]) -> Any:
     return Report.with_tombstones.filter(pk__in=ids).values(
-        "id_reporte", "version", "deleted", "visibilidad", "id_usuario"
+        "id_reporte",
+        "version",
+        "deleted",
+        "visibilidad",
+        "id_usuario",
+        "fecha_creacion",
     )
 
 
@@ -145,20 +156,51 @@ def _problem(row: ReportLedger | None, document: dict[str, Any] | None) -> str |
 
 def repair(id_reporte: str) -> bool:
     """
-    Write the ledger row to its document again. Return False if that is impossible.
+    Make ledger and document agree. Return False if that is impossible.
 
-    The ledger does not have all the content, such as the description: a missing
-    document can only be restored from a backup. A document without a ledger row is
-    left unchanged.
+    What is newer counts: a document that is newer shows what MySQL has committed and
+    lost. The ledger does not have all the content, such as the description: a missing
+    document can only be restored from a backup.
     """
     with transaction.atomic():
         # While the row is locked, no consumer can write a newer version.
         rows = ReportLedger.objects.select_for_update()
         row = rows.filter(pk=id_reporte).first()
         document = next(iter(_documents([id_reporte])), None)
+        if document and (row is None or row.version < document["version"]):
+            row = _follow(document, row)
         if _problem(row, document) is None:
             return True
         if row is None or document is None or document["deleted"] > row.deleted:
             return False
         overwrite(document_of(row))
     return True
+
+
+def _follow(document: dict[str, Any], row: ReportLedger | None) -> ReportLedger:
+    """Bring a ledger row to the state of a newer document, or insert it."""
+    if row is None:
+        row = ReportLedger(
+            id_reporte=document["id_reporte"],
+            id_usuario=document["id_usuario"] or NO_AUTHOR,
+            visibilidad=0.0,
+            fecha_creacion=document["fecha_creacion"] or timezone.now(),
+        )
+        _count(row.id_usuario)
+    row.version, row.deleted = document["version"], document["deleted"]
+    if not row.deleted:
+        row.visibilidad = document["visibilidad"]
+        row.anonymous = document["id_usuario"] == NO_AUTHOR
+    row.changed_by, row.changed_at = "", timezone.now()
+    row.save()
+    return row
+
+
+def _count(author: int) -> None:
+    """Count a report whose ledger row was lost, and with it the count."""
+    authors = UserChanges([author])
+    if author in authors:
+        count = authors[author].numero_reportes + 1
+        cause = UserUpdate(user_id=author, numero_reportes=count)
+        authors.update(author, cause, **cause.changes)
+        authors.save()

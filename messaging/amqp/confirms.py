@@ -33,7 +33,7 @@ repeating = RepeatingLogger(__name__)
 REFUSED_PAUSE = 0.1
 #: Seconds of refusals of a queue after which another channel is tried: one whose first
 #: message met a quorum queue without a leader refuses all later ones (RabbitMQ 3.10).
-RENEWAL = 2.0
+RENEWAL = 1.0
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024

@@ -15,6 +15,7 @@ import pika
 from messaging.conf import settings
 
 from .channels import close
+from .queues import ConsumerWatchdog
 
 #: Consumed in place of a queue for direct reply-to.
 DIRECT = "amq.rabbitmq.reply-to"
@@ -48,3 +49,5 @@ def consume(
     channel.basic_consume(
         name, received, auto_ack=True, callback=lambda _frame: ready(name)
     )
+    # Not for direct reply-to: a channel that asks about its own is closed with a 541.
+    ConsumerWatchdog(channel, name, close).start()

@@ -14,7 +14,7 @@ from messaging.conf import settings
 from messaging.envelope import PARTITIONS, Envelope
 from messaging.logs.repetition import RepeatingLogger
 
-from .channels import NORMAL, close
+from .channels import CONNECTION_FORCED, NORMAL, close
 
 repeating = RepeatingLogger(__name__)
 
@@ -53,8 +53,9 @@ class Hints:
         self._wake()
 
     def closed(self, error: Exception) -> float:
-        """Return the pause before a new channel."""
-        if getattr(error, "reply_code", None) in NORMAL:
+        """Return the pause before a new channel: a long one after a refusal."""
+        code = getattr(error, "reply_code", None)
+        if code in (None, CONNECTION_FORCED, *NORMAL):
             return 0.0
         text = "The outbox is polled, as %s cannot be used: %s"
         repeating.warning(text, QUEUE, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
@@ -43,21 +43,29 @@ class Reading(Generic[T]):
         self._lock = Lock()
         self._attempt: Future[None] = Future()
         self._attempt.set_result(None)
+        self._began_at = 0.0
 
     @property
     def age(self) -> float | None:
         """Seconds since the value was read; None before."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
-    def begin(self) -> Future[None]:
+    def begin(self) -> None:
         """Read again, unless that is under way or was tried just now."""
         with self._lock:
             is_fresh = time.monotonic() - self._ended_at < FRESH
             if self._attempt.done() and not is_fresh:
-                self._attempt = Future()
+                self._attempt, self._began_at = Future(), time.monotonic()
                 run, attempt = self._run, self._attempt
                 Thread(None, run, self.name, (attempt,), daemon=True).start()
-            return self._attempt
+
+    def wait(self, timeout: float) -> None:
+        """Wait until the attempt ends, or has taken `timeout` seconds."""
+        left = self._began_at + timeout - time.monotonic()
+        try:
+            self._attempt.result(max(0.0, left))
+        except TimeoutError:
+            self.is_up = False
 
     def _run(self, attempt: Future[None]) -> None:
         started = time.monotonic()
@@ -74,7 +82,8 @@ class Reading(Generic[T]):
 
 
 def refresh(readings: Collection[Reading[Any]], timeout: float = TIMEOUT) -> None:
-    """Read from all servers at once, and wait for them no longer than `timeout`."""
-    attempts = {one.begin(): one for one in readings}
-    for attempt in wait(attempts, timeout).not_done:
-        attempts[attempt].is_up = False
+    """Read from all servers at once; who asks while one hangs waits for it no more."""
+    for one in readings:
+        one.begin()
+    for one in readings:
+        one.wait(timeout)

@@ -34,6 +34,8 @@ repeating = RepeatingLogger(__name__)
 BATCH = 500
 #: Seconds between two queries of an empty outbox, with hints however many, and without.
 HINT_PAUSE, IDLE_PAUSE = 0.005, 0.1
+#: Seconds before rows are sent again that waited for their confirm in vain.
+UNCONFIRMED_PAUSE = 1.0
 
 
 class Relay:
@@ -81,10 +83,10 @@ class Relay:
                 connections.close_all()
                 self._stopping.wait(pause())
                 continue
-            if self._is_unconfirmed:
-                self._stopping.wait(pause())
-                continue
             pause = Backoff()
+            if self._is_unconfirmed:
+                self._stopping.wait(UNCONFIRMED_PAUSE)
+                continue
             if not published and not self._stopping.wait(HINT_PAUSE):
                 self._awake.wait(IDLE_PAUSE)
 

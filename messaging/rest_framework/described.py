@@ -1,4 +1,4 @@
-"""The parts of an OpenAPI document: parameters, headers, answers and schemas."""
+"""The parts of an OpenAPI document: schemas and parameters. Answers: `answers.py`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.utils.translation import gettext as _
-from rest_framework import exceptions
 
+from messaging.fields import NO_NUL
 from messaging.message import Message
 from messaging.text import translated
 
-from .bridge import LATE, LATE_TEXT
-from .exceptions import PayloadTooLarge, Unavailable, body_of, validation_error
 from .filters import MAX_WORDS, MomentFilter, NumberFilter, WholeNumberField
 from .headers import KEY_LENGTH, LONGEST_WAIT, VERSION
 
 JSON, HTML = "application/json", "text/html"
+#: A text without NUL that is not blank.
+FILLED = r"^[^\x00]*[^\x00\s][^\x00]*$"
+#: How a time begins that is not before `messaging.fields.EARLIEST_YEAR`.
+YEAR = r"^\s*[1-9][0-9]{3}"
 Schema = dict[str, Any]
 
 
@@ -82,12 +84,13 @@ def closed(properties: dict[str, Schema]) -> Schema:
 
 
 def body_schema(message: type[Message], names: list[str]) -> Schema:
-    """Return the schema of a body with the named fields of a message."""
+    """Return the schema of a body with fields of a message, one of them at least."""
     whole = fields_of(message)
     properties = {name: plain(whole["properties"][name]) for name in names}
     required = [name for name in names if name in whole.get("required", ())]
     schema: Schema = {"type": "object", "properties": properties}
-    schema |= {"required": required} if required else {"minProperties": 1}
+    nothing = {"properties": {name: {"type": "null"} for name in names}}
+    schema |= {"required": required} if required else {"not": nothing}
     return schema | {"description": _("Unknown fields are ignored.")}
 
 
@@ -118,6 +121,9 @@ def plain(schema: Schema) -> Schema:
     about = [translated(found.pop("description", ""))]
     if found.get("format") == "date-time":
         about.append(_("In any form of ISO 8601; without a zone, UTC."))
+        found["pattern"] = YEAR
+    if found.get("pattern") == NO_NUL and found.get("minLength"):
+        found["pattern"] = FILLED
     if found.get("format") == "uri":  # or "": see `messaging.fields.Url`
         found["anyOf"] = [{"format": found.pop("format")}, {"maxLength": 0}]
     text = " ".join(filter(None, about))
@@ -187,9 +193,8 @@ def write_headers(*, exists: bool) -> list[Schema]:
         parameter("traceparent", "header", plain_text, _("The trace (W3C) it is in.")),
     ]
     if exists:
-        pattern = rf"^({VERSION.pattern}|\*)$"
         text = _("The write is applied only to this version, else it fails with 412.")
-        schema = {**plain_text, "pattern": pattern}
+        schema = {**plain_text, "pattern": rf"^({VERSION.pattern}|\*)$"}
         found.append(parameter("If-Match", "header", schema, text))
     return found
 
@@ -216,16 +221,16 @@ def filter_schema(one: Any) -> Schema:
         bounds = {"minimum": field.min_value, "maximum": field.max_value}
         return {"type": "integer", "format": "int64"} | bounds
     if isinstance(one, NumberFilter):
-        return {"type": "number"}
+        return {"type": "number", "maximum": one.get_max_validator().limit_value}
     if isinstance(one, MomentFilter):
         return plain({"type": "string", "format": "date-time"})
-    return {"type": "string", "pattern": r"^[^\x00]*$"}
+    return {"type": "string", "pattern": NO_NUL}
 
 
 def search_parameter(name: str) -> Schema:
     """Return the parameter of a search."""
     text = _("Words that must all be found, %d at most.") % MAX_WORDS
-    schema = {"type": "string", "pattern": r"^[^\x00]*$"}
+    schema = {"type": "string", "pattern": NO_NUL}
     return parameter(name, "query", schema, text, allowEmptyValue=True)
 
 
@@ -236,114 +241,3 @@ def ordering_parameter(name: str, fields: Iterable[str]) -> Schema:
     text = _("One or more fields, separated by commas; a minus is for descending.")
     style = {"style": "form", "explode": False, "allowEmptyValue": True}
     return parameter(name, "query", schema, text, **style)
-
-
-# Answers
-
-
-def headers() -> dict[str, Schema]:
-    """Return the response headers, by name."""
-    texts = {
-        "Allow": _("The methods of this address."),
-        "Content-Disposition": _("The name of the file."),
-        "ETag": _("The version, for `If-Match` and `If-None-Match`."),
-        "Location": _("The address of the operation or, with 201, of what was made."),
-        "Preference-Applied": _("`wait`, if the answer is the outcome."),
-        "Retry-After": _("Seconds after which to try again."),
-        "WWW-Authenticate": _("How to authenticate."),
-        "X-Correlation-ID": _("The id of the message, as it is in logs."),
-        "X-Request-ID": _("The id of the request, to report it."),
-    }
-    return {
-        name: {"description": text, "schema": {"type": "string"}}
-        for name, text in texts.items()
-    }
-
-
-def answer(
-    text: str, schema: Schema | None = None, *names: str, types: Iterable[str] = (JSON,)
-) -> Schema:
-    """Return an answer with a schema for JSON, as other types, and named headers."""
-    described: Schema = {"description": text}
-    if names:
-        described["headers"] = {name: ref(name, "headers") for name in names}
-    if schema is not None:
-        described["content"] = {
-            kind: {"schema": schema if kind == JSON else {"type": "string"}}
-            for kind in types
-        }
-    return described
-
-
-def error_answer(status: int, *names: str, types: Iterable[str] = (JSON,)) -> Schema:
-    """Return the answer for the status of an error, with an example of it."""
-    text, example = errors()[status]
-    names += {401: ("WWW-Authenticate",), 429: ("Retry-After",)}.get(status, ())
-    names += ("Retry-After", "X-Request-ID") if status == 503 else ()
-    schema = ref("BadRequest" if status == 400 else "Error")
-    described = answer(text, schema, *names, types=types)
-    described["content"][JSON]["example"] = example
-    return described
-
-
-def errors() -> dict[int, tuple[str, Any]]:
-    """Return, for each status, when it is answered, and an example of a body."""
-
-    def failed(code: str, detail: str) -> dict[str, str]:
-        return {"code": code, "detail": detail}
-
-    blank = {"nombre": [_("This field cannot be blank.")]}
-    return {
-        400: (
-            _("A field, a header or a parameter is invalid or unknown."),
-            body_of(validation_error(blank)),
-        ),
-        401: (
-            _("There is no token, or it is invalid or has expired."),
-            body_of(exceptions.NotAuthenticated()),
-        ),
-        403: (
-            _("The role, or in a browser the CSRF token, is missing."),
-            body_of(exceptions.PermissionDenied()),
-        ),
-        404: (_("There is no such object."), body_of(exceptions.NotFound())),
-        406: (
-            _("None of the types that `Accept` names can be sent."),
-            body_of(exceptions.NotAcceptable()),
-        ),
-        408: (
-            _("The body did not arrive in the time of the settings."),
-            failed(LATE, _(LATE_TEXT)),
-        ),
-        409: (
-            _("With `Prefer`: it contradicts something that exists."),
-            failed("conflict", _("There is one already.")),
-        ),
-        410: (
-            _("The operation is older than what is remembered."),
-            failed("gone", _("The operation is too old.")),
-        ),
-        412: (
-            _("With `Prefer` and `If-Match`: it has another version."),
-            failed("precondition_failed", _("It has another version.")),
-        ),
-        413: (_("The body is too large."), body_of(PayloadTooLarge())),
-        415: (
-            _("The body has a type that is not supported."),
-            body_of(exceptions.UnsupportedMediaType("text/plain")),
-        ),
-        422: (
-            _("With `Prefer`: it was refused for another reason."),
-            failed("rejected", _("It was refused.")),
-        ),
-        429: (
-            _("The client has sent too many requests."),
-            body_of(exceptions.Throttled(30)),
-        ),
-        503: (
-            _("The broker has not confirmed in time, or a database is unavailable."),
-            body_of(
-                Unavailable(_("The queue did not confirm in time. Try again later."))
-            ),
-        ),
-    }

@@ -23,11 +23,13 @@ from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from rest_framework import filters
+from rest_framework.fields import CharField
 from rest_framework.negotiation import DefaultContentNegotiation
 
 from . import described
-from .described import HTML, JSON, Schema, answer, error_answer, ref
-from .serializers import Write
+from .answers import answer, answer_headers, error_answer
+from .described import FILLED, HTML, JSON, Schema, ref
+from .serializers import MessageSerializer, Write
 from .strict import FORMAT, StrictMixin
 from .viewsets import STATUS_OF_FAILURE, QueuedViewSet
 
@@ -61,7 +63,7 @@ class QueuedAutoSchema(AutoSchema):
             return None
         for name, schema in described.schemas().items():
             register(self.registry, name, schema)
-        for name, header in described.headers().items():
+        for name, header in answer_headers().items():
             register(self.registry, name, header, ResolvedComponent.HEADER)
         operation["parameters"] = self._all_parameters(operation)
         if text := self._text():
@@ -81,6 +83,12 @@ class QueuedAutoSchema(AutoSchema):
         """Return the schema of a body; an answer has all of its fields."""
         parent: Any = super()
         schema = parent._map_serializer(serializer, direction, *args)
+        if direction == "request" and not isinstance(serializer, MessageSerializer):
+            for name, one in schema.get("properties", {}).items():
+                field = getattr(serializer, "fields", {}).get(name)
+                if isinstance(field, CharField) and not field.allow_blank:
+                    one.setdefault("minLength", 1)
+                    one.setdefault("pattern", FILLED)
         if direction == "response" and "properties" in schema:
             schema |= described.closed(schema["properties"])
             for field in schema["properties"].values():

@@ -17,6 +17,7 @@ from messaging.models import Inbox
 from messaging.operations import Outcome, operation_id
 
 from .headers import etag_of
+from .metadata import WriteMetadata
 from .outcomes import save_and_wait
 from .serializers import Write
 from .strict import StrictMixin
@@ -29,6 +30,7 @@ STATUS_OF_FAILURE = {"not_found": 404, "conflict": 409, "precondition_failed": 4
 class QueuedViewSet(StrictMixin, viewsets.ReadOnlyModelViewSet):
     """Reads come from the database; a write touches none, and publishes a command."""
 
+    metadata_class = WriteMetadata
     #: By name of the action.
     writes: ClassVar[dict[str, Write]]
 

@@ -11,18 +11,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from itertools import cycle
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from messaging.amqp.backoff import Backoff
-from messaging.amqp.channels import CONNECTION_FORCED, NORMAL, close
+from messaging.amqp.channels import CONNECTION_FORCED, NORMAL
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
-from messaging.amqp.queues import ConsumerWatchdog, QueueProbe
+from messaging.amqp.queues import QueueProbe
 from messaging.amqp.reply_queue import consume
 from messaging.conf import settings
 from messaging.envelope import PARTITIONS, SHORT, Envelope
@@ -240,15 +239,14 @@ class Replies:
 
     def opened(self, channel: Any) -> None:
         """Consume a new queue."""
-        ready = partial(self._subscribed, channel)
-        consume(channel, self.address, next(self._exchanges), self._received, ready)
+        exchange = next(self._exchanges)
+        consume(channel, self.address, exchange, self._received, self._subscribed)
 
-    def _subscribed(self, channel: Any, address: str) -> None:
+    def _subscribed(self, address: str) -> None:
         self.address = address
         self._refusal = None
         self._pause = Backoff()
         self._ready.set()
-        ConsumerWatchdog(channel, address, close).start()
 
     def closed(self, error: Exception) -> float:
         """Prepare the next queue; return the seconds until it may be declared."""

@@ -146,7 +146,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "project.formats"
 
-CSRF_FAILURE_VIEW = "project.missing.csrf_failure"
 LOGIN_URL = "rest_framework:login"
 LOGIN_REDIRECT_URL = "/"
 

@@ -26,6 +26,7 @@ from . import servers  # first: it sets Django up with these servers
 # isort: split
 from . import (
     accepting,
+    capacity,
     draining,
     growing,
     page,
@@ -58,6 +59,10 @@ ROWS: dict[str, Callable[[Effort], Row]] = {
     "backlog": growing.backlog_row,
     "rows": growing.rows_row,
     "lists": reading.lists_row,
+    "batches": capacity.batches_row,
+    "reads": capacity.reads_row,
+    "replicas": capacity.replicas_row,
+    "resize": capacity.resize_row,
 }
 #: The rows of --quick, which take two minutes together.
 QUICK_ROWS = ("accept-16", "publish-16", "drain", "failing", "mixed", "relay")

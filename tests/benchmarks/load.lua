@@ -1,5 +1,5 @@
--- Sends another e-mail with each request, and counts the answers by status.
--- Arguments after "--": a prefix of the e-mails, and a token or "-".
+-- Creates users, with another e-mail each time, or reads a path, and counts the answers
+-- by status. Arguments after "--": a prefix of the e-mails, a token or "-", and the path.
 local threads = {}
 
 function setup(thread)
@@ -8,7 +8,7 @@ function setup(thread)
 end
 
 function init(args)
-   prefix, token = args[1], args[2]
+   prefix, token, path = args[1], args[2], args[3]
    sent = 0
    answers = {}
    headers = { ["Content-Type"] = "application/json" }
@@ -18,6 +18,9 @@ function init(args)
 end
 
 function request()
+   if path then
+      return wrk.format("GET", path, headers)
+   end
    sent = sent + 1
    local body = string.format(
       '{"nombre": "John", "apellido": "Doe", "email": "%s.%d.%d@example.com", ' ..

@@ -37,12 +37,22 @@ class Load:
 
 def post_users(port: int, connections: int, seconds: int, token: str) -> Load:
     """Create users from so many connections, another e-mail with each request."""
+    return run(port, connections, seconds, token)
+
+
+def read(port: int, connections: int, seconds: int, token: str, path: str) -> Load:
+    """Read a path from so many connections."""
+    return run(port, connections, seconds, token, path)
+
+
+def run(port: int, connections: int, seconds: int, token: str, *path: str) -> Load:
+    """Run the script, and return what it counted."""
     output = subprocess.run(
         [
             "wrk", "--threads=1", f"--connections={connections}",
             f"--duration={seconds}s", "--timeout=10s", f"--script={SCRIPT}",
             f"http://127.0.0.1:{port}/users/",
-            "--", f"{random.getrandbits(48):012x}", token or "-",
+            "--", f"{random.getrandbits(48):012x}", token or "-", *path,
         ],
         stdout=subprocess.PIPE,
         text=True,

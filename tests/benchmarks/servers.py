@@ -128,20 +128,21 @@ class Installation:
     """This project with a database and a virtual host of its own."""
 
     def __init__(
-        self, database: str = "messaging", partitions: int = 1, host: str = ""
+        self,
+        database: str = "messaging",
+        partitions: int = 1,
+        host: str = "",
+        **others: Any,
     ) -> None:
         self.database = database
         self.host = host
         self._is_prepared = False
-        self.messaging = {
-            "URL": f"{rabbitmq.url}{host}",
-            "QUEUES": {QUEUE: {"PARTITIONS": partitions}},
-        }
+        self.messaging = others | {"QUEUES": {QUEUE: {"PARTITIONS": partitions}}}
 
     @property
     def url(self) -> str:
         """The address of its virtual host."""
-        return str(self.messaging["URL"])
+        return f"{rabbitmq.url}{self.host}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -164,19 +165,24 @@ class Installation:
                 "set_permissions", "-p", self.host, "guest", ".*", ".*", ".*"
             )
         for command in ("migrate --verbosity 0 --database default", "topology apply"):
-            subprocess.run(
-                [sys.executable, "manage.py", *command.split()],
-                cwd=BASE,
-                env=self.environment,
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
+            self.manage(command)
         self._is_prepared = True
+
+    def manage(self, command: str) -> None:
+        """Run a command of `manage.py`."""
+        subprocess.run(
+            [sys.executable, "manage.py", *command.split()],
+            cwd=BASE,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
 
     @contextmanager
     def settings(self) -> Iterator[None]:
         """Let this process build messages with its partitions."""
-        with override_settings(MESSAGING=settings.MESSAGING | self.messaging):
+        own = self.messaging | {"URL": self.url}
+        with override_settings(MESSAGING=settings.MESSAGING | own):
             yield
 
 

@@ -119,6 +119,9 @@ def test_every_kind_of_difference_is_found_and_repaired_where_possible(
     delete_report(undead)
     ReportLedger.objects.filter(pk=undead).update(deleted=False)
     ReportLedger.objects.filter(pk=unknown).delete()
+    buried = delete_report(make_report(author))
+    ReportLedger.objects.filter(pk=buried).delete()
+    User.objects.filter(pk=author.pk).update(numero_reportes=7)
     expected = {
         missing: "missing",
         behind: "behind",
@@ -127,6 +130,7 @@ def test_every_kind_of_difference_is_found_and_repaired_where_possible(
         reborn: "behind",
         undead: "different",
         unknown: "unknown",
+        buried: "unknown",
     }
 
     code, output = check("--json")
@@ -136,19 +140,21 @@ def test_every_kind_of_difference_is_found_and_repaired_where_possible(
     code, output = check("--repair", "--json")
     assert code == 1
     repaired = {one["id_reporte"] for one in json.loads(output) if one["repaired"]}
-    assert repaired == {behind, ahead, other, reborn}
-    assert found() == {
-        missing: "missing",
-        undead: "different",
-        unknown: "unknown",
-    }
+    assert repaired == {behind, ahead, other, reborn, unknown, buried}
+    assert found() == {missing: "missing", undead: "different"}
+    assert ReportLedger.objects.get(pk=ahead).version == 9
+    assert ReportLedger.objects.get(pk=buried).deleted
+    # The one that has an author counts for it again.
+    assert User.objects.get().numero_reportes == 8
     shown = {one.pk: one for one in Report.objects.all()}
     assert shown.keys() == {fine, behind, ahead, other, unknown}
     assert {one.visibilidad for one in shown.values()} == {2.0}
     assert {one.id_usuario for one in shown.values()} == {author.pk}
-    # A repaired one goes on from the version of the ledger.
-    handle(ReportUpdateVisibility(id_reporte=ahead, visibilidad=5))
-    assert Report.objects.get(pk=ahead).visibilidad == 5
+    # A repaired one goes on from the newer version.
+    for one in (ahead, unknown):
+        handle(ReportUpdateVisibility(id_reporte=one, visibilidad=5))
+        assert Report.objects.get(pk=one).visibilidad == 5
+    assert Report.objects.get(pk=ahead).version == 10
 
 
 def test_the_command_reports_full_agreement(author: User) -> None:

@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
+from messaging import serves
 from messaging.amqp import addresses
 from messaging.amqp.addresses import Address
 from messaging.amqp.async_publisher import AsyncPublisher
 from messaging.amqp.client import connect
 from messaging.amqp.connection import Connection
 from messaging.amqp.outgoing import PublishRequest
-from messaging.amqp.publisher import Publisher
+from messaging.amqp.publisher import Publisher, publisher
 from messaging.amqp.subscription import Subscription
+from messaging.amqp.wake_up import HINT, Hints
 from messaging.doctor import servers as examination
 from messaging.doctor.findings import Level
 from messaging.envelope import Envelope
@@ -30,9 +32,12 @@ from messaging.exceptions import MessagingError, Unconfirmed
 from messaging.lab.processes import free_port
 from messaging.lab.proxy import Proxy
 from messaging.lab.servers import RabbitMQ
-from messaging.rpc.client import Replies, ReplyLost
+from messaging.rpc.client import Replies, ReplyLost, replies
+from messaging.rpc.functions import served
+from messaging.rpc.server import Server
 from tests.support.broker import Broker
 from tests.support.processes import Processes, start_api
+from tests.support.rpc_servers import is_served
 from tests.support.waiting import eventually
 
 #: Seconds within which a living node is used after a node has refused or closed a
@@ -128,12 +133,26 @@ class Users:
         self.subscription.attach(self.consumer)
         self.consumer.start()
         self.subscription.begin()
+        self.woken = threading.Event()
+        self.relay = Connection("relay", Hints(self.woken.set))
+        self.relay.start()
+        self.function = f"whoami-{uuid.uuid4()}"
+        serves(self.function)(self.whoami)
+        self.server = Server(served[self.function], threads=1)
+        self.server.connection.start()
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+
+    def whoami(self) -> str:
+        """Return the name of the function that is served."""
+        return self.function
 
     @property
     def connections(self) -> list[Connection]:
         """All connections."""
         of_publishers = [self.publisher.connection, self.in_loop.connection]
-        return [*of_publishers, self.replies.connection, self.consumer]
+        of_receivers = [self.replies.connection, self.consumer, self.relay]
+        return [*of_publishers, *of_receivers, self.server.connection]
 
     def work(self, broker: Broker) -> None:
         """Raise an error unless each can do its work now."""
@@ -146,13 +165,26 @@ class Users:
             assert reply.result(5).body == b"{}"
         broker.send("users_queue.0", b"{}")
         assert self.subscription.take(1, 5)
+        self.woken.clear()
+        eventually(self.is_woken, "the relay gets a hint", CLOSED)
+        with publisher.replaced_by(self.publisher), replies.replaced_by(self.replies):
+            eventually(lambda: is_served(self.function), "it is served", CLOSED)
+
+    def is_woken(self) -> bool:
+        """Send a hint, and return whether one has arrived; a lost node may keep one."""
+        self.publisher.publish(HINT)
+        return self.woken.wait(0.2)
 
     def close(self) -> None:
         """Close all connections."""
         self.subscription.end()
+        self.server.stop()
+        self.thread.join()
+        del served[self.function]
         self.in_loop.close()
-        for one in (self.publisher, self.replies, self.consumer):
+        for one in (self.publisher, self.replies, self.consumer, self.relay):
             one.close()
+        self.server.connection.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from django.urls import resolve
 from project.access import PERSONAL, RIGHTS, roles_for
 from reports.documents import store, write_documents
 from reports.models import Report
-from tests.support.access import ask, token
+from tests.support import private_servers
+from tests.support.access import REPORT, USER, ask, token
+from tests.support.broker import Broker
 from tests.support.processes import API
 from users.models import User, UserLedger
 
@@ -187,6 +190,35 @@ def test_no_field_is_missing_in_the_table(path: str) -> None:
     assert known <= TABLE[path].keys()
 
 
+class Write(NamedTuple):
+    """A write of the row that the tests know, or of another."""
+
+    endpoint: str
+    #: Those that may send it, and a body that is valid by itself.
+    roles: str
+    body: dict[str, Any]
+
+    def may_set(self, rule: Rule) -> bool:
+        """Return whether a field is one of its command."""
+        return bool(rule.create if self.endpoint.startswith("POST") else rule.change)
+
+
+WRITES = {
+    "/users/": [
+        Write("POST /users/", EDITOR, USER),
+        Write("PUT /users/1/", EDITOR, {"nombre": "Eva"}),
+        Write("PATCH /users/1/", EDITOR, {"nombre": "Eva"}),
+    ],
+    "/reports/": [
+        Write("POST /reports/", EDITOR, REPORT),
+        Write("PATCH /reports/uno/", MODERATOR, {"visibilidad": 3.0}),
+    ],
+}
+#: What user 1 may write, except for his e-mail.
+OWN = ("PUT /users/1/", "PATCH /users/1/", "POST /reports/")
+EACH_WRITE = [(path, write) for path, writes in WRITES.items() for write in writes]
+
+
 class Client(NamedTuple):
     """A client with a token."""
 
@@ -209,6 +241,20 @@ class Client(NamedTuple):
         if self.user == 1 and rule.read != NOBODY:
             return self.may(READERS)
         return self.finds_by(rule)
+
+    def writes(self, write: Write, field: str = "") -> bool:
+        """Return whether it may send a write at all, or with a field."""
+        allowed = self.may(write.roles)
+        if self.user is None:
+            return allowed
+        # A user writes about himself, without his e-mail, and creates reports.
+        is_own = write.endpoint in (
+            "PUT /users/1/",
+            "PATCH /users/1/",
+            "POST /reports/",
+        )
+        is_own = is_own and field != "email"
+        return allowed and self.user == 1 and is_own
 
 
 @pytest.fixture(params=[None, 1, 2], ids=["nobody's", "own", "another's"])
@@ -285,3 +331,54 @@ def test_a_role_searches_its_fields_and_no_others(
             continue
         is_found = rule.searched and client.finds_by(rule)
         assert len(answer.json()["results"]) == is_found
+
+
+@pytest.mark.parametrize(("path", "field"), EACH)
+def test_a_role_writes_its_fields_and_no_others(
+    stored: API, clients: list[Client], path: str, field: str
+) -> None:
+    """A field that is not of the command is left out, whoever sends it."""
+    rule, value = TABLE[path][field], value_of(field)
+    broker = Broker(f"{private_servers.rabbitmq.url}access")
+    partition = f"{path.strip('/')}_queue.0"
+    with broker.channel() as channel:
+        channel.queue_purge(partition)
+    expected = []
+    for client in clients:
+        for write in WRITES[path]:
+            body = write.body | {field: value}
+            answer = ask(stored, write.endpoint, client.token, json=body)
+
+            place = f"{write.endpoint} by {client.roles} of {client.user}"
+            is_allowed = client.writes(write, field)
+            assert answer.status_code == (202 if is_allowed else 403), place
+            if is_allowed:
+                expected.append((place, write.may_set(rule)))
+
+    broker.send(partition, b"{}")
+    found = []
+    with broker.channel() as channel:
+        for _, _, body in channel.consume(partition, auto_ack=True):
+            if body == b"{}":
+                break
+            found.append(json.loads(body).get(field) == value)
+        channel.cancel()
+    # What is refused is not sent.
+    assert found == [is_set for _, is_set in expected], expected
+
+
+@pytest.mark.parametrize(("path", "write"), EACH_WRITE)
+def test_options_names_the_fields_that_a_role_writes_and_no_others(
+    stored: API, clients: list[Client], path: str, write: Write
+) -> None:
+    method, _, address = write.endpoint.partition(" ")
+    wanted = {field for field, rule in TABLE[path].items() if write.may_set(rule)}
+    for client in clients:
+        answer = ask(stored, f"OPTIONS {address}", client.token)
+        if not client.may(READERS):
+            assert answer.status_code == 403
+            continue
+        found = answer.json().get("actions", {}).get(method, {})
+        # Which reports a user may create depends on the body.
+        is_told = client.writes(write) and (client.user is None or path == "/users/")
+        assert found.keys() == (wanted if is_told else set())

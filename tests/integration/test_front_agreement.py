@@ -13,22 +13,12 @@ from typing import Any
 import pytest
 
 from project.tokens import issue_token
+from tests.support.access import BODIES as VALID
+from tests.support.access import REPORT, USER
 from tests.support.broker import Broker
 from tests.support.two_ways import Request, Way, way
 
-USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
-REPORT = {"id_usuario": 1, "tipo_reporte": 2, "descripcion": "Un bache"}
 REPORT_ID = "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11"
-#: A valid body for each endpoint.
-VALID: dict[str, Any] = {
-    "POST /users/": USER,
-    "PUT /users/1/": {"nombre": "Eva"},
-    "PATCH /users/1/": {"nombre": "Eva"},
-    "DELETE /users/1/": None,
-    "POST /reports/": REPORT,
-    f"PATCH /reports/{REPORT_ID}/": {"visibilidad": 2.5, "penalize_author": True},
-    f"DELETE /reports/{REPORT_ID}/": None,
-}
 JSON = ("Content-Type", "application/json")
 MEBIBYTE = 1024 * 1024
 
@@ -105,6 +95,7 @@ CHANGES: list[tuple[str, Any]] = [
     for body in (
         {}, {"visibilidad": 0}, {"visibilidad": 1000}, {"visibilidad": 1000.5},
         {"visibilidad": "1"}, {"visibilidad": 1, "penalize_author": None},
+        {"visibilidad": 2.5, "penalize_author": True},
         {"visibilidad": 1, "penalize_author": 1}, {"visibilidad": True},
     )
 ] + [

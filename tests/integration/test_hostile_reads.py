@@ -1,4 +1,7 @@
-"""Hostile searches, filters, orderings and cursors find nothing and cost little."""
+"""
+Hostile searches, filters, orderings and cursors find nothing and cost little, in the
+API and in the admin.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ from typing import Any
 
 import pytest
 import requests
+from django.contrib.auth.models import User as Account
 from django.db import connections
+from django.test import Client
 
+from messaging.dead_letters.letters import Failure
+from messaging.models import DeadLetter, Parked
 from reports.documents import store, write_documents
 from reports.models import Report
+from tests.support.letters import command, give_up
 from tests.support.processes import API
 from users.models import User
 
@@ -48,6 +56,12 @@ PARAMETERS = {
     "/reports/": ["search", "id_usuario", "tipo_reporte", "visibilidad_min",
                   "fecha_creacion_before", "ordering", "cursor", "page_size"],
 }  # fmt: skip
+#: The lists of the admin that can be searched.
+SEARCHED = [
+    "users/user", "reports/report", "reports/notification", "messaging/deadletter",
+    "messaging/parked", "messaging/inbox", "messaging/outbox", "messaging/lease",
+    "messaging/worker", "auth/user", "auth/group",
+]  # fmt: skip
 EACH = [(path, name) for path, names in PARAMETERS.items() for name in names]
 
 
@@ -147,3 +161,55 @@ def test_a_value_of_any_length_is_answered(
         answer = requests.get(f"{filled.url}{path}?{name}={value}", timeout=LIMIT)
         assert answer.status_code < 500
     assert get(filled, "/health/live").status_code == 200
+
+
+@pytest.fixture
+def admin(filled: API, client: Client) -> Client:
+    """An administrator, with rows of long texts in the lists of messages as well."""
+    failure = Failure("rejected", LONG[:900])
+    give_up(*(command({"nombre": LONG}, message_id=f"d{n}") for n in range(ROWS)))
+    give_up(command({}, message_id="d"), failure=failure)
+    Parked.objects.create(
+        partition="users_queue.0",
+        message_id="p",
+        event_type="user.create",
+        key="k",
+        attempts=1,
+        error=LONG,
+        body=b"{}",
+        properties="{}",
+        size=2,
+        parked_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    client.force_login(Account.objects.create_superuser("mira", password="mira"))
+    return client
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_an_expression_in_a_search_of_the_admin_is_a_text(
+    admin: Client, name: str
+) -> None:
+    for one in EXPRESSIONS:
+        start = time.monotonic()
+        answer = admin.get(f"/admin/{name}/", {"q": one})
+
+        assert time.monotonic() - start < LIMIT, one
+        assert answer.status_code == 200, one
+        # What is found has it: the reason of a dead letter, and names of queues.
+        if one.replace('"', "").replace("'", "").strip() and one not in (".", "_"):
+            assert list(answer.context["cl"].result_list) == [], one
+    for one in BYTES:
+        answer = admin.get(f"/admin/{name}/?q={one}")
+        assert answer.status_code < 500, one
+    assert User.objects.count() == Report.objects.count() == ROWS
+    assert DeadLetter.objects.count() == ROWS + 1
+
+
+def test_an_expression_finds_no_story_of_a_message(admin: Client) -> None:
+    for one in EXPRESSIONS:
+        start = time.monotonic()
+        answer = admin.get("/admin/messaging/inbox/story/", {"q": one})
+
+        assert time.monotonic() - start < LIMIT, one
+        assert answer.status_code == 200, one
+        assert not answer.context["stories"], one

@@ -101,6 +101,35 @@ def test_events_of_an_entity_are_published_in_order(
     assert all(versions == list(range(1, 21)) for versions in received.values())
 
 
+def test_what_a_queue_refused_is_published_soon_after_it_takes_messages_again(
+    listener: Listener,
+    broker: Broker,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+    every_line: None,
+) -> None:
+    pauses = {"CONFIRM_TIMEOUT": 0.3, "BACKOFF": (60.0, 60.0)}
+    settings.MESSAGING = settings.MESSAGING | pauses
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    store_events(users=1, versions=1)
+    relay = Relay()
+    thread = threading.Thread(target=relay.run)
+    with broker.channel() as channel:
+        name = f"full-{uuid.uuid4()}"
+        channel.queue_declare(name, exclusive=True, arguments=full)
+        channel.queue_bind(name, "events", "user.*")
+        broker.send(name, b"")
+        thread.start()
+        try:
+            eventually(lambda: "must wait" in caplog.text, "it is refused")
+            channel.queue_purge(name)
+
+            eventually(stored(lambda: not Outbox.objects.exists()), "it is published")
+        finally:
+            relay.stop()
+            thread.join()
+
+
 def test_a_rolled_back_event_is_never_published(listener: Listener) -> None:
     with transaction.atomic():
         publish(UserDeleted(user_id=1, version=1))

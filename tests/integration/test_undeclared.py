@@ -16,19 +16,21 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from messaging import CallTimeout, NoServer, call, serves
+from messaging.amqp import queues
 from messaging.amqp.client import connect
-from messaging.amqp.publisher import Publisher
-from messaging.cluster.repartition import plan
+from messaging.amqp.publisher import Publisher, publisher
+from messaging.cluster.repartition import differences, plan
 from messaging.doctor.findings import Level
 from messaging.doctor.rpc import functions
 from messaging.doctor.topology import topology
 from messaging.envelope import PARTITIONS, Envelope
 from messaging.exceptions import MessagingError, NotThere, Unroutable
 from messaging.models import Outbox
-from messaging.rpc.client import Replies, replies
+from messaging.registry import handlers
+from messaging.rpc.client import Replies, ReplyLost, replies
 from messaging.rpc.functions import served
 from messaging.rpc.server import Server
-from messaging.topology import partition_name
+from messaging.topology import Binding, declared, partition_name
 from tests.support.broker import Broker
 from tests.support.processes import Processes, start_api
 from tests.support.waiting import eventually, stored
@@ -65,11 +67,27 @@ class Site:
 
     def permissions(self) -> list[dict[str, str]]:
         """Return the permissions of the user."""
-        listed = self._server.control(
-            "list_user_permissions", self.user, "--formatter", "json"
-        )
-        found: list[dict[str, str]] = json.loads(listed)
+        return self._listed("user_permissions", self.user)
+
+    def bindings(self) -> list[dict[str, str]]:
+        """Return all bindings."""
+        columns = ("source_name", "routing_key", "destination_name")
+        return self._listed("bindings", *columns, "-p", self.name)
+
+    def policies(self) -> list[dict[str, str]]:
+        """Return all policies."""
+        return self._listed("policies", "-p", self.name)
+
+    def _listed(self, what: str, *arguments: str) -> list[dict[str, str]]:
+        command = (f"list_{what}", *arguments, "--formatter", "json")
+        found: list[dict[str, str]] = json.loads(self._server.control(*command))
         return found
+
+    def url_of_administrator(self) -> str:
+        """Let the administrator do everything here; return the address."""
+        permissions = ("-p", self.name, "guest", ".*", ".*", ".*")
+        self._server.control("set_permissions", *permissions)
+        return f"{self._server.url}{self.name}"
 
 
 @pytest.fixture
@@ -116,13 +134,14 @@ def serving(name: str) -> Iterator[None]:
 
 @contextmanager
 def receiving() -> Iterator[Replies]:
-    """Receive replies on a connection of the site."""
-    own = Replies().connect()
+    """Call, and receive replies, on connections of the site."""
+    own, sender = Replies().connect(), Publisher("test")
     try:
-        with replies.replaced_by(own):
+        with replies.replaced_by(own), publisher.replaced_by(sender):
             yield own
     finally:
         own.close()
+        sender.close()
 
 
 def test_what_is_missing_is_waited_for_and_everything_works_once_it_is_there(
@@ -169,19 +188,39 @@ def test_the_exported_permissions_are_all_that_is_needed(site: Site) -> None:
         assert ".*" not in found[kind]
 
 
+def test_what_is_imported_is_what_the_project_would_declare(
+    site: Site, settings: Any
+) -> None:
+    site.make()
+    owner = {"URL": site.url_of_administrator(), "DECLARE": True}
+    settings.MESSAGING = settings.MESSAGING | owner
+
+    with connect("test") as client:
+        # A queue with other arguments would have to be replaced, or differ.
+        assert [one for one in plan(client) if one.action != "record"] == []
+        assert list(differences(client)) == []
+    found = {tuple(one.values()) for one in site.bindings()}
+    wanted = [one for one in declared() if isinstance(one, Binding)]
+    assert len(wanted) > 5
+    for one in wanted:
+        assert (one.exchange, one.routing_key, one.queue) in found
+    names = {one["name"] for one in site.policies()}
+    assert names >= {"messaging-leaders", *(f"limit-{queue}" for queue in handlers)}
+
+
 def test_a_publisher_says_what_is_missing_and_who_makes_it(site: Site) -> None:
     site.allow(".*")
-    publisher = Publisher("test")
+    own = Publisher("test")
     try:
         with pytest.raises(Unroutable, match=f"{PARTITIONS}.*topology export"):
-            publisher.publish(Envelope(b"{}", FIRST, exchange=PARTITIONS))
+            own.publish(Envelope(b"{}", FIRST, exchange=PARTITIONS))
         with pytest.raises(NotThere):
-            publisher.declare()
+            own.declare()
         site.make()
-        publisher.publish(Envelope(b"{}", FIRST, exchange=PARTITIONS))
-        publisher.declare()
+        own.publish(Envelope(b"{}", FIRST, exchange=PARTITIONS))
+        own.declare()
     finally:
-        publisher.close()
+        own.close()
 
 
 def test_doctor_and_plan_name_what_is_missing_and_change_nothing(site: Site) -> None:
@@ -219,6 +258,19 @@ def test_calls_are_answered_without_any_queue_for_replies(site: Site) -> None:
         eventually(lambda: answers(name), "it is served", 40)
 
         assert own.address.startswith("amq.rabbitmq.reply-to.")
+
+
+def test_replies_without_a_queue_can_arrive_for_as_long_as_one_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question about such a queue would end the connection."""
+    site.make()
+    monkeypatch.setattr(queues, "WATCH_PAUSE", 0.05)
+
+    with receiving() as own, own.expected("any", 10) as reply:
+        with pytest.raises(TimeoutError) as error:
+            reply.result(1)
+        assert not isinstance(error.value, ReplyLost)
 
 
 def answers(name: str) -> bool:

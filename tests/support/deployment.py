@@ -13,6 +13,8 @@ from project.production import EXAMINED
 from tests.support import BASE
 
 COMPOSE = [BASE / "compose.yaml", BASE / "compose.prod.yaml"]
+#: What `make containers` adds to both.
+OVERRIDE = BASE / "tests" / "containers" / "mongodb.yaml"
 MANIFESTS = sorted((BASE / "deploy" / "kubernetes").glob("*.yaml"))
 UNITS = sorted((BASE / "deploy" / "systemd").glob("project-*.*"))
 COMMON = BASE / "deploy" / "systemd" / "project-.service.d" / "all.conf"
@@ -34,7 +36,9 @@ def image_variables() -> dict[str, str]:
 def compose_variables(path: Path) -> dict[str, str]:
     """Return the variables of services that run the project."""
     services = documents(path)[0]["services"].values()
-    mine = [one["environment"] for one in services if "build" in one]
+    mine = [
+        one["environment"] for one in services if "build" in one or path == OVERRIDE
+    ]
     return {name: value for one in mine for name, value in one.items()}
 
 

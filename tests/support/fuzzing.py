@@ -69,7 +69,8 @@ ENCODINGS: list[Any] = [None] * 4 + [
 HEADERS: list[Any] = [
     None, True, 0, -1, 2**31, 2**62, "", "x" * 300, "\x00", "00-" + "1" * 32, b"\xff",
     datetime(2024, 1, 1, tzinfo=UTC), [1, [2, ["x"]]], {"a": {"b": [None]}},
-    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "events",
+    "7d793037-a076-4c1f-8a3b-2f1d0a5c9e11", [{"reason": "rejected", "count": 2**62}],
 ]  # fmt: skip
 NAMES = [*OWN, TRACEPARENT, "tracestate", "partition-key", "deadline", "x-death", "CC"]
 
@@ -118,6 +119,12 @@ def samples() -> list[dict[str, Any]]:
         for message in channel["messages"].values()
         for example in message.get("examples", ())
     ]
+
+
+def samples_for(queue: str) -> list[dict[str, Any]]:
+    """Return the same, most of them of messages that a queue accepts."""
+    own = [one for one in samples() if one["event_type"] in handlers[queue]]
+    return samples() + own * (2 * len(samples()) // len(own))
 
 
 def as_read(text: bytes) -> str | bytes:

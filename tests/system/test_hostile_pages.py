@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User as Account
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.actions import JavaScript
 
 from messaging.models import DeadLetter, Parked
 from reports.models import Report, ReportFile
@@ -260,3 +261,31 @@ def test_an_e_mail_and_a_file_contain_nothing_that_runs(
     assert root.keys().isdisjoint({"/AA", "/Names", "/AcroForm"})
     assert not any(one.get("/Annots") for one in reader.pages)
     assert "onerror" in reader.pages[0].extract_text().replace("\n", "")
+    with new_page(page.context.browser) as opened:
+        # Not even in a program that takes it for HTML.
+        opened.set_content(f"<h1>{message['Subject']}</h1>{text.decode()}")
+        check(opened, "e-mail")
+    assert said_by(page.context.browser, saved) == ["the end"]
+
+
+def said_by(started: Any, file: Path) -> list[str]:
+    """
+    Open a PDF file in the browser; return what its scripts have said until its end.
+
+    That it runs scripts at all shows one that is added, which says that it is loaded.
+    """
+    added = PdfWriter(clone_from=file)
+    added.add_open_action(JavaScript("app.alert('the end')"))
+    added.write(file.with_name("added.pdf"))
+    said: list[str] = []
+    with new_page(started) as opened:
+        opened.on("dialog", lambda one: (said.append(one.message), one.dismiss()))
+        opened.on("request", lambda one: said.append(one.url) if is_sent(one) else None)
+        with opened.expect_event("dialog", lambda one: one.message == "the end"):
+            visit(opened, file.with_name("added.pdf").as_uri())
+    return said
+
+
+def is_sent(request: Any) -> bool:
+    """Return whether a request leaves the browser."""
+    return str(request.url).startswith(("http", "ws", "ftp"))

@@ -54,6 +54,22 @@ def test_only_amqp_and_the_lab_import_pika() -> None:
     assert users == {"amqp", "lab"}
 
 
+def test_only_programs_for_development_import_the_lab() -> None:
+    """It needs psutil, which is not in requirements.lock."""
+    allowed = {"project/run.py", "users/lab.py", "reports/lab.py"}
+    allowed |= {"messaging/management/commands/crash_lab.py"}
+    # Only if servers of `make run` are there.
+    allowed |= {"project/settings/base.py"}
+    found = {
+        path.relative_to(BASE).as_posix()
+        for folder in ("messaging", "project", "users", "reports")
+        for path, name in imports(folder)
+        if name.startswith("messaging.lab") and "lab" not in path.parent.parts
+    }
+
+    assert found == allowed
+
+
 def test_only_its_own_folder_imports_rest_framework() -> None:
     users = {
         path.relative_to(BASE / "messaging").parts[0]

@@ -19,6 +19,7 @@ from tests.support import BASE
 from tests.support.deployment import (
     COMPOSE,
     MANIFESTS,
+    OVERRIDE,
     UNITS,
     compose_variables,
     documented_variables,
@@ -32,7 +33,7 @@ from tests.support.deployment import (
 
 VARIABLES = {
     "Dockerfile": image_variables(),
-    **{path.name: compose_variables(path) for path in COMPOSE},
+    **{path.name: compose_variables(path) for path in (*COMPOSE, OVERRIDE)},
     "kubernetes": manifest_variables(),
     "systemd": unit_variables(),
 }
@@ -195,7 +196,21 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
 
 def test_compose_files_have_the_form_of_their_schema() -> None:
     check = tool("check-jsonschema")
-    run(check, "--builtin-schema", "vendor.compose-spec", *map(str, COMPOSE))
+    paths = map(str, (*COMPOSE, OVERRIDE))
+    run(check, "--builtin-schema", "vendor.compose-spec", *paths)
+
+
+def test_workflows_have_the_form_of_their_schema() -> None:
+    paths = map(str, (BASE / ".github" / "workflows").glob("*.yml"))
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *paths)
+
+
+def test_the_variables_of_the_shell_are_explained_where_they_are_used() -> None:
+    text = (BASE / "compose.prod.yaml").read_text()
+    lines = re.findall(r"^#   ([A-Z_, ]+)  ", text, re.MULTILINE)
+    explained = {name for line in lines for name in line.strip().split(", ")}
+
+    assert set(re.findall(r"\$\{(\w+)", text)) == explained
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)

@@ -43,7 +43,7 @@ class Command(TerminalCommand):
             f"{DIFFERS} if some differ, {UNKNOWN} if a server is unavailable.",
         )
         check.add_argument(
-            "--repair", action="store_true", help="make them agree with the ledger"
+            "--repair", action="store_true", help="make both agree, by what is newer"
         )
         check.add_argument("--json", action="store_true", help="print one JSON array")
         check.add_argument(

@@ -1,0 +1,1 @@
+"""Programs from before the move that `docs/moving-in.md` is about."""
