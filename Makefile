@@ -22,7 +22,8 @@ setup: ## install system packages and .venv, whatever is missing
 run: setup ## start servers, API and consumers; Ctrl-C stops all
 	@$(bin)/python -m project.run
 
-test: setup ## the default tests, half of them beside the others
+test: ## the default tests, half of them beside the others
+	@./project/setup.sh tests
 	@$(tests) selection="not slow and not soak"
 
 test-others:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 
 from .text import storable
 
@@ -220,12 +220,13 @@ class TimeLimitExceeded(MessagingError):
 
 
 #: Raised when the broker or `MESSAGING["DATABASE"]` fails. `OperationalError` includes
-#: `Unavailable`; `ProgrammingError` may mean that a migration has yet to create a table
-#: or column.
+#: `Unavailable`; `InternalError` is what PostgreSQL raises while it is read-only, and
+#: `ProgrammingError` may mean that a migration has yet to create a table or column.
 SERVER_FAILURES = (
     Unconfirmed,
     Unroutable,
     OperationalError,
     InterfaceError,
+    InternalError,
     ProgrammingError,
 )

@@ -23,12 +23,15 @@ SERVERS = {
     "DATABASE_URL": "mysql://project:<password>@db.example.com:3306/messaging",
     "MONGODB_URL": "mongodb://project:<password>@mongo.example.com:27017/reports",
 }
-#: All that must be set, and must be strong if it is set.
+#: Further servers, if any.
+OTHERS = "DATABASE_REPLICA_URL"
+#: All that must be set, or must be strong if it is set.
 EXAMINED = (
     *KEYS,
     "SECRET_KEY_FALLBACKS",
     "ALLOWED_HOSTS",
     *SERVERS,
+    OTHERS,
     "CSRF_TRUSTED_ORIGINS",
     "EMAIL_URL",
 )
@@ -54,14 +57,13 @@ def problems(environment: Mapping[str, str]) -> Iterator[str]:
         yield "ALLOWED_HOSTS is missing: names of the API's host, like api.example.com."
     elif "*" in hosts:
         yield "ALLOWED_HOSTS is weak: it allows every host."
-    for name, example in SERVERS.items():
+    for name in (*SERVERS, OTHERS):
         url = environment.get(name, "")
-        if not url:
-            yield f"{name} is missing: an address like {example}"
-            continue
-        weak = {weakness_of(escaped(one)) for one in SEVERAL.split(url)} - {""}
+        weak = {weakness_of(escaped(one)) for one in SEVERAL.split(url) if one} - {""}
         if weak:
             yield f"{name} is weak: {min(weak)}."
+        elif not url and name in SERVERS:
+            yield f"{name} is missing: an address like {SERVERS[name]}"
     if "*" in environment.get("CSRF_TRUSTED_ORIGINS", ""):
         yield "CSRF_TRUSTED_ORIGINS is weak: it has a wildcard. Name each origin."
     # Without a password it may be a server that asks for none.

@@ -207,22 +207,13 @@ def without_secrets(url: str) -> str:
 
 def prepare(administrator: bool) -> str:
     """Migrate the databases and apply the topology; return how to log in, if known."""
-
-    def default() -> str:
-        python("manage.py", "migrate", "--verbosity", "0", "--database", "default")
-        if not administrator:
-            return ""
-        is_open = Environment().bool("OPEN_ACCESS")
-        # Where anyone may do anything, it need not be a secret.
-        password = "" if is_open else own_secret(LOCAL / "admin-password")
-        return python("-c", ADMINISTRATOR, ADMIN_PASSWORD=password)
-
-    reports = ["manage.py", "migrate", "--verbosity", "0", "--database", "reports"]
-    with ThreadPoolExecutor() as pool:
-        hint = pool.submit(default)
-        others = [reports, ["manage.py", "topology", "apply"]]
-        list(pool.map(lambda arguments: python(*arguments), others))
-        return hint.result()
+    python("manage.py", "upgrade")
+    if not administrator:
+        return ""
+    is_open = Environment().bool("OPEN_ACCESS")
+    # Where anyone may do anything, it need not be a secret.
+    password = "" if is_open else own_secret(LOCAL / "admin-password")
+    return python("-c", ADMINISTRATOR, ADMIN_PASSWORD=password)
 
 
 def python(*arguments: str, **environment: str) -> str:

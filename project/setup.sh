@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what `make run` and the tests need: system packages, then .venv.
-# Servers that RABBITMQ_URL or DATABASE_URL name are not installed. With the argument
-# "all-tests" also what only slow tests need: PostgreSQL, Node.js with packages, promtool,
-# nginx, Chromium, what compares the API with its OpenAPI document, and what checks the
-# files for deployment.
+# Servers that RABBITMQ_URL or DATABASE_URL name are not installed, except with the
+# argument "tests": some tests need private ones. With "all-tests" also what only slow
+# tests need: PostgreSQL, PgBouncer, Node.js with packages, promtool, nginx, Chromium, what
+# compares the API with its OpenAPI document, and what checks the files for deployment.
 # With "bench", what the benchmarks compare with, and wrk.
 # With "containers", podman, and debootstrap for the images that it uses.
 set -eu
@@ -28,6 +28,7 @@ has() {
 }
 
 given() {
+    [ "$with" != tests ] && [ "$with" != all-tests ] || return 1
     eval "[ -n \"\${$1:-}\${$1_FILE:-}\" ]" || grep -Eqs "^(export )?$1(_FILE)?=." .env
 }
 
@@ -42,6 +43,7 @@ missing_packages() {
     if [ "$with" = all-tests ]; then
         has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
             echo postgresql
+        has pgbouncer || echo pgbouncer
         has node || echo nodejs
         has npm || echo npm
         has promtool || echo prometheus

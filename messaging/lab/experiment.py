@@ -17,7 +17,7 @@ from .faults import Faults
 from .node_faults import NodeFaults
 from .sender import Messages, Requests
 from .system import Plan, System
-from .verdict import CONNECTIONS, LOST, SeenEvent, Verdict, judge
+from .verdict import CONNECTIONS, LOST, DeadLetter, SeenEvent, Verdict, judge
 from .witness import Witness
 from .workload import FOREIGN_SHARE, Client, discover
 
@@ -238,12 +238,16 @@ class Experiment:
             self._left, self._moved_at = left, now
         return not left or min(quiet, now - self._moved_at) > STUCK_AFTER
 
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return what must be the operations that were to fail."""
+        return dead_letters()
+
     def _judge(self) -> Verdict:
         verdict = judge(
             self.record.attempts,
             self.witness.events,
             {kind: one.read_stores() for kind, one in self.workloads.items()},
-            dead_letters(),
+            self.dead_letters(),
         )
         for place, number in self._left.items():
             verdict.find(LOST, place, f"{number} messages are left", number)

@@ -114,6 +114,8 @@ REPLICAS = {
     f"replica-{number}": values | {"TEST": {"MIRROR": "default"}}
     for number, values in enumerate(env.db_urls("DATABASE_REPLICA_URL"), 1)
 }
+# Whatever the server's own default is.
+DATABASES["default"]["TEST"] = {"CHARSET": "utf8mb4"}
 for mysql in (DATABASES["default"], *REPLICAS.values()):
     mysql |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     if mysql["ENGINE"].endswith("mysql"):

@@ -89,7 +89,7 @@ def test_no_header_stops_or_holds_up_a_consumer(
     is_named: bool,
 ) -> None:
     consumer = processes.manage("run_consumer", "users")
-    name = exchange.replace(".", r"\\.") or r"amq\\.default"
+    name = exchange.replace(".", r"\.") or r"amq\.default"
     user = restricted_user(
         f"u-{uuid.uuid4()}", write=f"^{name}$", configure="^$", read="^$"
     )

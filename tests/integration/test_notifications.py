@@ -245,7 +245,7 @@ def test_what_is_not_one_plain_address_gets_no_e_mail(
 
     assert mail_server.mails == []
     (letter,) = dead_letters(QUEUE)
-    assert letter.kind == "rejected"
+    assert letter.kind == "projection"
 
 
 def test_an_international_domain_is_written_in_ascii(
@@ -376,7 +376,7 @@ def test_a_recipient_refused_for_good_is_a_dead_letter_that_can_be_sent_later(
     react(QUEUE, event)
 
     (letter,) = dead_letters(QUEUE)
-    assert letter.kind == "rejected"
+    assert letter.kind == "projection"
     assert "550 5.1.1 No such user here" in letter.reason
     row = Notification.objects.get()
     assert row.status == Notification.Status.REFUSED

@@ -46,10 +46,12 @@ class NamedServer:
 
     def __init__(self, url: str) -> None:
         found = urlsplit(url)
-        if found.scheme not in self.schemes:
-            self._refuse(f"begins with {' or '.join(self.schemes)} for the tests")
-        if "," in url or not found.hostname:
-            self._refuse("names one server for the tests")
+        if found.scheme not in self.schemes or "," in url or not found.hostname:
+            schemes = " or ".join(f"{one}://" for one in self.schemes)
+            problem = (
+                f"{self.variable} must name one server for the tests, by {schemes}."
+            )
+            raise pytest.UsageError(problem)
         own, _, _ = found.netloc.rpartition("@")
         self._host = found.hostname
         self._port = found.port or self.usual_port
@@ -57,6 +59,8 @@ class NamedServer:
         self._user = unquote(found.username or "")
         self.password = unquote(found.password or "")
         self.url = found._replace(netloc=f"{own}@{place}" if own else place).geturl()
+        options = found.query.lower()
+        self._has_tls = found.scheme == "amqps" or "ssl_" in options or "tls" in options
         #: Whether the tests have begun to use it.
         self._is_used = False
 
@@ -68,7 +72,7 @@ class NamedServer:
     @property
     def port(self) -> int:
         """Its port, for tests that put a proxy before it."""
-        if self._host not in HERE or "tls" in self.url or "ssl" in self.url:
+        if self._host not in HERE or self._has_tls:
             pytest.skip(f"A proxy cannot be put before {self.variable}.")
         return self._port
 

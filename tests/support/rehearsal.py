@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 from django.db import connection
@@ -23,6 +24,7 @@ from django.db import connection
 from messaging.lab.experiment import Experiment, Options
 from messaging.lab.program import Program
 from messaging.lab.system import Plan, System, api_command
+from messaging.lab.verdict import DeadLetter
 from messaging.models.parked import Parked
 
 from . import BASE
@@ -152,6 +154,15 @@ class NextRehearsal(Experiment):
 
     system_class = TodaysSystem
     faults_class = NextUpgrade
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return them under the type that the clients know."""
+        return [
+            replace(one, event_type="user.update")
+            if one.event_type == NEW_TYPE
+            else one
+            for one in super().dead_letters()
+        ]
 
 
 def main() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from messaging.lab.processes import find_program
+from messaging.lab.servers import PostgreSQL
 from tests.support import BASE
 from tests.support.broker import Broker
 from tests.support.messages import ANN, handle
+from tests.support.private_servers import DIRECTORY
 from tests.support.processes import Processes
 from users.models import User
 
@@ -63,3 +68,16 @@ def user(broker: Broker) -> User:
     """A user to rename."""
     handle(ANN)
     return User.objects.get()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server, running."""
+    if not (Path("/usr/lib/postgresql").exists() or find_program("postgres")):
+        if "CI" in os.environ:
+            pytest.fail("PostgreSQL is missing: apt-get install postgresql.")
+        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
+    # Another user than root runs it.
+    DIRECTORY.chmod(0o711)
+    with PostgreSQL(DIRECTORY / "postgresql") as server:
+        yield server

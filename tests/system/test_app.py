@@ -19,24 +19,9 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
-from messaging.lab.processes import find_program
 from messaging.lab.servers import PostgreSQL, Server
 from tests.support import BASE
 from tests.support.broker import virtual_host
-from tests.support.private_servers import DIRECTORY
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL server, running."""
-    if not (Path("/usr/lib/postgresql").exists() or find_program("postgres")):
-        if "CI" in os.environ:
-            pytest.fail("PostgreSQL is missing: apt-get install postgresql.")
-        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
-    # Another user than root runs it.
-    DIRECTORY.chmod(0o711)
-    with PostgreSQL(DIRECTORY / "postgresql") as server:
-        yield server
 
 
 @pytest.mark.slow

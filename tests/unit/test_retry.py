@@ -90,6 +90,23 @@ def test_who_is_at_fault(
     assert outcome(decision) == expected
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "expected"),
+    [
+        (Reject("no"), "exhausted", "rejected"),
+        # Its handler has committed: what failed is the projection, for whatever reason.
+        (Reject("no"), "projection", "projection"),
+        (ValueError(), "projection", "projection"),
+    ],
+)
+def test_a_refused_projection_stays_one(
+    error: Exception, kind: str, expected: str
+) -> None:
+    decision = decide(error, "users_queue", 1000, kind=kind)
+
+    assert outcome(decision) == expected
+
+
 class Unspeakable(Exception):
     """An error that cannot be shown."""
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -218,6 +219,43 @@ def test_the_database_of_reports_is_taken_from_its_url(url: str, name: str) -> N
     assert done.stdout.strip().splitlines()[-1] == name
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"selection": 3.0, "connect": 3.0, "socket": 15.0, "set": None}),
+        (
+            # Names of options are the same in any case.
+            "?serverselectiontimeoutms=9000&socketTimeoutMS=60000&replicaSet=rs0",
+            {"selection": 9.0, "connect": 3.0, "socket": 60.0, "set": "rs0"},
+        ),
+    ],
+)
+def test_options_of_the_url_of_mongodb_win_over_the_defaults(
+    query: str, expected: dict[str, Any]
+) -> None:
+    script = """
+import json
+from django.db import connections
+from pymongo import MongoClient
+options = connections["reports"].get_connection_params()
+found = MongoClient(**options, connect=False).options
+pool = found.pool_options
+print(json.dumps({
+    "selection": found.server_selection_timeout,
+    "connect": pool.connect_timeout,
+    "socket": pool.socket_timeout,
+    "set": found.replica_set_name,
+}))
+"""
+
+    done = manage(
+        "shell", "--no-imports", "-c", script,
+        MONGODB_URL=f"mongodb://u:5cret@127.0.0.1:1/reports{query}", SECRET_KEY=KEY,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout) == expected, done.stderr
+
+
 WEAK_KEYS = ["a" * 100, "short", "insecure-development-key-of-at-least-32-bytes"]
 WEAK = {
     "SECRET_KEY": ["", *WEAK_KEYS],
@@ -270,9 +308,21 @@ def test_each_missing_or_weak_setting_is_named_in_one_line(
     assert list(problems(environment | {name: ""}))
 
 
+def test_a_replica_needs_a_strong_password_as_its_primary_does() -> None:
+    environment = PRODUCTION | {"SECRET_KEY": KEY}
+    url = "mysql://shop:5cret@replica-1/x,mysql://root:root@replica-2/x"
+
+    [line] = problems(environment | {"DATABASE_REPLICA_URL": url})
+
+    assert line == "DATABASE_REPLICA_URL is weak: everybody knows its password."
+    refused = manage("check", SECRET_KEY=KEY, DATABASE_REPLICA_URL=url)
+    assert (refused.returncode, refused.stderr.splitlines()) == (1, [line])
+
+
 @pytest.mark.parametrize(
     ("name", "url"),
     [
+        ("DATABASE_REPLICA_URL", "mysql://shop:5cret@r-1/x,mysql://shop:a,b@r-2/x"),
         ("DATABASE_URL", "mysql://shop@%2Frun%2Fmysqld%2Fmysqld.sock/messaging"),
         ("DATABASE_URL", "mysql://shop@db/x?ssl_cert=/etc/ssl/shop.pem"),
         ("MONGODB_URL", "mongodb://%2Frun%2Fmongodb.sock/reports"),
