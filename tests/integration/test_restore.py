@@ -250,6 +250,7 @@ def test_an_empty_broker_gets_its_queues_and_what_is_in_the_outbox(
     publisher.close()
 
 
+@pytest.mark.slow
 def test_messages_with_an_id_that_come_again_have_no_second_effect(
     outage: SimpleNamespace, processes: Processes, broker: Broker, tmp_path: Path
 ) -> None:

@@ -34,6 +34,8 @@ from tests.support.waiting import eventually, stored
 from users.commands import UserCreate
 from users.models import User
 
+pytestmark = pytest.mark.slow
+
 PAGE = "runbook.md"
 
 
