@@ -205,9 +205,8 @@ class Envelope:
     @property
     def actor(self) -> str:
         """Who has ordered what it does; "" if that is unknown."""
-        if given := self.own_header(ACTOR):
-            return storable(given, SHORT)
-        return storable(f"amqp:{self.sender}", SHORT) if self.sender else ""
+        unnamed = f"amqp:{self.sender}" if self.sender else ""
+        return storable(self.own_header(ACTOR) or unnamed, SHORT)
 
     @property
     def sent_ms(self) -> int | None:
@@ -287,8 +286,7 @@ class Delivery:
     @property
     def is_again(self) -> bool:
         """Whether the broker says that it may have been delivered before."""
-        again = self.envelope.own_header(REDELIVERED)
-        return self.redelivered or again is not None
+        return self.redelivered or self.envelope.own_header(REDELIVERED) is not None
 
     @property
     def mark(self) -> str:
