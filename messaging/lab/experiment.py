@@ -239,7 +239,7 @@ class Experiment:
         return not left or min(quiet, now - self._moved_at) > STUCK_AFTER
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return what must be the operations that were to fail."""
+        """Return all dead letters: the operations that were to fail, and no others."""
         return dead_letters()
 
     def _judge(self) -> Verdict:

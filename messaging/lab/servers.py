@@ -303,18 +303,20 @@ class PostgreSQL(Server):
 
     def _install(self) -> None:
         """Initialise the data, under a temporary name until it is complete."""
-        draft = self.directory / "data.new"
+        draft, given = self.directory / "data.new", self.directory / "given"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        if not os.geteuid():
-            shutil.chown(draft, "postgres", "postgres")
+        own_secret(self.directory / "password")
+        # A pipe of this user may be closed to the other one.
+        shutil.copy(self.directory / "password", given)
+        for path in () if os.geteuid() else (draft, given):
+            shutil.chown(path, "postgres", "postgres")
         command = [*self._user, self.program("initdb"), "-D", str(draft)]
         command += ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
-        command += ["--locale=C", "--no-instructions", "--pwfile=/dev/stdin"]
+        command += ["--locale=C", "--no-instructions", "--pwfile", str(given)]
         with self.log.open("ab") as log:
-            done = subprocess.run(
-                command, input=self.password.encode(), stdout=log, stderr=log, cwd="/"
-            )
+            done = subprocess.run(command, stdout=log, stderr=log, cwd="/")
+        given.unlink()
         if done.returncode:
             raise self._failure(f"cannot be installed (exit code {done.returncode})")
         draft.rename(self.data)

@@ -23,7 +23,7 @@ from tests.support.named_servers import with_path
 from tests.support.pooler import PgBouncer
 from tests.support.private_servers import DIRECTORY
 from tests.support.processes import API, Processes, start_api
-from tests.support.replication import Member, Pair
+from tests.support.replication import USER, Member, Pair
 from tests.support.waiting import eventually
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
@@ -143,7 +143,10 @@ def start_upgrade(processes: Processes, log: Path) -> subprocess.Popen[bytes]:
 def test_an_upgrade_that_is_killed_is_finished_by_the_one_that_waits(
     pair: Pair, outage: SimpleNamespace, tmp_path: Path
 ) -> None:
-    pair.primary.execute("CREATE DATABASE upgrading CHARACTER SET utf8mb4")
+    pair.primary.execute(
+        "CREATE DATABASE upgrading CHARACTER SET utf8mb4",
+        f"GRANT ALL ON upgrading.* TO {USER}@'127.0.0.1'",
+    )
     new = Processes()
     new.environment |= {
         "DATABASE_URL": with_path(pair.primary.url, "upgrading"),
