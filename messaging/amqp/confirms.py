@@ -21,7 +21,7 @@ from messaging.exceptions import Unconfirmed, Unroutable
 from messaging.logs.repetition import RepeatingLogger
 from messaging.topology import how_to_make
 
-from .channels import NORMAL, close
+from .channels import NORMAL
 from .connection import Connection
 from .encoding import UNSENDABLE
 from .outgoing import Outgoing, PublishRequest
@@ -31,15 +31,16 @@ repeating = RepeatingLogger(__name__)
 
 #: Seconds before a message that a queue refused is sent again.
 REFUSED_PAUSE = 0.1
-#: Seconds of refusals of a queue after which another channel is tried: one whose first
-#: message met a quorum queue without a leader refuses all later ones (RabbitMQ 3.10).
-RENEWAL = 1.0
+#: Seconds without a confirm after a queue has refused a message, until another node is
+#: tried, at first and at most; they double. A channel that met a quorum queue without a
+#: leader refuses or keeps all that follows (RabbitMQ 3.10), but it may also be full.
+PATIENCE = (1.0, 60.0)
 #: Bytes of bodies that await their confirm at a time: if the broker stops reading, they
 #: stay in the memory of this process.
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 #: Seconds between two looks, and looks without any confirm, although some are due,
 #: after which another node is tried: this one may be cut off from the others.
-LOOK_PAUSE, LOOKS = 1.0, 10
+LOOK_PAUSE, LOOKS = 0.5, 20
 #: Seconds in which messages that are sent again go alone, to be confirmed before others
 #: make the broker close the channel once more.
 HEAD_START = 0.2
@@ -76,8 +77,10 @@ class ConfirmChannel:
         self._trial = Trial()
         #: Messages that a queue refused (`basic.nack`) and that are sent again.
         self._refused: list[Outgoing] = []
-        #: By exchange and routing key: since when this channel refuses messages there.
+        #: By exchange and routing key: since when this channel refuses messages there,
+        #: and how long that is borne.
         self._refusing: dict[tuple[str, str], float] = {}
+        self._patience = PATIENCE[0]
         self._flush_is_due = False
 
     def attach(self, connection: Connection) -> None:
@@ -130,17 +133,26 @@ class ConfirmChannel:
         channel.connection.ioloop.call_later(LOOK_PAUSE, look)
 
     def _look(self, channel: Any) -> None:
-        connection = channel.connection
         if not channel.is_open or channel is not self._channel:
             return
         is_due = bool(self._unconfirmed) and not self._connection.blocked
         self._looks = self._looks + 1 if is_due else 0
-        if self._looks <= LOOKS:
+        if not self._refusing:
+            self._patience = PATIENCE[0]
+        if self._looks > LOOKS:
+            leave(channel, "The node confirms nothing.")
+        elif self._refuses_for_long():
+            self._patience = min(2 * self._patience, PATIENCE[1])
+            leave(channel, "The node refuses messages.")
+        else:
             self._look_again(channel)
-            return
-        # As after missed heartbeats; what is unconfirmed is sent again.
-        error = ConnectionError("The node confirms nothing.")
-        connection._terminate_stream(error)
+
+    def _refuses_for_long(self) -> bool:
+        """Return whether a queue has refused what is still to be confirmed."""
+        too_early = time.monotonic() - self._patience
+        suspects = {one for one, since in self._refusing.items() if since < too_early}
+        due = (*self._unconfirmed.values(), *self._refused) if suspects else ()
+        return any(place_of(one) in suspects for one in due)
 
     def unblocked(self) -> None:
         """Send what has waited until the broker accepts messages again."""
@@ -272,10 +284,7 @@ class ConfirmChannel:
             loop = self._channel.connection.ioloop
             loop.call_later(REFUSED_PAUSE, self._send_refused)
         self._refused.append(outgoing)
-        now = time.monotonic()
-        since = self._refusing.setdefault(place_of(outgoing), now)
-        if len(settings.urls) > 1 and now - since > RENEWAL:
-            close(self._channel)
+        self._refusing.setdefault(place_of(outgoing), time.monotonic())
 
     def _send_refused(self) -> None:
         with self._lock:
@@ -315,6 +324,11 @@ class ConfirmChannel:
         """Put a message back in front, with the lock held."""
         if not outgoing.request.given_up:
             self._waiting.appendleft(outgoing)
+
+
+def leave(channel: Any, why: str) -> None:
+    """End the connection of a channel, as after missed heartbeats, to try another."""
+    channel.connection._terminate_stream(ConnectionError(why))
 
 
 def place_of(outgoing: Outgoing) -> tuple[str, str]:

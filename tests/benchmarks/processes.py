@@ -67,8 +67,8 @@ class Program:
 
     def stop(self) -> None:
         """Terminate the program, and kill what is left of it."""
-        self.process.terminate()
-        with suppress(psutil.TimeoutExpired):
+        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            self.process.terminate()
             self.process.wait(15)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from messaging import serves
-from messaging.amqp import addresses
+from messaging.amqp import addresses, confirms
 from messaging.amqp.addresses import Address
 from messaging.amqp.async_publisher import AsyncPublisher
 from messaging.amqp.client import connect
@@ -282,23 +283,29 @@ def test_publishers_leave_a_node_that_confirms_nothing(
         threaded.close()
 
 
-def test_a_channel_on_which_a_queue_refuses_messages_for_long_is_replaced(
-    broker: Broker, nodes: Nodes
+def test_publishers_try_other_nodes_less_and_less_often_while_a_queue_refuses(
+    broker: Broker, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only on a new channel RabbitMQ asks anew which node leads the queue."""
+    """Only there a queue may have a leader, but it may also be full."""
+    monkeypatch.setattr(confirms, "PATIENCE", (0.2, 60.0))
     name = f"full-{uuid.uuid4()}"
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    nodes.prefer(0)
     publisher = Publisher("test")
     with broker.channel() as channel:
         channel.queue_declare(name, durable=True, arguments=full)
         try:
             publisher.publish(Envelope(b"0", name))
-            first = publisher.channel._channel
+            connection, moments = publisher.connection, []
             publisher.send(PublishRequest([Envelope(b"1", name)]))
+            for _ in range(4):
+                address = connection.address
+                eventually(lambda a=address: connection.address != a, "another one")
+                moments.append(time.monotonic())
 
-            eventually(
-                lambda: publisher.channel._channel not in (first, None), "another one"
-            )
+            times = [after - before for before, after in itertools.pairwise(moments)]
+            assert times == sorted(times)
+            assert times[-1] > 1.5
             channel.queue_purge(name)
             assert broker.take(name)[1] == b"1"
         finally:

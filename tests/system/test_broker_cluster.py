@@ -209,6 +209,10 @@ def test_a_public_queue_waits_for_its_node_without_haste(
     living = next(one for one in cluster.nodes if one is not node)
     Broker(node.url).send("users_queue", creation("before@example.com"))
     eventually(stored(lambda: has("before@example.com")), "it is forwarded", 30)
+    with Broker(node.url).channel() as channel:  # such a queue, but not consumed
+        channel.queue_declare("waiting", durable=True)
+    Broker(node.url).send("waiting", b"transient")
+    Broker(node.url).send("waiting", b"persistent", delivery_mode=2)
     node.kill()
 
     eventually(lambda: post(api, "own@example.com").status_code == 202, "it accepts")
@@ -230,6 +234,7 @@ def test_a_public_queue_waits_for_its_node_without_haste(
     publisher.close()
 
     cluster.restore()
+    assert Broker(node.url).take("waiting")[1] == b"persistent"
     Broker(node.url).send("users_queue", creation("after@example.com"))
     eventually(stored(lambda: has("after@example.com")), "it is forwarded again", 60)
 
