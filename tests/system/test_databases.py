@@ -31,9 +31,9 @@ ANN = {"nombre": "Ann", "apellido": "Lee", "email": "ann@example.com"}
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """A primary and its replica, with lossless replication."""
-    two = Pair.below(DIRECTORY / "pair")
+    two = Pair.below(tmp_path_factory.mktemp("pair"))
     two.start()
     yield two
     two.stop()
