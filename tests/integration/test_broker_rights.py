@@ -223,37 +223,6 @@ def test_an_overview_needs_no_permission_at_all(
     assert "users_queue" in {one["name"] for one in shown["queues"]}
 
 
-def test_operators_commands_work_with_the_least_permissions(
-    broker: Broker, no_consumers: None, processes: Processes
-) -> None:
-    """The letter is taken from its queue, corrected, and sent again by the relay."""
-    body = json.dumps(BODY | {"email": "no address"}).encode()
-    processes.manage("run_consumer", "users", RABBITMQ_URL=user_of("consumer"))
-    broker.send("users_queue", body, message_id="1")
-    eventually(lambda: broker.count("users_queue.dead") == 1, "it is rejected", 20)
-    processes.environment |= {"RABBITMQ_URL": user_of("operator")}
-
-    listed = json.loads(processes.output("dead_letters", "list", "--json"))
-    processes.output("topology", "plan")
-    examined = json.loads(processes.output("doctor", "--json", check=False))
-
-    assert [one["where"] for one in listed] == ["queue"]
-    texts = " ".join(one["text"] for one in examined)
-    assert "all queues and exchanges are as they should be" in texts
-    assert "takes no messages" not in texts
-    assert "ACCESS_REFUSED" not in texts
-    processes.output("dead_letters", "requeue", "--all")
-    letter = DeadLetter.objects.get()
-    assert letter.status == "requeued"
-    assert Outbox.objects.count() == 1  # a relay publishes it
-    assert json.loads(processes.output("replay_jobs", "list", "--json")) == []
-    process("users_queue", [delivery(ANN, str(uuid.uuid4()))])
-    processes.manage("relay_outbox", RABBITMQ_URL=user_of("relay"))
-    erased = processes.output("erase_person", ANN.email, "--yes", check=False)
-    assert "Out of reach:" in erased
-    assert not User.objects.exists()
-
-
 def test_the_command_prints_the_patterns(processes: Processes, broker: Broker) -> None:
     printed = json.loads(processes.output("topology", "permissions", "--json"))
 
