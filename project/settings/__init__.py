@@ -140,7 +140,10 @@ SILENCED_SYSTEM_CHECKS = [
 
 STATIC_URL = "static/"
 #: Where `collectstatic` puts its files.
-STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / ".local" / "static"))
+STATIC_ROOT = env.str("STATIC_ROOT", default="")
+# No other user may enter `.local`.
+STATIC_OPTIONS = {} if STATIC_ROOT else {"directory_permissions_mode": 0o700}
+STATIC_ROOT = STATIC_ROOT or str(BASE_DIR / ".local" / "static")
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.
@@ -148,7 +151,7 @@ MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
 STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
 STORAGES = {
     "default": {"BACKEND": "project.private_files.Storage"},
-    "staticfiles": {"BACKEND": STATIC_FILES},
+    "staticfiles": {"BACKEND": STATIC_FILES, "OPTIONS": STATIC_OPTIONS},
 }
 #: Days for which `reports prune` keeps the files of reports, 0 as long as the report;
 #: and e-mails that are files.
