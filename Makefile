@@ -31,6 +31,7 @@ test-others:
 
 test-processes: # each run has servers of its own; this one prints at its end
 	@mkdir -p -m 700 .local && chmod 700 .local
+	@rm -f .local/test-processes.log && (umask 077 && : >.local/test-processes.log)
 	@$(pytest) -m "$(selection)" tests/system tests/lab >.local/test-processes.log 2>&1 && \
 		$(pytest) tests/shop >>.local/test-processes.log 2>&1; \
 		code=$$?; cat .local/test-processes.log; exit $$code

@@ -15,6 +15,7 @@ MessagingError
 ├── UnsuitableDatabase
 ├── Unpublishable            a change of a published model cannot be published
 ├── NotThere                 raised in tools: the broker has no such queue or exchange
+├── NotAllowed               raised in tools: the broker forbids its user to do this
 ├── InvalidMessage           the body does not match its event type
 ├── Reject                   raised by handlers: this message can never succeed
 │   └── NotYet               ... unless what it needs arrives soon
@@ -117,6 +118,10 @@ class Unpublishable(MessagingError):
 
 class NotThere(MessagingError):
     """The broker has no such queue or exchange: run `manage.py topology apply`."""
+
+
+class NotAllowed(MessagingError):
+    """The broker forbids this to its user: see `manage.py topology permissions`."""
 
 
 class InvalidMessage(MessagingError):

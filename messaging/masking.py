@@ -8,6 +8,7 @@ texts of servers, from values in tracebacks, and from URLs of requests.
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from functools import cache
@@ -63,7 +64,7 @@ def masked(text: str, *, lines: bool = False) -> str:
         text = QUOTED.sub(lambda found: f"{found[found.lastgroup or 0]}{HIDDEN}", text)
     if AT.search(text):
         text = WORD.sub(_without_address, CREDENTIALS.sub("", text))
-    return text if text.isprintable() else printable(text, lines=lines)
+    return text if text.isprintable() else printable(text, "\n" if lines else "")
 
 
 def _without_address(word: re.Match[str]) -> str:
@@ -71,16 +72,12 @@ def _without_address(word: re.Match[str]) -> str:
     return word[0] if at is None else ADDRESS
 
 
-def printable(text: str, *, lines: bool = False) -> str:
-    """Return a text with escapes for what is not printable, except ends of lines."""
+def printable(text: str, allowed: str = "") -> str:
+    r"""Return a text with unprintable characters escaped, as in \u0000."""
     return "".join(
-        one if one.isprintable() or (lines and one == "\n") else _escaped(one)
+        one if one.isprintable() or one in allowed else json.dumps(one)[1:-1]
         for one in text
     )
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 @cache

@@ -37,6 +37,7 @@ UNREACHABLE = (
     "backups of the databases, and binary logs from which they can be restored",
     "e-mails that were sent, and what their recipients have kept",
     "log lines that were written or shipped (addresses are masked in them)",
+    "logs of a proxy, and bodies of requests that it keeps on disk meanwhile",
     "what other programs have received: events, outcomes, replies, and their queues",
     "what running processes have in memory, and bodies that they have spooled to disk",
     "copies of report files that clients have downloaded",

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
+from functools import cache
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from .environment import SEVERAL, escaped
+from django.contrib.auth.password_validation import CommonPasswordValidator
+
+from .environment import escaped
 
 MAKE_ONE = "`openssl rand -base64 48` prints a strong one."
 #: Bytes of the shortest key: as long as the digest of HMAC-SHA256.
 SHORTEST_KEY = 32
 #: Different characters of the shortest key; Django's own check asks for as many.
 FEWEST_CHARACTERS = 5
-#: Passwords that everybody tries first.
-KNOWN = {"", "guest", "root", "admin", "password", "changeme", "secret"}
+#: Characters of the longest text that is no key if it is repeated.
+LONGEST_REPEATED = 10
+#: Words of keys that are to be replaced.
+PLACEHOLDERS = ("insecure", "changeme", "change-me", "password")
+#: Passwords that everybody tries first, beside the 20,000 that Django knows.
+KNOWN = {"", "toor", "mysql", "mariadb", "rabbitmq", "mongo", "mongodb"}
+#: What surrounds a password by mistake, or the place for one in an example.
+AROUND = " \t\r\n\"'<>[]{}"
+#: Between several addresses; whatever may be meant to be.
+NEXT_ADDRESS = re.compile(r"[,;\s]+(?=[\w+.-]+://)")
 KNOWN_BY_ALL = "everybody knows its password"
 #: What signs, and what recognises repeated requests.
 KEYS = ("SECRET_KEY", "IDEMPOTENCY_KEY")
@@ -48,18 +60,21 @@ def problems(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each setting that is missing or weak, and how to set it."""
     for name in KEYS:
         yield from _problems_of_key(name, environment.get(name, ""))
-    if environment.get("SECRET_KEY") == environment.get("IDEMPOTENCY_KEY") != "":
-        yield f"IDEMPOTENCY_KEY is weak: it is the SECRET_KEY. {MAKE_ONE}"
-    for key in filter(None, environment.get("SECRET_KEY_FALLBACKS", "").split(",")):
+    former = environment.get("SECRET_KEY_FALLBACKS", "").split(",")
+    for key in filter(None, former):
         yield from _problems_of_key("SECRET_KEY_FALLBACKS", key)
+    signing = {key.strip() for key in (environment.get("SECRET_KEY", ""), *former)}
+    if environment.get("IDEMPOTENCY_KEY", "").strip() in signing - {""}:
+        yield f"IDEMPOTENCY_KEY is weak: it is a SECRET_KEY, too. {MAKE_ONE}"
     hosts = environment.get("ALLOWED_HOSTS", "").replace(" ", "").split(",")
     if not any(hosts):
         yield "ALLOWED_HOSTS is missing: names of the API's host, like api.example.com."
-    elif "*" in hosts:
-        yield "ALLOWED_HOSTS is weak: it allows every host."
+    elif any("*" in one or re.fullmatch(r"\.[^.]*", one) for one in hosts):
+        yield "ALLOWED_HOSTS is weak: it allows hosts of others. Name your own."
     for name in (*SERVERS, OTHERS):
         url = environment.get(name, "")
-        weak = {weakness_of(escaped(one)) for one in SEVERAL.split(url) if one} - {""}
+        given = (one for one in NEXT_ADDRESS.split(url) if one)
+        weak = {weakness_of(escaped(one)) for one in given} - {""}
         if weak:
             yield f"{name} is weak: {min(weak)}."
         elif not url and name in SERVERS:
@@ -79,7 +94,13 @@ def _problems_of_key(name: str, key: str) -> Iterator[str]:
         )
     elif len(key.encode()) < SHORTEST_KEY:
         yield f"{name} is weak: it has less than {SHORTEST_KEY} bytes. {MAKE_ONE}"
-    elif len(set(key)) < FEWEST_CHARACTERS or "insecure" in key:
+    elif (
+        len(set(key)) < FEWEST_CHARACTERS
+        or any(
+            (key[:n] * len(key)).startswith(key) for n in range(1, LONGEST_REPEATED + 1)
+        )
+        or any(word in key.lower() for word in PLACEHOLDERS)
+    ):
         yield f"{name} is weak: anyone could guess it. {MAKE_ONE}"
 
 
@@ -91,19 +112,31 @@ def weakness_of(url: str) -> str:
         return ""  # its own client explains it better
     credentials, _, host = parts.netloc.rpartition("@")
     user, _, password = (unquote(one) for one in credentials.partition(":"))
-    options = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     if (
         parts.scheme.startswith("sqlite")
-        # A Unix socket, whose folder decides who comes in.
-        or host.lower().startswith("%2f")
-        or any(
-            name in options and value in (None, options[name])
-            for name, value in CERTIFICATES.items()
-        )
+        # Unix sockets, whose folders decide who comes in.
+        or all(one.lower().startswith("%2f") for one in host.split(","))
+        or has_certificate(parts.query)
     ):
         return ""
     if not password:
         return "it has no password"
-    if password.lower() in KNOWN or password == user:
+    bare = password.strip(AROUND).lower()
+    if bare in KNOWN | {user.lower()} or bare in common_passwords():
         return KNOWN_BY_ALL
     return ""
+
+
+def has_certificate(query: str) -> bool:
+    """Return whether options say that a client shows a certificate to log in."""
+    options = parse_qs(query.lower())  # an option may be there twice
+    return any(
+        name in options and (value is None or set(options[name]) == {value})
+        for name, value in CERTIFICATES.items()
+    )
+
+
+@cache
+def common_passwords() -> set[str]:
+    """Return the passwords that Django refuses for accounts, in lower case."""
+    return CommonPasswordValidator().passwords

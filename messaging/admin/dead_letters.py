@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty, printable
+from messaging.dead_letters.formatting import ID_LENGTH, as_text, pretty
 from messaging.dead_letters.masking import mask, mask_body, mask_event
 from messaging.dead_letters.replay import (
     overtaken,
@@ -23,12 +23,13 @@ from messaging.dead_letters.replay import (
     restore,
 )
 from messaging.exceptions import InvalidMessage, PublishError
+from messaging.masking import printable
 from messaging.models.dead_letter import DeadLetter
 
 from .orders import check_correction
 from .passwords import recent_password
 from .publishing import log
-from .reading import MESSAGE_ID, masked, preformatted, sees_personal_data
+from .reading import MESSAGE_ID, preformatted, sees_personal_data, text_column
 from .replays import ReplayPages, logged, operator, selected, waiting
 from .states import STATUS, state_column, word
 
@@ -148,20 +149,22 @@ class DeadLetterAdmin(ReplayPages):
         "pretty_body",
     )
     masked: ClassVar[Any] = {
-        "reason": masked(gettext_lazy("reason"), lambda one: mask(one.reason)),
-        "short_reason": masked(
+        "reason": text_column(gettext_lazy("reason"), lambda one: mask(one.reason)),
+        "short_reason": text_column(
             gettext_lazy("reason"), lambda one: Truncator(mask(one.reason)).chars(100)
         ),
-        "sent_by": masked(gettext_lazy("sent by"), lambda one: mask(one.actor) or "-"),
-        "trail": masked(
+        "sent_by": text_column(
+            gettext_lazy("sent by"), lambda one: mask(one.actor) or "-"
+        ),
+        "trail": text_column(
             gettext_lazy("history"),
             lambda one: trail_of(map(mask_event, one.history)),
         ),
-        "sent_with": masked(
+        "sent_with": text_column(
             gettext_lazy("properties"),
             lambda one: preformatted(mask(pretty(one.properties.encode()))),
         ),
-        "pretty_body": masked(
+        "pretty_body": text_column(
             gettext_lazy("body"), lambda one: preformatted(mask_body(one.content))
         ),
     }

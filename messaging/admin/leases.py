@@ -21,11 +21,11 @@ from messaging.monitoring import state
 from messaging.topology import consumed_names
 
 from .publishing import log
-from .reading import OperationsAdmin, masked
+from .reading import OperationsAdmin, text_column
 from .replays import operator
 from .states import word
 
-KIND = masked(gettext_lazy("kind"), lambda worker: word(worker.kind))
+KIND = text_column(gettext_lazy("kind"), lambda worker: word(worker.kind))
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from messaging.models.parked import Parked
 from messaging.registry import handlers
 
 from .publishing import log
-from .reading import MESSAGE_ID, SearchableById, masked, preformatted
+from .reading import MESSAGE_ID, SearchableById, preformatted, text_column
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -84,16 +84,16 @@ class ParkedAdmin(SearchableById):
     )
 
     masked: ClassVar[Any] = {
-        "key": masked(gettext_lazy("key"), lambda row: mask(row.key)),
-        "error": masked(gettext_lazy("error"), lambda row: mask(row.error)),
-        "short_error": masked(
+        "key": text_column(gettext_lazy("key"), lambda row: mask(row.key)),
+        "error": text_column(gettext_lazy("error"), lambda row: mask(row.error)),
+        "short_error": text_column(
             gettext_lazy("error"), lambda row: Truncator(mask(row.error)).chars(100)
         ),
-        "sent_with": masked(
+        "sent_with": text_column(
             gettext_lazy("properties"),
             lambda row: preformatted(mask(pretty(row.properties.encode()))),
         ),
-        "pretty_body": masked(
+        "pretty_body": text_column(
             gettext_lazy("body"), lambda row: preformatted(mask_body(row.content))
         ),
     }

@@ -141,7 +141,7 @@ def readable(value: Any) -> Any:
 MESSAGE_ID = column("message_id", gettext_lazy("message id"))
 
 
-def masked(title: Any, text: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def text_column(title: Any, text: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a column or field that shows the `text` of a row."""
 
     @admin.display(description=title)

@@ -33,7 +33,7 @@ from messaging.models.replay import Replay, ReplayJob
 
 from .passwords import recent_password
 from .publishing import log
-from .reading import OperationsAdmin, masked, sees_personal_data
+from .reading import OperationsAdmin, sees_personal_data, text_column
 from .states import STATUS
 
 #: Letters that a preview decodes.
@@ -198,7 +198,7 @@ class ReplayJobAdmin(OperationsAdmin):
     )
 
     masked: ClassVar[Any] = {
-        "error": masked(gettext_lazy("error"), lambda job: mask(job.error))
+        "error": text_column(gettext_lazy("error"), lambda job: mask(job.error))
     }
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

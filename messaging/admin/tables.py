@@ -14,7 +14,7 @@ from messaging.dead_letters.masking import mask
 from messaging.models import Inbox, Outbox
 from messaging.monitoring.story import moment
 
-from .reading import MESSAGE_ID, OperationsAdmin, column, masked, readable
+from .reading import MESSAGE_ID, OperationsAdmin, column, readable, text_column
 from .states import STATUS, word
 from .stories import StoryPage
 
@@ -22,7 +22,7 @@ EVENT_TYPE = column("event_type", gettext_lazy("event type"))
 KEY = column("key", gettext_lazy("key"))
 #: Why a message was given up.
 REASON = column("reason", gettext_lazy("reason"))
-MASKED_REASON = masked(gettext_lazy("reason"), lambda row: mask(row.reason))
+MASKED_REASON = text_column(gettext_lazy("reason"), lambda row: mask(row.reason))
 #: The moment at which a message was handled.
 HANDLED = column("processed_at", gettext_lazy("handled"))
 
@@ -49,18 +49,20 @@ class InboxAdmin(StoryPage):
         KEY,
         STATUS,
         column("reference", gettext_lazy("written")),
-        masked(gettext_lazy("kind"), lambda row: word(row.kind) or "-"),
+        text_column(gettext_lazy("kind"), lambda row: word(row.kind) or "-"),
         REASON,
         column("code", gettext_lazy("code")),
         column("replays", gettext_lazy("times requeued")),
-        masked(gettext_lazy("sent at"), lambda row: readable(moment(row.sent_ms))),
-        masked(gettext_lazy("received"), lambda row: readable(moment(row.began_ms))),
+        text_column(gettext_lazy("sent at"), lambda row: readable(moment(row.sent_ms))),
+        text_column(
+            gettext_lazy("received"), lambda row: readable(moment(row.began_ms))
+        ),
         column("attempts", gettext_lazy("failed attempts")),
         HANDLED,
     )
     masked: ClassVar[Any] = {
         REASON: MASKED_REASON,
-        KEY: masked(gettext_lazy("key"), lambda row: mask(row.key)),
+        KEY: text_column(gettext_lazy("key"), lambda row: mask(row.key)),
     }
     search_fields = plain_search_fields = ("message_id__exact",)
     search_help_text = gettext_lazy("An id as in the log, or as in the list")
@@ -97,10 +99,10 @@ class OutboxAdmin(OperationsAdmin):
     )
     sortable_by = ("id",)
     masked: ClassVar[Any] = {
-        HEADERS: masked(
+        HEADERS: text_column(
             gettext_lazy("headers"), lambda row: mask(json.dumps(row.headers))
         ),
-        PROPERTIES: masked(
+        PROPERTIES: text_column(
             gettext_lazy("properties"), lambda row: mask(json.dumps(row.properties))
         ),
     }

@@ -14,18 +14,22 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from messaging import topology
 from messaging.conf import settings
 from messaging.envelope import Envelope
-from messaging.exceptions import MessagingError, NotThere, TopologyMismatch
+from messaging.exceptions import MessagingError, NotAllowed, NotThere, TopologyMismatch
 from messaging.sources import Exchange, Source
 
 from .addresses import Address, in_order
-from .channels import NOT_FOUND, PRECONDITION_FAILED, close
+from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, close
 from .connection import UNCONNECTED, readable
 from .declaration import adjusted
 from .deliveries import envelope_of
 from .streams import Stream
 
 #: The error for each reply code with which the broker closes a channel.
-REFUSALS = {NOT_FOUND: NotThere, PRECONDITION_FAILED: TopologyMismatch}
+REFUSALS = {
+    ACCESS_REFUSED: NotAllowed,
+    NOT_FOUND: NotThere,
+    PRECONDITION_FAILED: TopologyMismatch,
+}
 #: Seconds after which `listen` notices at the latest that it was stopped.
 TICK = 0.2
 #: Seconds between heartbeats: long, as a command may do other work for a while, and
@@ -153,9 +157,13 @@ class Client:
             self._declare(other)
 
     def difference(self, item: topology.Queue) -> str | None:
-        """Return in what an existing queue differs from a declaration, if it does."""
+        """
+        Return in what an existing queue differs from a declaration, if it does.
+
+        That takes permission to declare it, without which nothing is found out.
+        """
         try:
-            with self.channel() as channel:
+            with suppress(NotAllowed), self.channel() as channel:
                 topology.declare(channel, item)
         except TopologyMismatch as error:
             return str(error)

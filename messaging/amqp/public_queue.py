@@ -11,7 +11,7 @@ from typing import Any
 
 from messaging import topology
 from messaging.conf import settings
-from messaging.exceptions import NotThere, TopologyMismatch
+from messaging.exceptions import NotAllowed, NotThere, TopologyMismatch
 from messaging.logs.repetition import RepeatingLogger
 
 from .channels import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
@@ -68,7 +68,7 @@ def weaknesses(client: Client, name: str) -> Iterator[str]:
         return
     try:
         declaration = inspect(client, name)
-    except NotThere:
+    except (NotAllowed, NotThere):
         return
     if obstacle := declaration.obstacle:
         yield f"the public queue {name} is not consumed: {obstacle}"

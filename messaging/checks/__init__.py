@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
@@ -169,7 +169,10 @@ def check_broker_address(
             )
     urls = [urlsplit(url) for url in settings.urls]
     remote = [url for url in urls if not is_local(url.hostname or "")]
-    named = [url for url in remote if "external" not in url.query.lower()]
+    external = {"auth_mechanism": ["external"]}.items()
+    named = [
+        url for url in remote if not external <= parse_qs(url.query.lower()).items()
+    ]
     if any(url.username in (None, "guest") for url in named):
         yield Warning(
             "MESSAGING['URL'] logs in as guest.",

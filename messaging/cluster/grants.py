@@ -95,6 +95,12 @@ def grants() -> list[Grant]:
             write=only({DEFAULT_EXCHANGE}),
             read=only(functions),
         ),
+        Grant(
+            "operator",
+            "dead_letters, replay_jobs, erase_person, doctor and topology plan",
+            write=only({PARTITIONS}),
+            read=only((), rf"({names})\.dead"),
+        ),
         *(
             Grant(
                 f"sender to {queue}",

@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import chain, islice
 
 from messaging.conf import settings
+from messaging.masking import printable
 from messaging.models.dead_letter import DeadLetter
 from messaging.models.replay import Replay, ReplayJob
 
@@ -34,13 +35,6 @@ GROUP_HEADINGS = (
     "REASON [NOTE]",
 )
 JOB_HEADINGS = ("JOB", "CREATED", "STATUS", "PROGRESS", "WHAT")
-
-
-def printable(text: str, allowed: str = "") -> str:
-    r"""Return a text with unprintable characters escaped, as in \u0000."""
-    return "".join(
-        c if c.isprintable() or c in allowed else json.dumps(c)[1:-1] for c in text
-    )
 
 
 def pretty(body: bytes) -> str:

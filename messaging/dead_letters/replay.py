@@ -26,13 +26,13 @@ from messaging.envelope import (
     now_ms,
 )
 from messaging.exceptions import InvalidMessage
+from messaging.masking import printable
 from messaging.message import Message, decode, key_of
 from messaging.models import Inbox, Outbox
 from messaging.models.dead_letter import SETTLED_FIELDS, DeadLetter, DeadLetterQuerySet
 from messaging.received import Received
 from messaging.registry import handlers, messages_of
 
-from .formatting import printable
 from .query import portions
 
 Letters = list[DeadLetter]

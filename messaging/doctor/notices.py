@@ -34,6 +34,8 @@ def mail_change(path: Path, findings: Sequence[Finding]) -> bool:
     lines = [*map(str, alarming), *gone]
     mail_admins(subject_of(alarming), masked("\n".join(lines)))
     fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
     fresh.write_text(json.dumps(now))
     os.replace(fresh, path)
     return True

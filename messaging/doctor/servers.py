@@ -17,7 +17,7 @@ from messaging.amqp.publisher import publisher
 from messaging.checks.rules import is_broker
 from messaging.conf import settings
 from messaging.database.connections import ping
-from messaging.envelope import Envelope
+from messaging.envelope import PARTITIONS, Envelope
 from messaging.exceptions import MessagingError
 
 from .findings import Finding, error, explained, ok, warning
@@ -48,7 +48,7 @@ def broker() -> Iterator[Finding]:
     if version(server) < OLDEST_BROKER:
         text = f"{server} may lose messages that it dead-letters itself"
         yield warning("broker", text, "Upgrade to RabbitMQ 3.10 or later.")
-    unheard = Envelope(b"{}", f"doctor.{uuid.uuid4()}", mandatory=False)
+    unheard = Envelope(b"{}", f"doctor.{uuid.uuid4()}", PARTITIONS, mandatory=False)
     try:
         publisher().publish(unheard, timeout=CONFIRM_TIMEOUT)
     except MessagingError as cause:

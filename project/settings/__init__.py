@@ -157,7 +157,10 @@ SILENCED_SYSTEM_CHECKS = [
 
 STATIC_URL = "static/"
 #: Where `collectstatic` puts its files.
-STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / ".local" / "static"))
+STATIC_ROOT = env.str("STATIC_ROOT", default="")
+# No other user may enter `.local`.
+STATIC_OPTIONS = {} if STATIC_ROOT else {"directory_permissions_mode": 0o700}
+STATIC_ROOT = STATIC_ROOT or str(BASE_DIR / ".local" / "static")
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 #: Files of reports; API and consumers must share it.
@@ -167,7 +170,7 @@ STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
 STORAGE_URL = env.str("STORAGE_URL", default="")
 STORAGES = {
     "default": {"BACKEND": "project.private_files.Storage"},
-    "staticfiles": {"BACKEND": STATIC_FILES},
+    "staticfiles": {"BACKEND": STATIC_FILES, "OPTIONS": STATIC_OPTIONS},
 }
 if STORAGE_URL:
     from project.remote_files import storage_of  # it loads the SDK

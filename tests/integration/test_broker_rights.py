@@ -124,6 +124,7 @@ ROLES = {
     },
     "caller": {"receive replies"} | ANY_QUEUE,
     "server": ANY_QUEUE,
+    "operator": {"order commands", "send hints", "take dead letters"},
     "sender to users_queue": {"send to users"},
     "reader": set(),
 }

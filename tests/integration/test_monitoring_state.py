@@ -288,6 +288,7 @@ def test_a_change_is_mailed_once(tmp_path: Path, settings: Any) -> None:
         path, [error("users_queue", "6 wait", "run it"), warning("parked", "", "")]
     )
     assert mail_change(path, [bad])
+    assert path.stat().st_mode & 0o777 == 0o600
     assert mail_change(path, [])
 
     subjects = [one.subject.partition("] ")[2] for one in mail.outbox]

@@ -95,7 +95,7 @@ def test_addresses_are_masked(line: str, address: str, write: Any) -> None:
         ("mysql://u:a@b@host/x", "mysql://host/x"),
         ("Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbmEifQ.x-_1", "Bearer [hidden]"),
         ("a\x1b[2Jb\rc\nd\x85e\u2028f\u202eg\ud800h", None),
-        ("a\tb\0", "a\\tb\\x00"),
+        ("a\tb\0", "a\\tb\\u0000"),
     ],
 )
 def test_other_text_stays_except_for_secrets(given: str, shown: str | None) -> None:

@@ -131,7 +131,11 @@ def test_no_token_is_valid_for_longer_than_revocations_are_kept(minutes: str) ->
     [
         ("CSRF_TRUSTED_ORIGINS", "https://*"),
         ("CSRF_TRUSTED_ORIGINS", "https://app.example.com,https://*.example.com"),
+        ("SECRET_KEY_FALLBACKS", f"{KEY.swapcase()},{'no key ' * 5}"),
+        ("SECRET_KEY_FALLBACKS", f" , {KEY}"),
         ("EMAIL_URL", "smtp+tls://mail:mail@smtp.example.com:587"),
+        ("EMAIL_URL", "smtp+tls://mail:Mail@smtp.example.com:587"),
+        ("EMAIL_URL", "smtp+tls://mail:%6Dail@smtp.example.com:587"),
         ("EMAIL_URL", "smtp+ssl://mail:changeme@smtp.example.com:465"),
     ],
 )
@@ -256,11 +260,27 @@ print(json.dumps({
     assert json.loads(done.stdout) == expected, done.stderr
 
 
-WEAK_KEYS = ["a" * 100, "short", "insecure-development-key-of-at-least-32-bytes"]
+WEAK_KEYS = [
+    "a" * 100,
+    "short",
+    "insecure-development-key-of-at-least-32-bytes",
+    f"Django-INSECURE-{KEY}",
+    "0123456789" * 4,
+    "no-key" * 6,
+    "please-Change-Me-before-production-starts",
+]
 WEAK = {
     "SECRET_KEY": ["", *WEAK_KEYS],
-    "IDEMPOTENCY_KEY": ["", *WEAK_KEYS, KEY],
-    "ALLOWED_HOSTS": ["", " , ", "*", "api.example.com,*"],
+    "IDEMPOTENCY_KEY": ["", *WEAK_KEYS, KEY, f" {KEY}\n"],
+    "ALLOWED_HOSTS": [
+        "",
+        " , ",
+        "*",
+        "api.example.com,*",
+        "['*']",
+        "*.example.com",
+        ".com",
+    ],
     "RABBITMQ_URL": [
         "",
         "amqp://127.0.0.1/",
@@ -270,6 +290,17 @@ WEAK = {
         "amqp://shop:@broker.example.com/",
         "amqp://guest:guest@broker.example.com/?x=external",
         "amqp://shop:5cret@mq-1/,amqp://guest:guest@mq-2/",
+        "amqp://shop:5cret@mq-1/, amqp://guest:guest@mq-2/",
+        "amqp://shop:5cret@mq-1/;amqp://guest:guest@mq-2/",
+        "  AMQP://guest:guest@mq-1/",
+        "amqp://guest:%67ue%73t@broker.example.com/",
+        "amqp://guest:guest%20@broker.example.com/",
+        "amqp://shop:%20@broker.example.com/",
+        "amqp://shop:SHOP@broker.example.com/",
+        "amqp://shop:dragon@broker.example.com/",
+        # As this program itself writes the example.
+        "amqps://project:<password>@broker.example.com:5671/",
+        "amqp://guest:guest@h/?auth_mechanism=external&auth_mechanism=plain",
         # It shows a certificate, and still logs in as guest.
         "amqps://broker.example.com/?cacertfile=/ca.pem&certfile=/own.pem",
     ],
@@ -278,12 +309,16 @@ WEAK = {
         "mysql://root@127.0.0.1:3306/messaging",
         "mysql://root:root@db.example.com/messaging",
         "mysql://shop:PASSWORD@db.example.com/messaging",
+        "mysql://root:MariaDB@db.example.com/messaging",
+        "mysql://root@db.example.com/messaging?ssl_cert=",
     ],
     "MONGODB_URL": [
         "",
         "mongodb://127.0.0.1:27017/reports",
         "mongodb://a.example.com,b.example.com/reports",
         "mongodb+srv://shop@mongo.example.com/reports",
+        "mongodb://shop:mongodb@a.example.com,b.example.com/reports",
+        "mongodb://%2Frun%2Fmongodb.sock,mongo.example.com/reports",
     ],
 }
 
@@ -335,6 +370,32 @@ def test_a_replica_needs_a_strong_password_as_its_primary_does() -> None:
 )
 def test_other_ways_to_keep_strangers_out_are_strong(name: str, url: str) -> None:
     assert list(problems(PRODUCTION | {"SECRET_KEY": KEY, name: url})) == []
+
+
+def test_a_former_key_does_not_recognise_repeated_requests() -> None:
+    environment = PRODUCTION | {"SECRET_KEY": KEY}
+    former = f"{KEY.swapcase()}, {environment['IDEMPOTENCY_KEY']}"
+
+    [line] = problems(environment | {"SECRET_KEY_FALLBACKS": former})
+
+    assert line.startswith("IDEMPOTENCY_KEY is weak: ")
+
+
+@pytest.mark.parametrize(("folder", "mode"), [("", "448"), ("/srv/static", "None")])
+def test_only_the_static_files_for_a_proxy_may_be_read_by_others(
+    folder: str, mode: str
+) -> None:
+    """`.local` may be made by `collectstatic`."""
+    script = (
+        "from django.contrib.staticfiles.storage import staticfiles_storage as one; "
+        "print(one.directory_permissions_mode)"
+    )
+
+    done = manage(
+        "shell", "--no-imports", "-c", script, SECRET_KEY=KEY, STATIC_ROOT=folder
+    )
+
+    assert done.stdout.strip().splitlines()[-1] == mode, done.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "migrate", "run_consumer"])

@@ -15,7 +15,7 @@ from django.db import DatabaseError
 
 from messaging.conf import settings
 from messaging.dead_letters import formatting, groups, jobs, replay
-from messaging.dead_letters.formatting import counted, printable
+from messaging.dead_letters.formatting import counted
 from messaging.dead_letters.preview import Preview, preview
 from messaging.dead_letters.query import Selection, find, is_ambiguous
 from messaging.envelope import inbox_id
@@ -36,6 +36,7 @@ from messaging.management.selecting import (
     selected,
 )
 from messaging.management.terminal import TerminalCommand
+from messaging.masking import printable
 from messaging.models.dead_letter import DeadLetter, DeadLetterQuerySet
 from messaging.models.replay import Replay
 from messaging.registry import handlers

@@ -9,7 +9,6 @@ from django.db import DatabaseError
 from django.db.models import Q
 
 from messaging.conf import settings
-from messaging.dead_letters.formatting import printable
 from messaging.management.options import positive
 from messaging.management.printing import (
     closed_pipe_allowed,
@@ -18,6 +17,7 @@ from messaging.management.printing import (
     print_lines,
 )
 from messaging.management.terminal import TerminalCommand
+from messaging.masking import printable
 from messaging.models.inbox import inbox_ids
 from messaging.models.parked import Parked, ParkedQuerySet
 from messaging.registry import handlers

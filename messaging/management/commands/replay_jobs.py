@@ -13,7 +13,6 @@ from messaging.dead_letters import jobs
 from messaging.dead_letters.formatting import (
     JOB_HEADINGS,
     job_cells,
-    printable,
     progress_text,
 )
 from messaging.dead_letters.replayer import is_worked_off
@@ -26,6 +25,7 @@ from messaging.management.printing import (
     print_lines,
 )
 from messaging.management.terminal import TerminalCommand
+from messaging.masking import printable
 from messaging.models.replay import Replay, ReplayJob, is_over
 
 #: Seconds between two looks at a job that is followed.
