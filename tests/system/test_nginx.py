@@ -198,6 +198,65 @@ def test_headers_and_bodies_that_do_not_come_are_given_up(nginx: Nginx) -> None:
         assert 8 < time.monotonic() - started < 25
 
 
+@pytest.mark.timeout(90)
+def test_bodies_of_a_byte_a_second_are_twenty_of_an_address(nginx: Nginx) -> None:
+    """Only the pause between two pieces is limited; who sends slowly is served."""
+    size = 15  # takes longer than client_body_timeout
+    head = (
+        f"POST /users/ HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+
+    def own() -> Answer:
+        return nginx.ask("GET /health/live", source="127.0.0.13")
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(nginx.connect("127.0.0.13")) for _ in range(20)]
+        for client in clients:
+            client.sendall(head)
+        # Seldom enough for the other limit, which answers the same.
+        eventually(lambda: own().status == 429, "there are twenty", interval=0.5)
+        for _ in range(size - 1):
+            time.sleep(1)  # their pace
+            for client in clients:
+                client.sendall(b" ")
+        assert own().status == 429
+        served(nginx, "127.0.0.14")
+        for client in clients:
+            client.sendall(b" ")
+        # It is the API that answers, when it gets all of a body.
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 401"}
+    eventually(lambda: own().status == 200, "there is place again", interval=0.5)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", id="host"),
+        pytest.param(b"G\x01T / HTTP/1.1\r\n\r\n", id="method"),
+        pytest.param(b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * 9000), id="long URI"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: api.example.com\r\nX-A: %s\r\n\r\n"
+            % (b"x" * 9000),
+            id="long header",
+        ),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: api.example.com\r\n"
+            b"Transfer-Encoding: odd\r\n\r\n",
+            id="unknown encoding",
+        ),
+        pytest.param(b"GET / HTTP/9.1\r\nHost: api.example.com\r\n\r\n", id="version"),
+    ],
+)
+def test_what_nginx_refuses_has_a_code(request_: bytes, nginx: Nginx) -> None:
+    with nginx.connect("127.0.0.15") as client:
+        client.sendall(request_)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    # A request line that cannot be read may be answered without headers.
+    assert json.loads(answer.rpartition(b"\r\n")[2])["code"] == "bad_request"
+    assert not answer.startswith(b"HTTP/") or answer.startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize(
     ("path", "size", "status"),
     [
@@ -255,7 +314,9 @@ def test_static_files_come_from_nginx_and_metrics_from_nowhere(nginx: Nginx) -> 
         "/static/%2e%2e/secret.txt",
     ):
         assert b"secret" not in nginx.ask(f"GET {path}").body
-    assert nginx.ask("GET /metrics").status == 404
+    for line in ("GET /metrics", "GET /static/nothing.css", "POST /static/base.css"):
+        refused = nginx.ask(line)
+        assert (refused.status, refused.json()["code"]) == (404, "not_found"), line
 
 
 def test_the_log_has_no_query(nginx: Nginx) -> None:
