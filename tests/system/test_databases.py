@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import MySQLdb
 import pytest
@@ -168,7 +169,7 @@ def test_an_upgrade_that_is_killed_is_finished_by_the_one_that_waits(
     assert first.wait(10) != 0
     assert second.wait(60) == 0, logs[1].read_text()
     assert "Migrating default" in logs[1].read_text()
-    assert new.output("upgrade").endswith("has all there should be.\n")
+    assert "has all there should be" in new.output("upgrade")
 
 
 def insert(primary: Member) -> bool:
@@ -249,7 +250,7 @@ def test_only_a_pooler_that_keeps_sessions_is_taken(
 
 @pytest.mark.slow
 def test_a_postgresql_that_is_read_only_is_a_failure_of_the_server(
-    postgresql: PostgreSQL,
+    postgresql: PostgreSQL, django_db_blocker: Any
 ) -> None:
     connection = ConnectionHandler(
         {
@@ -265,7 +266,11 @@ def test_a_postgresql_that_is_read_only_is_a_failure_of_the_server(
             }
         }
     )["default"]
-    with pytest.raises(DatabaseError) as refused, connection.cursor() as cursor:
+    with (
+        django_db_blocker.unblock(),
+        pytest.raises(DatabaseError) as refused,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("CREATE TABLE refused (id INT)")
     connection.close()
 
