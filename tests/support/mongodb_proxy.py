@@ -32,9 +32,9 @@ NAMES = {
 
 
 class MemberProxy:
-    """Forwards a Unix socket to another one, except for what it refuses."""
+    """Forwards a Unix socket to a socket or port, except for what it refuses."""
 
-    def __init__(self, address: Path, target: Path) -> None:
+    def __init__(self, address: Path, target: Path | int) -> None:
         self.address = address
         self._target = target
         #: The code of the error that refused commands get; None to forward all.
@@ -66,7 +66,11 @@ class MemberProxy:
         self._loop.close()
 
     async def _accept(self, near: Any, near_writer: Any) -> None:
-        far, far_writer = await asyncio.open_unix_connection(self._target)
+        if isinstance(self._target, int):
+            opening = asyncio.open_connection("127.0.0.1", self._target)
+        else:
+            opening = asyncio.open_unix_connection(self._target)
+        far, far_writer = await opening
         try:
             while True:
                 header, body = await read(near)

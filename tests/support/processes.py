@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 from django.db import connections
 
 from messaging.lab.processes import free_port
 from messaging.registry import consumer_name, handlers
+from project.production import weakness_of
 from project.run import api_command
 
 from . import BASE, private_servers
-from .named_servers import with_path
+from .named_servers import NamedServer, with_path
 from .openapi import Document, document_of
 from .waiting import eventually
 
@@ -49,7 +51,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=BASE,
-                env=self.environment | environment,
+                env=self._with(environment),
                 start_new_session=True,
                 stderr=log,
             )
@@ -65,11 +67,20 @@ class Processes:
         return subprocess.run(
             [sys.executable, "manage.py", *command],
             cwd=BASE,
-            env=self.environment,
+            env=self._with({}),
             check=check,
             capture_output=True,
             text=True,
         ).stdout
+
+    def _with(self, changes: dict[str, str]) -> dict[str, str]:
+        """Return the environment of a program; skip the test if it would be refused."""
+        given = self.environment | changes
+        if given["DEBUG"] == "0":
+            for server in private_servers.EVERY:
+                if isinstance(server, NamedServer) and weakness_of(server.url):
+                    pytest.skip(f"Production needs a password in {server.variable}.")
+        return given
 
     def stop(
         self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM
