@@ -14,6 +14,8 @@ NORMAL = (0, 200)
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
 #: Reply codes with which a broker closes connections: it stops, or it has failed.
 CONNECTION_FORCED, INTERNAL_ERROR = 320, 541
+#: Reply codes, if there is one, of a channel that has ended without being refused.
+UNREFUSED = (None, CONNECTION_FORCED, *NORMAL)
 
 
 class ChannelUser(Protocol):

@@ -14,7 +14,7 @@ from messaging.conf import settings
 from messaging.envelope import PARTITIONS, Envelope
 from messaging.logs.repetition import RepeatingLogger
 
-from .channels import CONNECTION_FORCED, NORMAL, close
+from .channels import UNREFUSED, close
 
 repeating = RepeatingLogger(__name__)
 
@@ -54,8 +54,7 @@ class Hints:
 
     def closed(self, error: Exception) -> float:
         """Return the pause before a new channel: a long one after a refusal."""
-        code = getattr(error, "reply_code", None)
-        if code in (None, CONNECTION_FORCED, *NORMAL):
+        if getattr(error, "reply_code", None) in UNREFUSED:
             return 0.0
         text = "The outbox is polled, as %s cannot be used: %s"
         repeating.warning(text, QUEUE, error)

@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic_core import PydanticSerializationError, to_json
 
 from messaging.amqp.backoff import Backoff
-from messaging.amqp.channels import CONNECTION_FORCED, NORMAL
+from messaging.amqp.channels import UNREFUSED
 from messaging.amqp.connection import Connection
 from messaging.amqp.process import OnePerProcess
 from messaging.amqp.publisher import publisher
@@ -256,8 +256,7 @@ class Replies:
             lost = [reply for reply in self._sent if not reply.done()]
         for reply in lost:
             reply.set_exception(ReplyLost("The reply queue was lost."))
-        code = getattr(error, "reply_code", None)
-        if code in (None, CONNECTION_FORCED, *NORMAL):
+        if getattr(error, "reply_code", None) in UNREFUSED:
             return 0.0
         self._refusal = f"The broker refuses the reply queue: {error}."
         repeating.error("The broker refuses the reply queue: %s", error)
