@@ -213,28 +213,27 @@ def all_moved(nodes: Nodes, users: Users, *failed: int) -> Callable[[], bool]:
     return lambda: all_at(users, living)
 
 
-def test_all_go_on_with_another_node_when_theirs_has_ended(
-    broker: Broker, no_consumers: None, nodes: Nodes, queue: str
+@pytest.mark.parametrize(
+    ("fault", "limit"),
+    [
+        pytest.param(Proxy.stop, CLOSED, id="ended"),
+        pytest.param(Proxy.freeze, FROZEN, id="frozen", marks=pytest.mark.slow),
+    ],
+)
+def test_all_go_on_with_another_node_when_theirs_is_lost(
+    broker: Broker,
+    no_consumers: None,
+    nodes: Nodes,
+    queue: str,
+    fault: Callable[[Proxy], None],
+    limit: float,
 ) -> None:
     with connected(nodes, queue) as users:
         users.work(broker)
 
-        nodes.proxies[0].stop()
+        fault(nodes.proxies[0])
 
-        eventually(all_moved(nodes, users, 0), "all use another node", CLOSED)
-        users.work(broker)
-
-
-@pytest.mark.slow
-def test_all_go_on_with_another_node_when_theirs_is_frozen(
-    broker: Broker, no_consumers: None, nodes: Nodes, queue: str
-) -> None:
-    with connected(nodes, queue) as users:
-        users.work(broker)
-
-        nodes.proxies[0].freeze()
-
-        eventually(all_moved(nodes, users, 0), "all use another node", FROZEN)
+        eventually(all_moved(nodes, users, 0), "all use another node", limit)
         users.work(broker)
 
 

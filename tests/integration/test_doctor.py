@@ -28,7 +28,6 @@ from messaging.doctor.topology import topology
 from messaging.envelope import Envelope
 from messaging.lab.processes import free_port
 from messaging.models import Inbox, Outbox
-from messaging.models.dead_letter import DeadLetter
 from messaging.models.lease import Lease, Worker
 from messaging.models.parked import Parked
 from reports import doctor as reports_doctor
@@ -36,6 +35,7 @@ from reports.models import ReportLedger
 from tests.support import BASE, private_servers
 from tests.support.broker import Broker
 from tests.support.findings import worst
+from tests.support.letters import waiting_letter
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
@@ -196,9 +196,7 @@ def test_partitions_leased_to_dead_processes_are_reported(
 
 
 def letter(kind: str) -> None:
-    DeadLetter.objects.create(
-        id=kind, queue="users_queue", kind=kind, size=0, failed_at=NOW, archived_at=NOW
-    )
+    waiting_letter(kind, kind=kind, failed_at=NOW, archived_at=NOW)
 
 
 def test_rejected_messages_raise_no_alarm(broker: Broker) -> None:

@@ -33,6 +33,7 @@ from reports.models import (
     ReportLedger,
 )
 from tests.support.broker import Broker
+from tests.support.letters import waiting_letter
 from tests.support.processes import API, Processes
 from tests.support.waiting import eventually
 from users.commands import UserCreate
@@ -261,39 +262,21 @@ def test_a_text_is_no_part_of_a_longer_word(text: str, is_found: bool) -> None:
 
     assert traces.are_in(text) is is_found
     assert traces.are_in(text.encode()) is is_found
-    letter = DeadLetter.objects.create(
-        id="b" * 32,
-        queue="users_queue",
-        message_id="m",
-        kind="rejected",
-        properties="{}",
-        reason=text,
-        size=0,
-        failed_at=datetime.now(UTC),
-        archived_at=datetime.now(UTC),
-    )
+    one = waiting_letter("b" * 32, message_id="m", properties="{}", reason=text)
     found = search_tables("default", traces)
     assert found["messaging_deadletter.reason"] == int(is_found)
-    letter.delete()
+    one.delete()
 
 
 def test_another_person_with_a_longer_id_or_the_same_name_is_not_erased() -> None:
     """A key must not be part of a longer one, and names identify nobody."""
     body = UserCreate(**PERSON | {"email": "other@example.com"}).encode()
-    letter = DeadLetter.objects.create(
-        id="a" * 32,
-        queue="users_queue",
-        message_id="m",
-        kind="rejected",
-        properties='{"headers": {"partition_key": "user:55"}}',
-        size=0,
-        failed_at=datetime.now(UTC),
-        archived_at=datetime.now(UTC),
-    )
+    headers = '{"headers": {"partition_key": "user:55"}}'
+    one = waiting_letter("a" * 32, message_id="m", properties=headers)
     traces = Traces((EMAIL,), ("user:5",), ("Zoë", "Núñez-Ortiz"))
 
     assert blank(traces, "me") == {}
-    letter.refresh_from_db()
-    assert letter.status == "waiting"
+    one.refresh_from_db()
+    assert one.status == "waiting"
     assert traces.may_be_in(body)
     assert not traces.are_in(body)

@@ -21,7 +21,7 @@ from messaging.doctor.consumers import consumers as examine_consumers
 from messaging.doctor.notices import mail_change
 from messaging.doctor.parked import parked as examine_parked
 from messaging.lab.processes import free_port
-from messaging.models import DeadLetter, Minute, Parked, session_locks
+from messaging.models import Minute, Parked, session_locks
 from messaging.models.lease import Lease, Worker
 from messaging.models.minute import Label
 from messaging.monitoring import state
@@ -29,6 +29,7 @@ from messaging.monitoring.state import Backlog
 from reports.models import ReportLedger
 from tests.support import BASE, private_servers
 from tests.support.broker import Broker
+from tests.support.letters import waiting_letter
 from tests.support.messages import ANN, handle
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
@@ -198,15 +199,8 @@ def fail(count: int, *, handled: int = 0) -> None:
 def test_a_queue_in_which_nothing_succeeds_is_a_finding(
     broker: Broker, no_consumers: None
 ) -> None:
-    DeadLetter.objects.create(
-        id="d",
-        queue="users_queue",
-        kind="rejected",
-        reason="ann@example.com exists",
-        exception="Reject",
-        size=0,
-        failed_at=datetime.now(UTC),
-        archived_at=NOW,
+    waiting_letter(
+        "d", reason="ann@example.com exists", exception="Reject", archived_at=NOW
     )
     fail(1)
     assert "every attempt" not in str(of("users_queue"))

@@ -212,6 +212,13 @@ def test_hostile_reports_hold_up_no_other_and_the_consumer_stops_at_once(
     eventually(lambda: not psutil.wait_procs(children, 0)[1], "no process is left", 15)
 
 
+def store_in(storage: type[FileSystemStorage], settings: Any, folder: Path) -> None:
+    """Let a test's own storage keep the files of reports, in a folder."""
+    settings.MEDIA_ROOT = folder
+    own = {"BACKEND": f"{storage.__module__}.{storage.__qualname__}"}
+    settings.STORAGES = settings.STORAGES | {"default": own}
+
+
 class Witness(FileSystemStorage):
     """Notes whether a transaction is open while a file is written or deleted."""
 
@@ -229,11 +236,7 @@ class Witness(FileSystemStorage):
 def test_files_are_made_and_removed_outside_any_transaction(
     report: ReportCreate, settings: Any, tmp_path: Path
 ) -> None:
-    settings.MEDIA_ROOT = tmp_path
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": {"BACKEND": f"{Witness.__module__}.{Witness.__qualname__}"},
-    }
+    store_in(Witness, settings, tmp_path)
     Witness.seen.clear()
 
     react(QUEUE, event_of(report))
@@ -268,11 +271,7 @@ def test_a_file_that_cannot_be_made_is_one_dead_letter_that_delays_no_other(
 def test_no_file_stays_of_a_report_that_is_deleted_while_it_is_made(
     report: ReportCreate, settings: Any, tmp_path: Path
 ) -> None:
-    settings.MEDIA_ROOT = tmp_path
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": {"BACKEND": f"{DeletedMeanwhile.__module__}.DeletedMeanwhile"},
-    }
+    store_in(DeletedMeanwhile, settings, tmp_path)
 
     react(QUEUE, event_of(report))
 

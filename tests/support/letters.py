@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management import call_command
@@ -35,6 +36,14 @@ def dead_letters_of(queue: str, number: int) -> list[DeadLetter]:
 
 PARTITION = "users_queue.0"
 REFUSED = Failure("rejected", "Ya existe un usuario con ese e-mail.", "conflict")
+
+
+def waiting_letter(pk: str, **fields: Any) -> DeadLetter:
+    """Save and return a dead letter of users_queue that waits, without a body."""
+    now = datetime.now(UTC)
+    usual = {"queue": "users_queue", "kind": "rejected", "size": 0}
+    usual |= {"failed_at": now, "archived_at": now}
+    return DeadLetter.objects.create(id=pk, **usual | fields)
 
 
 def creation(name: str, **fields: Any) -> dict[str, Any]:

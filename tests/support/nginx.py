@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import socket
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 from messaging.lab.processes import find_program, free_port
 from tests.support import BASE
 
+from .asgi import Answer
 from .certificates import Authority
 from .waiting import eventually
 
 HOST = "api.example.com"
 CONFIGURATION = BASE / "docs" / "nginx.conf"
-
-
-class Answer(NamedTuple):
-    """A response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the parsed body."""
-        return json.loads(self.body)
 
 
 class Nginx:

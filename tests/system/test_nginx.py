@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from project.tokens import issue_token
+from tests.support.asgi import Answer
 from tests.support.broker import Broker
 from tests.support.certificates import Authority
 from tests.support.messages import PERSON
-from tests.support.nginx import HOST, Answer, Nginx
+from tests.support.nginx import HOST, Nginx
 from tests.support.processes import Processes, start_api
 from tests.support.waiting import eventually
 
