@@ -82,7 +82,7 @@ def printable(text: str, allowed: str = "") -> str:
 
 @cache
 def secrets() -> tuple[str, ...]:
-    """Return the secret key, and the passwords of the broker and the databases."""
+    """Return the keys of the settings, and the passwords of all servers."""
     urls: list[str] = []
     with suppress(ImproperlyConfigured):  # `manage.py check` says it
         urls += [*settings.urls, str(settings.BROKER_MANAGEMENT or "")]

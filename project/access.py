@@ -189,7 +189,7 @@ def roles_of_account(user: AbstractUser) -> list[str]:
     """Return the roles of an account: its groups that are named like roles."""
     if user.is_superuser:
         return list(ROLES)
-    # Each row of a list asks for them.
+    # A request asks several times: permissions, filters, serializers.
     if (known := getattr(user, "_roles", None)) is None:
         names = set(user.groups.values_list("name", flat=True))
         known = [role for role in ROLES if role in names]

@@ -11,20 +11,19 @@ from messaging.database.connections import ping
 from messaging.monitoring.servers import TIMEOUT, Reading, refresh
 
 
-def unavailable() -> tuple[str | None, list[str]]:
-    """
-    Return why nothing can be published, or None, and which databases do not answer.
+def problem_of_publishing() -> str | None:
+    """Return why nothing can be published, or None, within `TIMEOUT` seconds."""
+    refresh([_broker])
+    return _broker.value if _broker.is_up else "does not answer"
 
-    It takes `TIMEOUT` seconds at most for the broker, and as many for the databases.
-    """
+
+def databases_away() -> list[str]:
+    """Return which databases do not answer within `TIMEOUT` seconds."""
     for alias in connections:
         if alias not in _databases:
             _databases[alias] = Reading(f"The database {alias}", partial(ping, alias))
-    # One after the other: a process that has just started connects to each of them.
-    refresh([_broker])
     refresh(_databases.values())
-    problem = _broker.value if _broker.is_up else "does not answer"
-    return problem, [alias for alias, one in _databases.items() if not one.is_up]
+    return [alias for alias, one in _databases.items() if not one.is_up]
 
 
 def problem_of_broker() -> str | None:

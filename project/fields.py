@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rest_framework.request import Request
@@ -39,12 +39,17 @@ def without(filters: Any, hidden: frozenset[str]) -> Any:
 class PersonalFields:
     """For the serializer of reads: `Meta.resource` says whose fields may be hidden."""
 
+    @cached_property
+    def _hidden(self) -> set[str]:
+        """Of the client; all rows of a list share this serializer."""
+        resource = self.Meta.resource  # type: ignore[attr-defined]
+        return hidden_fields(self.context["request"], resource)  # type: ignore[attr-defined]
+
     def to_representation(self, instance: Any) -> dict[str, Any]:
         """Return the visible fields; a user sees all of his own."""
         serializer: Any = super()
         found: dict[str, Any] = serializer.to_representation(instance)
-        request, resource = self.context["request"], self.Meta.resource  # type: ignore[attr-defined]
-        if end_user(request) != instance.pk:
-            for name in hidden_fields(request, resource):
+        if end_user(self.context["request"]) != instance.pk:  # type: ignore[attr-defined]
+            for name in self._hidden:
                 del found[name]
         return found

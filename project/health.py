@@ -7,7 +7,7 @@ from django.http import HttpRequest, JsonResponse
 from messaging.http.errors import read_only
 
 from .access import permitted
-from .availability import unavailable
+from .availability import databases_away, problem_of_publishing
 from .tokens import BearerToken
 
 
@@ -25,10 +25,11 @@ def ready(request: HttpRequest) -> JsonResponse:
     Clients with the right to it see which databases do not answer, too: writes continue
     without them. However many ask, the servers are asked twice a second at most.
     """
-    problem, away = unavailable()
+    problem = problem_of_publishing()
     body: dict[str, object] = {"status": "unavailable" if problem else "ok"}
     # A session is in the database, which may hang.
     if permitted(request, "health", BearerToken()):
+        away = databases_away()
         if away and not problem:
             body["status"] = "degraded"
         body |= {"broker": problem or "ok", "degraded": away}

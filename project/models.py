@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 #: The longest time for which a token may be issued.
-LONGEST = timedelta(days=90)
+LONGEST: timedelta = settings.LONGEST_TOKEN
 #: Maximum number of characters of the name of a token.
 LONGEST_NAME = 200
 

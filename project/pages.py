@@ -16,7 +16,7 @@ from messaging.http.errors import RETRY_AFTER
 from messaging.logs.repetition import RepeatingLogger
 from messaging.text import describe
 
-from .availability import unavailable
+from .availability import databases_away, problem_of_publishing
 
 repeating = RepeatingLogger(__name__)
 
@@ -73,12 +73,13 @@ class OutagePages:
             return not_found_page()
         if not any(isinstance(one, DATABASE_ERRORS) for one in causes(error)):
             return None
-        problem, away = unavailable()
+        away = databases_away()
         if not away and not any(map(is_lost_connection, causes(error))):
             return None
         text = "A page could not be shown: %s"
         repeating.error(text, describe(error, 500), about=type(error))
-        return outage_page(away, accepts_writes=problem is None)
+        accepts_writes = problem_of_publishing() is None
+        return outage_page(away, accepts_writes=accepts_writes)
 
 
 def outage_page(away: list[str], *, accepts_writes: bool) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Files that only their owner may read: API and consumers must run as one user."""
+"""E-mails as files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -9,20 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.files.storage import FileSystemStorage
 from django.core.mail.backends import filebased
 
 from messaging.lab.folders import own_folder
-
-
-class Storage(FileSystemStorage):
-    """Files below MEDIA_ROOT."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            **{"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
-            | options
-        )
 
 
 class EmailBackend(filebased.EmailBackend):

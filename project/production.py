@@ -37,7 +37,7 @@ SERVERS = {
     "DATABASE_URL": "mysql://project:<password>@db.example.com:3306/messaging",
     "MONGODB_URL": "mongodb://project:<password>@mongo.example.com:27017/reports",
 }
-#: All that must be set, and must be strong if it is set.
+#: All that must be strong if it is set; some must be set.
 EXAMINED = (
     *KEYS,
     "SECRET_KEY_FALLBACKS",

@@ -1,4 +1,4 @@
-"""What happens after migrations, when accounts change, and when a login fails."""
+"""What happens after migrations, when accounts are deleted, and when a login fails."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ class BearerTokenScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]
 def issue_token(
     name: str, roles: list[str], lifetime: timedelta | None = None, **claims: Any
 ) -> Token:
-    """Return a signed token for `name`, valid for the lifetime in SIMPLE_JWT."""
+    """Return a signed token for `name`, by default with the lifetime of SIMPLE_JWT."""
     return fill(Access(), name, roles, lifetime, claims)
 
 

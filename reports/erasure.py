@@ -34,17 +34,11 @@ def erase_author(user_id: int | None, emails: list[str]) -> Counter[str]:
     return Counter({place: number for place, number in numbers.items() if number})
 
 
-def reports_of(user_id: int | None) -> list[str]:
-    """Return the ids of all reports that a user has written, deleted ones included."""
+def reports_of(user_id: int | None, **only: bool) -> list[str]:
+    """Return the ids of reports that a user has written: all, or `only` some."""
     if user_id is None:
         return []
-    rows = ReportLedger.objects.filter(id_usuario=user_id)
-    return list(rows.values_list("pk", flat=True))
-
-
-def existing_reports_of(user_id: int | None) -> list[str]:
-    """Return the ids of those that are not deleted."""
-    rows = ReportLedger.objects.filter(pk__in=reports_of(user_id), deleted=False)
+    rows = ReportLedger.objects.filter(id_usuario=user_id, **only)
     return list(rows.values_list("pk", flat=True))
 
 

@@ -129,11 +129,9 @@ def update_visibility(messages: list[ReportUpdateVisibility]) -> list[str]:
         row = rows[message.id_reporte]
         row.visibilidad = message.visibilidad
         row.note_change(message.actor, now)
-        is_penalised = bool(message.penalize_author)
-        if message.penalize_author:
-            is_penalised = left[row.id_usuario] > 0
-            left[row.id_usuario] -= 1
+        is_penalised = bool(message.penalize_author) and left[row.id_usuario] > 0
         if is_penalised:
+            left[row.id_usuario] -= 1
             rating = authors[row.id_usuario].calificacion - settings.AUTHOR_PENALTY
             authors.update(row.id_usuario, message, calificacion=max(0.0, rating))
         elif message.penalize_author:

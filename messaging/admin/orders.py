@@ -68,8 +68,11 @@ def check_correction(account: Any, letter: DeadLetter, body: bytes) -> None:
 def needed(old: Message | None, new: Message) -> set[str | None]:
     """Return the permissions needed to make a message of another one."""
     order = _orders.get(type(new), Order())
-    values = {name: getattr(new, name) for name, _permission in order.fields}
     is_other = old is None or type(old) is not type(new) or key_of(old) != key_of(new)
-    before = {name: None if is_other else getattr(old, name) for name in values}
-    changed = {p for name, p in order.fields if values[name] != before[name]}
+    before = None if is_other else old
+    changed = {
+        permission
+        for name, permission in order.fields
+        if getattr(new, name) != getattr(before, name, None)
+    }
     return changed | ({order.permission} if is_other else set())

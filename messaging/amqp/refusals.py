@@ -20,7 +20,7 @@ from messaging.topology import how_to_make
 from .channels import CONNECTION_FORCED, NOT_FOUND
 from .outgoing import Outgoing
 
-#: What reply texts call the exchange "".
+#: What reply texts and permissions call the exchange "".
 DEFAULT_EXCHANGE = "amq.default"
 #: Portions in which suspects are sent: a few, as an answer takes much less time than a
 #: new channel or connection.

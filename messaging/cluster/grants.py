@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from messaging import topology
 from messaging.amqp import wake_up
+from messaging.amqp.refusals import DEFAULT_EXCHANGE
 from messaging.conf import settings
 from messaging.envelope import PARTITIONS
 from messaging.message import Event
@@ -21,8 +22,6 @@ from messaging.rpc.client import REPLIES
 from messaging.rpc.functions import served
 from messaging.sources import Exchange
 
-#: How permissions name the default exchange.
-DEFAULT_EXCHANGE = "amq.default"
 NOTHING = "^$"
 
 

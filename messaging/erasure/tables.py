@@ -16,9 +16,10 @@ from django.db.models import Q
 from messaging.conf import settings
 from messaging.dead_letters.query import portions
 from messaging.dead_letters.replay import locked, partition_key
-from messaging.envelope import PARTITION_KEY, digest
+from messaging.envelope import PARTITION_KEY
 from messaging.models import DeadLetter, Inbox, LastNameless, Parked
 from messaging.models.dead_letter import DeadLetterPart
+from messaging.models.inbox import digest_in
 from messaging.models.parked import digest_of
 from messaging.models.replay import KnownFailure, ReplayJob
 from messaging.registry import handlers
@@ -35,7 +36,9 @@ KEPT = ("at", "what")
 
 def blank(traces: Traces, by: str) -> Counter[str]:
     """
-    Erase a person from the tables of this package; return the number of rows by table.
+    Erase a person from the tables of this package; return what was blanked, by table.
+
+    A row counts once for each field that has one of the texts.
 
     The rows stay, without keys, reasons, headers and bodies. A parked message about the
     person is rejected at its next attempt, and a dead letter is discarded. What waits
@@ -59,7 +62,7 @@ def blank(traces: Traces, by: str) -> Counter[str]:
 
 
 def blank_inbox(traces: Traces) -> int:
-    """Erase keys, reasons and actors of handled messages."""
+    """Erase keys, reasons, actors and references of handled messages."""
     rows = Inbox.objects.using(settings.DATABASE).filter(key__in=traces.keys)
     number = rows.update(key="", reason="", actor="")
     return number + blank_fields(Inbox, traces, "key", "reason", "actor", "reference")
@@ -85,7 +88,7 @@ def rows_with(rows: Any, traces: Traces, *names: str) -> list[Any]:
 def forget_nameless(traces: Traces) -> int:
     """Forget the last messages of keys: a digest can be compared with a known key."""
     pairs = product(traces.keys, handlers)
-    keys = [digest(f"{key} in {queue}".encode()) for key, queue in pairs]
+    keys = [digest_in(queue, key) for key, queue in pairs]
     rows = LastNameless.objects.using(settings.DATABASE).filter(pk__in=keys)
     return rows.delete()[0]
 

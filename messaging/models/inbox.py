@@ -150,7 +150,12 @@ class LastNamelessQuerySet(PrunableQuerySet):
 
 def key_id(delivery: Delivery, key: str) -> str:
     """Return a digest of the queue and the key of a message."""
-    return digest(f"{key} in {delivery.queue}".encode())
+    return digest_in(delivery.queue, key)
+
+
+def digest_in(queue: str, key: str) -> str:
+    """Return a digest of a queue and a key in it."""
+    return digest(f"{key} in {queue}".encode())
 
 
 def body_of(delivery: Delivery) -> str | None:

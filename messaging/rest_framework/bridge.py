@@ -8,7 +8,6 @@ the event loop sends the response.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from django.utils.translation import gettext_noop
 
 from messaging.amqp.tally import tally
 from messaging.conf import settings
+from messaging.http.errors import error_response
 
 T = TypeVar("T")
 Scope = dict[str, Any]
@@ -35,7 +35,7 @@ Environ = dict[str, Any]
 LATE, LATE_TEXT = "request_timeout", gettext_noop("The body did not arrive in time.")
 #: The methods of requests whose body, if there is one, no view reads.
 WITHOUT_BODY = {"GET", "HEAD", "OPTIONS", "TRACE"}
-#: Bytes of a body that are in memory; the rest is in a temporary file.
+#: Bytes of the largest body that is in memory; a larger one is in a temporary file.
 IN_MEMORY = 64 * 1024
 #: Seconds for which a body that nobody needs is read after the answer.
 LINGER = 2.0
@@ -50,7 +50,7 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
 async def refuse(send: Send, status: int, code: str, text: str, why: str) -> None:
     """Answer and count a request that Django does not see, as Django's errors look."""
     tally.count_rejected(why)
-    body = json.dumps({"code": code, "detail": text}, ensure_ascii=False).encode()
+    body = error_response(status, code, text).content
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

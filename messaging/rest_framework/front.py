@@ -31,7 +31,7 @@ from .plain_writes import Doubt, length_of, request_of, route_of, view_of
 from .samples import Samples
 from .viewsets import FAILURE
 
-#: Maximum bytes of all bodies in memory; those of further requests wait on disk.
+#: Maximum bytes of all bodies in memory; most of those of further requests is on disk.
 MAX_BYTES_HELD = 32 * 1024 * 1024
 
 

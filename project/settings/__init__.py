@@ -150,7 +150,14 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(BASE_DIR / ".local" / "media"))
 STATIC_FILES = "django.contrib.staticfiles.storage.StaticFilesStorage"
 STORAGES = {
-    "default": {"BACKEND": "project.private_files.Storage"},
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        # API and consumers must run as one user.
+        "OPTIONS": {
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
     "staticfiles": {"BACKEND": STATIC_FILES, "OPTIONS": STATIC_OPTIONS},
 }
 #: Days for which `reports prune` keeps the files of reports, 0 as long as the report;

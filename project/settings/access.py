@@ -50,14 +50,18 @@ LOGIN_THROTTLE = env.str("LOGIN_THROTTLE", default="60/min")
 
 #: Who issues the tokens, and for whom; those of others are refused.
 TOKEN_ISSUER = env.str("TOKEN_ISSUER", default="usuarios-y-reportes")
-#: Minutes for which a token is valid, and days in which an account may refresh it:
-#: 90 days at most, for which revocations are kept.
+#: The longest time for which a token may be issued, and for which revocations are kept.
+LONGEST_TOKEN = timedelta(days=90)
+_MOST_MINUTES = LONGEST_TOKEN // timedelta(minutes=1)
+#: Minutes for which a token is valid, and days in which an account may refresh it.
 TOKEN_MINUTES = env.int("TOKEN_MINUTES", default=10)
-if not 0 < TOKEN_MINUTES <= 90 * 24 * 60:
-    raise ImproperlyConfigured("TOKEN_MINUTES must be a number from 1 to 129600.")
+if not 0 < TOKEN_MINUTES <= _MOST_MINUTES:
+    text = f"TOKEN_MINUTES must be a number from 1 to {_MOST_MINUTES}."
+    raise ImproperlyConfigured(text)
 REFRESH_DAYS = env.int("REFRESH_DAYS", default=1)
-if not 0 < REFRESH_DAYS <= 90:
-    raise ImproperlyConfigured("REFRESH_DAYS must be a number from 1 to 90.")
+if not 0 < REFRESH_DAYS <= LONGEST_TOKEN.days:
+    text = f"REFRESH_DAYS must be a number from 1 to {LONGEST_TOKEN.days}."
+    raise ImproperlyConfigured(text)
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=TOKEN_MINUTES),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=REFRESH_DAYS),

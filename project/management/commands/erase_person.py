@@ -23,7 +23,7 @@ from messaging.registry import handlers
 from messaging.text import describe
 from project.erasure import UNREACHABLE, Person, erase, find_person, search
 from reports.commands import ReportDelete
-from reports.erasure import existing_reports_of
+from reports.erasure import reports_of
 from users.commands import UserDelete
 
 #: Exit codes: something is left; it could not be done.
@@ -97,7 +97,7 @@ class Command(TerminalCommand):
             raise CommandError("Nothing was done.", returncode=FAILED)
         deadline = time.monotonic() + timeout
         if reports:
-            ids = existing_reports_of(one.user_id)
+            ids = reports_of(one.user_id, deleted=False)
             self.order([ReportDelete(id_reporte=pk) for pk in ids], deadline)
         if one.user_id and one.exists:
             self.order([UserDelete(user_id=one.user_id)], deadline)
