@@ -116,12 +116,16 @@ def serve(servers: SimpleNamespace) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
+def uncollected(settings: Any) -> None:
+    """Take nothing from whitenoise, which misses the files that a deployment has."""
+    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
+
+
+@pytest.fixture
 def login(
-    client: Client, permissions: QuerySet[Permission], settings: Any
+    client: Client, permissions: QuerySet[Permission], uncollected: None
 ) -> Callable[..., Client]:
     """Return a function that logs in an account with permissions of `messaging`."""
-    # It would miss the files that a deployment collects.
-    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
 
     def log_in(*codenames: str) -> Client:
         account = Account.objects.create_user("mira", is_staff=True)

@@ -150,9 +150,8 @@ def test_a_replay_keeps_the_actor_and_names_who_has_replayed_it(
 
 
 def test_what_the_admin_changes_names_the_account_and_is_in_its_log(
-    broker: Broker, no_consumers: None, client: Client, settings: Any
+    broker: Broker, no_consumers: None, client: Client, uncollected: None
 ) -> None:
-    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
     account = Account.objects.create_superuser("jefa")
     client.force_login(account)
     (ann,) = make_people(1)

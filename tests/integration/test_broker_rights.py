@@ -45,7 +45,7 @@ def user_of(role: str) -> str:
         name: getattr(grant, name).replace("\\", "\\\\")
         for name in ("configure", "write", "read")
     }
-    return restricted_user(f"u-{uuid.uuid4()}", **patterns)
+    return restricted_user(**patterns)
 
 
 def may(url: str, act: Act) -> bool:

@@ -891,10 +891,8 @@ def test_a_readable_id_is_made_of_bytes_that_are_no_text(broker: Broker) -> None
 
 
 @pytest.fixture
-def browser(broker: Broker, settings: Any) -> Client:
+def browser(broker: Broker, uncollected: None) -> Client:
     """A browser."""
-    # It would miss the files that a deployment collects.
-    settings.MIDDLEWARE = [m for m in settings.MIDDLEWARE if "whitenoise" not in m]
     return Client()
 
 

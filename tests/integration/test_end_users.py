@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User as Account
 
-from tests.support.access import REPORT, USER, account, ask, log_in, token
+from tests.support.access import REPORT, ROLES, USER, account, ask, log_in, token
 from tests.support.processes import API, Processes, start_api
 
-#: All roles: the claim limits them.
-ROLES = ("reader", "editor", "moderator", "operator")
 FORM = "application/x-www-form-urlencoded"
 
 
 def end_user(user_id: Any = 5, *roles: str) -> str:
-    """Return the token of a user."""
+    """Return the token of a user, with all roles: the claim limits them."""
     return token(*(roles or ROLES), user_id=user_id)
 
 

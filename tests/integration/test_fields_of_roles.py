@@ -13,13 +13,12 @@ from project.access import PERSONAL, RIGHTS, roles_for
 from reports.documents import store, write_documents
 from reports.models import Report
 from tests.support import private_servers
-from tests.support.access import REPORT, USER, ask, token
+from tests.support.access import READERS, REPORT, ROLE_SETS, ROLES, USER, ask, token
 from tests.support.broker import Broker
 from tests.support.processes import API
 from users.models import User, UserLedger
 
-ROLES = ("reader", "editor", "moderator", "operator")
-NOBODY, READERS = "", "reader editor moderator"
+NOBODY = ""
 EDITOR, MODERATOR = "editor", "moderator"
 
 
@@ -248,12 +247,7 @@ class Client(NamedTuple):
         if self.user is None:
             return allowed
         # A user writes about himself, without his e-mail, and creates reports.
-        is_own = write.endpoint in (
-            "PUT /users/1/",
-            "PATCH /users/1/",
-            "POST /reports/",
-        )
-        is_own = is_own and field != "email"
+        is_own = write.endpoint in OWN and field != "email"
         return allowed and self.user == 1 and is_own
 
 
@@ -262,8 +256,7 @@ def clients(request: pytest.FixtureRequest) -> list[Client]:
     """Clients with different roles."""
     user = request.param
     claims = {} if user is None else {"user_id": user}
-    every = [[], ["admin"], *([role] for role in ROLES), list(ROLES)]
-    return [Client(set(roles), user, token(*roles, **claims)) for roles in every]
+    return [Client(set(roles), user, token(*roles, **claims)) for roles in ROLE_SETS]
 
 
 @pytest.mark.parametrize("path", TABLE)

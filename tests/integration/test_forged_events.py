@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import uuid
 from typing import Any
 
 import pytest
@@ -75,7 +74,6 @@ def test_nobody_replaces_or_removes_the_file_of_a_report_by_an_event_of_his_own(
 ) -> None:
     processes.manage("run_consumer", "report_files")
     sender = restricted_user(
-        f"u-{uuid.uuid4()}",
         write=rf"^(amq\\.default|{QUEUE}\\.public)$",
         configure="^$",
         read="^$",

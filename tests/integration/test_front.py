@@ -573,7 +573,7 @@ def test_a_client_that_sends_slowly_does_not_keep_a_server_from_stopping(
     length: int, broker: Broker, processes: Processes
 ) -> None:
     api = start_api(processes)
-    address = ("127.0.0.1", int(api.url.rpartition(":")[2]))
+    address = ("127.0.0.1", api.port)
     with socket.create_connection(address) as client:
         client.sendall(
             b"POST /users/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from project.tokens import issue_token
+from tests.support import access
 from tests.support.access import BODIES as VALID
 from tests.support.access import REPORT, USER
 from tests.support.broker import Broker
@@ -228,11 +227,8 @@ OPEN = [
 def token(**claims: Any) -> str:
     """Return a token with other claims."""
     # They are made before the first test, and used by the last.
-    roles = claims.pop("roles", ["editor", "moderator"])
-    made = issue_token("ana", roles, timedelta(days=1))
-    for name, value in claims.items():
-        made[name] = value
-    return str(made)
+    tomorrow = int(time.time()) + 86_400
+    return access.token("editor", "moderator", **({"exp": tomorrow} | claims))
 
 
 SIGNED = token()

@@ -90,9 +90,7 @@ def test_no_header_stops_or_holds_up_a_consumer(
 ) -> None:
     consumer = processes.manage("run_consumer", "users")
     name = exchange.replace(".", r"\\.") or r"amq\\.default"
-    user = restricted_user(
-        f"u-{uuid.uuid4()}", write=f"^{name}$", configure="^$", read="^$"
-    )
+    user = restricted_user(write=f"^{name}$", configure="^$", read="^$")
     given = list(hostile_headers())
     with Broker(user).channel() as channel:
         channel.confirm_delivery()

@@ -136,7 +136,7 @@ class Door:
 
     def raw(self, *pieces: bytes) -> tuple[int, bytes]:
         """Send raw bytes; return the status and body of the response."""
-        address = ("127.0.0.1", int(self.api.url.rpartition(":")[2]))
+        address = ("127.0.0.1", self.api.port)
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(b"".join(pieces))
             answer = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -275,7 +275,7 @@ def test_a_commit_wakes_a_relay_that_has_nothing_to_do(listener: Listener) -> No
 def test_a_process_that_may_not_send_hints_does_not_try_with_each_commit(
     broker: Broker, caplog: pytest.LogCaptureFixture, settings: Any
 ) -> None:
-    url = restricted_user(f"u-{uuid.uuid4()}", write="^events$")
+    url = restricted_user(write="^events$")
     settings.MESSAGING = settings.MESSAGING | {"URL": url}
     with publisher.replaced_by(Publisher("restricted")):
         assert publisher().problem(patience=10) is None

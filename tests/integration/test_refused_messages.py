@@ -143,7 +143,7 @@ def test_a_message_for_an_internal_exchange_fails_alone(
 def test_messages_without_permission_fail_alone(
     broker: Broker, settings: Any, queue: str
 ) -> None:
-    url = restricted_user(f"u-{uuid.uuid4()}", write="^(?!amq.fanout)", topics="^a")
+    url = restricted_user(write="^(?!amq.fanout)", topics="^a")
     topic = {"exchange": "amq.topic", "mandatory": False}
     with publishing(settings, url) as publisher:
         errors = check(
@@ -164,7 +164,7 @@ def test_messages_without_permission_fail_alone(
 def test_a_user_without_any_permission_gets_errors_at_once(
     broker: Broker, settings: Any, queue: str
 ) -> None:
-    url = restricted_user(f"u-{uuid.uuid4()}", write="^nothing")
+    url = restricted_user(write="^nothing")
     started = time.monotonic()
 
     with publishing(settings, url) as publisher:

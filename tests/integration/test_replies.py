@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -99,7 +98,7 @@ def test_a_refused_reply_queue_is_named_and_not_tried_in_a_tight_loop(
 ) -> None:
     name = serve()
     eventually(lambda: is_served(name), "it is served")
-    url = restricted_user(f"u-{uuid.uuid4()}", configure="^nothing")
+    url = restricted_user(configure="^nothing")
 
     with connected(settings, url), pytest.raises(CallTimeout, match="reply queue"):
         call(name, timeout=2)
@@ -134,7 +133,7 @@ def test_the_number_of_waiting_requests_is_bounded(
     broker: Broker, no_consumers: None, settings: Any, configure: str, waiting: int
 ) -> None:
     """While nothing handles the writes, and while no reply queue can be declared."""
-    url = restricted_user(f"u-{uuid.uuid4()}", configure=configure)
+    url = restricted_user(configure=configure)
     settings.MESSAGING = settings.MESSAGING | {"MAX_WAITERS": 4}
     publisher().problem(patience=5)
     seconds_of_requests(1, wait=0)

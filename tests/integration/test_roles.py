@@ -27,6 +27,9 @@ from reports.documents import store, write_documents
 from reports.models import Report, ReportFile
 from tests.support.access import (
     BODIES,
+    READERS,
+    ROLE_SETS,
+    ROLES,
     account,
     ask,
     bearer,
@@ -38,9 +41,8 @@ from tests.support.messages import ANN, handle
 from tests.support.processes import API
 from users.models import User, UserLedger
 
-ROLES = ("reader", "editor", "moderator", "operator")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-NOBODY, READERS = "", "reader editor moderator"
+NOBODY = ""
 EDITOR, MODERATOR, OPERATOR, ALL = "editor", "moderator", "operator", " ".join(ROLES)
 USER, REPORT, HIDDEN = "/users/1/", "/reports/shown/", "/reports/hidden/"
 #: The roles that a method of a path needs, one of them; methods that are not here do
@@ -146,7 +148,7 @@ def stored(closed: API) -> API:
 
 def clients(**claims: Any) -> Iterator[tuple[set[str], str]]:
     """Yield sets of roles, with a token for each."""
-    for roles in ([], ["admin"], *([role] for role in ROLES), list(ROLES)):
+    for roles in ROLE_SETS:
         yield set(roles), token(*roles, **claims)
 
 

@@ -155,7 +155,7 @@ def test_a_queue_without_permission_is_reported(
     fine = serve()
     eventually(lambda: is_served(fine), "the other is served")
     # The publisher and the other server have their connections already.
-    url = restricted_user(f"u-{uuid.uuid4()}", configure="^replies")
+    url = restricted_user(configure="^replies")
     settings.MESSAGING = settings.MESSAGING | {"URL": url}
     name = serve()
 

@@ -31,7 +31,7 @@ from messaging.rpc.client import Replies, ReplyLost, replies
 from messaging.rpc.functions import served
 from messaging.rpc.server import Server
 from messaging.topology import Binding, declared, partition_name
-from tests.support.broker import Broker
+from tests.support.broker import Broker, virtual_host
 from tests.support.processes import Processes, start_api
 from tests.support.waiting import eventually, stored
 from users.models import User
@@ -49,7 +49,7 @@ class Site:
         self.url = f"amqp://{self.user}:secret@127.0.0.1:{server.port}/{self.name}"
         self._server = server
         self._directory = directory
-        server.control("add_vhost", self.name)
+        self.administrator = virtual_host(self.name)
         server.control("add_user", self.user, "secret")
 
     def allow(self, write: str, read: str = ".*") -> None:
@@ -82,12 +82,6 @@ class Site:
         command = (f"list_{what}", *arguments, "--formatter", "json")
         found: list[dict[str, str]] = json.loads(self._server.control(*command))
         return found
-
-    def url_of_administrator(self) -> str:
-        """Let the administrator do everything here; return the address."""
-        permissions = ("-p", self.name, "guest", ".*", ".*", ".*")
-        self._server.control("set_permissions", *permissions)
-        return f"{self._server.url}{self.name}"
 
 
 @pytest.fixture
@@ -192,7 +186,7 @@ def test_what_is_imported_is_what_the_project_would_declare(
     site: Site, settings: Any
 ) -> None:
     site.make()
-    owner = {"URL": site.url_of_administrator(), "DECLARE": True}
+    owner = {"URL": site.administrator, "DECLARE": True}
     settings.MESSAGING = settings.MESSAGING | owner
 
     with connect("test") as client:

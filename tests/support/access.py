@@ -15,10 +15,14 @@ from project.tokens import Access, issue_token
 
 from .processes import API
 
+ROLES = ("reader", "editor", "moderator", "operator")
+#: Sets of them, of which the first two give no right.
+ROLE_SETS = ([], ["admin"], *([role] for role in ROLES), list(ROLES))
+#: Who may read users and reports.
+READERS = "reader editor moderator"
 PASSWORD = "una contraseña larga"
 #: The key of tokens, which is derived from that of the settings.
 KEY = str(Access().get_token_backend().signing_key)
-#: Whatever a browser's page of another origin may send.
 USER = {"nombre": "Ana", "apellido": "Ruiz", "email": "ana@example.com"}
 REPORT = {"id_usuario": 1, "tipo_reporte": 1, "descripcion": "Un bache"}
 #: A valid body for each write.

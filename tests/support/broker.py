@@ -96,14 +96,14 @@ def virtual_host(name: str, *options: str) -> str:
     return f"{server.url}{name}"
 
 
-def restricted_user(name: str, **patterns: str) -> str:
+def restricted_user(**patterns: str) -> str:
     """
-    Create a user; return its URL.
+    Create a user of the virtual host "/"; return its URL.
 
     `configure`, `write` and `read` are patterns of the names that it may use, and
     `topics` one of routing keys that it may publish to amq.topic; all by default.
     """
-    server = private_servers.rabbitmq
+    server, name = private_servers.rabbitmq, f"u-{uuid.uuid4()}"
     wanted = [patterns.get(kind, ".*") for kind in ("configure", "write", "read")]
     texts = [f'<<"{text}">>' for text in (name, "/", *wanted)]
     user, host, by = texts[0], texts[1], '<<"tests">>'

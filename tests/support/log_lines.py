@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 
-from project.tokens import issue_token
-
+from . import access
 from .waiting import eventually
 
 Line = dict[str, Any]
@@ -85,8 +84,7 @@ class Log:
 
 def token() -> dict[str, str]:
     """Return the header of a valid token."""
-    made = issue_token(PLAIN, ["editor", "moderator"])
-    return {"Authorization": f"Bearer {made}"}
+    return access.bearer(access.token("editor", "moderator", name=PLAIN))
 
 
 def is_clean(log: Log) -> bool:

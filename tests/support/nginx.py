@@ -18,6 +18,13 @@ from .certificates import Authority
 from .waiting import eventually
 
 HOST = "api.example.com"
+#: The environment of an API that it is before.
+BEHIND = {
+    "DEBUG": "0",
+    "OPEN_ACCESS": "0",
+    "BEHIND_PROXY": "1",
+    "ALLOWED_HOSTS": f"{HOST},127.0.0.1",
+}
 CONFIGURATION = BASE / "docs" / "nginx.conf"
 
 

@@ -139,7 +139,7 @@ class API:
 
     def __init__(self, port: int, document: Document | None = None) -> None:
         """Use the API on a port; its answers must be as its document says."""
-        self.url = f"http://127.0.0.1:{port}"
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
         self.session = requests.Session()
         self.document = document
 

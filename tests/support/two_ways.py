@@ -78,7 +78,7 @@ class Way:
 
     def __call__(self, request: Request) -> Outcome:
         """Send a request; return what it led to."""
-        address = ("127.0.0.1", int(self.api.url.rpartition(":")[2]))
+        address = ("127.0.0.1", self.api.port)
         with socket.create_connection(address, timeout=20) as connection:
             connection.sendall(request.encode())
             response = HTTPResponse(connection, method=request.line.split()[0])

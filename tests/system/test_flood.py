@@ -20,11 +20,11 @@ from typing import Self
 import pytest
 from django.db import connections
 
-from project.tokens import issue_token
 from tests.support import BASE
+from tests.support.access import token
 from tests.support.broker import Broker
 from tests.support.messages import PERSON
-from tests.support.nginx import HOST, Nginx
+from tests.support.nginx import BEHIND, HOST, Nginx
 from tests.support.processes import Processes, start_api
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -43,7 +43,7 @@ class Sender:
 
     def __init__(self, address: str, port: int, rate: int, trusted: Path) -> None:
         bodies = {
-            "token": str(issue_token("ana", ["editor"])),
+            "token": token("editor"),
             "body": json.dumps(PERSON),
         }
         options = {"source": address, "port": port, "rate": rate, "seconds": SECONDS}
@@ -149,14 +149,8 @@ def p99(seconds: list[float]) -> float:
 def test_a_flood_and_slow_clients_take_nothing_from_others(
     broker: Broker, processes: Processes, tmp_path: Path
 ) -> None:
-    api = start_api(
-        processes,
-        DEBUG="0",
-        OPEN_ACCESS="0",
-        BEHIND_PROXY="1",
-        ALLOWED_HOSTS=f"{HOST},127.0.0.1",
-    )
-    with Nginx(tmp_path, int(api.url.rpartition(":")[2])) as nginx:
+    api = start_api(processes, **BEHIND)
+    with Nginx(tmp_path, api.port) as nginx:
         # The same CPU load, without traffic of the API.
         flood = Sender("127.0.0.2", nginx.idle_port, FLOOD, nginx.trusted)
         others = Sender("127.0.0.3", nginx.port, OTHERS, nginx.trusted)

@@ -13,24 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from project.tokens import issue_token
+from tests.support.access import bearer, token
 from tests.support.asgi import Answer
 from tests.support.broker import Broker
 from tests.support.certificates import Authority
 from tests.support.messages import PERSON
-from tests.support.nginx import HOST, Nginx
+from tests.support.nginx import BEHIND, HOST, Nginx
 from tests.support.processes import Processes, start_api
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-PRODUCTION = {
-    "DEBUG": "0",
-    "OPEN_ACCESS": "0",
-    "BEHIND_PROXY": "1",
-    "ALLOWED_HOSTS": f"{HOST},127.0.0.1",
-    "MESSAGING": '{"BODY_TIMEOUT": 5}',
-}
+PRODUCTION = BEHIND | {"MESSAGING": '{"BODY_TIMEOUT": 5}'}
 MEBIBYTE = 1024 * 1024
 
 
@@ -43,7 +37,7 @@ def nginx(
     folder = tmp_path_factory.mktemp("nginx")
     for one in (folder, *folder.parents[:-2]):
         one.chmod(0o755)
-    with Nginx(folder, int(api.url.rpartition(":")[2])) as server:
+    with Nginx(folder, api.port) as server:
         yield server
 
 
@@ -54,7 +48,7 @@ def write(nginx: Nginx, source: str = "127.0.0.1") -> Answer:
         json.dumps(PERSON).encode(),
         source=source,
         Content_Type="application/json",
-        Authorization=f"Bearer {issue_token('ana', ['editor'])}",
+        **bearer(token("editor")),
     )
 
 
@@ -116,8 +110,7 @@ def test_forged_headers_change_nothing(
 ) -> None:
     connection = http.client.HTTPConnection(HOST)
     connection.sock = nginx.connect()
-    token = issue_token("ana", ["editor"])
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = bearer(token("editor")) | {"Content-Type": "application/json"}
 
     connection.request("POST", "/users/", json.dumps(PERSON), headers | forged)
     answer = connection.getresponse()
@@ -135,7 +128,7 @@ def test_a_forged_address_does_not_evade_the_throttle(
     processes: Processes, tmp_path: Path
 ) -> None:
     api = start_api(processes, **PRODUCTION, THROTTLE="3/min")
-    with Nginx(tmp_path, int(api.url.rpartition(":")[2])) as nginx:
+    with Nginx(tmp_path, api.port) as nginx:
         statuses = [
             nginx.ask(
                 "POST /token/",

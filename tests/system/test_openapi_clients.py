@@ -19,7 +19,7 @@ from django.db import connections
 from messaging.operations import operation_id
 from reports.documents import store, write_documents
 from reports.models import Report, ReportLedger
-from tests.support.access import token
+from tests.support.access import ROLES, token
 from tests.support.broker import Broker
 from tests.support.processes import API, Processes, start_api
 from users.models import User, UserLedger
@@ -226,12 +226,11 @@ def test_no_answer_to_a_client_that_waits_is_undescribed(
     assert User.objects.exists()
 
 
-ROLES = ["reader", "editor", "moderator", "operator"]
 #: Claims of the tokens of the clients; no token at all for None.
 CLIENTS: dict[str, dict[str, Any] | None] = {
     "without a token": None,
     "without a role": {},
-    "end user": {"user_id": 1, "roles": ROLES},
+    "end user": {"user_id": 1, "roles": list(ROLES)},
 } | {role: {"roles": [role]} for role in ROLES}
 
 

@@ -33,7 +33,7 @@ def patient_api(shared_processes: Processes) -> API:
 @pytest.fixture
 def sockets(patient_api: API) -> Iterator[list[socket.socket]]:
     """Forty connections to the API."""
-    address = ("127.0.0.1", int(patient_api.url.rpartition(":")[2]))
+    address = ("127.0.0.1", patient_api.port)
     with ExitStack() as stack:
         yield [
             stack.enter_context(socket.create_connection(address, timeout=20))
@@ -146,7 +146,7 @@ def test_waiting_bodies_do_not_stay_in_memory(
         return sum(one.memory_info().rss for one in family)
 
     before = memory()
-    address = ("127.0.0.1", int(patient_api.url.rpartition(":")[2]))
+    address = ("127.0.0.1", patient_api.port)
     with ExitStack() as stack:
         for _ in range(100):
             client = stack.enter_context(socket.create_connection(address))
