@@ -337,10 +337,10 @@ def at_origin(envelope: Envelope) -> Envelope:
     if envelope.exchange != PARTITIONS:
         is_same = len(headers) == len(envelope.headers)
         return envelope if is_same else envelope.copy(headers=headers)
-    own = envelope.own
+    key = envelope.own_header(ORIGIN_ROUTING_KEY)
     return envelope.copy(
         exchange=envelope.origin_exchange,
-        routing_key=own.get(ORIGIN_ROUTING_KEY, envelope.routing_key),
-        user_id=own.get(ORIGIN_USER),
+        routing_key=envelope.routing_key if key is None else key,
+        user_id=envelope.own_header(ORIGIN_USER),
         headers=headers,
     )

@@ -98,13 +98,13 @@ class Outcome:
     def decode(cls, body: bytes) -> Self:
         """Parse the JSON body of a reply; raises `ValueError` for any other body."""
         try:
+            if len(body) > settings.MAX_BODY:
+                raise ValueError
             fields = json.loads(body)
             texts = [fields[name] for name in cls.__dataclass_fields__]
             "".join(texts).encode()  # not with lone surrogates
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError("It is not the outcome of an operation.") from None
-        if len(body) > settings.MAX_BODY:
-            raise ValueError("It is not the outcome of an operation.")
         if texts[0] not in (Inbox.Status.DONE, Inbox.Status.FAILED):
             raise ValueError("It says neither that it is done nor that it has failed.")
         return cls(*texts)

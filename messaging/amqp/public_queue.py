@@ -81,7 +81,8 @@ class PublicSubscription(Subscription):
     Consumes a public queue, exclusively, once no other program does.
 
     The steps run one after the other, and the broker closes the channel to say no: find
-    the queue, or declare it if it is missing; inspect it; consume it.
+    the queue, or declare it if it is missing; inspect it; bind its exchange, and look
+    again; consume it.
     """
 
     def __init__(self, queue: str, name: str) -> None:
@@ -152,6 +153,7 @@ class PublicSubscription(Subscription):
             channel.queue_bind(
                 binding.queue,
                 binding.exchange,
+                binding.routing_key,
                 callback=lambda _frame: self._bound(channel),
             )
             return

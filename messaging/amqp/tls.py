@@ -32,6 +32,8 @@ def parameters_of(url: str) -> pika.URLParameters:
     options = parse_qsl(parts.query)
     given = {key: value for key, value in options if key in OURS}
     others = [(key, value) for key, value in options if key not in OURS]
+    if "ssl_options" in dict(others):
+        raise ValueError("ssl_options may check nothing: use cacertfile in its place")
     result = pika.URLParameters(parts._replace(query=urlencode(others)).geturl())
     if given:
         _secure(result, **given)

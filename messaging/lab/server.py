@@ -35,7 +35,7 @@ def own_secret(path: Path) -> str:
 
 
 class Server:
-    """A server with its own directory, password, ports and log."""
+    """A server with its own directory, ports and log, and a password if it has any."""
 
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     #: Of the directory, whose files no other user of this machine may open.

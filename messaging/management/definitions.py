@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from messaging.amqp import wake_up
 from messaging.amqp.refusals import DEFAULT_EXCHANGE
+from messaging.cluster.grants import NOTHING, only
 from messaging.cluster.policies import limits_by_policy
 from messaging.conf import settings
 from messaging.envelope import PARTITIONS
@@ -66,9 +66,9 @@ def _permissions(
     for user in users:
         yield {
             "user": user,
-            "configure": "^$",
-            "write": _pattern([DEFAULT_EXCHANGE, *exchanges]),
-            "read": _pattern(queues),
+            "configure": NOTHING,
+            "write": only([DEFAULT_EXCHANGE, *exchanges]),
+            "read": only(queues),
         }
 
 
@@ -90,7 +90,7 @@ def _policies(queues: Iterable[Queue]) -> Iterator[dict[str, Any]]:
     ]
     if others:
         leaders = {"queue-leader-locator": "balanced"}
-        policies.append((LEADERS, _pattern(others), leaders))
+        policies.append((LEADERS, only(others), leaders))
     for name, pattern, definition in policies:
         yield {
             "name": name,
@@ -99,8 +99,3 @@ def _policies(queues: Iterable[Queue]) -> Iterator[dict[str, Any]]:
             "definition": definition,
             "priority": 0,
         }
-
-
-def _pattern(names: Iterable[str]) -> str:
-    """Return the pattern of exactly these names."""
-    return f"^({'|'.join(map(re.escape, names))})$"

@@ -208,7 +208,8 @@ class Replies:
         try:
             if not self._ready.wait(timeout):
                 raise CannotWait(self.problem() or "There is no reply queue yet.")
-            self._sent.add(reply)
+            with self._lock:
+                self._sent.add(reply)
             yield reply
         finally:
             self._give_up(correlation_id, reply)

@@ -143,8 +143,7 @@ class Server:
         except Unconfirmed as error:
             if publisher().problem() is None:
                 text = "The queue %r takes no reply of %s, which is dropped: %s"
-                queue = request.properties.reply_to
-                logger.warning(text, queue, self._served.name, error)
+                logger.warning(text, reply_to, self._served.name, error)
                 return True
             logger.warning("A call of %s is run again: %s", self._served.name, error)
             return False
